@@ -1,0 +1,18 @@
+//! Rejoin: work apart, rejoin later.
+//!
+//! An application keeps its data as Automerge documents in an embedded store on every device, reads and writes it with
+//! no network at all, and merges it through a self-hosted relay when the network comes back.
+
+pub mod codec;
+pub mod document;
+pub mod fields;
+pub mod gate;
+pub mod id;
+pub mod ledger;
+pub mod limits;
+pub mod store;
+pub mod sync;
+pub mod value;
+
+pub use automerge::{ActorId, ChangeHash, ScalarValue};
+pub use id::{DocumentId, OpId, PeerId, StorageId};

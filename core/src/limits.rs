@@ -1,0 +1,119 @@
+//! Every bound of the engine, with its unit, its default and the arithmetic behind it.
+//!
+//! A number that bounds what a peer can make us do stands here and nowhere else. Relations between them are asserted
+//! when the crate is compiled.
+
+/// The largest WebSocket message taken from a peer: 32 MiB.
+///
+/// A stock automerge-repo client sends all changes the other side lacks in one message: a keystroke trace of 260,000
+/// changes of ~104 bytes is 27 MB.
+pub const FRAME_BYTES_MAX: usize = 32 << 20;
+
+/// The largest change, uncompressed: 8 MiB. One paste of a book, or an attachment somebody put into a field.
+pub const CHANGE_BYTES_MAX: usize = 8 << 20;
+
+/// The most bytes a compressed change may inflate to. The same as a change may be long, so the ratio does not matter.
+pub const INFLATED_BYTES_MAX: usize = CHANGE_BYTES_MAX;
+
+/// The most operations in one change: 1,000,000. A pasted text is one operation a character.
+pub const CHANGE_OPS_MAX: u64 = 1_000_000;
+
+/// The most predecessors of all operations of one change together.
+pub const CHANGE_PREDS_MAX: u64 = 1_000_000;
+
+/// The most dependencies of one change. Each is a head the author knew: 1,000 devices that all wrote apart.
+pub const CHANGE_DEPS_MAX: usize = 1_024;
+
+/// The most actors that one change may name besides its author.
+pub const CHANGE_ACTORS_MAX: usize = 4_096;
+
+/// The longest actor id in bytes. Automerge makes 16, its JavaScript library lets the application choose.
+pub const ACTOR_BYTES_MAX: usize = 64;
+
+/// The longest commit message in bytes.
+pub const CHANGE_MESSAGE_BYTES_MAX: usize = 64 << 10;
+
+/// The most columns in a change. The format knows 13; unknown ones are kept for later versions.
+pub const CHANGE_COLUMNS_MAX: usize = 32;
+
+/// The longest extra section after the columns of a change: an author footer is at most 1 + 2 + 128 bytes.
+pub const CHANGE_EXTRA_BYTES_MAX: usize = 1 << 10;
+
+/// The largest operation counter. Automerge keeps counters in 32 bits; above 2^31 its arithmetic is at risk.
+pub const OP_COUNTER_MAX: u64 = (1 << 31) - 1;
+
+/// How far beyond the greatest counter known a change may start: 2^20.
+///
+/// An honest author starts at the greatest counter it knows plus one; we know all that it knew (its dependencies), so an
+/// honest jump is zero. The room is for documents whose history was cut.
+pub const START_OP_JUMP_MAX: u64 = 1 << 20;
+
+/// The largest timestamp of a change in seconds, either way: what a JavaScript number holds exactly.
+pub const TIMESTAMP_ABS_MAX: i64 = 1 << 53;
+
+/// The most heads one document may have.
+pub const DOCUMENT_HEADS_MAX: usize = 1_024;
+
+/// The most hashes in each list (`heads`, `need`, `last_sync`) of one sync message.
+pub const SYNC_HASHES_MAX: usize = 65_536;
+
+/// The most `have` entries in one sync message. Every known implementation sends one.
+pub const SYNC_HAVES_MAX: usize = 16;
+
+/// The most change chunks in one sync message, bounded by the frame too: a minimal change is ~50 bytes.
+pub const SYNC_CHANGES_MAX: usize = 1 << 20;
+
+/// The most entries in a Bloom filter. 4,000,000 x 10 bits = 5 MB, a sixth of a frame.
+pub const BLOOM_ENTRIES_MAX: u32 = 4_000_000;
+
+/// The most bits an entry of a Bloom filter may have. Every known implementation sends 10.
+pub const BLOOM_BITS_PER_ENTRY_MAX: u32 = 64;
+
+/// The most probes of a Bloom filter. Every known implementation sends 7.
+pub const BLOOM_PROBES_MAX: u32 = 32;
+
+/// The most changes without their dependencies that one conversation about one document keeps in memory.
+pub const ORPHANS_MAX: usize = 4_096;
+
+/// The most bytes of such changes.
+pub const ORPHAN_BYTES_MAX: usize = 8 << 20;
+
+/// The most missing hashes named in one answer about orphans.
+pub const MISSING_HASHES_MAX: usize = 64;
+
+/// The longest peer id in bytes. automerge-repo makes ~15 characters.
+pub const PEER_ID_BYTES_MAX: usize = 256;
+
+/// The longest text of an error message that a peer sends us: it goes into our log.
+pub const PEER_ERROR_BYTES_MAX: usize = 1 << 10;
+
+/// The most ids in one `remote-subscription-change`, and the most entries in one `remote-heads-changed`.
+pub const GOSSIP_ENTRIES_MAX: usize = 256;
+
+/// The largest ephemeral message's data: 1 MiB. A cursor is 100 bytes, an application may send more.
+pub const EPHEMERAL_BYTES_MAX: usize = 1 << 20;
+
+/// The most (sender, session) pairs whose last ephemeral count is remembered in one document.
+pub const EPHEMERAL_SESSIONS_MAX: usize = 1_000;
+
+/// The most documents one classic connection may talk about.
+pub const SESSION_DOCUMENTS_MAX: usize = 200_000;
+
+/// The longest key of a map in bytes, in a local write. What comes from elsewhere is bounded by its change.
+pub const KEY_BYTES_MAX: usize = 64 << 10;
+
+/// How deep maps may be nested where a walk recurses ([`crate::fields::to_json`]).
+///
+/// 300 nested maps fit in a change of 461 bytes and overflow a 2 MiB stack in Automerge's own hydrate.
+pub const JSON_DEPTH_MAX: usize = 100;
+
+// A change must fit into the frame that carries it, with its envelope.
+const _: () = assert!(CHANGE_BYTES_MAX * 2 < FRAME_BYTES_MAX);
+// An operation counter must fit Automerge's 32 bits even after the largest jump and the largest change.
+const _: () = assert!(OP_COUNTER_MAX + START_OP_JUMP_MAX + CHANGE_OPS_MAX < u32::MAX as u64);
+// A full Bloom filter at the bits everybody uses fits into a frame.
+const _: () = assert!((BLOOM_ENTRIES_MAX as usize) * 10 / 8 < FRAME_BYTES_MAX / 2);
+// A change may depend on every head a document may have.
+const _: () = assert!(CHANGE_DEPS_MAX >= DOCUMENT_HEADS_MAX);
+// Every orphan's missing dependency can be asked for in one message.
+const _: () = assert!(MISSING_HASHES_MAX <= SYNC_HASHES_MAX);

@@ -1,0 +1,227 @@
+//! The store: named ordered tables of bytes, read by snapshots and changed by transactions.
+//!
+//! The engine above knows what stands in each table (`core/docs/storage.md`); a store only keeps it. That makes a store
+//! small (five verbs) and lets one conformance suite prove any of them.
+//!
+//! # Laws
+//!
+//! 1. **Atomic**: after [`Store::write`] returns `Ok`, all its puts and deletes are visible to every later transaction;
+//!    after `Err`, none is.
+//! 2. **Durable**: what [`Store::write`] returned `Ok` for survives a power loss, for stores that outlive the process.
+//! 3. **Isolated**: a read transaction sees one committed state for as long as it lives, whatever is written meanwhile.
+//! 4. **Own writes**: a write transaction sees its own puts and deletes.
+//! 5. **Ordered**: [`ReadTx::scan`] visits keys in ascending byte order, each once, within the bounds, and stops when told.
+//! 6. **One writer**: writes are executed one after the other; a second one waits.
+//! 7. **Whole**: keys and values of any length from 0 (value) or 1 (key) up to the change limit come back as they were put.
+
+use std::ops::{ControlFlow, Range};
+
+mod memory;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+// pub use memory::MemoryStore;
+// #[cfg(feature = "redb")]
+// pub use redb::{RedbOptions, RedbStore};
+
+/// The tables. A table's name in the file carries the version of its format; see `core/docs/storage.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Table {
+    /// Format version, storage id.
+    Meta = 0,
+    /// document -> heads, counts, greatest op.
+    Document = 1,
+    /// (document, position) -> the change's bytes, an uncompressed chunk.
+    Change = 2,
+    /// (document, position) -> hash, dependencies, actor, seq, start op, max op.
+    Node = 3,
+    /// (document, hash) -> position.
+    Hash = 4,
+    /// (document, actor) -> last seq and its position.
+    Actor = 5,
+    /// (document, object, key) -> visible operations.
+    Register = 6,
+    /// (document, object) -> what kind of object, where it hangs.
+    Object = 7,
+    /// document -> a saved materialisation, to load it faster.
+    Snapshot = 8,
+    /// (document, position) -> nothing: a local change that no relay has acknowledged.
+    Outbox = 9,
+    /// (peer's storage id, document) -> the heads both have.
+    Shared = 10,
+}
+
+impl Table {
+    /// Every table, in the order of their numbers.
+    pub const ALL: [Table; 11] = [
+        Table::Meta,
+        Table::Document,
+        Table::Change,
+        Table::Node,
+        Table::Hash,
+        Table::Actor,
+        Table::Register,
+        Table::Object,
+        Table::Snapshot,
+        Table::Outbox,
+        Table::Shared,
+    ];
+
+    /// The table's name in a store's file. Once released, a name means the same for ever.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::Meta => "meta-1",
+            Table::Document => "document-1",
+            Table::Change => "change-1",
+            Table::Node => "node-1",
+            Table::Hash => "hash-1",
+            Table::Actor => "actor-1",
+            Table::Register => "register-1",
+            Table::Object => "object-1",
+            Table::Snapshot => "snapshot-1",
+            Table::Outbox => "outbox-1",
+            Table::Shared => "shared-1",
+        }
+    }
+}
+
+/// What a scan hands to its visitor: a key and its value. Break to stop.
+pub type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+
+/// A consistent view of the store. See the laws above.
+pub trait ReadTx {
+    /// Returns the value of a key, or `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits the keys of a half-open range in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read; what was visited before stands.
+    fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError>;
+
+    /// Says whether a key is there. The same as `get(..).is_some()`, without the copy.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError>;
+}
+
+/// A transaction under way: reads see its own writes.
+pub trait WriteTx: ReadTx {
+    /// Sets a key to a value.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be written; the transaction must then be given up.
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+
+    /// Deletes a key; nothing happens if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteTx::put`].
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError>;
+
+    /// Deletes every key of a half-open range.
+    ///
+    /// # Errors
+    ///
+    /// As [`WriteTx::put`].
+    fn delete_range(&mut self, table: Table, range: Range<&[u8]>) -> Result<(), StoreError>;
+}
+
+/// Where documents are kept. Implementations must hold the laws above; `store::testing::run` checks them.
+pub trait Store: Send + Sync + 'static {
+    /// Opens a consistent view.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError>;
+
+    /// Runs `work` in a transaction, and commits it durably if it returns `Ok`; otherwise nothing of it remains.
+    ///
+    /// `work` is called at most once. Most callers want the [`StoreExt::write_with`] form, which can return a value.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returned, or [`StoreError`] if the commit failed.
+    fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError>;
+}
+
+/// Conveniences over [`Store`] that its object-safe form cannot have.
+pub trait StoreExt: Store {
+    /// Runs `work` in a transaction as [`Store::write`] does, and returns what it returned.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returned, or [`StoreError`] if the commit failed.
+    fn write_with<T>(&self, work: impl FnOnce(&mut dyn WriteTx) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut work = Some(work);
+        let mut out = None;
+        self.write(&mut |tx| {
+            let work = work.take().ok_or(StoreError::CalledTwice)?;
+            out = Some(work(tx)?);
+            Ok(())
+        })?;
+        out.ok_or(StoreError::NotCalled)
+    }
+}
+
+impl<S: Store + ?Sized> StoreExt for S {}
+
+/// What can go wrong with a store. The data already committed is safe in every case.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system or the disk said no.
+    #[error("failed to use the store: {0}")]
+    Io(#[from] std::io::Error),
+    /// Another process, or another `Repo` of this one, has the store open.
+    #[error("the store {path} is in use by another process: stop that one first, or open another store")]
+    Locked {
+        /// Which store.
+        path: String,
+    },
+    /// The file is no store of ours.
+    #[error("{path} is not a Rejoin store ({detail}): check the path; nothing was changed")]
+    Foreign {
+        /// Which file.
+        path: String,
+        /// What was found instead.
+        detail: String,
+    },
+    /// The store was written by a newer version of Rejoin.
+    #[error("the store has format {found}, this version reads up to {supported}: upgrade Rejoin; nothing was changed")]
+    Newer {
+        /// The format found.
+        found: u32,
+        /// The newest format this version reads.
+        supported: u32,
+    },
+    /// A record does not decode: the file was damaged after it was written.
+    #[error("the store is damaged: {what} does not decode; restore a backup, or fetch the documents again from a relay")]
+    Damaged {
+        /// Which record.
+        what: &'static str,
+    },
+    /// The storage engine reported an error of its own.
+    #[error("failed to use the store: {0}")]
+    Engine(String),
+    /// A `Store` implementation called the transaction's work twice: it breaks the trait's contract.
+    #[error("the store called a transaction twice: its implementation is broken")]
+    CalledTwice,
+    /// A `Store` implementation reported success without calling the transaction's work.
+    #[error("the store never called a transaction: its implementation is broken")]
+    NotCalled,
+}

@@ -1,0 +1,1 @@
+//! The Rejoin relay as a library.

@@ -1,0 +1,2 @@
+//! The `rejoin-relay` binary.
+fn main() {}

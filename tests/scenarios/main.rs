@@ -1,0 +1,1 @@
+//! The scenarios: one binary, a module for each story.
