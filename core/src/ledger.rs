@@ -1,1 +1,303 @@
-//! Stub.
+//! The ledger: a document's changes and their dependency graph, in the store, never needing the document in memory.
+//!
+//! Changes get positions 0, 1, 2, ... in the order they were accepted. A change is accepted only when all its
+//! dependencies are there, so positions are a topological order: every ancestor of a change has a smaller position. That
+//! one property carries the whole module. Export is a range scan; "what do you lack" is a walk from the heads down that
+//! stops as soon as only shared history is left.
+//!
+//! All functions work inside the caller's transaction.
+
+use std::ops::ControlFlow;
+
+use automerge::{ActorId, ChangeHash};
+
+use crate::gate::{CheckedChange, GateError};
+use crate::id::DocumentId;
+use crate::store::record::{self, Reader, position_key, prefix_end, tail_key};
+use crate::store::{ReadTx, StoreError, Table, WriteTx};
+
+mod append;
+pub mod outbox;
+pub mod shared;
+mod walk;
+
+pub use append::Appender;
+pub use walk::{covers, missing};
+
+/// What is known of a document without reading any change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DocumentState {
+    /// How many changes there are: the next change gets this position.
+    pub count: u64,
+    /// The greatest operation counter of all changes; 0 in an empty document.
+    pub max_op: u64,
+    /// The changes' sizes together, in bytes, uncompressed.
+    pub bytes: u64,
+    /// The changes that no other change depends on, by hash.
+    pub heads: Vec<Head>,
+}
+
+impl DocumentState {
+    /// Returns the heads' hashes, sorted.
+    pub fn head_hashes(&self) -> Vec<ChangeHash> {
+        self.heads.iter().map(|head| head.hash).collect()
+    }
+}
+
+/// One head of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Its hash.
+    pub hash: ChangeHash,
+    /// Its position.
+    pub position: u64,
+    /// Its greatest operation counter.
+    pub max_op: u64,
+}
+
+/// One change's place in the graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The change's hash.
+    pub hash: ChangeHash,
+    /// The positions of the changes it depends on.
+    pub deps: Vec<u64>,
+    /// Who made it.
+    pub actor: ActorId,
+    /// Which change of its actor it is, from 1.
+    pub seq: u64,
+    /// The counter of its first operation.
+    pub start_op: u64,
+    /// How many operations it has.
+    pub op_count: u64,
+    /// Its size in bytes, uncompressed.
+    pub bytes: u64,
+}
+
+impl Node {
+    /// Returns the counter of its last operation.
+    pub fn max_op(&self) -> u64 {
+        self.start_op + self.op_count - 1
+    }
+}
+
+/// What became of a change that was offered to the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Appended {
+    /// It is stored, at this position.
+    Stored {
+        /// Where.
+        position: u64,
+    },
+    /// It was already there: nothing happened.
+    Duplicate,
+    /// It depends on changes that are not there, and was not stored.
+    Missing {
+        /// Some of them: all, or [`crate::limits::MISSING_HASHES_MAX`].
+        hashes: Vec<ChangeHash>,
+    },
+    /// It breaks a rule, and was not stored. The rest of the document is untouched.
+    Rejected(GateError),
+}
+
+/// Returns what is known of a document, or `None` if there is no such document. Cost: one lookup.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn state(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<DocumentState>, StoreError> {
+    tx.get(Table::Document, document.as_bytes())?.map(|bytes| decode_state(&bytes)).transpose()
+}
+
+/// Returns a document's heads, sorted; empty if there is no such document.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn heads(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<ChangeHash>, StoreError> {
+    Ok(state(tx, document)?.unwrap_or_default().head_hashes())
+}
+
+/// Creates a document without changes; nothing happens if it is there.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be written.
+pub fn create(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
+    if tx.contains(Table::Document, document.as_bytes())? {
+        return Ok(());
+    }
+    put_state(tx, document, &DocumentState::default())
+}
+
+/// Deletes a document from this store with everything that belongs to it. Other stores keep theirs.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be written.
+pub fn delete(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
+    let end = prefix_end(document.as_bytes());
+    for table in Table::ALL {
+        if table != Table::Meta {
+            tx.delete_range(table, document.as_bytes()..&end)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns every document of the store, by id. Cost: one visit a document.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn documents(tx: &(impl ReadTx + ?Sized)) -> Result<Vec<DocumentId>, StoreError> {
+    let mut found = Vec::new();
+    let end = prefix_end(&[u8::MAX]);
+    tx.scan(Table::Document, &[]..&end, &mut |key, _| {
+        if let Ok(bytes) = key.try_into() {
+            found.push(DocumentId::from_bytes(bytes));
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
+/// Returns a change's position, or `None` if the document lacks it.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn position(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    hash: &ChangeHash,
+) -> Result<Option<u64>, StoreError> {
+    let found = tx.get(Table::Hash, &tail_key(document, &hash.0))?;
+    found.map(|bytes| Reader::new(&bytes, "hash-1").uint()).transpose()
+}
+
+/// Returns a change's place in the graph.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read, or has no such position: positions come from the store itself.
+pub fn node(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<Node, StoreError> {
+    let bytes = tx.get(Table::Node, &position_key(document, position))?;
+    decode_node(&bytes.ok_or(StoreError::Damaged { what: "node-1" })?, position)
+}
+
+/// Returns a change's bytes, an uncompressed chunk.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read, or has no such position.
+pub fn change(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<Vec<u8>, StoreError> {
+    let bytes = tx.get(Table::Change, &position_key(document, position))?;
+    bytes.ok_or(StoreError::Damaged { what: "change-1" })
+}
+
+/// Visits the changes from a position on, in topological order, until the visitor breaks.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn export(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    from: u64,
+    visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let start = position_key(document, from);
+    let end = prefix_end(document.as_bytes());
+    tx.scan(Table::Change, &start..&end, &mut |_, bytes| visit(bytes))
+}
+
+/// Returns how many changes of an actor there are: its last seq, or 0.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn last_seq(tx: &(impl ReadTx + ?Sized), document: &DocumentId, actor: &ActorId) -> Result<u64, StoreError> {
+    Ok(last_of(tx, document, actor)?.map_or(0, |last| last.seq))
+}
+
+/// An actor's newest change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LastOf {
+    pub(crate) seq: u64,
+    pub(crate) position: u64,
+}
+
+pub(crate) fn last_of(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    actor: &ActorId,
+) -> Result<Option<LastOf>, StoreError> {
+    let Some(bytes) = tx.get(Table::Actor, &tail_key(document, actor.to_bytes()))? else { return Ok(None) };
+    let mut reader = Reader::new(&bytes, "actor-1");
+    Ok(Some(LastOf { seq: reader.uint()?, position: reader.uint()? }))
+}
+
+fn put_state(
+    tx: &mut (impl WriteTx + ?Sized),
+    document: &DocumentId,
+    state: &DocumentState,
+) -> Result<(), StoreError> {
+    let mut out = Vec::with_capacity(16 + state.heads.len() * 40);
+    record::put_uint(&mut out, state.count);
+    record::put_uint(&mut out, state.max_op);
+    record::put_uint(&mut out, state.bytes);
+    record::put_uint(&mut out, state.heads.len() as u64);
+    for head in &state.heads {
+        record::put_uint(&mut out, head.position);
+        record::put_uint(&mut out, head.max_op);
+        out.extend_from_slice(&head.hash.0);
+    }
+    tx.put(Table::Document, document.as_bytes(), &out)
+}
+
+fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
+    let mut reader = Reader::new(bytes, "document-1");
+    let (count, max_op, bytes) = (reader.uint()?, reader.uint()?, reader.uint()?);
+    let heads = (0..reader.uint()?).map(|_| {
+        let (position, max_op) = (reader.uint()?, reader.uint()?);
+        Ok(Head { position, max_op, hash: reader.hash()? })
+    });
+    let heads = heads.collect::<Result<_, StoreError>>()?;
+    Ok(DocumentState { count, max_op, bytes, heads })
+}
+
+fn encode_node(node: &Node, position: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + node.deps.len() * 2);
+    out.extend_from_slice(&node.hash.0);
+    record::put_uint(&mut out, node.deps.len() as u64);
+    for dep in &node.deps {
+        record::put_uint(&mut out, position - dep);
+    }
+    record::put_bytes(&mut out, node.actor.to_bytes());
+    record::put_uint(&mut out, node.seq);
+    record::put_uint(&mut out, node.start_op);
+    record::put_uint(&mut out, node.op_count);
+    record::put_uint(&mut out, node.bytes);
+    out
+}
+
+fn decode_node(bytes: &[u8], position: u64) -> Result<Node, StoreError> {
+    let mut reader = Reader::new(bytes, "node-1");
+    let hash = reader.hash()?;
+    let deps = (0..reader.uint()?).map(|_| {
+        let back = reader.uint()?;
+        position.checked_sub(back).ok_or(StoreError::Damaged { what: "node-1" })
+    });
+    let deps = deps.collect::<Result<_, StoreError>>()?;
+    Ok(Node {
+        hash,
+        deps,
+        actor: reader.actor()?,
+        seq: reader.uint()?,
+        start_op: reader.uint()?,
+        op_count: reader.uint()?,
+        bytes: reader.uint()?,
+    })
+}

@@ -17,6 +17,7 @@
 use std::ops::{ControlFlow, Range};
 
 mod memory;
+pub(crate) mod record;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(any(test, feature = "testing"))]

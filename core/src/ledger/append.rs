@@ -1,0 +1,205 @@
+//! Appending: the second half of the gate, which needs to know the document's history.
+
+use std::collections::HashMap;
+
+use automerge::{ActorId, ChangeHash};
+
+use super::{Appended, DocumentState, Head, LastOf, Node, covers, encode_node, last_of, node, position, put_state};
+use crate::gate::{CheckedChange, Rule, rules};
+use crate::id::DocumentId;
+use crate::limits::{DOCUMENT_HEADS_MAX, MISSING_HASHES_MAX};
+use crate::store::record::{self, position_key, tail_key};
+use crate::store::{ReadTx, StoreError, Table, WriteTx};
+
+/// Appends changes to one document inside one transaction.
+///
+/// Keeps the document's state in memory between changes, so that a batch writes it once. Call [`Appender::finish`], or
+/// nothing that was appended will be found again.
+#[derive(Debug)]
+pub struct Appender {
+    document: DocumentId,
+    state: DocumentState,
+    /// The newest change of every actor met in this batch.
+    actors: HashMap<ActorId, Option<LastOf>>,
+    appended: u64,
+    exists: bool,
+}
+
+/// A dependency that is there.
+struct Dep {
+    position: u64,
+    max_op: u64,
+}
+
+impl Appender {
+    /// Begins a batch. A document that is not there is created by [`Appender::finish`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn begin(tx: &(impl ReadTx + ?Sized), document: DocumentId) -> Result<Self, StoreError> {
+        let state = super::state(tx, &document)?;
+        let exists = state.is_some();
+        Ok(Self { document, state: state.unwrap_or_default(), actors: HashMap::new(), appended: 0, exists })
+    }
+
+    /// Returns the document's state, with what was appended so far.
+    pub fn state(&self) -> &DocumentState {
+        &self.state
+    }
+
+    /// Appends one change, or says why not. Appending a change twice does nothing the second time.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be used; a change that breaks a rule is not an error but
+    /// [`Appended::Rejected`].
+    pub fn append(&mut self, tx: &mut (impl WriteTx + ?Sized), change: &CheckedChange) -> Result<Appended, StoreError> {
+        let hash_key = tail_key(&self.document, &change.hash().0);
+        if tx.contains(Table::Hash, &hash_key)? {
+            return Ok(Appended::Duplicate);
+        }
+        let deps = match self.find_deps(tx, change)? {
+            Ok(deps) => deps,
+            Err(hashes) => return Ok(Appended::Missing { hashes }),
+        };
+        if let Err(error) = self.judge(tx, change, &deps)? {
+            return Ok(Appended::Rejected(error));
+        }
+        let position = self.state.count;
+        self.put(tx, change, &deps, position, &hash_key)?;
+        Ok(Appended::Stored { position })
+    }
+
+    /// Ends the batch: writes the document's state.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be written.
+    pub fn finish(self, tx: &mut (impl WriteTx + ?Sized)) -> Result<DocumentState, StoreError> {
+        if self.appended > 0 || !self.exists {
+            put_state(tx, &self.document, &self.state)?;
+        }
+        Ok(self.state)
+    }
+
+    /// Finds the change's dependencies, or names those that are missing.
+    fn find_deps(
+        &self,
+        tx: &(impl ReadTx + ?Sized),
+        change: &CheckedChange,
+    ) -> Result<Result<Vec<Dep>, Vec<ChangeHash>>, StoreError> {
+        let mut deps = Vec::with_capacity(change.deps().len());
+        let mut lacking = Vec::new();
+        for hash in change.deps() {
+            // Nearly every dependency is a head: its facts are at hand.
+            if let Ok(index) = self.state.heads.binary_search_by(|head| head.hash.cmp(hash)) {
+                let head = &self.state.heads[index];
+                deps.push(Dep { position: head.position, max_op: head.max_op });
+            } else if let Some(position) = position(tx, &self.document, hash)? {
+                deps.push(Dep { position, max_op: node(tx, &self.document, position)?.max_op() });
+            } else if lacking.len() < MISSING_HASHES_MAX {
+                lacking.push(*hash);
+            }
+        }
+        Ok(if lacking.is_empty() { Ok(deps) } else { Err(lacking) })
+    }
+
+    /// Holds the change against the rules that need its history.
+    fn judge(
+        &mut self,
+        tx: &(impl ReadTx + ?Sized),
+        change: &CheckedChange,
+        deps: &[Dep],
+    ) -> Result<Result<(), crate::gate::GateError>, StoreError> {
+        let own_last = self.last_of(tx, change.actor())?;
+        let mut first_unknown_actor = None;
+        for actor in change.other_actors() {
+            if self.last_of(tx, actor)?.is_none() {
+                first_unknown_actor = Some(actor.clone());
+                break;
+            }
+        }
+        let facts = rules::Facts {
+            deps_max_op: deps.iter().map(|dep| dep.max_op).max().unwrap_or(0),
+            own_last_seq: own_last.map_or(0, |last| last.seq),
+            own_last_is_ancestor: match own_last {
+                Some(last) if last.seq.checked_add(1) == Some(change.seq()) => self.is_below(tx, deps, last.position)?,
+                // Without one, or with the wrong number, another rule decides.
+                _ => true,
+            },
+            first_unknown_actor,
+            document_max_op: self.state.max_op,
+        };
+        if let Err(error) = rules::admit(change, &facts) {
+            return Ok(Err(error));
+        }
+        let replaced = self.state.heads.iter().filter(|head| change.deps().contains(&head.hash)).count();
+        if self.state.heads.len() - replaced >= DOCUMENT_HEADS_MAX {
+            return Ok(Err(Rule::TooManyHeads.over(self.state.heads.len() as u64 + 1, DOCUMENT_HEADS_MAX as u64)));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Says whether the change at `position` is among the dependencies or an ancestor of one.
+    fn is_below(&self, tx: &(impl ReadTx + ?Sized), deps: &[Dep], position: u64) -> Result<bool, StoreError> {
+        // Whoever depends on every head depends on everything.
+        if deps.len() == self.state.heads.len()
+            && self.state.heads.iter().all(|head| deps.iter().any(|dep| dep.position == head.position))
+        {
+            return Ok(true);
+        }
+        let deps: Vec<u64> = deps.iter().map(|dep| dep.position).collect();
+        covers(tx, &self.document, &deps, &[position])
+    }
+
+    fn last_of(&mut self, tx: &(impl ReadTx + ?Sized), actor: &ActorId) -> Result<Option<LastOf>, StoreError> {
+        if let Some(last) = self.actors.get(actor) {
+            return Ok(*last);
+        }
+        let last = last_of(tx, &self.document, actor)?;
+        self.actors.insert(actor.clone(), last);
+        Ok(last)
+    }
+
+    fn put(
+        &mut self,
+        tx: &mut (impl WriteTx + ?Sized),
+        change: &CheckedChange,
+        deps: &[Dep],
+        position: u64,
+        hash_key: &[u8],
+    ) -> Result<(), StoreError> {
+        let bytes = change.bytes();
+        let entry = Node {
+            hash: change.hash(),
+            deps: deps.iter().map(|dep| dep.position).collect(),
+            actor: change.actor().clone(),
+            seq: change.seq(),
+            start_op: change.start_op(),
+            op_count: change.op_count(),
+            bytes: bytes.len() as u64,
+        };
+        let key = position_key(&self.document, position);
+        tx.put(Table::Change, &key, bytes)?;
+        tx.put(Table::Node, &key, &encode_node(&entry, position))?;
+        let mut value = Vec::with_capacity(10);
+        record::put_uint(&mut value, position);
+        tx.put(Table::Hash, hash_key, &value)?;
+        value.clear();
+        record::put_uint(&mut value, entry.seq);
+        record::put_uint(&mut value, position);
+        tx.put(Table::Actor, &tail_key(&self.document, entry.actor.to_bytes()), &value)?;
+
+        self.actors.insert(entry.actor, Some(LastOf { seq: entry.seq, position }));
+        self.state.count += 1;
+        self.state.bytes += entry.bytes;
+        self.state.max_op = self.state.max_op.max(change.max_op());
+        self.state.heads.retain(|head| !entry.deps.contains(&head.position));
+        let head = Head { hash: entry.hash, position, max_op: change.max_op() };
+        let index = self.state.heads.partition_point(|other| other.hash < head.hash);
+        self.state.heads.insert(index, head);
+        self.appended += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! The outbox: local changes that no relay has acknowledged yet.
+
+use std::ops::ControlFlow;
+
+use automerge::ChangeHash;
+
+use super::{covers, position};
+use crate::id::DocumentId;
+use crate::store::record::{position_key, position_of_key, prefix_end};
+use crate::store::{ReadTx, StoreError, Table, WriteTx};
+
+/// Notes that a local change waits for its acknowledgement.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be written.
+pub fn push(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, position: u64) -> Result<(), StoreError> {
+    tx.put(Table::Outbox, &position_key(document, position), &[])
+}
+
+/// Returns the positions of a document's waiting changes, in order.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn pending(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<u64>, StoreError> {
+    let mut positions = Vec::new();
+    let mut damaged = None;
+    tx.scan(Table::Outbox, document.as_bytes()..&prefix_end(document.as_bytes()), &mut |key, _| {
+        match position_of_key(key) {
+            Ok(position) => positions.push(position),
+            Err(error) => damaged = Some(error),
+        }
+        ControlFlow::Continue(())
+    })?;
+    damaged.map_or(Ok(positions), Err)
+}
+
+/// Returns how many changes of all documents wait. Cost: one visit for each.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn count(tx: &(impl ReadTx + ?Sized)) -> Result<u64, StoreError> {
+    let mut count = 0;
+    tx.scan(Table::Outbox, &[]..&prefix_end(&[u8::MAX]), &mut |_, _| {
+        count += 1;
+        ControlFlow::Continue(())
+    })?;
+    Ok(count)
+}
+
+/// Takes out what a relay has, judged by the heads it showed; returns how many changes still wait.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be used.
+pub fn acknowledge(
+    tx: &mut (impl WriteTx + ?Sized),
+    document: &DocumentId,
+    relay_heads: &[ChangeHash],
+) -> Result<u64, StoreError> {
+    let waiting = pending(tx, document)?;
+    if waiting.is_empty() {
+        return Ok(0);
+    }
+    let mut heads = Vec::with_capacity(relay_heads.len());
+    for hash in relay_heads {
+        heads.extend(position(tx, document, hash)?);
+    }
+    if covers(tx, document, &heads, &waiting)? {
+        tx.delete_range(Table::Outbox, document.as_bytes()..&prefix_end(document.as_bytes()))?;
+        return Ok(0);
+    }
+    let mut left = 0;
+    for position in waiting {
+        if covers(tx, document, &heads, &[position])? {
+            tx.delete(Table::Outbox, &position_key(document, position))?;
+        } else {
+            left += 1;
+        }
+    }
+    Ok(left)
+}
