@@ -9,15 +9,22 @@ mod honest;
 mod mutations;
 mod rules;
 
+use std::collections::BTreeMap;
+use std::io::Read;
+
 use automerge::legacy::{ElementId, Key, MarkData, ObjectId, Op as LegacyOp, OpId as LegacyOpId, OpType};
 use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, AutoCommit, Change, ObjId, ObjType, ROOT, ReadDoc, ScalarValue};
 
+use super::columns::number;
+use super::leb::{write_signed, write_unsigned};
 use super::*;
 
-/// Every failure prints the seed that replays it.
+/// Every failure prints the seed that replays it. `GATE_CASES_FACTOR=100` makes a night's run of it.
 pub(super) fn cases(cases: u32) -> proptest::prelude::ProptestConfig {
+    let factor = std::env::var("GATE_CASES_FACTOR").map_or(1, |factor| factor.parse().unwrap());
+    let cases = cases * factor;
     proptest::prelude::ProptestConfig { cases, failure_persistence: None, ..Default::default() }
 }
 
@@ -207,4 +214,112 @@ pub(super) fn body_of(chunk: &[u8]) -> &[u8] {
 /// The code of the rule that a chunk breaks, or `ok`.
 pub(super) fn verdict(chunk: &[u8]) -> &'static str {
     CheckedChange::parse(chunk).map_or_else(|error| error.rule().code(), |_| "ok")
+}
+
+/// A change written by hand, so that any part of it can be wrong.
+#[derive(Clone)]
+pub(super) struct Forged {
+    pub(super) deps: Vec<[u8; 32]>,
+    pub(super) actor: Vec<u8>,
+    pub(super) seq: u64,
+    pub(super) start_op: u64,
+    pub(super) time: i64,
+    pub(super) message: Vec<u8>,
+    pub(super) others: Vec<Vec<u8>>,
+    pub(super) columns: BTreeMap<u64, Vec<u8>>,
+    pub(super) extra: Vec<u8>,
+}
+
+impl Forged {
+    /// Puts null into the field `k`, `rows` times.
+    pub(super) fn puts(rows: u64) -> Self {
+        let run = |value: &[u8]| {
+            let mut column = Vec::new();
+            write_signed(&mut column, if rows == 1 { -1 } else { rows.cast_signed() });
+            column.extend_from_slice(value);
+            column
+        };
+        let mut insert = Vec::new();
+        write_unsigned(&mut insert, rows);
+        let columns = [
+            (number::KEY_TEXT, run(&[1, b'k'])),
+            (number::INSERT, insert),
+            (number::ACTION, run(&[1])),
+            (number::VALUE_META, run(&[0])),
+            (number::PRED_COUNT, run(&[0])),
+        ];
+        Self {
+            deps: vec![],
+            actor: vec![9; 16],
+            seq: 1,
+            start_op: 1,
+            time: 0,
+            message: vec![],
+            others: vec![],
+            columns: columns.into(),
+            extra: vec![],
+        }
+    }
+
+    /// Puts null into the field `k`; any part of it can then be changed.
+    pub(super) fn with(edit: impl FnOnce(&mut Self)) -> Self {
+        let mut forged = Self::puts(1);
+        edit(&mut forged);
+        forged
+    }
+
+    /// Replaces a column's bytes.
+    pub(super) fn column(mut self, number: u64, bytes: &[u8]) -> Self {
+        self.columns.insert(number, bytes.to_vec());
+        self
+    }
+
+    pub(super) fn body(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        let prefixed = |body: &mut Vec<u8>, bytes: &[u8]| {
+            write_unsigned(body, bytes.len() as u64);
+            body.extend_from_slice(bytes);
+        };
+        write_unsigned(&mut body, self.deps.len() as u64);
+        body.extend_from_slice(self.deps.as_flattened());
+        prefixed(&mut body, &self.actor);
+        write_unsigned(&mut body, self.seq);
+        write_unsigned(&mut body, self.start_op);
+        write_signed(&mut body, self.time);
+        prefixed(&mut body, &self.message);
+        write_unsigned(&mut body, self.others.len() as u64);
+        self.others.iter().for_each(|actor| prefixed(&mut body, actor));
+        write_unsigned(&mut body, self.columns.len() as u64);
+        for (number, data) in &self.columns {
+            write_unsigned(&mut body, *number);
+            write_unsigned(&mut body, data.len() as u64);
+        }
+        self.columns.values().for_each(|data| body.extend_from_slice(data));
+        body.extend_from_slice(&self.extra);
+        body
+    }
+
+    pub(super) fn chunk(&self) -> Vec<u8> {
+        chunk_of(&self.body())
+    }
+
+    pub(super) fn verdict(&self) -> &'static str {
+        verdict(&self.chunk())
+    }
+}
+
+/// Deflates a body into a compressed chunk, with the checksum of the uncompressed one.
+pub(super) fn compressed_chunk_of(body: &[u8]) -> Vec<u8> {
+    let checksum = chunk_of(body);
+    let mut deflated = Vec::new();
+    flate2::bufread::DeflateEncoder::new(body, flate2::Compression::best()).read_to_end(&mut deflated).unwrap();
+    compressed_chunk(&checksum[4..8], &deflated)
+}
+
+/// Frames deflated bytes.
+pub(super) fn compressed_chunk(checksum: &[u8], deflated: &[u8]) -> Vec<u8> {
+    let mut chunk = [&super::chunk::MAGIC[..], checksum, &[2]].concat();
+    write_unsigned(&mut chunk, deflated.len() as u64);
+    chunk.extend_from_slice(deflated);
+    chunk
 }
