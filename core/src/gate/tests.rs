@@ -69,6 +69,7 @@ pub(super) fn any_scalar(dice: &mut Dice) -> ScalarValue {
 pub(super) fn honest_changes(seed: u64) -> Vec<Change> {
     let mut dice = Dice::new(seed);
     let mut docs: Vec<AutoCommit> = vec![AutoCommit::new().with_actor(actor(&mut dice))];
+    docs[0].put(ROOT, "k0", 1).unwrap();
     for _ in 0..5 + dice.roll(40) {
         let at = dice.index(docs.len());
         match dice.roll(12) {
