@@ -1,0 +1,101 @@
+//! The rules that need a history, each at its edge.
+
+use automerge::ChangeHash;
+
+use super::*;
+use crate::limits::START_OP_JUMP_MAX;
+
+fn change(seq: u64, start_op: u64) -> CheckedChange {
+    encode(&ChangeDraft {
+        actor: ActorId::from(&[1u8; 16][..]),
+        seq,
+        start_op,
+        timestamp: 0,
+        message: None,
+        deps: vec![],
+        ops: vec![DraftOp {
+            object: DraftObject::Root,
+            key: "k".to_owned(),
+            action: Action::Put,
+            value: ScalarValue::Null,
+            preds: vec![],
+        }],
+    })
+    .unwrap()
+}
+
+fn verdict(change: &CheckedChange, facts: &Facts) -> &'static str {
+    admit(change, facts).map_or_else(|error| error.rule().code(), |()| "ok")
+}
+
+fn after(seq: u64) -> Facts {
+    Facts {
+        deps_max_op: 10,
+        own_last: Some(OwnLast { seq, hash: ChangeHash([3; 32]) }),
+        own_last_is_ancestor: true,
+        first_unknown_actor: None,
+        document_max_op: 20,
+    }
+}
+
+#[test]
+fn first_change_has_the_number_one() {
+    assert_eq!(verdict(&change(1, 1), &Facts::default()), "ok");
+    assert_eq!(verdict(&change(2, 1), &Facts::default()), "seq-gap");
+}
+
+#[test]
+fn numbers_go_up_by_one() {
+    assert_eq!(verdict(&change(4, 11), &after(4)), "seq-reused");
+    assert_eq!(verdict(&change(5, 11), &after(4)), "ok");
+    assert_eq!(verdict(&change(6, 11), &after(4)), "seq-gap");
+    let error = admit(&change(6, 11), &after(4)).unwrap_err();
+    assert_eq!((error.found(), error.limit()), (Some(6), Some(5)));
+}
+
+#[test]
+fn change_that_is_already_there_is_admitted_again() {
+    let change = change(4, 1);
+    let facts = Facts { own_last: Some(OwnLast { seq: 4, hash: change.hash() }), ..after(4) };
+    assert_eq!(verdict(&change, &facts), "ok");
+}
+
+#[test]
+fn own_previous_change_must_be_an_ancestor() {
+    let facts = Facts { own_last_is_ancestor: false, ..after(4) };
+    assert_eq!(verdict(&change(5, 11), &facts), "own-dependency");
+    assert_eq!(verdict(&change(1, 11), &Facts { own_last: None, ..facts }), "ok");
+}
+
+#[test]
+fn first_counter_is_above_the_dependencies_and_not_far_above_all() {
+    assert_eq!(verdict(&change(5, 10), &after(4)), "start-op-low");
+    assert_eq!(verdict(&change(5, 11), &after(4)), "ok");
+    let far = 20 + 1 + START_OP_JUMP_MAX;
+    assert_eq!(verdict(&change(5, far - 1), &after(4)), "ok");
+    assert_eq!(verdict(&change(5, far), &after(4)), "ok");
+    assert_eq!(verdict(&change(5, far + 1), &after(4)), "start-op-jump");
+}
+
+#[test]
+fn other_actors_must_be_known() {
+    let facts = Facts { first_unknown_actor: Some(ActorId::from(&[2u8; 16][..])), ..after(4) };
+    assert_eq!(verdict(&change(5, 11), &facts), "unknown-actor");
+}
+
+#[test]
+fn codes_are_kebab_case_and_unique() {
+    let mut codes: Vec<_> = Rule::ALL.iter().map(Rule::code).collect();
+    assert!(codes.iter().all(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
+    codes.sort_unstable();
+    let count = codes.len();
+    codes.dedup();
+    assert_eq!(codes.len(), count);
+}
+
+#[test]
+fn errors_say_the_numbers() {
+    let text = Rule::TooManyOps.found(20_000_000, 1_000_000).to_string();
+    assert_eq!(text, "the change has too many operations (found 20000000, limit 1000000)");
+    assert_eq!(Rule::Magic.error().to_string(), "a chunk does not start with 85 6f 4a 83");
+}
