@@ -23,9 +23,21 @@ mod redb;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-// pub use memory::MemoryStore;
-// #[cfg(feature = "redb")]
-// pub use redb::{RedbOptions, RedbStore};
+pub use memory::MemoryStore;
+#[cfg(feature = "redb")]
+pub use redb::{RedbOptions, RedbStore};
+
+use crate::id::StorageId;
+
+/// The format this version writes, and the newest it reads: 1. It stands in every store, under `format` in
+/// [`Table::Meta`].
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The key of the format version in [`Table::Meta`].
+const FORMAT_KEY: &[u8] = b"format";
+
+/// The key of the storage id in [`Table::Meta`].
+const STORAGE_ID_KEY: &[u8] = b"storage-id";
 
 /// The tables. A table's name in the file carries the version of its format; see `core/docs/storage.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,6 +99,11 @@ impl Table {
             Table::Outbox => "outbox-1",
             Table::Shared => "shared-1",
         }
+    }
+
+    /// The table's place in [`Table::ALL`].
+    const fn index(self) -> usize {
+        self as usize
     }
 }
 
@@ -180,6 +197,33 @@ pub trait StoreExt: Store {
 }
 
 impl<S: Store + ?Sized> StoreExt for S {}
+
+/// Returns the store's own id, and gives it one made of `random` if it has none yet.
+///
+/// A copy of a store's file carries the same id as the original: two running copies would confuse a peer that remembers
+/// what it shares with each.
+///
+/// # Errors
+///
+/// [`StoreError::Damaged`] if the id that stands there has not 16 bytes; otherwise what the store reports.
+pub fn storage_id(store: &dyn Store, random: [u8; 16]) -> Result<StorageId, StoreError> {
+    let parse = |bytes: Vec<u8>| match bytes.try_into() {
+        Ok(bytes) => Ok(StorageId::from_bytes(bytes)),
+        Err(_) => Err(StoreError::Damaged { what: "the storage id" }),
+    };
+    if let Some(bytes) = store.read()?.get(Table::Meta, STORAGE_ID_KEY)? {
+        return parse(bytes);
+    }
+    store.write_with(|tx| {
+        // Another thread may have been first since the look above.
+        if let Some(bytes) = tx.get(Table::Meta, STORAGE_ID_KEY)? {
+            return parse(bytes);
+        }
+        let id = StorageId::from_random_bytes(random);
+        tx.put(Table::Meta, STORAGE_ID_KEY, id.as_bytes())?;
+        Ok(id)
+    })
+}
 
 /// What can go wrong with a store. The data already committed is safe in every case.
 #[derive(Debug, thiserror::Error)]

@@ -1,1 +1,1 @@
-//! Stub.
+//! The conformance suite: what proves that a store keeps the laws.

@@ -1,0 +1,59 @@
+//! What redb reports, in the store's own words.
+
+use super::super::StoreError;
+
+/// Translates an error of opening the database `name`.
+pub(super) fn open_error(error: redb::DatabaseError, name: &str) -> StoreError {
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: name.to_owned() },
+        redb::DatabaseError::UpgradeRequired(version) => StoreError::Foreign {
+            path: name.to_owned(),
+            detail: format!("a redb database of the old file format {version}, which no version of Rejoin wrote"),
+        },
+        redb::DatabaseError::Storage(error) => storage_error(error),
+        error => StoreError::Engine(error.to_string()),
+    }
+}
+
+/// Translates an error of reading or writing the file.
+pub(super) fn storage_error(error: redb::StorageError) -> StoreError {
+    match error {
+        redb::StorageError::Io(error) => match error.kind() {
+            // redb asks only for bytes that the file claims to have.
+            std::io::ErrorKind::UnexpectedEof => StoreError::Damaged { what: "a page beyond the end of the file" },
+            _ => StoreError::Io(error),
+        },
+        redb::StorageError::Corrupted(detail) => {
+            tracing::error!(detail, "the store is damaged");
+            StoreError::Damaged { what: "a page of the file" }
+        }
+        redb::StorageError::PreviousIo => StoreError::Engine(
+            "an earlier read or write of the file failed: close the store and open it again".to_owned(),
+        ),
+        error => StoreError::Engine(error.to_string()),
+    }
+}
+
+/// Translates an error of opening a table.
+pub(super) fn table_error(error: redb::TableError) -> StoreError {
+    match error {
+        redb::TableError::Storage(error) => storage_error(error),
+        error => StoreError::Engine(error.to_string()),
+    }
+}
+
+/// Translates an error of beginning a transaction.
+pub(super) fn transaction_error(error: redb::TransactionError) -> StoreError {
+    match error {
+        redb::TransactionError::Storage(error) => storage_error(error),
+        error => StoreError::Engine(error.to_string()),
+    }
+}
+
+/// Translates an error of committing a transaction.
+pub(super) fn commit_error(error: redb::CommitError) -> StoreError {
+    match error {
+        redb::CommitError::Storage(error) => storage_error(error),
+        error => StoreError::Engine(error.to_string()),
+    }
+}
