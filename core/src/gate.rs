@@ -31,4 +31,4 @@ pub use chunk::{Chunk, ChunkKind, Chunks, chunks};
 pub use encode::{ChangeDraft, DraftObject, DraftOp, encode};
 pub use error::{GateError, Rule};
 pub use op::{Action, KeyRef, ObjectRef, Op, OpRef, Ops, Preds, ValueRef};
-pub use rules::{Facts, OwnLast, admit};
+pub use rules::{Facts, admit};

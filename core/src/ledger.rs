@@ -239,11 +239,7 @@ pub(crate) fn last_of(
     Ok(Some(LastOf { seq: reader.uint()?, position: reader.uint()? }))
 }
 
-fn put_state(
-    tx: &mut (impl WriteTx + ?Sized),
-    document: &DocumentId,
-    state: &DocumentState,
-) -> Result<(), StoreError> {
+fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &DocumentState) -> Result<(), StoreError> {
     let mut out = Vec::with_capacity(16 + state.heads.len() * 40);
     record::put_uint(&mut out, state.count);
     record::put_uint(&mut out, state.max_op);

@@ -113,6 +113,7 @@ rules! {
     UnknownActor "unknown-actor" "the change refers to an actor that has made no change in this document",
     StartOpLow "start-op-low" "the first operation's counter is not above those of its dependencies",
     StartOpJump "start-op-jump" "the first operation's counter is too far above every known one",
+    TooManyHeads "too-many-heads" "the document has too many heads that no change joins",
     Dependency "dependency" "a dependency of the change is missing",
     Author "author" "the author footer is damaged or not on the actor's first change",
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use automerge::{ActorId, ChangeHash};
 
 use super::{Appended, DocumentState, Head, LastOf, Node, covers, encode_node, last_of, node, position, put_state};
-use crate::gate::{CheckedChange, Rule, rules};
+use crate::gate::{CheckedChange, Facts, GateError, Rule, admit};
 use crate::id::DocumentId;
 use crate::limits::{DOCUMENT_HEADS_MAX, MISSING_HASHES_MAX};
 use crate::store::record::{self, position_key, tail_key};
@@ -111,7 +111,7 @@ impl Appender {
         tx: &(impl ReadTx + ?Sized),
         change: &CheckedChange,
         deps: &[Dep],
-    ) -> Result<Result<(), crate::gate::GateError>, StoreError> {
+    ) -> Result<Result<(), GateError>, StoreError> {
         let own_last = self.last_of(tx, change.actor())?;
         let mut first_unknown_actor = None;
         for actor in change.other_actors() {
@@ -120,23 +120,25 @@ impl Appender {
                 break;
             }
         }
-        let facts = rules::Facts {
+        let facts = Facts {
             deps_max_op: deps.iter().map(|dep| dep.max_op).max().unwrap_or(0),
             own_last_seq: own_last.map_or(0, |last| last.seq),
             own_last_is_ancestor: match own_last {
-                Some(last) if last.seq.checked_add(1) == Some(change.seq()) => self.is_below(tx, deps, last.position)?,
+                Some(last) if last.seq.checked_add(1) == Some(change.seq()) => {
+                    self.is_below(tx, deps, last.position)?
+                }
                 // Without one, or with the wrong number, another rule decides.
                 _ => true,
             },
             first_unknown_actor,
             document_max_op: self.state.max_op,
         };
-        if let Err(error) = rules::admit(change, &facts) {
+        if let Err(error) = admit(change, &facts) {
             return Ok(Err(error));
         }
         let replaced = self.state.heads.iter().filter(|head| change.deps().contains(&head.hash)).count();
         if self.state.heads.len() - replaced >= DOCUMENT_HEADS_MAX {
-            return Ok(Err(Rule::TooManyHeads.over(self.state.heads.len() as u64 + 1, DOCUMENT_HEADS_MAX as u64)));
+            return Ok(Err(Rule::TooManyHeads.found(self.state.heads.len() as u64 + 1, DOCUMENT_HEADS_MAX as u64)));
         }
         Ok(Ok(()))
     }
