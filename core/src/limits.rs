@@ -81,6 +81,17 @@ pub const ORPHAN_BYTES_MAX: usize = 8 << 20;
 /// The most missing hashes named in one answer about orphans.
 pub const MISSING_HASHES_MAX: usize = 64;
 
+/// How many bytes of changes one outgoing sync message carries before the rest waits for the next: 1 MiB.
+///
+/// A message holds at least one change, so it may be as long as [`CHANGE_BYTES_MAX`] with its envelope.
+pub const SYNC_MESSAGE_BYTES: usize = 1 << 20;
+
+/// How often the same missing changes are asked for before a conversation gives up on them.
+pub const NEED_REPEATS_MAX: u32 = 3;
+
+/// The most refused changes that one conversation remembers, so that it does not ask for them again.
+pub const REFUSED_MAX: usize = 1_024;
+
 /// The longest peer id in bytes. automerge-repo makes ~15 characters.
 pub const PEER_ID_BYTES_MAX: usize = 256;
 

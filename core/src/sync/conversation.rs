@@ -1,0 +1,374 @@
+//! One conversation: one document, one peer, Automerge's sync messages in and out.
+//!
+//! It speaks Automerge's sync protocol with fewer bytes. As soon as every head of the peer is known here, the graph says
+//! *exactly* what the peer lacks, and no Bloom filter is made or read; the peer is told "assume I have everything you
+//! have", so it too sends just what is new. Only while the peer has heads that are unknown here do filters decide, and
+//! then one message waits for the other's answer, because a filter may be wrong.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::ops::ControlFlow;
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+
+use super::orphans::Orphans;
+use crate::codec::bloom::Bloom;
+use crate::codec::sync_message::{Have, MessageVersion, SyncMessage};
+use crate::gate::{self, CheckedChange, GateError};
+use crate::id::DocumentId;
+use crate::ledger::{self, Appended, DocumentState};
+use crate::limits::{NEED_REPEATS_MAX, REFUSED_MAX, SYNC_MESSAGE_BYTES};
+use crate::store::record::{position_key, prefix_end};
+use crate::store::{ReadTx, StoreError, Table};
+
+/// The state of one conversation. Reset by dropping it: every connection begins afresh.
+#[derive(Debug)]
+pub struct Conversation {
+    document: DocumentId,
+    /// What the peer last said of itself.
+    theirs: Option<Theirs>,
+    /// Heads the peer has, or will have when what we sent arrives: the transport loses nothing without closing.
+    peer_has: Vec<ChangeHash>,
+    /// The heads in our last message; `None` before the first.
+    last_sent: Option<Vec<ChangeHash>>,
+    /// A message with a guess in it is under way: wait for the answer.
+    in_flight: bool,
+    /// Changes the peer asked for by name.
+    wanted: Vec<ChangeHash>,
+    last_need: Vec<ChangeHash>,
+    need_repeats: u32,
+    orphans: Orphans,
+    refused: HashSet<ChangeHash>,
+}
+
+#[derive(Debug)]
+struct Theirs {
+    heads: Vec<ChangeHash>,
+    have: Vec<Have>,
+}
+
+/// What to send, and whether there is more after it.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The message.
+    pub message: SyncMessage,
+    /// Whether [`Conversation::poll_message`] has another one right now.
+    pub more: bool,
+}
+
+impl Conversation {
+    /// Begins a conversation. `shared` are heads that the peer is known to have from earlier, if any.
+    pub fn new(document: DocumentId, shared: Vec<ChangeHash>) -> Self {
+        Self {
+            document,
+            theirs: None,
+            peer_has: shared,
+            last_sent: None,
+            in_flight: false,
+            wanted: Vec::new(),
+            last_need: Vec::new(),
+            need_repeats: 0,
+            orphans: Orphans::default(),
+            refused: HashSet::new(),
+        }
+    }
+
+    /// Returns the heads the peer last said it has.
+    pub fn their_heads(&self) -> Option<&[ChangeHash]> {
+        self.theirs.as_ref().map(|theirs| theirs.heads.as_slice())
+    }
+
+    /// Takes in a message and returns the changes it brought, checked, for the driver to append.
+    ///
+    /// A change that fails the gate is left out and returned as its error; the others stand.
+    pub fn handle_message(&mut self, message: SyncMessage) -> (Vec<CheckedChange>, Vec<GateError>) {
+        self.in_flight = false;
+        if message.heads.is_empty() || message.flags.is_some_and(|flags| flags.reset) {
+            // The peer has lost its data, or ignored what we sent: nothing we told it counts.
+            self.peer_has.clear();
+        }
+        let mut changes = Vec::with_capacity(message.changes.len());
+        let mut errors = Vec::new();
+        for bytes in &message.changes {
+            for chunk in gate::chunks(bytes) {
+                match chunk.and_then(|chunk| CheckedChange::from_chunk(&chunk)) {
+                    Ok(change) => changes.push(change),
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        self.wanted = message.need;
+        self.theirs = Some(Theirs { heads: message.heads, have: message.have });
+        (changes, errors)
+    }
+
+    /// Learns what became of the changes offered; returns orphans whose time has come, to be appended next.
+    pub fn handle_appended(&mut self, results: Vec<(CheckedChange, Appended)>) -> Vec<CheckedChange> {
+        let mut arrived = Vec::new();
+        for (change, appended) in results {
+            match appended {
+                Appended::Stored { .. } | Appended::Duplicate => arrived.push(change.hash()),
+                Appended::Missing { hashes } => {
+                    if let Some(first) = hashes.first() {
+                        // At the bound it is dropped. The peer's heads stay unknown, so it is asked for again.
+                        self.orphans.hold(change, *first);
+                    }
+                }
+                Appended::Rejected(_) => {
+                    if self.refused.len() < REFUSED_MAX {
+                        self.refused.insert(change.hash());
+                    }
+                }
+            }
+        }
+        self.orphans.release(arrived.into_iter())
+    }
+
+    /// Says whether the peer shows heads that are all known here, so that they tell what it surely has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn knows_their_heads(&self, tx: &dyn ReadTx) -> Result<bool, StoreError> {
+        let Some(theirs) = &self.theirs else { return Ok(false) };
+        for head in &theirs.heads {
+            if ledger::position(tx, &self.document, head)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns the next message to send, or `None` when there is nothing to say.
+    ///
+    /// The answer changes when a message arrived, when changes were appended, and after each call that returned one.
+    /// Cost: what the peer lacks, at most [`SYNC_MESSAGE_BYTES`] of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn poll_message(&mut self, tx: &dyn ReadTx) -> Result<Option<Outgoing>, StoreError> {
+        let state = ledger::state(tx, &self.document)?.unwrap_or_default();
+        let Some(theirs) = &self.theirs else { return self.first_message(tx, &state) };
+        let need = self.orphans.lacking(&theirs.heads, |hash| {
+            Ok(self.refused.contains(hash) || ledger::position(tx, &self.document, hash)?.is_some())
+        })?;
+        let exact = need.is_empty() && self.refused.is_empty();
+        if self.in_flight && !exact {
+            return Ok(None);
+        }
+        let batch = if exact { self.exact_batch(tx, &state)? } else { self.guessed_batch(tx, &state)? };
+        let sends = !batch.changes.is_empty();
+        let asks = !need.is_empty() && self.may_ask(&need);
+        let heads_news = self.last_sent.as_ref() != Some(&batch.heads);
+        if !sends && !asks && !heads_news {
+            return Ok(None);
+        }
+        let have = self.summary(tx, &state, &need, exact)?;
+        self.in_flight = !exact;
+        self.wanted.clear();
+        self.last_sent = Some(batch.heads.clone());
+        if exact {
+            self.peer_has.clone_from(&batch.heads);
+        }
+        let need = if asks { need } else { Vec::new() };
+        let message = SyncMessage {
+            version: MessageVersion::V1,
+            heads: batch.heads,
+            need,
+            have,
+            changes: batch.changes,
+            flags: None,
+        };
+        Ok(Some(Outgoing { message, more: batch.more }))
+    }
+
+    /// Opens the conversation: our heads, and a summary of what we have since the last time.
+    fn first_message(&mut self, tx: &dyn ReadTx, state: &DocumentState) -> Result<Option<Outgoing>, StoreError> {
+        let heads = state.head_hashes();
+        if self.last_sent.as_ref() == Some(&heads) {
+            return Ok(None);
+        }
+        let last_sync = self.known(tx, &self.peer_has)?;
+        let bloom = self.filter_since(tx, state, &last_sync)?;
+        self.last_sent = Some(heads.clone());
+        self.in_flight = true;
+        let message = SyncMessage {
+            version: MessageVersion::V1,
+            heads,
+            need: Vec::new(),
+            have: vec![Have { last_sync, bloom }],
+            changes: Vec::new(),
+            flags: None,
+        };
+        Ok(Some(Outgoing { message, more: false }))
+    }
+
+    /// Chooses what the graph says the peer lacks, oldest first, up to the byte budget.
+    fn exact_batch(&self, tx: &dyn ReadTx, state: &DocumentState) -> Result<Batch, StoreError> {
+        let heads = state.head_hashes();
+        let theirs = self.theirs.as_ref().map_or(&[][..], |theirs| &theirs.heads);
+        if self.wanted.is_empty() && (self.peer_has == heads || theirs == heads) {
+            return Ok(Batch { heads, changes: Vec::new(), more: false });
+        }
+        let mut has = self.known(tx, theirs)?;
+        has.extend(self.known(tx, &self.peer_has)?);
+        let mut positions: VecDeque<u64> = ledger::missing(tx, &self.document, state, &has)?.into();
+        let mut wanted = BTreeSet::new();
+        for hash in &self.wanted {
+            wanted.extend(ledger::position(tx, &self.document, hash)?);
+        }
+        for position in wanted.into_iter().rev() {
+            if positions.binary_search(&position).is_err() {
+                positions.push_front(position);
+            }
+        }
+        let total = positions.len();
+        let changes = self.read(tx, positions.iter().copied())?;
+        if changes.len() == total {
+            return Ok(Batch { heads, changes, more: false });
+        }
+        let sent = positions.into_iter().take(changes.len());
+        let heads = self.heads_after(tx, &has, sent)?;
+        Ok(Batch { heads, changes, more: true })
+    }
+
+    /// Returns the heads of what the peer has once these changes arrived: how we would look had we stopped there.
+    fn heads_after(
+        &self,
+        tx: &dyn ReadTx,
+        has: &[ChangeHash],
+        sent: impl Iterator<Item = u64>,
+    ) -> Result<Vec<ChangeHash>, StoreError> {
+        let mut heads = BTreeSet::new();
+        for hash in has {
+            heads.extend(ledger::position(tx, &self.document, hash)?);
+        }
+        for position in sent {
+            for dep in ledger::node(tx, &self.document, position)?.deps {
+                heads.remove(&dep);
+            }
+            heads.insert(position);
+        }
+        let mut hashes = Vec::with_capacity(heads.len());
+        for position in heads {
+            hashes.push(ledger::node(tx, &self.document, position)?.hash);
+        }
+        hashes.sort_unstable();
+        Ok(hashes)
+    }
+
+    /// Chooses what the peer's filter says it lacks, with everything that depends on it, and what it asked for.
+    fn guessed_batch(&self, tx: &dyn ReadTx, state: &DocumentState) -> Result<Batch, StoreError> {
+        let heads = state.head_hashes();
+        let mut positions = BTreeSet::new();
+        for hash in &self.wanted {
+            positions.extend(ledger::position(tx, &self.document, hash)?);
+        }
+        let have = self.theirs.as_ref().map_or(&[][..], |theirs| &theirs.have);
+        if !have.is_empty() {
+            let last_sync: Vec<_> = have.iter().flat_map(|have| have.last_sync.iter().copied()).collect();
+            for position in ledger::missing(tx, &self.document, state, &last_sync)? {
+                let node = ledger::node(tx, &self.document, position)?;
+                let lacks = have.iter().all(|have| !have.bloom.contains(&node.hash));
+                // Positions ascend, so a dependency was judged before what depends on it.
+                if lacks || node.deps.iter().any(|dep| positions.contains(dep)) {
+                    positions.insert(position);
+                }
+            }
+        }
+        // What does not fit is sent when the peer has answered and its heads say exactly what it lacks.
+        let changes = self.read(tx, positions.into_iter())?;
+        Ok(Batch { heads, changes, more: false })
+    }
+
+    /// Reads changes up to the byte budget, at least one.
+    fn read(&self, tx: &dyn ReadTx, positions: impl Iterator<Item = u64>) -> Result<Vec<Bytes>, StoreError> {
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        for position in positions {
+            let change = ledger::change(tx, &self.document, position)?;
+            bytes += change.len();
+            if bytes > SYNC_MESSAGE_BYTES && !changes.is_empty() {
+                break;
+            }
+            changes.push(Bytes::from(change));
+        }
+        Ok(changes)
+    }
+
+    /// Tells the peer what we have, so that it sends only what we lack.
+    fn summary(
+        &self,
+        tx: &dyn ReadTx,
+        state: &DocumentState,
+        need: &[ChangeHash],
+        exact: bool,
+    ) -> Result<Vec<Have>, StoreError> {
+        let theirs = self.theirs.as_ref().map_or(&[][..], |theirs| &theirs.heads);
+        if exact {
+            // The peer knows these heads: it has shown them itself, or they come with this message or an earlier one.
+            let last_sync = self.known(tx, theirs)?;
+            return Ok(vec![Have { last_sync, bloom: Bloom::default() }]);
+        }
+        if need.iter().any(|hash| !theirs.contains(hash)) {
+            // We ask for changes by name; a summary would make the peer send the rest twice.
+            return Ok(Vec::new());
+        }
+        let mut last_sync = self.known(tx, theirs)?;
+        last_sync.extend(self.known(tx, &self.peer_has)?);
+        last_sync.sort_unstable();
+        last_sync.dedup();
+        let bloom = self.filter_since(tx, state, &last_sync)?;
+        Ok(vec![Have { last_sync, bloom }])
+    }
+
+    fn filter_since(
+        &self,
+        tx: &dyn ReadTx,
+        state: &DocumentState,
+        last_sync: &[ChangeHash],
+    ) -> Result<Bloom, StoreError> {
+        let mut hashes = Vec::new();
+        if last_sync.is_empty() {
+            let start = position_key(&self.document, 0);
+            let end = prefix_end(self.document.as_bytes());
+            tx.scan(Table::Node, &start..&end, &mut |_, node| {
+                hashes.extend(node.first_chunk::<32>().map(|hash| ChangeHash(*hash)));
+                ControlFlow::Continue(())
+            })?;
+        } else {
+            for position in ledger::missing(tx, &self.document, state, last_sync)? {
+                hashes.push(ledger::node(tx, &self.document, position)?.hash);
+            }
+        }
+        Ok(Bloom::from_hashes(hashes.iter()))
+    }
+
+    fn known(&self, tx: &dyn ReadTx, hashes: &[ChangeHash]) -> Result<Vec<ChangeHash>, StoreError> {
+        let mut known = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            if ledger::position(tx, &self.document, hash)?.is_some() {
+                known.push(*hash);
+            }
+        }
+        Ok(known)
+    }
+
+    /// Says whether it still makes sense to ask for these changes, and counts the asking.
+    fn may_ask(&mut self, need: &[ChangeHash]) -> bool {
+        if self.last_need == need {
+            self.need_repeats += 1;
+        } else {
+            self.last_need = need.to_vec();
+            self.need_repeats = 1;
+        }
+        self.need_repeats <= NEED_REPEATS_MAX
+    }
+}
+
+struct Batch {
+    heads: Vec<ChangeHash>,
+    changes: Vec<Bytes>,
+    more: bool,
+}
