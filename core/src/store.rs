@@ -6,11 +6,12 @@
 //! # Laws
 //!
 //! 1. **Atomic**: after [`Store::write`] returns `Ok`, all its puts and deletes are visible to every later transaction;
-//!    after `Err`, none is.
+//!    after `Err`, or a panic of the work, none is.
 //! 2. **Durable**: what [`Store::write`] returned `Ok` for survives a power loss, for stores that outlive the process.
 //! 3. **Isolated**: a read transaction sees one committed state for as long as it lives, whatever is written meanwhile.
 //! 4. **Own writes**: a write transaction sees its own puts and deletes.
 //! 5. **Ordered**: [`ReadTx::scan`] visits keys in ascending byte order, each once, within the bounds, and stops when told.
+//!    A range whose end is not above its start holds nothing.
 //! 6. **One writer**: writes are executed one after the other; a second one waits.
 //! 7. **Whole**: keys and values of any length from 0 (value) or 1 (key) up to the change limit come back as they were put.
 

@@ -1,18 +1,47 @@
-//! Every store against the conformance suite, and what only a store on disk can get wrong.
+//! Every store against the conformance suite.
+#![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use rejoin::store::{RedbOptions, RedbStore, Store, StoreExt, Table};
+use redb::backends::InMemoryBackend;
+use rejoin::store::{MemoryStore, RedbOptions, RedbStore, testing};
+use tempfile::TempDir;
 
 #[test]
-fn smoke() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.redb");
-    let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
-    eprintln!("{}", std::fs::metadata(&path).unwrap().len());
-    store.write_with(|tx| tx.put(Table::Change, b"k", b"v")).unwrap();
-    drop(store);
-    let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
-    assert_eq!(store.read().unwrap().get(Table::Change, b"k").unwrap().unwrap(), b"v");
-    let store = RedbStore::open_backend(redb::backends::InMemoryBackend::new(), RedbOptions::new()).unwrap();
-    store.write_with(|tx| tx.put(Table::Change, b"k", b"v")).unwrap();
+fn memory_store_conforms() {
+    testing::run(MemoryStore::new);
+}
+
+#[test]
+fn redb_store_in_a_file_conforms() {
+    let directory = TempDir::new().unwrap();
+    let count = std::cell::Cell::new(0);
+    testing::run(|| {
+        count.set(count.get() + 1);
+        RedbStore::open(directory.path().join(format!("{}.redb", count.get())), RedbOptions::new()).unwrap()
+    });
+}
+
+#[test]
+fn redb_store_over_a_backend_conforms() {
+    testing::run(|| RedbStore::open_backend(InMemoryBackend::new(), RedbOptions::new()).unwrap());
+}
+
+#[test]
+fn redb_store_with_quick_repair_conforms() {
+    let options = RedbOptions::new().quick_repair(true);
+    testing::run(|| RedbStore::open_backend(InMemoryBackend::new(), options.clone()).unwrap());
+}
+
+#[test]
+fn redb_store_with_hardly_any_cache_conforms() {
+    let options = RedbOptions::new().cache_bytes(64 << 10);
+    testing::run(|| RedbStore::open_backend(InMemoryBackend::new(), options.clone()).unwrap());
+}
+
+#[test]
+fn redb_store_outlives_the_process() {
+    for options in [RedbOptions::new(), RedbOptions::new().quick_repair(true)] {
+        let directory = TempDir::new().unwrap();
+        testing::run_durable(|| RedbStore::open(directory.path().join("store.redb"), options.clone()).unwrap());
+    }
 }

@@ -3,6 +3,9 @@
 //! This and the files below it are the only ones that know redb. Every write is one redb transaction that has reached
 //! the disk when it returns; every read is one of its snapshots. How a store comes into being, so that no crash leaves
 //! half of one, is in `redb/create.rs`; what stands in the tables is in `core/docs/storage.md`.
+//!
+//! redb verifies its checksums only when it recovers. A page that was altered on the disk after a clean close makes it
+//! panic where it stumbles over it, so every call into it is contained and reports [`StoreError::Damaged`] instead.
 
 use std::cell::OnceCell;
 use std::ops::{ControlFlow, Range};
@@ -15,7 +18,7 @@ use super::{FORMAT_KEY, FORMAT_VERSION, ReadTx, Store, StoreError, Table, Visito
 mod create;
 mod error;
 
-use error::{open_error, storage_error, table_error};
+use error::{contained, open_error, storage_error, table_error};
 
 /// How a [`RedbStore`] is opened.
 ///
@@ -94,20 +97,24 @@ impl RedbStore {
     ///
     /// [`StoreError::Locked`] if somebody has it open, [`StoreError::Foreign`] if the file is something else,
     /// [`StoreError::Newer`] if a newer version wrote it, [`StoreError::Damaged`] if it was cut or altered,
-    /// [`StoreError::Io`] if the directory is missing or the operating system refuses. None of them changes the file.
+    /// [`StoreError::Io`] if the directory is missing or the operating system refuses. A foreign or newer file that was
+    /// closed in good order stays as it is to the byte.
     pub fn open(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let name = path.display().to_string();
         create::prepare_file(path)?;
         // A look without the right to write comes first, so that another program's database stays as it is to the byte.
         // It is refused for a store that was not closed: that one must be recovered before anything can be read.
-        match options.builder().open_read_only(path) {
-            Ok(database) => check_format(&database, &name)?,
-            Err(redb::DatabaseError::RepairAborted) => {}
-            Err(error) => return Err(open_error(error, &name)),
-        }
-        let database = options.builder().open(path).map_err(|error| open_error(error, &name))?;
-        check_format(&database, &name)?;
+        contained(|| match options.builder().open_read_only(path) {
+            Ok(database) => check_format(&database, &name),
+            Err(redb::DatabaseError::RepairAborted) => Ok(()),
+            Err(error) => Err(open_error(error, &name)),
+        })?;
+        let database = contained(|| {
+            let database = options.builder().open(path).map_err(|error| open_error(error, &name))?;
+            check_format(&database, &name)?;
+            Ok(database)
+        })?;
         Ok(Self { database, options })
     }
 
@@ -122,27 +129,30 @@ impl RedbStore {
     pub fn open_backend(backend: impl redb::StorageBackend, options: RedbOptions) -> Result<Self, StoreError> {
         let name = "of this backend";
         create::prepare_backend(&backend, name)?;
-        let database = options.builder().create_with_backend(backend).map_err(|error| open_error(error, name))?;
-        check_format(&database, name)?;
+        let database = contained(|| {
+            let database = options.builder().create_with_backend(backend).map_err(|error| open_error(error, name))?;
+            check_format(&database, name)?;
+            Ok(database)
+        })?;
         Ok(Self { database, options })
     }
 }
 
 impl Store for RedbStore {
     fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
-        let transaction = self.database.begin_read().map_err(error::transaction_error)?;
+        let transaction = contained(|| self.database.begin_read().map_err(error::transaction_error))?;
         Ok(Box::new(Reading { transaction, tables: Default::default() }))
     }
 
     fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin_write().map_err(error::transaction_error)?;
+        let mut transaction = contained(|| self.database.begin_write().map_err(error::transaction_error))?;
         transaction.set_durability(Durability::Immediate).map_err(|error| StoreError::Engine(error.to_string()))?;
         transaction.set_quick_repair(self.options.quick_repair);
         let outcome = work(&mut Writing { transaction: &transaction, tables: Default::default() });
         match outcome {
-            Ok(()) => transaction.commit().map_err(error::commit_error),
+            Ok(()) => contained(|| transaction.commit().map_err(error::commit_error)),
             Err(error) => {
-                if let Err(abort) = transaction.abort() {
+                if let Err(abort) = contained(|| transaction.abort().map_err(storage_error)) {
                     // The work's own error says why; this one would hide it. Nothing was committed in either case.
                     tracing::warn!(error = %abort, "failed to roll a transaction back");
                 }
@@ -173,11 +183,11 @@ impl Reading {
         if let Some(opened) = cell.get() {
             return Ok(opened.as_ref());
         }
-        let opened = match self.transaction.open_table(definition(table)) {
-            Ok(opened) => Some(opened),
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(table_error(error)),
-        };
+        let opened = contained(|| match self.transaction.open_table(definition(table)) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(table_error(error)),
+        })?;
         Ok(cell.get_or_init(|| opened).as_ref())
     }
 }
@@ -208,7 +218,7 @@ impl<'txn> Writing<'txn> {
         if let Some(opened) = cell.get() {
             return Ok(opened);
         }
-        let opened = self.transaction.open_table(definition(table)).map_err(table_error)?;
+        let opened = contained(|| self.transaction.open_table(definition(table)).map_err(table_error))?;
         Ok(cell.get_or_init(|| opened))
     }
 
@@ -234,28 +244,31 @@ impl ReadTx for Writing<'_> {
 
 impl WriteTx for Writing<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.table_mut(table)?.insert(key, value).map(drop).map_err(storage_error)
+        let table = self.table_mut(table)?;
+        contained(|| table.insert(key, value).map(drop).map_err(storage_error))
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.table_mut(table)?.remove(key).map(drop).map_err(storage_error)
+        let table = self.table_mut(table)?;
+        contained(|| table.remove(key).map(drop).map_err(storage_error))
     }
 
     fn delete_range(&mut self, table: Table, range: Range<&[u8]>) -> Result<(), StoreError> {
         if range.start >= range.end {
             return Ok(());
         }
-        self.table_mut(table)?.retain_in(range, |_, _| false).map_err(storage_error)
+        let table = self.table_mut(table)?;
+        contained(|| table.retain_in(range, |_, _| false).map_err(storage_error))
     }
 }
 
 fn get(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    Ok(table.get(key).map_err(storage_error)?.map(|value| value.value().to_vec()))
+    contained(|| Ok(table.get(key).map_err(storage_error)?.map(|value| value.value().to_vec())))
 }
 
 fn contains(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<bool, StoreError> {
     // The guard lends the page's bytes: nothing is copied.
-    Ok(table.get(key).map_err(storage_error)?.is_some())
+    contained(|| Ok(table.get(key).map_err(storage_error)?.is_some()))
 }
 
 fn scan(
@@ -266,9 +279,11 @@ fn scan(
     if range.start >= range.end {
         return Ok(());
     }
-    for pair in table.range(range).map_err(storage_error)? {
-        let (key, value) = pair.map_err(storage_error)?;
-        if visit(key.value(), value.value()) == ControlFlow::Break(()) {
+    let mut pairs = contained(|| table.range(range).map_err(storage_error))?;
+    // Only redb's part is contained: a panic of the visitor is the caller's own and goes back to it.
+    while let Some((key, value)) = contained(|| pairs.next().transpose().map_err(storage_error))? {
+        let (key, value) = contained(|| Ok((key.value(), value.value())))?;
+        if visit(key, value) == ControlFlow::Break(()) {
             break;
         }
     }

@@ -9,6 +9,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +55,17 @@ pub(super) fn prepare_backend(backend: &impl StorageBackend, name: &str) -> Resu
     if len > image.len() as u64 {
         return Err(StoreError::Damaged { what: "the header of the file" });
     }
-    put_image(backend, &image)
+    // A backend without locks cannot be shared, so there is nobody to keep out.
+    let everything = (Bound::Unbounded, Bound::Unbounded);
+    match backend.try_lock_range(everything.0, everything.1) {
+        Ok(true) => {}
+        Ok(false) => return Err(StoreError::Locked { path: name.to_owned() }),
+        Err(redb::BackendError::Unsupported) => return put_image(backend, &image),
+        Err(error) => return Err(StoreError::Io(error.into())),
+    }
+    let outcome = put_image(backend, &image);
+    backend.unlock_range(everything.0, everything.1).map_err(|error| StoreError::Io(error.into()))?;
+    outcome
 }
 
 /// Says whether there is nothing at the path yet, or an empty file.

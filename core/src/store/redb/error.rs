@@ -1,6 +1,25 @@
 //! What redb reports, in the store's own words.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use super::super::StoreError;
+
+/// Calls into redb, and makes a panic of its an error.
+///
+/// redb trusts a file that was closed in good order: of 300 random alterations of such a file's pages (a bit flipped, a
+/// page of zeros, a page of noise) 133 made it panic and none made it return an error. One bad sector must not take a
+/// process down that holds other stores. Where panics abort (the browser) this changes nothing: the worker restarts.
+///
+/// What the panic left half done cannot be seen afterwards: redb's locks are poisoned then, a write transaction cannot
+/// be committed, and a read one changes nothing. Hence the assertion of unwind safety.
+pub(super) fn contained<T>(call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let detail = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        tracing::error!(detail, "redb panicked: the store is damaged");
+        Err(StoreError::Damaged { what: "a page of the file" })
+    })
+}
 
 /// Translates an error of opening the database `name`.
 pub(super) fn open_error(error: redb::DatabaseError, name: &str) -> StoreError {
