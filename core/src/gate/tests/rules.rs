@@ -78,6 +78,20 @@ fn first_counter_is_above_the_dependencies_and_not_far_above_all() {
 }
 
 #[test]
+fn empty_change_starts_right_after_its_dependencies() {
+    let empty = |start_op| {
+        let forged = Forged::with(|forged| {
+            (forged.seq, forged.start_op) = (5, start_op);
+            forged.columns.clear();
+        });
+        CheckedChange::parse(&forged.chunk()).unwrap()
+    };
+    assert_eq!(verdict(&empty(10), &after(4)), "start-op-low");
+    assert_eq!(verdict(&empty(11), &after(4)), "ok");
+    assert_eq!(verdict(&empty(12), &after(4)), "start-op-jump");
+}
+
+#[test]
 fn other_actors_must_be_known() {
     let facts = Facts { first_unknown_actor: Some(ActorId::from(&[2u8; 16][..])), ..after(4) };
     assert_eq!(verdict(&change(5, 11), &facts), "unknown-actor");
