@@ -33,7 +33,7 @@ pub const ACTOR_BYTES_MAX: usize = 64;
 /// The longest commit message in bytes.
 pub const CHANGE_MESSAGE_BYTES_MAX: usize = 64 << 10;
 
-/// The most columns in a change. The format knows 13; unknown ones are kept for later versions.
+/// The most columns in a change that are looked at. The format knows 14, and the gate refuses any other.
 pub const CHANGE_COLUMNS_MAX: usize = 32;
 
 /// The longest extra section after the columns of a change: an author footer is at most 1 + 2 + 128 bytes.
@@ -120,6 +120,8 @@ pub const JSON_DEPTH_MAX: usize = 100;
 
 // A change must fit into the frame that carries it, with its envelope.
 const _: () = assert!(CHANGE_BYTES_MAX * 2 < FRAME_BYTES_MAX);
+// The gate remembers where a column lies in 32 bits.
+const _: () = assert!(CHANGE_BYTES_MAX + 64 < u32::MAX as usize && INFLATED_BYTES_MAX <= CHANGE_BYTES_MAX);
 // An operation counter must fit Automerge's 32 bits even after the largest jump and the largest change.
 const _: () = assert!(OP_COUNTER_MAX + START_OP_JUMP_MAX + CHANGE_OPS_MAX < u32::MAX as u64);
 // A full Bloom filter at the bits everybody uses fits into a frame.

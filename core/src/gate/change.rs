@@ -54,6 +54,33 @@ impl CheckedChange {
     /// # Errors
     ///
     /// The first [`Rule`] that is broken.
+    ///
+    /// ```
+    /// use rejoin::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, KeyRef, Rule, encode};
+    ///
+    /// let draft = ChangeDraft {
+    ///     actor: rejoin::ActorId::from(&[7; 16][..]),
+    ///     seq: 1,
+    ///     start_op: 1,
+    ///     timestamp: 0,
+    ///     message: None,
+    ///     deps: vec![],
+    ///     ops: vec![DraftOp {
+    ///         object: DraftObject::Root,
+    ///         key: "title".into(),
+    ///         action: Action::Put,
+    ///         value: "Rejoin".into(),
+    ///         preds: vec![],
+    ///     }],
+    /// };
+    /// let bytes = encode(&draft)?.bytes().clone();
+    /// let change = CheckedChange::parse(&bytes)?;
+    /// assert!(change.ops().all(|op| op.key == KeyRef::Map("title")));
+    ///
+    /// let cut = CheckedChange::parse(&bytes[..bytes.len() - 1]);
+    /// assert_eq!(cut.map_err(|error| error.rule()), Err(Rule::Truncated));
+    /// # Ok::<(), rejoin::gate::GateError>(())
+    /// ```
     pub fn parse(chunk: &[u8]) -> Result<Self, GateError> {
         Self::from_chunk(&Chunk::parse(chunk)?)
     }

@@ -116,11 +116,11 @@ impl<'a> Chunk<'a> {
 
     /// Inflates a compressed change into the chunk it was before, and returns it with its hash.
     ///
-    /// Never allocates more than [`INFLATED_BYTES_MAX`] and a header, whatever the bytes claim.
+    /// Never holds more than the body and its copy in the chunk, each at most [`INFLATED_BYTES_MAX`], whatever the
+    /// bytes claim.
     pub(crate) fn inflate(&self) -> Result<(Vec<u8>, ChangeHash), GateError> {
         let body = inflate(self.body)?;
-        let chunk = frame(&body, Some(self.checksum))?;
-        Ok(chunk)
+        frame(&body, Some(self.checksum))
     }
 }
 

@@ -40,6 +40,10 @@ pub fn admit(change: &CheckedChange, facts: &Facts) -> Result<(), GateError> {
     if change.start_op() <= facts.deps_max_op {
         return Err(Rule::StartOpLow.found(change.start_op(), facts.deps_max_op));
     }
+    // Automerge stores an empty change without its start and takes it for the one after the dependencies.
+    if change.op_count() == 0 {
+        Rule::StartOpJump.at_most(change.start_op(), facts.deps_max_op.saturating_add(1))?;
+    }
     let known = facts.deps_max_op.max(facts.document_max_op);
     Rule::StartOpJump.at_most(change.start_op(), known.saturating_add(1 + START_OP_JUMP_MAX))?;
     Rule::UnknownActor.require(facts.first_unknown_actor.is_none())

@@ -1,6 +1,9 @@
 //! The rules that need a history, each at its edge.
 
+use std::collections::{HashMap, HashSet};
+
 use automerge::ChangeHash;
+use proptest::prelude::*;
 
 use super::*;
 use crate::limits::START_OP_JUMP_MAX;
@@ -71,9 +74,58 @@ fn first_counter_is_above_the_dependencies_and_not_far_above_all() {
 }
 
 #[test]
+fn empty_change_starts_right_after_its_dependencies() {
+    let empty = |start_op| {
+        let forged = Forged::with(|forged| {
+            (forged.seq, forged.start_op) = (5, start_op);
+            forged.columns.clear();
+        });
+        CheckedChange::parse(&forged.chunk()).unwrap()
+    };
+    assert_eq!(verdict(&empty(10), &after(4)), "start-op-low");
+    assert_eq!(verdict(&empty(11), &after(4)), "ok");
+    assert_eq!(verdict(&empty(12), &after(4)), "start-op-jump");
+}
+
+#[test]
 fn other_actors_must_be_known() {
     let facts = Facts { first_unknown_actor: Some(ActorId::from(&[2u8; 16][..])), ..after(4) };
     assert_eq!(verdict(&change(5, 11), &facts), "unknown-actor");
+}
+
+/// Looks the facts up as a ledger would, in the changes that came before.
+fn facts_of(change: &CheckedChange, history: &HashMap<ChangeHash, CheckedChange>) -> Facts {
+    let own = history.values().filter(|other| other.actor() == change.actor()).max_by_key(|other| other.seq());
+    let mut ancestors = HashSet::new();
+    let mut open = change.deps().to_vec();
+    while let Some(hash) = open.pop() {
+        if ancestors.insert(hash) {
+            open.extend(history[&hash].deps());
+        }
+    }
+    let known: HashSet<_> = history.values().map(CheckedChange::actor).collect();
+    Facts {
+        deps_max_op: change.deps().iter().map(|dep| history[dep].max_op()).max().unwrap_or(0),
+        own_last: own.map(|own| OwnLast { seq: own.seq(), hash: own.hash() }),
+        own_last_is_ancestor: own.is_some_and(|own| ancestors.contains(&own.hash())),
+        first_unknown_actor: change.other_actors().iter().find(|actor| !known.contains(actor)).cloned(),
+        document_max_op: history.values().map(CheckedChange::max_op).max().unwrap_or(0),
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    #[test]
+    fn honest_histories_are_admitted_change_by_change(seed: u64) {
+        let mut history = HashMap::new();
+        for change in honest_changes(seed) {
+            let checked = CheckedChange::parse(change.raw_bytes()).unwrap();
+            let facts = facts_of(&checked, &history);
+            prop_assert_eq!(admit(&checked, &facts), Ok(()), "{:?} {:?}", checked, facts);
+            history.insert(checked.hash(), checked);
+        }
+    }
 }
 
 #[test]
