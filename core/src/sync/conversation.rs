@@ -102,6 +102,13 @@ impl Conversation {
         (changes, errors)
     }
 
+    /// Learns that the peer does not have the document: there is nothing to compare.
+    pub fn handle_unavailable(&mut self) {
+        self.in_flight = false;
+        self.peer_has.clear();
+        self.theirs = Some(Theirs { heads: Vec::new(), have: Vec::new() });
+    }
+
     /// Learns what became of the changes offered; returns orphans whose time has come, to be appended next.
     pub fn handle_appended(&mut self, results: Vec<(CheckedChange, Appended)>) -> Vec<CheckedChange> {
         let mut arrived = Vec::new();
@@ -186,7 +193,7 @@ impl Conversation {
     /// Opens the conversation: our heads, and a summary of what we have since the last time.
     fn first_message(&mut self, tx: &dyn ReadTx, state: &DocumentState) -> Result<Option<Outgoing>, StoreError> {
         let heads = state.head_hashes();
-        if self.last_sent.as_ref() == Some(&heads) {
+        if self.in_flight || self.last_sent.as_ref() == Some(&heads) {
             return Ok(None);
         }
         let last_sync = self.known(tx, &self.peer_has)?;

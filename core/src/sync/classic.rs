@@ -1,0 +1,500 @@
+//! Sessions of the classic automerge-repo protocol, both roles: one connection, many documents.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+
+use super::Conversation;
+use crate::codec::classic::{DecodeError, Frame, PeerMetadata, encode_sync};
+use crate::codec::sync_message::SyncMessage;
+use crate::gate::{CheckedChange, GateError};
+use crate::id::{DocumentId, PeerId, StorageId};
+use crate::ledger::{self, Appended};
+use crate::limits::SESSION_DOCUMENTS_MAX;
+use crate::store::{ReadTx, StoreError};
+
+/// The one protocol version there is.
+const VERSION: &str = "1";
+
+/// Which end of the connection a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Opened the connection: says `join` first, and announces its documents.
+    Client,
+    /// Accepted it: answers `peer`, and speaks of a document when the other side has.
+    Server,
+}
+
+/// Who we are on this connection.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Our peer id.
+    pub peer: PeerId,
+    /// Our store's id, if the other side may remember us by it.
+    pub storage: Option<StorageId>,
+}
+
+/// What the driver must do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// Send this frame before any that [`ClassicSession::poll_transmit`] makes.
+    Send(Bytes),
+    /// The handshake is done.
+    Established {
+        /// Who the other side is.
+        peer: PeerId,
+        /// Its store's id, if it keeps one.
+        storage: Option<StorageId>,
+    },
+    /// The other side takes part in this document from now on: tell the session when its heads change.
+    Subscribe {
+        /// Which.
+        document: DocumentId,
+    },
+    /// Append these changes durably, then call [`ClassicSession::handle_appended`].
+    Append {
+        /// To which document.
+        document: DocumentId,
+        /// The changes, checked as far as their own bytes go.
+        changes: Vec<CheckedChange>,
+    },
+    /// The other side has shown that it has these heads, which are all known here.
+    PeerHas {
+        /// Of which document.
+        document: DocumentId,
+        /// The heads.
+        heads: Vec<ChangeHash>,
+    },
+    /// The other side says that it does not have a document we asked for.
+    Unavailable {
+        /// Which.
+        document: DocumentId,
+    },
+    /// An ephemeral message, for whoever has the document open. The sender is its author, not the other side.
+    Ephemeral {
+        /// About which document.
+        document: DocumentId,
+        /// Who made it, by its own word.
+        sender: PeerId,
+        /// The author's session.
+        session_id: String,
+        /// The author's count in that session.
+        count: u64,
+        /// An application's value in CBOR.
+        data: Bytes,
+    },
+    /// A change from the other side was refused; worth a line in the log and nothing more.
+    Refused {
+        /// In which document.
+        document: DocumentId,
+        /// Which rule, and by how much.
+        error: GateError,
+    },
+    /// The other side did something we do not understand, and it does no harm.
+    Ignored {
+        /// What.
+        reason: String,
+    },
+    /// Send what is queued, then close.
+    Close {
+        /// The WebSocket close code.
+        code: u16,
+        /// What was wrong, for the log and the close frame.
+        reason: String,
+    },
+}
+
+/// WebSocket close code: the protocol was broken.
+pub const CLOSE_PROTOCOL_ERROR: u16 = 1002;
+/// WebSocket close code: a kind of frame that is not spoken here.
+pub const CLOSE_UNSUPPORTED: u16 = 1003;
+/// WebSocket close code: a bound was exceeded.
+pub const CLOSE_POLICY: u16 = 1008;
+
+/// One connection that speaks the classic protocol. See [`crate::sync`] for how to drive it.
+#[derive(Debug)]
+pub struct ClassicSession {
+    role: Role,
+    identity: Identity,
+    peer: Option<PeerId>,
+    peer_storage: Option<StorageId>,
+    closed: bool,
+    conversations: HashMap<DocumentId, Conversation>,
+    /// Documents we said `request` for instead of `sync`.
+    requests: HashSet<DocumentId>,
+    /// Documents with something to say, in the order they came to have it.
+    dirty: VecDeque<DocumentId>,
+    dirty_set: BTreeSet<DocumentId>,
+    outputs: VecDeque<Output>,
+}
+
+impl ClassicSession {
+    /// Begins a session. A client's first output is its `join`.
+    pub fn new(role: Role, identity: Identity) -> Self {
+        let mut session = Self {
+            role,
+            identity,
+            peer: None,
+            peer_storage: None,
+            closed: false,
+            conversations: HashMap::new(),
+            requests: HashSet::new(),
+            dirty: VecDeque::new(),
+            dirty_set: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        };
+        if role == Role::Client {
+            let join = Frame::Join {
+                sender_id: session.identity.peer.clone(),
+                metadata: session.metadata(),
+                versions: vec![VERSION.to_owned()],
+            };
+            session.outputs.push_back(Output::Send(join.encode()));
+        }
+        session
+    }
+
+    /// Returns who the other side is, once the handshake is done.
+    pub fn peer(&self) -> Option<&PeerId> {
+        self.peer.as_ref()
+    }
+
+    /// Says whether the session has ended; whatever is handed in then is dropped.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Takes in a binary frame.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read. Whatever the frame holds is never an error: it becomes an output.
+    pub fn handle_frame(&mut self, frame: &Bytes, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        if self.closed {
+            return Ok(());
+        }
+        let frame = match Frame::decode(frame) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.undecodable(&error);
+                return Ok(());
+            }
+        };
+        match (&self.peer, frame) {
+            (None, Frame::Join { sender_id, metadata, versions }) if self.role == Role::Server => {
+                self.joined(sender_id, &metadata, &versions);
+            }
+            (None, Frame::Peer { sender_id, metadata, selected_version, .. }) if self.role == Role::Client => {
+                self.met(sender_id, &metadata, &selected_version);
+            }
+            (_, Frame::Error { message, .. }) => {
+                // The other side closes by itself when it means it.
+                self.outputs.push_back(Output::Ignored { reason: format!("the peer reports an error: {message:?}") });
+            }
+            (None, _) => self.fail(CLOSE_PROTOCOL_ERROR, "the first frame must be a join".to_owned()),
+            (Some(_), Frame::Join { .. } | Frame::Peer { .. }) => {
+                self.fail(CLOSE_PROTOCOL_ERROR, "a second handshake on one connection".to_owned());
+            }
+            (Some(_), frame) => self.handle_spoken(frame, tx)?,
+        }
+        Ok(())
+    }
+
+    /// Takes in a text frame: the classic protocol has none.
+    pub fn handle_text(&mut self) {
+        self.fail(CLOSE_UNSUPPORTED, "text frames are not spoken here: send CBOR in binary frames".to_owned());
+    }
+
+    /// Begins to talk about a document: announces it if there is anything, asks for it otherwise.
+    ///
+    /// `shared` are heads that the peer's store is known to have from earlier.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn open(&mut self, document: DocumentId, shared: Vec<ChangeHash>, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        if self.closed || self.conversations.contains_key(&document) {
+            return Ok(());
+        }
+        if ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {
+            self.requests.insert(document);
+        }
+        self.conversations.insert(document, Conversation::new(document, shared));
+        self.mark(document);
+        Ok(())
+    }
+
+    /// Ends the talk about a document; the other side is not told.
+    pub fn forget(&mut self, document: &DocumentId) {
+        self.conversations.remove(document);
+        self.requests.remove(document);
+    }
+
+    /// Learns that a document's heads changed here, by whomever.
+    pub fn handle_heads_changed(&mut self, document: DocumentId) {
+        if self.conversations.contains_key(&document) {
+            self.mark(document);
+        }
+    }
+
+    /// Learns what became of an [`Output::Append`], after it was made durable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn handle_appended(
+        &mut self,
+        document: DocumentId,
+        results: Vec<(CheckedChange, Appended)>,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
+        let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
+        for (_, appended) in &results {
+            if let Appended::Rejected(error) = appended {
+                self.outputs.push_back(Output::Refused { document, error: error.clone() });
+            }
+        }
+        let released = conversation.handle_appended(results);
+        if !released.is_empty() {
+            self.outputs.push_back(Output::Append { document, changes: released });
+            return Ok(());
+        }
+        self.settle(document, tx)
+    }
+
+    /// Sends an ephemeral message to the other side, if it takes part in the document.
+    pub fn send_ephemeral(
+        &mut self,
+        document: DocumentId,
+        sender: &PeerId,
+        session_id: &str,
+        count: u64,
+        data: &Bytes,
+    ) {
+        let Some(target_id) = self.peer.clone() else { return };
+        if self.closed || !self.conversations.contains_key(&document) {
+            return;
+        }
+        let frame = Frame::Ephemeral {
+            sender_id: sender.clone(),
+            target_id,
+            document,
+            count,
+            session_id: session_id.to_owned(),
+            data: data.clone(),
+        };
+        self.outputs.push_back(Output::Send(frame.encode()));
+    }
+
+    /// Returns the next thing the driver must do.
+    #[must_use = "an output that is not carried out leaves the other side waiting"]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns the next frame with changes or heads, or `None` until something happens again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    #[must_use = "a frame that is not sent leaves the other side waiting"]
+    pub fn poll_transmit(&mut self, tx: &dyn ReadTx) -> Result<Option<Bytes>, StoreError> {
+        let Some(peer) = &self.peer else { return Ok(None) };
+        while let Some(document) = self.dirty.pop_front() {
+            self.dirty_set.remove(&document);
+            let Some(conversation) = self.conversations.get_mut(&document) else { continue };
+            let Some(outgoing) = conversation.poll_message(tx)? else { continue };
+            let data = outgoing.message.encode();
+            // To ask is to send an empty sync message under another name.
+            let frame = if outgoing.message.heads.is_empty() && self.requests.contains(&document) {
+                Frame::Request {
+                    sender_id: self.identity.peer.clone(),
+                    target_id: peer.clone(),
+                    document,
+                    data: data.into(),
+                }
+                .encode()
+            } else {
+                self.requests.remove(&document);
+                encode_sync(&self.identity.peer, peer, &document, &data)
+            };
+            if outgoing.more && self.dirty_set.insert(document) {
+                // Behind the others: a long document does not hold up short ones.
+                self.dirty.push_back(document);
+            }
+            return Ok(Some(frame));
+        }
+        Ok(None)
+    }
+
+    fn metadata(&self) -> PeerMetadata {
+        PeerMetadata { storage_id: self.identity.storage.map(|id| id.to_string()), is_ephemeral: false }
+    }
+
+    fn mark(&mut self, document: DocumentId) {
+        if self.dirty_set.insert(document) {
+            self.dirty.push_back(document);
+        }
+    }
+
+    fn undecodable(&mut self, error: &DecodeError) {
+        if error.is_fatal() {
+            self.fail(CLOSE_PROTOCOL_ERROR, format!("failed to decode a frame: {error}"));
+        } else {
+            self.outputs.push_back(Output::Ignored { reason: error.to_string() });
+        }
+    }
+
+    /// Tells the other side what is wrong, and ends the session.
+    fn fail(&mut self, code: u16, reason: String) {
+        if self.closed {
+            return;
+        }
+        let error = Frame::Error {
+            sender_id: Some(self.identity.peer.clone()),
+            target_id: self.peer.clone(),
+            message: reason.clone(),
+        };
+        self.outputs.push_back(Output::Send(error.encode()));
+        self.outputs.push_back(Output::Close { code, reason });
+        self.closed = true;
+        self.conversations.clear();
+        self.dirty.clear();
+        self.dirty_set.clear();
+    }
+
+    fn joined(&mut self, sender: PeerId, metadata: &PeerMetadata, versions: &[String]) {
+        if !versions.iter().any(|version| version == VERSION) {
+            self.peer = Some(sender);
+            self.fail(CLOSE_PROTOCOL_ERROR, "unsupported protocol version: this relay speaks version 1".to_owned());
+            return;
+        }
+        let answer = Frame::Peer {
+            sender_id: self.identity.peer.clone(),
+            target_id: sender.clone(),
+            metadata: self.metadata(),
+            selected_version: VERSION.to_owned(),
+        };
+        self.outputs.push_back(Output::Send(answer.encode()));
+        self.establish(sender, metadata);
+    }
+
+    fn met(&mut self, sender: PeerId, metadata: &PeerMetadata, version: &str) {
+        if version != VERSION {
+            self.fail(CLOSE_PROTOCOL_ERROR, format!("the relay chose protocol version {version:?}, not 1"));
+            return;
+        }
+        self.establish(sender, metadata);
+    }
+
+    fn establish(&mut self, peer: PeerId, metadata: &PeerMetadata) {
+        let storage = metadata.storage_id.as_deref().and_then(|text| text.parse().ok());
+        let storage = storage.filter(|_| !metadata.is_ephemeral);
+        self.peer_storage = storage;
+        self.peer = Some(peer.clone());
+        self.outputs.push_back(Output::Established { peer, storage });
+    }
+
+    fn handle_spoken(&mut self, frame: Frame, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        match frame {
+            Frame::Request { target_id, document, data, .. } => self.handle_sync(&target_id, document, &data, true, tx),
+            Frame::Sync { target_id, document, data, .. } => self.handle_sync(&target_id, document, &data, false, tx),
+            Frame::Ephemeral { target_id, sender_id, document, count, session_id, data } => {
+                if self.is_for_us(&target_id) && sender_id != self.identity.peer {
+                    let sender = sender_id;
+                    self.outputs.push_back(Output::Ephemeral { document, sender, session_id, count, data });
+                }
+                Ok(())
+            }
+            Frame::DocUnavailable { target_id, document, .. } => {
+                if self.is_for_us(&target_id)
+                    && let Some(conversation) = self.conversations.get_mut(&document)
+                {
+                    conversation.handle_unavailable();
+                    // There may be something here by now.
+                    self.mark(document);
+                    self.outputs.push_back(Output::Unavailable { document });
+                }
+                Ok(())
+            }
+            Frame::Leave { .. } => {
+                self.closed = true;
+                self.outputs.push_back(Output::Close { code: 1000, reason: "the peer left".to_owned() });
+                Ok(())
+            }
+            // Gossip about other stores' heads is not spoken here; a peer that offers it does without.
+            _ => Ok(()),
+        }
+    }
+
+    fn is_for_us(&mut self, target: &PeerId) -> bool {
+        if *target == self.identity.peer {
+            return true;
+        }
+        self.outputs.push_back(Output::Ignored { reason: "a frame for another peer".to_owned() });
+        false
+    }
+
+    fn handle_sync(
+        &mut self,
+        target: &PeerId,
+        document: DocumentId,
+        data: &Bytes,
+        is_request: bool,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
+        if !self.is_for_us(target) {
+            return Ok(());
+        }
+        let message = match SyncMessage::decode(data) {
+            Ok(message) => message,
+            Err(error) => {
+                self.fail(CLOSE_PROTOCOL_ERROR, format!("failed to decode a sync message: {error}"));
+                return Ok(());
+            }
+        };
+        if !self.conversations.contains_key(&document) {
+            if self.conversations.len() >= SESSION_DOCUMENTS_MAX {
+                self.fail(CLOSE_POLICY, format!("more than {SESSION_DOCUMENTS_MAX} documents on one connection"));
+                return Ok(());
+            }
+            self.conversations.insert(document, Conversation::new(document, Vec::new()));
+            self.outputs.push_back(Output::Subscribe { document });
+        }
+        let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
+        let (changes, errors) = conversation.handle_message(message);
+        for error in errors {
+            self.outputs.push_back(Output::Refused { document, error });
+        }
+        if !changes.is_empty() {
+            self.outputs.push_back(Output::Append { document, changes });
+            return Ok(());
+        }
+        if is_request && ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {
+            self.say_unavailable(document);
+            return Ok(());
+        }
+        self.settle(document, tx)
+    }
+
+    /// The conversation stays: whoever asked is told when the document arrives.
+    fn say_unavailable(&mut self, document: DocumentId) {
+        let Some(target_id) = self.peer.clone() else { return };
+        let frame = Frame::DocUnavailable { sender_id: self.identity.peer.clone(), target_id, document };
+        self.outputs.push_back(Output::Send(frame.encode()));
+    }
+
+    /// After a message was taken in whole: note what the peer has, and answer.
+    fn settle(&mut self, document: DocumentId, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        if let Some(conversation) = self.conversations.get(&document)
+            && conversation.knows_their_heads(tx)?
+        {
+            let heads = conversation.their_heads().unwrap_or_default().to_vec();
+            self.outputs.push_back(Output::PeerHas { document, heads });
+        }
+        self.mark(document);
+        Ok(())
+    }
+}
