@@ -1,1 +1,233 @@
-//! Stub.
+//! The document: Automerge in memory, made from the ledger when text, lists or history are asked for, dropped afterwards.
+//!
+//! Indices count UTF-16 code units on every platform, as JavaScript does, so that a position means the same everywhere.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use automerge::transaction::{CommitOptions, Transaction};
+use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, TextEncoding};
+
+use crate::gate::{CheckedChange, GateError};
+use crate::id::DocumentId;
+use crate::ledger;
+use crate::store::{ReadTx, StoreError};
+
+pub mod json;
+
+/// Who makes a change, when, and why.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The message, for the history.
+    pub message: Option<String>,
+    /// Seconds since the Unix epoch, for display only: no merge depends on it.
+    pub time_seconds: i64,
+}
+
+/// A document in memory.
+///
+/// It holds no transaction of the store: [`Materialised::catch_up`] takes in what the ledger has gained since.
+pub struct Materialised {
+    document: DocumentId,
+    automerge: Automerge,
+    /// Everything below this position of the ledger is in.
+    upto: u64,
+    /// Changes made here that the ledger may not show yet, oldest first.
+    own: VecDeque<ChangeHash>,
+}
+
+impl std::fmt::Debug for Materialised {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Materialised").field("document", &self.document).field("upto", &self.upto).finish_non_exhaustive()
+    }
+}
+
+impl Materialised {
+    /// Makes an empty document that [`Materialised::catch_up`] fills. Edits will be `actor`'s.
+    ///
+    /// The actor must be new to the document, or its own last user: one that another process uses too breaks both.
+    pub fn new(document: DocumentId, actor: ActorId) -> Self {
+        let automerge = Automerge::new_with_encoding(TextEncoding::Utf16CodeUnit).with_actor(actor);
+        Self { document, automerge, upto: 0, own: VecDeque::new() }
+    }
+
+    /// Returns the document as Automerge has it.
+    pub fn automerge(&self) -> &Automerge {
+        &self.automerge
+    }
+
+    /// Takes in the changes that the ledger has gained. Cost: those changes.
+    ///
+    /// # Errors
+    ///
+    /// [`DocumentError`] if the store cannot be read or Automerge refuses a change; the document must then be dropped and
+    /// made anew, it may be half-way.
+    pub fn catch_up(&mut self, tx: &dyn ReadTx) -> Result<(), DocumentError> {
+        let count = ledger::state(tx, &self.document)?.map_or(0, |state| state.count);
+        if count <= self.upto {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        let mut refused = None;
+        let mut position = self.upto;
+        let mut own = std::mem::take(&mut self.own);
+        ledger::export(tx, &self.document, self.upto, &mut |bytes| {
+            let here = position;
+            position += 1;
+            // A change of our own comes back: it is in already. A chunk's checksum is the beginning of its hash.
+            let ours = own.front().filter(|hash| bytes.get(4..8) == Some(&hash.0[..4]));
+            if ours.is_some_and(|hash| matches!(ledger::position(tx, &self.document, hash), Ok(Some(at)) if at == here)) {
+                own.pop_front();
+                return ControlFlow::Continue(());
+            }
+            match guarded(|| Change::from_bytes(bytes.to_vec())) {
+                Ok(Ok(change)) => changes.push(change),
+                Ok(Err(error)) => refused = Some(DocumentError::Refused(error.to_string())),
+                Err(error) => refused = Some(error),
+            }
+            if refused.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        self.own = own;
+        if let Some(error) = refused {
+            return Err(error);
+        }
+        if !changes.is_empty() {
+            guarded(|| self.automerge.apply_changes(changes))??;
+        }
+        self.upto = position;
+        Ok(())
+    }
+
+    /// Runs an edit and commits it as one change; `None` when nothing was changed.
+    ///
+    /// The change is in this document at once, and must be appended to the ledger before any later one of this document.
+    ///
+    /// # Errors
+    ///
+    /// What the edit returned: nothing was changed then. [`DocumentError::Panicked`] if Automerge panicked: drop the
+    /// document then.
+    pub fn edit<T, E: From<DocumentError>>(
+        &mut self,
+        commit: &Commit,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<(T, Option<CheckedChange>), E> {
+        let mut options = CommitOptions::default().with_time(commit.time_seconds);
+        if let Some(message) = &commit.message {
+            options.set_message(message.clone());
+        }
+        let automerge = &mut self.automerge;
+        let outcome = guarded(|| {
+            let mut transaction = automerge.transaction();
+            match edit(&mut transaction) {
+                Ok(value) => Ok((value, transaction.commit_with(options).0)),
+                Err(error) => {
+                    transaction.rollback();
+                    Err(error)
+                }
+            }
+        });
+        let (value, hash) = outcome??;
+        let Some(hash) = hash else { return Ok((value, None)) };
+        let change = self.automerge.get_change_by_hash(&hash).ok_or(DocumentError::Panicked)?;
+        let change = CheckedChange::parse(change.raw_bytes()).map_err(DocumentError::Gate)?;
+        self.own.push_back(hash);
+        Ok((value, Some(change)))
+    }
+}
+
+/// Runs a piece of Automerge; a panic in it becomes an error.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DocumentError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| DocumentError::Panicked)
+}
+
+/// What can go wrong with a document in memory. The stored changes are safe in every case.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DocumentError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Automerge says no: a wrong index, a wrong type of object, a value that does not fit.
+    #[error("failed to edit the document: {0}")]
+    Automerge(#[from] AutomergeError),
+    /// A stored change is refused by Automerge.
+    #[error("failed to load the document: a change does not decode: {0}")]
+    Refused(String),
+    /// The edit makes a change that no relay would take.
+    #[error("failed to edit the document: {0}")]
+    Gate(GateError),
+    /// Automerge panicked; the document was dropped and will be made anew.
+    #[error("failed to use the document: Automerge panicked; it is loaded afresh the next time")]
+    Panicked,
+}
+
+#[cfg(test)]
+mod tests {
+    use automerge::transaction::Transactable;
+    use automerge::{ObjType, ROOT, ReadDoc};
+
+    use super::*;
+    use crate::store::{MemoryStore, Store, StoreExt};
+
+    const DOCUMENT: DocumentId = DocumentId::from_bytes([1; 16]);
+    const COMMIT: Commit = Commit { message: None, time_seconds: 7 };
+
+    fn append(store: &MemoryStore, change: &CheckedChange) {
+        store
+            .write_with(|tx| {
+                let mut appender = ledger::Appender::begin(tx, DOCUMENT)?;
+                let appended = appender.append(tx, change)?;
+                assert!(matches!(appended, ledger::Appended::Stored { .. }), "{appended:?}");
+                appender.finish(tx)
+            })
+            .expect("memory does not fail");
+    }
+
+    fn text(materialised: &Materialised) -> String {
+        let (_, text) = materialised.automerge().get(ROOT, "text").expect("root is a map").expect("was set");
+        materialised.automerge().text(&text).expect("is a text")
+    }
+
+    #[test]
+    fn indices_count_utf16_and_edits_come_back_from_the_ledger() -> Result<(), DocumentError> {
+        let store = MemoryStore::new();
+        let mut here = Materialised::new(DOCUMENT, ActorId::from(&[1; 16]));
+        let (object, change) = here.edit(&COMMIT, |tx| Ok::<_, DocumentError>(tx.put_object(ROOT, "text", ObjType::Text)?))?;
+        append(&store, &change.expect("an object was made"));
+        let ((), change) = here.edit(&COMMIT, |tx| Ok::<_, DocumentError>(tx.splice_text(&object, 0, 0, "a😀b")?))?;
+        append(&store, &change.expect("text was put in"));
+        let ((), change) = here.edit(&COMMIT, |tx| Ok::<_, DocumentError>(tx.splice_text(&object, 3, 0, "!")?))?;
+        append(&store, &change.expect("text was put in"));
+        here.catch_up(store.read()?.as_ref())?;
+        assert_eq!(text(&here), "a😀!b");
+        assert!(here.own.is_empty());
+
+        let mut there = Materialised::new(DOCUMENT, ActorId::from(&[2; 16]));
+        there.catch_up(store.read()?.as_ref())?;
+        assert_eq!(text(&there), "a😀!b");
+        Ok(())
+    }
+
+    #[test]
+    fn failed_and_empty_edits_change_nothing() -> Result<(), DocumentError> {
+        let mut here = Materialised::new(DOCUMENT, ActorId::from(&[1; 16]));
+        let failed = here.edit(&COMMIT, |tx| {
+            tx.put(ROOT, "a", 1)?;
+            tx.splice_text(ROOT, 0, 0, "no text")?;
+            Ok::<_, DocumentError>(())
+        });
+        assert!(matches!(failed, Err(DocumentError::Automerge(_))));
+        assert!(here.automerge().get_heads().is_empty());
+        let ((), change) = here.edit(&COMMIT, |_| Ok::<_, DocumentError>(()))?;
+        assert!(change.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn panic_inside_an_edit_is_an_error() {
+        let mut here = Materialised::new(DOCUMENT, ActorId::from(&[1; 16]));
+        let panicked = here.edit(&COMMIT, |_| -> Result<(), DocumentError> { unreachable!("as Automerge might") });
+        assert!(matches!(panicked, Err(DocumentError::Panicked)));
+    }
+}
