@@ -60,7 +60,7 @@ impl Disk {
         for (number, pending) in state.pending.iter().enumerate() {
             match pending {
                 Pending::Length(length) => {
-                    if kept != Kept::None && (kept != Kept::Some || chance.next() % 2 == 0) {
+                    if kept != Kept::None && (kept != Kept::Some || chance.coin()) {
                         image.resize(*length, 0);
                     }
                 }
@@ -70,10 +70,10 @@ impl Disk {
                         let keep = match kept {
                             Kept::None => false,
                             Kept::All => true,
-                            Kept::Some => chance.next() % 2 == 0,
+                            Kept::Some => chance.coin(),
                             Kept::HeaderOnly => at < SECTOR_BYTES,
                             Kept::AllButHeader => at >= SECTOR_BYTES,
-                            Kept::LastTorn => number < last || chance.next() % 2 == 0,
+                            Kept::LastTorn => number < last || chance.coin(),
                         };
                         if keep {
                             write_at(&mut image, at, sector);
@@ -159,6 +159,10 @@ impl Chance {
         self.0 ^= self.0 << 17;
         self.0
     }
+
+    fn coin(&mut self) -> bool {
+        self.next() & 1 == 0
+    }
 }
 
 /// What the transaction of this number does: it touches several tables and takes back a part of the one before.
@@ -208,7 +212,7 @@ fn survives_every_cut(options: &RedbOptions) {
         for kept in KEPT {
             let mut image = disk.image(kept, &mut chance);
             let mut acknowledged = acknowledged;
-            if chance.next() % 2 == 0 {
+            if chance.coin() {
                 let again = Disk::new(image, usize::try_from(chance.next() % 24).unwrap());
                 acknowledged = acknowledged.max(live(&again, options));
                 image = again.image(kept, &mut chance);
