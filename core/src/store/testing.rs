@@ -11,6 +11,8 @@
 #![expect(clippy::unwrap_used, reason = "this is test code, for the tests of other crates too")]
 
 mod model;
+#[cfg(test)]
+mod tests;
 
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
