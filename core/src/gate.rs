@@ -18,7 +18,7 @@ mod chunk;
 mod columns;
 mod encode;
 mod error;
-mod leb;
+pub(crate) mod leb;
 mod op;
 mod op_rules;
 mod rules;

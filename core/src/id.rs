@@ -138,6 +138,11 @@ impl PeerId {
         Ok(Self(text))
     }
 
+    /// Makes a peer id out of random bytes.
+    pub fn random(bytes: [u8; 8]) -> Self {
+        Self(format!("peer-{}", bs58::encode(bytes).into_string()))
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0

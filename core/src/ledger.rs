@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use automerge::{ActorId, ChangeHash};
 
-use crate::gate::{CheckedChange, GateError};
+use crate::gate::GateError;
 use crate::id::DocumentId;
 use crate::store::record::{self, Reader, position_key, prefix_end, tail_key};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};

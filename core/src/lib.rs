@@ -4,7 +4,6 @@
 //! no network at all, and merges it through a self-hosted relay when the network comes back.
 
 pub mod codec;
-pub mod document;
 pub mod fields;
 pub mod gate;
 pub mod id;

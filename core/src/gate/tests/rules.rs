@@ -106,7 +106,7 @@ fn facts_of(change: &CheckedChange, history: &HashMap<ChangeHash, CheckedChange>
     let known: HashSet<_> = history.values().map(CheckedChange::actor).collect();
     Facts {
         deps_max_op: change.deps().iter().map(|dep| history[dep].max_op()).max().unwrap_or(0),
-        own_last: own.map(|own| OwnLast { seq: own.seq(), hash: own.hash() }),
+        own_last_seq: own.map_or(0, CheckedChange::seq),
         own_last_is_ancestor: own.is_some_and(|own| ancestors.contains(&own.hash())),
         first_unknown_actor: change.other_actors().iter().find(|actor| !known.contains(actor)).cloned(),
         document_max_op: history.values().map(CheckedChange::max_op).max().unwrap_or(0),

@@ -1,0 +1,295 @@
+//! The repo: an application's documents on this device, for async Rust.
+//!
+//! A [`Repo`] is a cheap handle that can be cloned and shared between threads. Writes go through one thread that commits
+//! many at once, documents in memory live on another; no call blocks an async thread on the disk. Every write that
+//! returned is durable: it survives a power loss on this device, with or without a network.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use automerge::{ActorId, Automerge, LoadOptions, TextEncoding};
+use tokio::sync::broadcast;
+
+use crate::engine::{self, Origin};
+use crate::gate::CheckedChange;
+use crate::id::{DocumentId, PeerId, StorageId};
+use crate::ledger::{self, outbox};
+use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
+
+mod documents;
+mod error;
+mod events;
+mod handle;
+mod path;
+mod writer;
+
+pub use error::RepoError;
+pub use events::{Ephemeral, Event, EventKind, Events, Lagged};
+pub use handle::{DocHandle, Ephemerals, HistoryEntry};
+pub use path::FieldPath;
+
+use documents::Documents;
+use writer::Writer;
+
+/// How many events a subscriber may fall behind before it is told that it missed some.
+const EVENTS_MAX: usize = 4_096;
+
+/// An application's documents on this device.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), rejoin::RepoError> {
+/// use rejoin::Repo;
+///
+/// let repo = Repo::in_memory()?;
+/// let note = repo.create().await?;
+/// note.set("title", "Groceries").await?;
+/// assert_eq!(note.to_json().await?, serde_json::json!({ "title": "Groceries" }));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Repo {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) writer: Writer,
+    documents: Documents,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) ephemerals: broadcast::Sender<Ephemeral>,
+    pub(crate) storage: StorageId,
+    /// Our actor for field writes in each document written so far: random, and never used by another process.
+    actors: Mutex<HashMap<DocumentId, ActorId>>,
+    /// Our name on every connection, new in each process.
+    pub(crate) peer: PeerId,
+    pub(crate) ephemeral_count: AtomicU64,
+}
+
+impl std::fmt::Debug for Repo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repo").field("storage", &self.inner.storage).finish_non_exhaustive()
+    }
+}
+
+impl Repo {
+    /// Opens the store at a path, and makes it if it is not there. Reads and writes the disk: call it once, at the start.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Store`] says whether the store is in use, not ours, damaged, or of a newer version, and what to do.
+    #[cfg(feature = "redb")]
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, RepoError> {
+        let path = path.as_ref().to_owned();
+        let opened = tokio::task::spawn_blocking(move || {
+            let store = store::RedbStore::open(path, store::RedbOptions::new())?;
+            Self::with_store(Arc::new(store))
+        });
+        opened.await.map_err(|_| RepoError::Closed)?
+    }
+
+    /// Makes a repo that forgets everything when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the system gives no thread.
+    pub fn in_memory() -> Result<Self, RepoError> {
+        Self::with_store(Arc::new(MemoryStore::new()))
+    }
+
+    /// Makes a repo on any store.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be used, or the system gives no thread.
+    pub fn with_store(store: Arc<dyn Store>) -> Result<Self, RepoError> {
+        let storage = store::storage_id(store.as_ref(), random_bytes())?;
+        let inner = Inner {
+            writer: Writer::start(Arc::clone(&store))?,
+            documents: Documents::start(Arc::clone(&store))?,
+            events: broadcast::Sender::new(EVENTS_MAX),
+            ephemerals: broadcast::Sender::new(EVENTS_MAX),
+            actors: Mutex::default(),
+            peer: PeerId::random(random_bytes()),
+            ephemeral_count: AtomicU64::new(0),
+            storage,
+            store,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Creates an empty document under a new random id.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be written.
+    pub async fn create(&self) -> Result<DocHandle, RepoError> {
+        let document = DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
+        self.inner.writer.write(move |tx| ledger::create(tx, &document), |()| {}).await?;
+        Ok(self.handle(document))
+    }
+
+    /// Returns a document of this device, or `None` if it is not here. Cost: one lookup.
+    ///
+    /// To wait for one that a relay has, connect and use [`Repo::open_or_fetch`].
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be read.
+    pub async fn find(&self, document: DocumentId) -> Result<Option<DocHandle>, RepoError> {
+        let found = self.read(move |tx| Ok(ledger::state(tx, &document)?.is_some())).await?;
+        Ok(found.then(|| self.handle(document)))
+    }
+
+    /// Returns a handle to a document whether it is here or not.
+    ///
+    /// If it is not, it is created empty, and every connection asks its relay for it: its contents appear when they come.
+    /// Use [`DocHandle::wait_for_content`] to wait.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be written.
+    pub async fn open_or_fetch(&self, document: DocumentId) -> Result<DocHandle, RepoError> {
+        let events = self.inner.events.clone();
+        let created = move |tx: &mut dyn store::WriteTx| {
+            let is_new = ledger::state(tx, &document)?.is_none();
+            ledger::create(tx, &document)?;
+            Ok(is_new)
+        };
+        let tell = move |is_new: &bool| {
+            if *is_new {
+                events::publish(&events, Event::opened(document));
+            }
+        };
+        self.inner.writer.write(created, tell).await?;
+        Ok(self.handle(document))
+    }
+
+    /// Returns every document of this device, by id. Cost: one visit a document.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be read.
+    pub async fn list(&self) -> Result<Vec<DocumentId>, RepoError> {
+        self.read(|tx| ledger::documents(tx)).await
+    }
+
+    /// Deletes a document from this device. Other devices and the relay keep theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be written.
+    pub async fn delete(&self, document: DocumentId) -> Result<(), RepoError> {
+        let events = self.inner.events.clone();
+        let tell = move |(): &()| events::publish(&events, Event::deleted(document));
+        self.inner.writer.write(move |tx| ledger::delete(tx, &document), tell).await?;
+        self.lock_actors().remove(&document);
+        self.inner.documents.evict(document).await
+    }
+
+    /// Takes the bytes of an `.automerge` file in as a new document.
+    ///
+    /// The file is trusted as far as a file the user chose is: Automerge loads it here, then every change passes the gate.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Import`] if it is no such file, or a change in it breaks a rule; nothing is stored then.
+    pub async fn import(&self, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
+        let changes = tokio::task::spawn_blocking(move || read_file(&bytes)).await.map_err(|_| RepoError::Closed)??;
+        let document = DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
+        let work = move |tx: &mut dyn store::WriteTx| {
+            ledger::create(tx, &document)?;
+            engine::accept(tx, document, changes, Origin::Local)
+        };
+        let events = self.inner.events.clone();
+        let tell = move |accepted: &engine::Accepted| events::publish_accepted(&events, document, Origin::Remote, accepted);
+        let accepted = self.inner.writer.write(work, tell).await?;
+        let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
+            ledger::Appended::Rejected(error) => Some(error.to_string()),
+            ledger::Appended::Missing { .. } => Some("a change depends on one that is not in the file".to_owned()),
+            _ => None,
+        });
+        if let Some(reason) = refused {
+            self.delete(document).await?;
+            return Err(RepoError::Import { reason });
+        }
+        Ok(self.handle(document))
+    }
+
+    /// Returns how many local changes no relay has acknowledged yet. Cost: one visit for each.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be read.
+    pub async fn pending(&self) -> Result<u64, RepoError> {
+        self.read(|tx| outbox::count(tx)).await
+    }
+
+    /// Subscribes to everything that changes in any document from now on.
+    pub fn subscribe(&self) -> Events {
+        Events::new(self.inner.events.subscribe(), None)
+    }
+
+    /// Returns the id of this device's store.
+    pub fn storage_id(&self) -> StorageId {
+        self.inner.storage
+    }
+
+    fn handle(&self, document: DocumentId) -> DocHandle {
+        DocHandle::new(self.clone(), document)
+    }
+
+    /// Reads from the store on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn ReadTx) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, RepoError> {
+        let store = Arc::clone(&self.inner.store);
+        let read = tokio::task::spawn_blocking(move || work(store.read()?.as_ref()));
+        Ok(read.await.map_err(|_| RepoError::Closed)??)
+    }
+
+    fn actor(&self, document: DocumentId) -> ActorId {
+        self.lock_actors().entry(document).or_insert_with(|| ActorId::from(&random_bytes())).clone()
+    }
+
+    fn lock_actors(&self) -> std::sync::MutexGuard<'_, HashMap<DocumentId, ActorId>> {
+        // The map is whole at every moment: whoever panicked while holding it left nothing half-done.
+        self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+}
+
+/// Loads a file and takes it apart into its changes.
+fn read_file(bytes: &[u8]) -> Result<Vec<CheckedChange>, RepoError> {
+    let import = |reason: String| RepoError::Import { reason };
+    let loaded = std::panic::catch_unwind(|| {
+        let options = LoadOptions::new().text_encoding(TextEncoding::Utf16CodeUnit);
+        Automerge::load_with_options(bytes, options).map(|document| {
+            document.get_changes(&[]).into_iter().map(|change| CheckedChange::parse(change.raw_bytes())).collect()
+        })
+    });
+    let loaded = loaded.map_err(|_| import("Automerge panicked on it: the file is damaged".to_owned()))?;
+    let changes: Result<Vec<_>, _> = loaded.map_err(|error| import(error.to_string()))?;
+    changes.map_err(|error| import(error.to_string()))
+}
+
+/// Returns random bytes from the operating system.
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness; without it no id would be safe");
+    bytes
+}
+
+/// Returns the seconds since the Unix epoch, for display in histories.
+pub(crate) fn now_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(0)
+}

@@ -1,0 +1,78 @@
+//! What can go wrong in a repo.
+
+use std::sync::Arc;
+
+use crate::document::DocumentError;
+use crate::fields::FieldError;
+use crate::store::StoreError;
+
+/// Why a call failed. What was stored before is safe in every case.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RepoError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// A field cannot be written like that.
+    #[error(transparent)]
+    Field(Arc<FieldError>),
+    /// A document cannot be loaded or edited like that.
+    #[error(transparent)]
+    Document(Arc<DocumentError>),
+    /// The document was deleted, or never was here.
+    #[error("failed to find the document: it is not on this device (use open_or_fetch to ask the relay)")]
+    NotFound,
+    /// The bytes are no Automerge document, or one that breaks a rule.
+    #[error("failed to import the file: {reason}")]
+    Import {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A typed value does not fit the document, or cannot be stored in one.
+    #[error("failed to map the document to its type: {0}")]
+    Typed(String),
+    /// The address of a relay does not parse.
+    #[error("failed to read the relay's address {url:?}: {reason} (it looks like wss://relay.example or ws://127.0.0.1:3030)")]
+    Address {
+        /// The address as it was given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing came in time.
+    #[error("failed to get the document in time: no relay that has it answered")]
+    Timeout,
+    /// The repo's threads have ended; the process is going down.
+    #[error("failed to reach the repo: it was closed")]
+    Closed,
+}
+
+impl From<StoreError> for RepoError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}
+
+impl From<FieldError> for RepoError {
+    fn from(error: FieldError) -> Self {
+        Self::Field(Arc::new(error))
+    }
+}
+
+impl From<DocumentError> for RepoError {
+    fn from(error: DocumentError) -> Self {
+        Self::Document(Arc::new(error))
+    }
+}
+
+impl From<automerge::AutomergeError> for RepoError {
+    fn from(error: automerge::AutomergeError) -> Self {
+        DocumentError::from(error).into()
+    }
+}
+
+impl From<std::io::Error> for RepoError {
+    fn from(error: std::io::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}

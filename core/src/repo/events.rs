@@ -1,0 +1,124 @@
+//! What changed, told to whoever subscribed.
+
+use std::sync::Arc;
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::engine::{Accepted, Origin};
+use crate::fields::Touched;
+use crate::id::{DocumentId, PeerId};
+
+/// One committed write to one document.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Event {
+    /// Which document.
+    pub document: DocumentId,
+    /// Who made it.
+    pub origin: Origin,
+    /// What happened.
+    pub kind: EventKind,
+    /// The fields whose value may have changed. Changes inside lists and texts show as none.
+    pub fields: Arc<[Touched]>,
+    /// The document's heads after it.
+    pub heads: Arc<[ChangeHash]>,
+}
+
+/// What happened to a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// It changed.
+    Changed,
+    /// It was opened to be fetched: it is empty until a relay has it.
+    Opened,
+    /// It was deleted from this device.
+    Deleted,
+}
+
+impl Event {
+    pub(super) fn opened(document: DocumentId) -> Self {
+        Self::bare(document, EventKind::Opened)
+    }
+
+    pub(super) fn deleted(document: DocumentId) -> Self {
+        Self::bare(document, EventKind::Deleted)
+    }
+
+    fn bare(document: DocumentId, kind: EventKind) -> Self {
+        Self { document, origin: Origin::Local, kind, fields: Arc::new([]), heads: Arc::new([]) }
+    }
+}
+
+/// An ephemeral message: a cursor, a selection, a sign of life. Never stored.
+#[derive(Debug, Clone)]
+pub struct Ephemeral {
+    /// About which document.
+    pub document: DocumentId,
+    /// Who sent it, by its own word.
+    pub sender: PeerId,
+    /// The application's value, in CBOR.
+    pub data: Bytes,
+    /// Its number in the sender's session; ours too, when it is one of ours.
+    pub count: u64,
+    /// Whether it is from this repo.
+    pub origin: Origin,
+}
+
+/// A subscription. It keeps up to 4,096 events for a slow reader, then drops the oldest and says so.
+#[derive(Debug)]
+pub struct Events {
+    receiver: broadcast::Receiver<Event>,
+    document: Option<DocumentId>,
+}
+
+/// The subscriber was too slow, and this many events of all documents are gone: read the state afresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{missed} events were missed: read the documents afresh")]
+pub struct Lagged {
+    /// How many.
+    pub missed: u64,
+}
+
+impl Events {
+    pub(super) fn new(receiver: broadcast::Receiver<Event>, document: Option<DocumentId>) -> Self {
+        Self { receiver, document }
+    }
+
+    /// Waits for the next event; `None` when the repo is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Lagged`] if this subscriber was too slow. The next call goes on.
+    pub async fn next(&mut self) -> Option<Result<Event, Lagged>> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) if self.document.is_some_and(|document| document != event.document) => {}
+                Ok(event) => return Some(Ok(event)),
+                Err(RecvError::Lagged(missed)) => return Some(Err(Lagged { missed })),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// Tells the subscribers. That there are none is no fault.
+pub(crate) fn publish(events: &broadcast::Sender<Event>, event: Event) {
+    let _ = events.send(event);
+}
+
+/// Tells the subscribers of a batch of changes, if any was stored.
+pub(crate) fn publish_accepted(
+    events: &broadcast::Sender<Event>,
+    document: DocumentId,
+    origin: Origin,
+    accepted: &Accepted,
+) {
+    if accepted.stored > 0 && events.receiver_count() > 0 {
+        let fields = accepted.touched.as_slice().into();
+        let heads = accepted.heads.as_slice().into();
+        publish(events, Event { document, origin, kind: EventKind::Changed, fields, heads });
+    }
+}
