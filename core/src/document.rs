@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::transaction::{CommitOptions, Transaction};
-use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, TextEncoding};
+use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, ReadDoc, TextEncoding};
 
 use crate::gate::{CheckedChange, GateError};
 use crate::id::DocumentId;

@@ -4,14 +4,22 @@
 //! no network at all, and merges it through a self-hosted relay when the network comes back.
 
 pub mod codec;
+pub mod document;
+pub mod engine;
 pub mod fields;
 pub mod gate;
 pub mod id;
 pub mod ledger;
 pub mod limits;
+#[cfg(feature = "client")]
+pub mod repo;
 pub mod store;
 pub mod sync;
 pub mod value;
 
 pub use automerge::{ActorId, ChangeHash, ScalarValue};
+pub use fields::{Edit, FieldValue};
 pub use id::{DocumentId, OpId, PeerId, StorageId};
+#[cfg(feature = "client")]
+pub use repo::{DocHandle, Event, FieldPath, Repo, RepoError};
+pub use value::Value;

@@ -254,7 +254,7 @@ impl Repo {
     }
 
     fn actor(&self, document: DocumentId) -> ActorId {
-        self.lock_actors().entry(document).or_insert_with(|| ActorId::from(&random_bytes())).clone()
+        self.lock_actors().entry(document).or_insert_with(|| random_actor()).clone()
     }
 
     fn lock_actors(&self) -> std::sync::MutexGuard<'_, HashMap<DocumentId, ActorId>> {
@@ -286,6 +286,11 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system has randomness; without it no id would be safe");
     bytes
+}
+
+/// Returns an actor that no other process has.
+pub(crate) fn random_actor() -> ActorId {
+    ActorId::from(&random_bytes::<16>())
 }
 
 /// Returns the seconds since the Unix epoch, for display in histories.

@@ -24,7 +24,7 @@ fn object_to_json(automerge: &Automerge, object: &ObjId, kind: ObjType, depth: u
         ObjType::Map | ObjType::Table => {
             let mut map = Map::new();
             for item in automerge.map_range(object, ..) {
-                let value = item.value.to_value();
+                let value = item.value.clone().into_value();
                 map.insert(item.key.to_string(), value_to_json(automerge, &item.id(), &value, depth)?);
             }
             Json::Object(map)
@@ -32,7 +32,7 @@ fn object_to_json(automerge: &Automerge, object: &ObjId, kind: ObjType, depth: u
         ObjType::List => {
             let mut list = Vec::new();
             for item in automerge.list_range(object, ..) {
-                let value = item.value.to_value();
+                let value = item.value.clone().into_value();
                 list.push(value_to_json(automerge, &item.id(), &value, depth)?);
             }
             Json::Array(list)

@@ -43,6 +43,11 @@ impl Appender {
         Ok(Self { document, state: state.unwrap_or_default(), actors: HashMap::new(), appended: 0, exists })
     }
 
+    /// Says whether the document was there when the batch began.
+    pub fn exists(&self) -> bool {
+        self.exists
+    }
+
     /// Returns the document's state, with what was appended so far.
     pub fn state(&self) -> &DocumentState {
         &self.state

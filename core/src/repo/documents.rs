@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use automerge::ActorId;
+
 use tokio::sync::mpsc;
 
-use super::{RepoError, random_bytes};
+use super::{RepoError, random_actor};
 use crate::document::{DocumentError, Materialised};
 use crate::id::DocumentId;
 use crate::store::Store;
@@ -96,7 +96,7 @@ fn serve(
         make_room(documents);
     }
     let loaded = documents.entry(document).or_insert_with(|| Loaded {
-        materialised: Materialised::new(document, ActorId::from(&random_bytes())),
+        materialised: Materialised::new(document, random_actor()),
         spoilt: Arc::default(),
         used: clock,
     });

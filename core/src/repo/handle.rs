@@ -413,6 +413,12 @@ struct SpoilUnlessStored {
     stored: bool,
 }
 
+impl SpoilUnlessStored {
+    fn settle(&mut self, stored: bool) {
+        self.stored = stored;
+    }
+}
+
 impl Drop for SpoilUnlessStored {
     fn drop(&mut self) {
         if !self.stored {
@@ -447,7 +453,7 @@ fn edit_loaded<T>(
     let channel = repo.inner.events.clone();
     let tell = move |accepted: &Option<Accepted>| {
         if let Some(accepted) = accepted {
-            guard.stored = accepted.stored == 1;
+            guard.settle(accepted.stored == 1);
             events::publish_accepted(&channel, document, Origin::Local, accepted);
         }
     };
