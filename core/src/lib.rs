@@ -3,6 +3,8 @@
 //! An application keeps its data as Automerge documents in an embedded store on every device, reads and writes it with
 //! no network at all, and merges it through a self-hosted relay when the network comes back.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod codec;
 pub mod document;
 pub mod engine;
@@ -20,6 +22,8 @@ pub mod value;
 pub use automerge::{ActorId, ChangeHash, ScalarValue};
 pub use fields::{Edit, FieldValue};
 pub use id::{DocumentId, OpId, PeerId, StorageId};
+#[cfg(feature = "client")]
+pub use client::{Connection, ConnectionState};
 #[cfg(feature = "client")]
 pub use repo::{DocHandle, Event, FieldPath, Repo, RepoError};
 pub use value::Value;

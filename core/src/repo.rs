@@ -27,6 +27,7 @@ mod path;
 mod writer;
 
 pub use error::RepoError;
+pub(crate) use events::publish_accepted;
 pub use events::{Ephemeral, Event, EventKind, Events, Lagged};
 pub use handle::{DocHandle, Ephemerals, HistoryEntry};
 pub use path::FieldPath;

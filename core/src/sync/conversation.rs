@@ -83,8 +83,9 @@ impl Conversation {
     /// A change that fails the gate is left out and returned as its error; the others stand.
     pub fn handle_message(&mut self, message: SyncMessage) -> (Vec<CheckedChange>, Vec<GateError>) {
         self.in_flight = false;
-        if message.heads.is_empty() || message.flags.is_some_and(|flags| flags.reset) {
-            // The peer has lost its data, or ignored what we sent: nothing we told it counts.
+        if self.theirs.is_none() || message.heads.is_empty() || message.flags.is_some_and(|flags| flags.reset) {
+            // What was shared on an earlier connection is hearsay once the peer speaks for itself: it may have been
+            // restored from a backup. And one that lost its data, or ignored what we sent, has nothing we told it.
             self.peer_has.clear();
         }
         let mut changes = Vec::with_capacity(message.changes.len());

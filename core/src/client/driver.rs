@@ -1,0 +1,289 @@
+//! The driver: a thread that feeds a session and carries out what it says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread;
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+use tokio::sync::{broadcast, mpsc, watch};
+
+use super::mailbox::{Batch, Mailbox};
+use crate::engine::{self, Accepted, Origin};
+use crate::gate::CheckedChange;
+use crate::id::{DocumentId, StorageId};
+use crate::ledger::{self, outbox, shared};
+use crate::repo::{Ephemeral, Event, EventKind, Inner, RepoError, publish_accepted};
+use crate::store::WriteTx;
+use crate::sync::classic::{ClassicSession, Identity, Output, Role};
+
+/// What goes to the socket.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// A binary frame.
+    Frame(Bytes),
+    /// The last thing that is sent.
+    Close {
+        /// The WebSocket close code.
+        code: u16,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One session with its surroundings.
+pub(super) struct Driver {
+    inner: Arc<Inner>,
+    mailbox: Arc<Mailbox>,
+    outgoing: mpsc::Sender<Outgoing>,
+    session: ClassicSession,
+    relay: Option<StorageId>,
+    established: watch::Sender<bool>,
+    /// Heads the relay has shown, to begin from the next time.
+    shared: HashMap<DocumentId, Vec<ChangeHash>>,
+    /// How many frames the socket takes right now.
+    room: usize,
+    ended: bool,
+}
+
+/// Changes on their way through the writer.
+struct Appending {
+    document: DocumentId,
+    outcome: tokio::sync::oneshot::Receiver<Result<Accepted, RepoError>>,
+}
+
+impl Driver {
+    pub(super) fn new(inner: Arc<Inner>, mailbox: Arc<Mailbox>, outgoing: mpsc::Sender<Outgoing>) -> Self {
+        let identity = Identity { peer: inner.peer.clone(), storage: Some(inner.storage) };
+        let session = ClassicSession::new(Role::Client, identity);
+        let (established, _) = watch::channel(false);
+        Self {
+            inner,
+            mailbox,
+            outgoing,
+            session,
+            relay: None,
+            established,
+            shared: HashMap::new(),
+            room: 0,
+            ended: false,
+        }
+    }
+
+    /// Returns where it can be seen that the handshake is done.
+    pub(super) fn established(&self) -> watch::Receiver<bool> {
+        self.established.subscribe()
+    }
+
+    /// Starts the thread. It ends when the mailbox is closed or the session has ended.
+    pub(super) fn start(self) -> std::io::Result<()> {
+        thread::Builder::new().name("rejoin-session".to_owned()).spawn(move || self.run())?;
+        Ok(())
+    }
+
+    fn run(mut self) {
+        if let Err(error) = self.drive() {
+            tracing::error!(%error, "the session with the relay ended on a failure of the store");
+        }
+        if let Err(error) = self.remember_shared() {
+            tracing::warn!(%error, "failed to note what the relay has: the next connection will compare more");
+        }
+    }
+
+    fn drive(&mut self) -> Result<(), RepoError> {
+        self.carry_out()?;
+        while !self.ended {
+            let Some(batch) = self.mailbox.take() else { return Ok(()) };
+            self.take_in(batch)?;
+            self.carry_out()?;
+            self.transmit()?;
+        }
+        Ok(())
+    }
+
+    /// Hands everything that happened to the session.
+    fn take_in(&mut self, batch: Batch) -> Result<(), RepoError> {
+        self.room += batch.room;
+        let store = Arc::clone(&self.inner.store);
+        for frame in batch.frames {
+            match frame {
+                // A fresh view for each frame: the one before may have waited for nothing, but costs nothing either.
+                Some(frame) => self.session.handle_frame(&frame, store.read()?.as_ref())?,
+                None => self.session.handle_text(),
+            }
+        }
+        // Before the handshake nothing can be announced; after it, everything is.
+        if self.session.peer().is_none() {
+            return Ok(());
+        }
+        for document in batch.deleted {
+            self.session.forget(&document);
+        }
+        if batch.look_at_all {
+            self.open_all()?;
+        }
+        for document in batch.changed {
+            self.open(document)?;
+            self.session.handle_heads_changed(document);
+        }
+        for message in batch.ephemerals {
+            let session = self.inner.storage.to_string();
+            self.session.send_ephemeral(message.document, &message.sender, &session, message.count, &message.data);
+        }
+        Ok(())
+    }
+
+    fn open_all(&mut self) -> Result<(), RepoError> {
+        let documents = ledger::documents(self.inner.store.read()?.as_ref())?;
+        for document in documents {
+            self.open(document)?;
+            self.session.handle_heads_changed(document);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, document: DocumentId) -> Result<(), RepoError> {
+        let store = Arc::clone(&self.inner.store);
+        let tx = store.read()?;
+        let known = match &self.relay {
+            Some(relay) => shared::get(tx.as_ref(), &document, relay)?,
+            None => Vec::new(),
+        };
+        Ok(self.session.open(document, known, tx.as_ref())?)
+    }
+
+    /// Does what the session says until it has nothing more to say. Appends of one round share a commit.
+    fn carry_out(&mut self) -> Result<(), RepoError> {
+        loop {
+            let mut appending = Vec::new();
+            while let Some(output) = self.session.poll_output() {
+                self.obey(output, &mut appending)?;
+            }
+            if appending.is_empty() {
+                return Ok(());
+            }
+            for Appending { document, outcome } in appending {
+                let accepted = outcome.blocking_recv().map_err(|_| RepoError::Closed)??;
+                let store = Arc::clone(&self.inner.store);
+                self.session.handle_appended(document, accepted.results, store.read()?.as_ref())?;
+            }
+        }
+    }
+
+    fn obey(&mut self, output: Output, appending: &mut Vec<Appending>) -> Result<(), RepoError> {
+        match output {
+            Output::Send(frame) => self.send(Outgoing::Frame(frame)),
+            Output::Close { code, reason } => {
+                self.send(Outgoing::Close { code, reason });
+                self.ended = true;
+            }
+            Output::Established { storage, .. } => {
+                self.relay = storage;
+                self.open_all()?;
+                self.established.send_replace(true);
+            }
+            Output::Append { document, changes } => {
+                let outcome = self.append(document, changes)?;
+                appending.push(Appending { document, outcome });
+            }
+            Output::PeerHas { document, heads } => self.note_shared(document, heads)?,
+            Output::Ephemeral { document, sender, count, data, .. } => {
+                let message = Ephemeral { document, sender, data, count, origin: Origin::Remote };
+                // That nobody listens is no fault.
+                let _ = self.inner.ephemerals.send(message);
+            }
+            Output::Refused { document, error } => {
+                tracing::warn!(%document, %error, "a change from the relay was refused");
+            }
+            Output::Ignored { reason } => tracing::warn!(%reason, "a frame from the relay was ignored"),
+            Output::Unavailable { document } => tracing::debug!(%document, "the relay does not have the document"),
+            // Every document of this device takes part anyway.
+            Output::Subscribe { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn append(
+        &self,
+        document: DocumentId,
+        changes: Vec<CheckedChange>,
+    ) -> Result<tokio::sync::oneshot::Receiver<Result<Accepted, RepoError>>, RepoError> {
+        let events = self.inner.events.clone();
+        let work = move |tx: &mut dyn WriteTx| engine::accept(tx, document, changes, Origin::Remote);
+        let tell = move |accepted: &Accepted| publish_accepted(&events, document, Origin::Remote, accepted);
+        self.inner.writer.write_from_thread(work, tell)
+    }
+
+    /// Takes out of the outbox what the relay has shown to have.
+    fn note_shared(&mut self, document: DocumentId, heads: Vec<ChangeHash>) -> Result<(), RepoError> {
+        let is_waiting = !outbox::pending(self.inner.store.read()?.as_ref(), &document)?.is_empty();
+        if is_waiting {
+            let relay_heads = heads.clone();
+            let work = move |tx: &mut dyn WriteTx| outbox::acknowledge(tx, &document, &relay_heads);
+            // Nobody waits for it: if it fails, the change is offered again and acknowledged again.
+            drop(self.inner.writer.write_from_thread(work, |_| {})?);
+        }
+        self.shared.insert(document, heads);
+        Ok(())
+    }
+
+    fn remember_shared(&mut self) -> Result<(), RepoError> {
+        let (Some(relay), false) = (self.relay, self.shared.is_empty()) else { return Ok(()) };
+        let heads = std::mem::take(&mut self.shared);
+        let work = move |tx: &mut dyn WriteTx| {
+            for (document, heads) in &heads {
+                if ledger::state(tx, document)?.is_some() {
+                    shared::put(tx, document, &relay, heads)?;
+                }
+            }
+            Ok(())
+        };
+        drop(self.inner.writer.write_from_thread(work, |()| {})?);
+        Ok(())
+    }
+
+    /// Makes frames while the socket takes them.
+    fn transmit(&mut self) -> Result<(), RepoError> {
+        let store = Arc::clone(&self.inner.store);
+        let tx = store.read()?;
+        while self.room > 0 && !self.ended {
+            match self.session.poll_transmit(tx.as_ref())? {
+                Some(frame) => self.send(Outgoing::Frame(frame)),
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a frame. Control frames are few; they wait for the queue, frames with changes never have to.
+    fn send(&mut self, outgoing: Outgoing) {
+        self.room = self.room.saturating_sub(1);
+        if self.outgoing.blocking_send(outgoing).is_err() {
+            self.ended = true;
+        }
+    }
+}
+
+/// Brings the repo's news to the mailbox, until the repo is gone.
+pub(super) async fn pump_events(
+    mut events: broadcast::Receiver<Event>,
+    mut ephemerals: broadcast::Receiver<Ephemeral>,
+    mailbox: &Mailbox,
+) {
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) if event.kind == EventKind::Deleted => mailbox.put_deleted(event.document),
+                Ok(event) => mailbox.put_changed(event.document),
+                Err(broadcast::error::RecvError::Lagged(_)) => mailbox.put_look_at_all(),
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+            message = ephemerals.recv() => match message {
+                Ok(message) if message.origin == Origin::Local => mailbox.put_ephemeral(message),
+                // What came from a relay is not sent back, and what was missed is past.
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What the driver thread waits on: frames that came, documents that changed, room to send.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::id::DocumentId;
+use crate::repo::Ephemeral;
+
+/// How many bytes of received frames wait for the driver before the socket is read no further. One frame always fits.
+const INCOMING_BYTES_MAX: usize = 4 << 20;
+/// How many received frames wait.
+const INCOMING_FRAMES_MAX: usize = 256;
+/// How many ephemeral messages wait to be sent; the oldest goes when one more comes.
+const EPHEMERALS_MAX: usize = 256;
+
+/// What the driver takes out in one go.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Received frames; `None` is a text frame.
+    pub(super) frames: VecDeque<Option<Bytes>>,
+    /// Documents that changed or came into being.
+    pub(super) changed: BTreeSet<DocumentId>,
+    /// Documents that were deleted.
+    pub(super) deleted: BTreeSet<DocumentId>,
+    /// Some news were missed: look at every document.
+    pub(super) look_at_all: bool,
+    /// Ephemeral messages to send.
+    pub(super) ephemerals: VecDeque<Ephemeral>,
+    /// How many more frames the socket takes than when this was last asked.
+    pub(super) room: usize,
+    frame_bytes: usize,
+    closed: bool,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+            && self.changed.is_empty()
+            && self.deleted.is_empty()
+            && self.ephemerals.is_empty()
+            && !self.look_at_all
+            && self.room == 0
+    }
+}
+
+/// The mailbox: async at one end, a thread at the other.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    batch: Mutex<Batch>,
+    bell: Condvar,
+    taken: Notify,
+}
+
+impl Mailbox {
+    /// Makes a mailbox whose socket takes `room` frames to begin with.
+    pub(super) fn new(room: usize) -> Self {
+        let batch = Batch { room, ..Batch::default() };
+        Self { batch: Mutex::new(batch), bell: Condvar::new(), taken: Notify::new() }
+    }
+
+    /// Waits for something, and takes all of it; `None` when the mailbox was closed.
+    pub(super) fn take(&self) -> Option<Batch> {
+        let mut batch = self.lock();
+        while batch.is_empty() && !batch.closed {
+            batch = self.bell.wait(batch).unwrap_or_else(PoisonError::into_inner);
+        }
+        if batch.closed {
+            return None;
+        }
+        let taken = std::mem::take(&mut *batch);
+        drop(batch);
+        self.taken.notify_one();
+        Some(taken)
+    }
+
+    /// Hands in a received frame, and waits while too much is there already.
+    pub(super) async fn put_frame(&self, frame: Option<Bytes>) {
+        let bytes = frame.as_ref().map_or(0, Bytes::len);
+        loop {
+            {
+                let mut batch = self.lock();
+                let fits = batch.frame_bytes + bytes <= INCOMING_BYTES_MAX && batch.frames.len() < INCOMING_FRAMES_MAX;
+                if fits || batch.frames.is_empty() || batch.closed {
+                    batch.frame_bytes += bytes;
+                    batch.frames.push_back(frame);
+                    self.bell.notify_one();
+                    return;
+                }
+            }
+            self.taken.notified().await;
+        }
+    }
+
+    /// Says that a document changed.
+    pub(super) fn put_changed(&self, document: DocumentId) {
+        self.change(|batch| {
+            batch.changed.insert(document);
+        });
+    }
+
+    /// Says that a document was deleted.
+    pub(super) fn put_deleted(&self, document: DocumentId) {
+        self.change(|batch| {
+            batch.changed.remove(&document);
+            batch.deleted.insert(document);
+        });
+    }
+
+    /// Says that any document may have changed.
+    pub(super) fn put_look_at_all(&self) {
+        self.change(|batch| batch.look_at_all = true);
+    }
+
+    /// Hands in an ephemeral message to send.
+    pub(super) fn put_ephemeral(&self, ephemeral: Ephemeral) {
+        self.change(|batch| {
+            if batch.ephemerals.len() >= EPHEMERALS_MAX {
+                batch.ephemerals.pop_front();
+            }
+            batch.ephemerals.push_back(ephemeral);
+        });
+    }
+
+    /// Says that the socket took a frame.
+    pub(super) fn add_room(&self) {
+        self.change(|batch| batch.room += 1);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Batch)) {
+        change(&mut self.lock());
+        self.bell.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Batch> {
+        // A batch is whole at every moment: whoever panicked while holding it left nothing half-done.
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes a mailbox when it goes.
+#[derive(Debug)]
+pub(super) struct CloseOnDrop(pub(super) Arc<Mailbox>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.change(|batch| batch.closed = true);
+    }
+}
