@@ -92,6 +92,7 @@ async fn sync(repo: &Repo, url: &str, ids: &[DocumentId]) -> Result<(), Box<dyn 
         let note = repo.open_or_fetch(*id).await?;
         note.wait_for_content(Duration::from_secs(10)).await?;
     }
+    connection.wait_caught_up(Duration::from_secs(10)).await?;
     repo.wait_acknowledged(Duration::from_secs(10)).await?;
     println!("{} notes, {} changes pending", repo.list().await?.len(), repo.pending().await?);
     connection.disconnect().await;

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use automerge::{ActorId, Automerge, LoadOptions, TextEncoding};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::engine::{self, Origin};
 use crate::gate::CheckedChange;
@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     /// Our name on every connection, new in each process.
     pub(crate) peer: PeerId,
     pub(crate) ephemeral_count: AtomicU64,
+    /// Counts acknowledgements, so that one can wait for the next.
+    pub(crate) acknowledged: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -117,6 +119,7 @@ impl Repo {
             actors: Mutex::default(),
             peer: PeerId::random(random_bytes()),
             ephemeral_count: AtomicU64::new(0),
+            acknowledged: watch::Sender::new(0),
             storage,
             store,
         };
@@ -228,6 +231,22 @@ impl Repo {
     /// [`RepoError`] if the store cannot be read.
     pub async fn pending(&self) -> Result<u64, RepoError> {
         self.read(|tx| outbox::count(tx)).await
+    }
+
+    /// Waits until every local change was acknowledged by a relay: until nothing is lost if this device is.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Timeout`] if some still wait then; they stay in the outbox. [`RepoError`] if the store cannot be read.
+    pub async fn wait_acknowledged(&self, limit: Duration) -> Result<(), RepoError> {
+        let mut acknowledged = self.inner.acknowledged.subscribe();
+        let emptied = async {
+            while self.pending().await? > 0 {
+                acknowledged.changed().await.map_err(|_| RepoError::Closed)?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(limit, emptied).await.map_err(|_| RepoError::Timeout)?
     }
 
     /// Subscribes to everything that changes in any document from now on.
