@@ -34,6 +34,8 @@ function encode(value) {
   if (value instanceof Date) return { $date: value.getTime() }
   if (value instanceof Uint8Array) return { $bytes: hex(value) }
   if (value instanceof Automerge.Counter) return value.value
+  // A string that is a register and not a text: what Rust's `put` makes.
+  if (Automerge.isImmutableString(value)) return value.toString()
   if (Array.isArray(value)) return value.map(encode)
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, encode(inner)]))
 }
