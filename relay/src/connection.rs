@@ -42,7 +42,6 @@ const CLOSE_TOO_BIG: u16 = 1009;
 const CLOSE_INTERNAL: u16 = 1011;
 
 /// What all connections share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
@@ -83,6 +82,7 @@ struct Connection {
     /// Whether the session may have a frame to send: saves a look into the store.
     may_transmit: bool,
     activity: Activity,
+    was_listening: bool,
     /// Since when we have been listening: what was not read cannot count as silence.
     listening_since: Instant,
     next_ping: Instant,
@@ -101,6 +101,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         appends: VecDeque::new(),
         may_transmit: false,
         activity,
+        was_listening: true,
         listening_since: now,
         next_ping: now + PING_INTERVAL,
         complaints: 0,
@@ -124,6 +125,7 @@ impl Connection {
             if self.outbound.is_closing() && self.outbound.is_idle() {
                 break;
             }
+            self.note_listening();
             let event = tokio::select! {
                 sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() => Event::Sent(sent),
                 message = stream.next(), if self.is_listening() => Event::Received(message),
@@ -131,7 +133,7 @@ impl Connection {
                 (document, results) = answer(&mut self.appending) => Event::Appended(document, results),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
-                () = drained(&mut draining), if !self.outbound.is_closing() => Event::Drain,
+                () = drained(&mut draining), if self.may_drain() => Event::Drain,
             };
             if self.handle(event, timer.as_mut()) == Next::End {
                 break;
@@ -147,8 +149,20 @@ impl Connection {
         self.appending.is_none() && self.appends.is_empty() && !self.outbound.is_full() && !self.outbound.is_closing()
     }
 
+    fn note_listening(&mut self) {
+        let listening = self.is_listening();
+        if listening && !self.was_listening {
+            self.listening_since = Instant::now();
+        }
+        self.was_listening = listening;
+    }
+
+    /// Says whether a stopping relay may close now: an append is answered first.
+    fn may_drain(&self) -> bool {
+        !self.outbound.is_closing() && self.appending.is_none()
+    }
+
     fn handle(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Next {
-        let was_listening = self.is_listening();
         let outcome = match event {
             Event::Sent(Ok(())) | Event::Hint => Ok(()),
             Event::Sent(Err(error)) => {
@@ -174,9 +188,6 @@ impl Connection {
         };
         if let Err(error) = outcome {
             self.store_failed(&error);
-        }
-        if !was_listening && self.is_listening() {
-            self.listening_since = Instant::now();
         }
         Next::Continue
     }
