@@ -1,1 +1,29 @@
-//! The Rejoin relay as a library.
+//! The Rejoin relay as a library: it stores, validates and forwards document changes, and never materialises one.
+//!
+//! ```text
+//! socket -> connection -> session (rejoin::sync) -> log (group commit) -> store
+//!              ^                                      |
+//!              +-------------- hub <- "changed" ------+
+//! ```
+//!
+//! * [`server`] accepts sockets, answers HTTP, and drains on shutdown.
+//! * `connection` drives one classic session over one WebSocket.
+//! * `log` makes appended changes durable, many connections' in one commit, and answers only then.
+//! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on.
+//!
+//! The binary does nothing but parse arguments: see [`config`] and [`start`].
+
+pub mod config;
+mod connection;
+mod hub;
+pub mod limits;
+mod log;
+mod outbound;
+mod pages;
+pub mod server;
+mod show;
+mod socket;
+pub mod start;
+
+pub use config::{Config, RawConfig};
+pub use server::{RunError, run};

@@ -1,2 +1,112 @@
-//! The `rejoin-relay` binary.
-fn main() {}
+//! The `rejoin-relay` binary: parses arguments, and leaves the rest to the library.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use rejoin_relay::config::{Config, LogFormat, RawConfig};
+use rejoin_relay::start;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Stores, validates and forwards the changes of offline-first applications.
+#[derive(Debug, Parser)]
+#[command(name = "rejoin-relay", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the relay until SIGTERM or SIGINT; a second one ends it at once
+    Serve(RawConfig),
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if !error.use_stderr() => {
+            // Help and version, which clap prints to standard output. A closed pipe is nobody's fault.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(&format!("read the arguments: {}", one_line(&error.to_string()))),
+    };
+    let Command::Serve(raw) = arguments.command;
+    let outcome = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}")).and_then(serve);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn serve(config: Config) -> Result<(), String> {
+    log_to_stderr(config.log_format);
+    let store = start::open_store(&config).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;
+    let outcome = runtime.block_on(async {
+        let listener = start::bind(&config).await.map_err(|error| error.to_string())?;
+        let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
+        // Installed before the relay says that it listens: whoever reads that may stop it at once.
+        let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
+        announce(&format!("listening on http://{address} (WebSocket: ws://{address})"));
+        rejoin_relay::run(listener, store, &config, stop).await.map_err(|error| format!("run the relay: {error}"))
+    });
+    // A connection that was cut may still hold a thread.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Returns what is ready at the first SIGTERM or SIGINT. The second ends the process at once: every moment is a good one
+/// to be killed, so nothing is left to do.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut stop = Some(stop);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            match stop.take() {
+                // The relay may be ending by itself.
+                Some(stop) => drop(stop.send(())),
+                None => std::process::exit(1),
+            }
+        }
+    });
+    Ok(async {
+        let _ = stopped.await;
+    })
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Prints a line that programs read: to standard output, which may be closed without harm.
+fn announce(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn fail(what: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "rejoin-relay: failed to {}", what.replace('\n', " "));
+    ExitCode::FAILURE
+}
+
+/// Puts the first paragraph of clap's error, which may list arguments, on one line.
+fn one_line(error: &str) -> String {
+    let words: Vec<_> = error.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let text = words.join(" ");
+    format!("{}; see rejoin-relay --help", text.strip_prefix("error: ").unwrap_or(&text))
+}

@@ -1,0 +1,139 @@
+//! The configuration: what an operator writes ([`RawConfig`]), and what it means ([`Config`]).
+//!
+//! Every argument can also be an environment variable that begins with `REJOIN_RELAY_`; the argument wins.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::limits::{CONNECTIONS_MAX_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT};
+
+/// The arguments of `rejoin-relay serve`, as they were given.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RawConfig {
+    /// Directory for the data; it is made if it is not there
+    #[arg(long, env = "REJOIN_RELAY_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "REJOIN_RELAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:3030")]
+    pub listen: String,
+    /// The most WebSocket connections at once
+    #[arg(long, env = "REJOIN_RELAY_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = CONNECTIONS_MAX_DEFAULT)]
+    pub connections_max: usize,
+    /// How log lines are written to standard error
+    #[arg(long, env = "REJOIN_RELAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people: one line of text an event.
+    Human,
+    /// For programs: one JSON object an event.
+    Json,
+}
+
+/// A configuration that makes sense.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The directory of the data.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The most WebSocket connections at once. Default: [`CONNECTIONS_MAX_DEFAULT`].
+    pub connections_max: usize,
+    /// How long a peer may take to say `join`. Default: [`HANDSHAKE_DEADLINE_DEFAULT`].
+    pub handshake_deadline: Duration,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// The configuration with every default, for data in this directory.
+    pub fn new(data: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        Self {
+            data: data.into(),
+            listen,
+            connections_max: CONNECTIONS_MAX_DEFAULT,
+            handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
+            log_format: LogFormat::Human,
+        }
+    }
+}
+
+/// The most connections that can be configured: each may cost a socket and the bookkeeping counts them in 32 bits.
+const CONNECTIONS_MAX_CEILING: usize = 1_000_000;
+
+impl TryFrom<RawConfig> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
+        if raw.data.as_os_str().is_empty() {
+            return Err(ConfigError::NoData);
+        }
+        if raw.connections_max == 0 || raw.connections_max > CONNECTIONS_MAX_CEILING {
+            return Err(ConfigError::ConnectionsMax { found: raw.connections_max });
+        }
+        let listen = raw.listen.to_socket_addrs().ok().and_then(|mut found| found.next());
+        let listen = listen.ok_or(ConfigError::Listen { found: raw.listen })?;
+        let mut config = Self::new(raw.data, listen);
+        config.connections_max = raw.connections_max;
+        config.log_format = raw.log_format;
+        Ok(config)
+    }
+}
+
+/// What is wrong with a configuration. It is the operator's to correct.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No directory for the data.
+    #[error("--data is empty: name a directory")]
+    NoData,
+    /// The address to listen on is no address.
+    #[error("--listen {found:?} is no address and port: write it like 127.0.0.1:3030 or [::]:3030")]
+    Listen {
+        /// What was written.
+        found: String,
+    },
+    /// The number of connections is out of range.
+    #[error("--connections-max {found} is out of range: choose 1 to {CONNECTIONS_MAX_CEILING}")]
+    ConnectionsMax {
+        /// What was written.
+        found: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> RawConfig {
+        RawConfig {
+            data: "data".into(),
+            listen: "127.0.0.1:0".to_owned(),
+            connections_max: 5,
+            log_format: LogFormat::Human,
+        }
+    }
+
+    #[test]
+    fn sound_arguments_become_a_configuration() {
+        let config = Config::try_from(raw()).expect("nothing is wrong with it");
+        assert_eq!((config.listen.port(), config.connections_max), (0, 5));
+    }
+
+    #[test]
+    fn each_bad_argument_is_named() {
+        let listen = Config::try_from(RawConfig { listen: "here".to_owned(), ..raw() });
+        assert_eq!(listen.expect_err("no port"), ConfigError::Listen { found: "here".to_owned() });
+        for connections_max in [0, CONNECTIONS_MAX_CEILING + 1] {
+            let count = Config::try_from(RawConfig { connections_max, ..raw() });
+            assert_eq!(count.expect_err("out of range"), ConfigError::ConnectionsMax { found: connections_max });
+        }
+        assert!(Config::try_from(RawConfig { connections_max: CONNECTIONS_MAX_CEILING, ..raw() }).is_ok());
+        let data = Config::try_from(RawConfig { data: PathBuf::new(), ..raw() });
+        assert_eq!(data.expect_err("no directory"), ConfigError::NoData);
+    }
+}

@@ -1,0 +1,405 @@
+//! One connection: drives a classic session over a WebSocket, in one task.
+//!
+//! The task waits for whatever comes first: a frame, room in the socket, a hint from the hub, the answer to an append, a
+//! timer, the relay's end. After each it does what the session wants and makes frames, but only while the socket takes
+//! them: a peer that reads slowly costs no memory and gets the newest state when it reads again.
+//!
+//! While changes of this connection wait for their commit, no further frame is read from it: that keeps the order, and a
+//! peer that sends faster than the disk writes is slowed down by its own socket. Pings go on meanwhile.
+//!
+//! Reads from the store run on the runtime's own threads: most are a few lookups in pages that are in memory. Work that
+//! is known to be long moves aside first (see [`beside`]).
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::{SinkExt, StreamExt};
+use rejoin::gate::CheckedChange;
+use rejoin::store::{Store, StoreError};
+use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Identity, Output, Role};
+use rejoin::{DocumentId, ledger};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+
+use crate::hub::{Ephemeral, Hub, Member};
+use crate::limits::{
+    CLOSE_WAIT, COMPLAINTS_LOGGED_MAX, DEAD_AFTER, LARGE_FRAME_BYTES, PING_INTERVAL, SEND_BATCH_BYTES,
+};
+use crate::log::{AppendError, GroupCommit, Results};
+use crate::outbound::Outbound;
+use crate::show::{Foreign, Label};
+use crate::socket::Activity;
+
+/// WebSocket close code: the relay is going away.
+const CLOSE_GOING_AWAY: u16 = 1001;
+/// WebSocket close code: a message is too long.
+const CLOSE_TOO_BIG: u16 = 1009;
+/// WebSocket close code: the fault is ours.
+const CLOSE_INTERNAL: u16 = 1011;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) log: GroupCommit,
+    pub(crate) identity: Identity,
+    pub(crate) handshake_deadline: std::time::Duration,
+    /// Becomes true when the relay is to stop.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+type Appending = Pin<Box<dyn Future<Output = (DocumentId, Result<Results, AppendError>)> + Send>>;
+
+/// Something that the connection waited for.
+enum Event {
+    Sent(Result<(), axum::Error>),
+    Received(Option<Result<Message, axum::Error>>),
+    Hint,
+    Appended(DocumentId, Result<Results, AppendError>),
+    Timer,
+    Late,
+    Drain,
+}
+
+/// Whether the connection goes on.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Continue,
+    End,
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    session: ClassicSession,
+    member: Member,
+    outbound: Outbound,
+    appending: Option<Appending>,
+    appends: VecDeque<(DocumentId, Vec<CheckedChange>)>,
+    /// Whether the session may have a frame to send: saves a look into the store.
+    may_transmit: bool,
+    activity: Activity,
+    was_listening: bool,
+    /// Since when we have been listening: what was not read cannot count as silence.
+    listening_since: Instant,
+    next_ping: Instant,
+    complaints: u64,
+}
+
+/// Serves a WebSocket until it ends.
+pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
+    let now = Instant::now();
+    let mut connection = Connection {
+        session: ClassicSession::new(Role::Server, shared.identity.clone()),
+        member: shared.hub.enter(),
+        shared,
+        outbound: Outbound::default(),
+        appending: None,
+        appends: VecDeque::new(),
+        may_transmit: false,
+        activity,
+        was_listening: true,
+        listening_since: now,
+        next_ping: now + PING_INTERVAL,
+        complaints: 0,
+    };
+    connection.run(socket).await;
+    let complaints = connection.complaints;
+    tracing::debug!(complaints, "a connection ended");
+}
+
+impl Connection {
+    async fn run(&mut self, socket: WebSocket) {
+        let (sink, mut stream) = socket.split();
+        let mut sink = pin!(sink);
+        let mut draining = self.shared.draining.clone();
+        let mut late = pin!(sleep(self.shared.handshake_deadline));
+        let mut timer = pin!(sleep_until(self.next_deadline()));
+        loop {
+            if let Err(error) = self.advance() {
+                self.store_failed(&error);
+            }
+            if self.outbound.is_closing() && self.outbound.is_idle() {
+                break;
+            }
+            self.note_listening();
+            let event = tokio::select! {
+                sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() => Event::Sent(sent),
+                message = stream.next(), if self.is_listening() => Event::Received(message),
+                () = self.member.mailbox().notified() => Event::Hint,
+                (document, results) = answer(&mut self.appending) => Event::Appended(document, results),
+                () = timer.as_mut() => Event::Timer,
+                () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
+                () = drained(&mut draining), if self.may_drain() => Event::Drain,
+            };
+            if self.handle(event, timer.as_mut()) == Next::End {
+                break;
+            }
+        }
+        // Whatever happens now, the connection takes part in nothing any more.
+        self.member = self.shared.hub.enter();
+        linger(sink, stream).await;
+    }
+
+    /// Says whether frames are taken from the peer: not before the earlier ones are dealt with.
+    fn is_listening(&self) -> bool {
+        self.appending.is_none() && self.appends.is_empty() && !self.outbound.is_full() && !self.outbound.is_closing()
+    }
+
+    fn note_listening(&mut self) {
+        let listening = self.is_listening();
+        if listening && !self.was_listening {
+            self.listening_since = Instant::now();
+        }
+        self.was_listening = listening;
+    }
+
+    /// Says whether a stopping relay may close now: an append is answered first.
+    fn may_drain(&self) -> bool {
+        !self.outbound.is_closing() && self.appending.is_none()
+    }
+
+    fn handle(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Next {
+        let outcome = match event {
+            Event::Sent(Ok(())) | Event::Hint => Ok(()),
+            Event::Sent(Err(error)) => {
+                tracing::debug!(%error, "failed to send to a peer");
+                return Next::End;
+            }
+            Event::Received(None) => return Next::End,
+            Event::Received(Some(Ok(message))) => self.received(message),
+            Event::Received(Some(Err(error))) => return self.unreadable(&error),
+            Event::Appended(document, results) => {
+                self.appending = None;
+                self.appended(document, results)
+            }
+            Event::Timer => return self.tick(timer),
+            Event::Late => {
+                self.outbound.close(CLOSE_PROTOCOL_ERROR, "no join in time");
+                Ok(())
+            }
+            Event::Drain => {
+                self.outbound.close(CLOSE_GOING_AWAY, "the relay is stopping, connect again later");
+                Ok(())
+            }
+        };
+        if let Err(error) = outcome {
+            self.store_failed(&error);
+        }
+        Next::Continue
+    }
+
+    fn received(&mut self, message: Message) -> Result<(), StoreError> {
+        match message {
+            Message::Binary(frame) => {
+                self.may_transmit = true;
+                let (session, store) = (&mut self.session, &self.shared.store);
+                beside(frame.len() >= LARGE_FRAME_BYTES, || session.handle_frame(&frame, &*store.read()?))
+            }
+            Message::Text(_) => {
+                self.session.handle_text();
+                Ok(())
+            }
+            // The library answers pings and closes; any byte has reset the silence.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
+        }
+    }
+
+    fn unreadable(&mut self, error: &axum::Error) -> Next {
+        // The library's error for a message above its bound is not reachable by type through the layers between.
+        let text = error.to_string();
+        if !text.contains("too long") {
+            tracing::debug!(error = %Foreign(&text), "failed to read from a peer");
+            return Next::End;
+        }
+        let reason = format!("a message may have {} bytes", rejoin::limits::FRAME_BYTES_MAX);
+        tracing::info!(reason, "a connection is closed");
+        self.outbound.close(CLOSE_TOO_BIG, &reason);
+        Next::Continue
+    }
+
+    fn appended(&mut self, document: DocumentId, results: Result<Results, AppendError>) -> Result<(), StoreError> {
+        match results {
+            Ok(results) => {
+                self.may_transmit = true;
+                let (session, store) = (&mut self.session, &self.shared.store);
+                beside(results.len() > 1_000, || session.handle_appended(document, results, &*store.read()?))
+            }
+            Err(AppendError::Stopped) => {
+                self.outbound.close(CLOSE_GOING_AWAY, "the relay is stopping, connect again later");
+                Ok(())
+            }
+            Err(AppendError::Store) => {
+                self.outbound.close(CLOSE_INTERNAL, "the relay failed to store a change");
+                Ok(())
+            }
+        }
+    }
+
+    /// Does what the session wants, and makes frames while there is room for them.
+    fn advance(&mut self) -> Result<(), StoreError> {
+        for document in self.member.mailbox().take_changed() {
+            self.session.handle_heads_changed(document);
+            self.may_transmit = true;
+        }
+        self.carry_out()?;
+        while self.outbound.has_room()
+            && let Some(message) = self.member.mailbox().take_ephemeral()
+        {
+            let Ephemeral { document, sender, session_id, count, data } = &*message;
+            self.session.send_ephemeral(*document, sender, session_id, *count, data);
+            self.carry_out()?;
+        }
+        if self.may_transmit && self.outbound.has_room() {
+            self.transmit()?;
+        }
+        self.begin_append();
+        Ok(())
+    }
+
+    fn carry_out(&mut self) -> Result<(), StoreError> {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Send(frame) => self.outbound.push(frame),
+                Output::Established { peer, storage } => {
+                    let remembered = storage.is_some();
+                    tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
+                }
+                Output::Subscribe { document } => self.subscribe(document)?,
+                Output::Append { document, changes } => self.appends.push_back((document, changes)),
+                Output::Ephemeral { document, sender, session_id, count, data } => {
+                    let message = Ephemeral { document, sender, session_id, count, data };
+                    self.shared.hub.forward(message, self.member.id());
+                }
+                Output::Refused { document, error } => {
+                    let rule = error.rule().code();
+                    if self.may_complain() {
+                        tracing::info!(document = %Label(&document), rule, %error, "a change was refused");
+                    }
+                }
+                Output::Ignored { reason } => {
+                    if self.may_complain() {
+                        tracing::info!(reason = %Foreign(&reason), "a frame was ignored");
+                    }
+                }
+                Output::Close { code, reason } => {
+                    tracing::info!(code, reason = %Foreign(&reason), "a connection is closed");
+                    self.outbound.close(code, &reason);
+                }
+                // What a peer lacks says nothing about what the relay should do, nor does what it has.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, document: DocumentId) -> Result<(), StoreError> {
+        self.member.subscribe(document);
+        // The session looked into the store before; what came between that and now was announced to nobody here.
+        if ledger::state(&*self.shared.store.read()?, &document)?.is_some() {
+            self.session.handle_heads_changed(document);
+            self.may_transmit = true;
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self) -> Result<(), StoreError> {
+        let tx = self.shared.store.read()?;
+        let mut bytes = 0;
+        while bytes < SEND_BATCH_BYTES {
+            let Some(frame) = self.session.poll_transmit(&*tx)? else {
+                self.may_transmit = false;
+                break;
+            };
+            bytes += frame.len();
+            self.outbound.push(frame);
+        }
+        Ok(())
+    }
+
+    fn begin_append(&mut self) {
+        if self.appending.is_some() || self.outbound.is_closing() {
+            return;
+        }
+        let Some((document, changes)) = self.appends.pop_front() else { return };
+        let (shared, from) = (Arc::clone(&self.shared), self.member.id());
+        self.appending = Some(Box::pin(async move { (document, shared.log.append(from, document, changes).await) }));
+    }
+
+    fn tick(&mut self, timer: Pin<&mut Sleep>) -> Next {
+        let now = Instant::now();
+        if self.is_listening() && now >= self.dead_at() {
+            tracing::debug!("a peer is silent and counts as gone");
+            return Next::End;
+        }
+        if now >= self.next_ping {
+            self.outbound.ping();
+            self.next_ping = now + PING_INTERVAL;
+        }
+        timer.reset(self.next_deadline());
+        Next::Continue
+    }
+
+    fn dead_at(&self) -> Instant {
+        self.activity.heard().max(self.listening_since) + DEAD_AFTER
+    }
+
+    /// Returns when to look at the clock again. The peer may be heard meanwhile, then it is a look too many.
+    fn next_deadline(&self) -> Instant {
+        if self.is_listening() { self.next_ping.min(self.dead_at()) } else { self.next_ping }
+    }
+
+    fn may_complain(&mut self) -> bool {
+        self.complaints += 1;
+        self.complaints <= COMPLAINTS_LOGGED_MAX
+    }
+
+    fn store_failed(&mut self, error: &StoreError) {
+        tracing::error!(%error, "failed to read the store");
+        self.may_transmit = false;
+        self.outbound.close(CLOSE_INTERNAL, "the relay failed to read its store");
+    }
+}
+
+/// Runs work that takes long so that other connections are served meanwhile.
+///
+/// Frames from [`LARGE_FRAME_BYTES`] on hold hundreds of changes to check. A filter over a long history is long work too,
+/// but nothing tells before; it holds one of the runtime's threads for some 100 ms, and the others go on.
+fn beside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
+    let can_move = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if is_long && can_move { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// Waits for an append under way, for ever if there is none.
+async fn answer(appending: &mut Option<Appending>) -> (DocumentId, Result<Results, AppendError>) {
+    match appending {
+        Some(appending) => appending.await,
+        None => pending().await,
+    }
+}
+
+/// Waits until the relay is to stop.
+async fn drained(draining: &mut watch::Receiver<bool>) {
+    // The sender gone means the relay is gone.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// Closes a connection and waits a little for the other side to do so too: a socket that is closed with bytes unread is
+/// reset, and the peer would never read why.
+async fn linger<S, T>(mut sink: Pin<&mut S>, mut stream: T)
+where
+    S: futures_util::Sink<Message, Error = axum::Error>,
+    T: futures_util::Stream<Item = Result<Message, axum::Error>> + Unpin,
+{
+    let closing = async {
+        if sink.close().await.is_err() {
+            return;
+        }
+        while let Some(Ok(_)) = stream.next().await {}
+    };
+    // Past the deadline the socket is dropped, whatever the other side does.
+    let _ = timeout(CLOSE_WAIT, closing).await;
+}

@@ -1,0 +1,321 @@
+//! The hub: who takes part in which document, and how the others learn that something happened.
+//!
+//! What it passes on about changes are hints, never bytes: a set of documents for each connection, in which a document
+//! stands once however often it changed. A connection that is slow to look finds the newest state in the store. So a
+//! connection's memory is bounded by the documents it takes part in.
+//!
+//! Ephemeral messages are bytes that nobody stores. Their queue is short and drops the oldest: a cursor's last position
+//! is worth more than where it was before.
+//!
+//! A document that nobody takes part in leaves no trace here.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rejoin::limits::EPHEMERAL_SESSIONS_MAX;
+use rejoin::{DocumentId, PeerId};
+use tokio::sync::Notify;
+
+use crate::limits::{EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
+
+/// Names a connection for as long as the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId(u64);
+
+/// An ephemeral message on its way to the others.
+#[derive(Debug)]
+pub(crate) struct Ephemeral {
+    pub(crate) document: DocumentId,
+    pub(crate) sender: PeerId,
+    pub(crate) session_id: String,
+    pub(crate) count: u64,
+    pub(crate) data: Bytes,
+}
+
+/// Who takes part in which document.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    topics: Mutex<HashMap<DocumentId, Topic>>,
+    /// Keys the hashes by which authors of ephemeral messages are remembered: nobody outside can make two collide.
+    key: RandomState,
+    connections: AtomicU64,
+}
+
+/// One document that somebody takes part in.
+#[derive(Debug, Default)]
+struct Topic {
+    members: HashMap<ConnectionId, Arc<Mailbox>>,
+    /// The last count of each author and session, both in one hash: 16 bytes instead of two texts from a stranger.
+    counts: HashMap<u64, u64>,
+    /// The same keys, oldest first.
+    order: VecDeque<u64>,
+}
+
+/// What waits for one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    waiting: Mutex<Waiting>,
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    changed: HashSet<DocumentId>,
+    ephemeral: VecDeque<Arc<Ephemeral>>,
+    ephemeral_bytes: usize,
+}
+
+/// A connection's place in the hub. Dropping it ends every participation.
+#[derive(Debug)]
+pub(crate) struct Member {
+    hub: Arc<Hub>,
+    id: ConnectionId,
+    mailbox: Arc<Mailbox>,
+    documents: HashSet<DocumentId>,
+}
+
+impl Hub {
+    /// Takes a new connection in. It takes part in nothing yet.
+    pub(crate) fn enter(self: &Arc<Self>) -> Member {
+        let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed));
+        Member { hub: Arc::clone(self), id, mailbox: Arc::default(), documents: HashSet::new() }
+    }
+
+    /// Tells everybody who takes part in a document that it changed, except the connection that changed it.
+    pub(crate) fn publish(&self, document: DocumentId, except: ConnectionId) {
+        for mailbox in self.others(&document, except) {
+            mailbox.changed(document);
+        }
+    }
+
+    /// Hands an ephemeral message to everybody else who takes part in its document.
+    ///
+    /// A message that was here before is dropped: clients send what they receive back to where it came from. So is one
+    /// about a document that its connection takes no part in.
+    pub(crate) fn forward(&self, message: Ephemeral, from: ConnectionId) {
+        let author = self.key.hash_one((message.sender.as_str(), &message.session_id));
+        let mailboxes = {
+            let mut topics = self.topics();
+            let Some(topic) = topics.get_mut(&message.document) else { return };
+            if !topic.members.contains_key(&from) || !topic.is_news(author, message.count) {
+                return;
+            }
+            topic.others(from)
+        };
+        let message = Arc::new(message);
+        for mailbox in mailboxes {
+            mailbox.ephemeral(Arc::clone(&message));
+        }
+    }
+
+    fn others(&self, document: &DocumentId, except: ConnectionId) -> Vec<Arc<Mailbox>> {
+        // The mailboxes' own locks are taken only after this one is given back.
+        self.topics().get(document).map(|topic| topic.others(except)).unwrap_or_default()
+    }
+
+    fn topics(&self) -> MutexGuard<'_, HashMap<DocumentId, Topic>> {
+        // Nothing that runs under the lock panics half-way through a change.
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Topic {
+    fn others(&self, except: ConnectionId) -> Vec<Arc<Mailbox>> {
+        let others = self.members.iter().filter(|(id, _)| **id != except);
+        others.map(|(_, mailbox)| Arc::clone(mailbox)).collect()
+    }
+
+    /// Says whether an author's message is newer than its last one, and remembers it. The oldest author is forgotten for
+    /// a new one at the bound.
+    fn is_news(&mut self, author: u64, count: u64) -> bool {
+        match self.counts.entry(author) {
+            Entry::Occupied(mut last) => {
+                let is_news = count > *last.get();
+                if is_news {
+                    last.insert(count);
+                }
+                return is_news;
+            }
+            Entry::Vacant(entry) => entry.insert(count),
+        };
+        self.order.push_back(author);
+        if self.order.len() > EPHEMERAL_SESSIONS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.counts.remove(&oldest);
+        }
+        true
+    }
+}
+
+impl Mailbox {
+    /// Waits until something is put in.
+    pub(crate) async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Takes the documents that changed out.
+    pub(crate) fn take_changed(&self) -> HashSet<DocumentId> {
+        std::mem::take(&mut self.waiting().changed)
+    }
+
+    /// Takes the oldest ephemeral message out.
+    pub(crate) fn take_ephemeral(&self) -> Option<Arc<Ephemeral>> {
+        let mut waiting = self.waiting();
+        let message = waiting.ephemeral.pop_front()?;
+        waiting.ephemeral_bytes -= message.data.len();
+        Some(message)
+    }
+
+    fn changed(&self, document: DocumentId) {
+        if self.waiting().changed.insert(document) {
+            self.notify.notify_one();
+        }
+    }
+
+    fn ephemeral(&self, message: Arc<Ephemeral>) {
+        let mut waiting = self.waiting();
+        waiting.ephemeral_bytes += message.data.len();
+        waiting.ephemeral.push_back(message);
+        while waiting.ephemeral.len() > EPHEMERAL_QUEUE_MAX || waiting.ephemeral_bytes > EPHEMERAL_QUEUE_BYTES_MAX {
+            let Some(oldest) = waiting.ephemeral.pop_front() else { break };
+            waiting.ephemeral_bytes -= oldest.data.len();
+        }
+        drop(waiting);
+        self.notify.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    /// Returns the connection's name.
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Returns what waits for the connection.
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Takes part in a document from now on.
+    pub(crate) fn subscribe(&mut self, document: DocumentId) {
+        if self.documents.insert(document) {
+            let mut topics = self.hub.topics();
+            topics.entry(document).or_default().members.insert(self.id, Arc::clone(&self.mailbox));
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        for document in &self.documents {
+            // One lock a document: a connection with 100,000 of them holds nobody up when it goes.
+            let mut topics = self.hub.topics();
+            if let Entry::Occupied(mut topic) = topics.entry(*document) {
+                topic.get_mut().members.remove(&self.id);
+                if topic.get().members.is_empty() {
+                    topic.remove();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: DocumentId = DocumentId::from_bytes([7; 16]);
+
+    fn message(sender: &str, count: u64, bytes: usize) -> Ephemeral {
+        Ephemeral {
+            document: DOCUMENT,
+            sender: PeerId::new(sender).expect("it is short"),
+            session_id: "session".to_owned(),
+            count,
+            data: vec![0; bytes].into(),
+        }
+    }
+
+    fn two_members() -> (Arc<Hub>, Member, Member) {
+        let hub = Arc::new(Hub::default());
+        let (mut alice, mut bob) = (hub.enter(), hub.enter());
+        alice.subscribe(DOCUMENT);
+        bob.subscribe(DOCUMENT);
+        (hub, alice, bob)
+    }
+
+    #[test]
+    fn change_is_one_hint_however_often_it_happens() {
+        let (hub, alice, bob) = two_members();
+        hub.publish(DOCUMENT, alice.id());
+        hub.publish(DOCUMENT, alice.id());
+        assert!(alice.mailbox().take_changed().is_empty());
+        assert_eq!(bob.mailbox().take_changed().len(), 1);
+        assert!(bob.mailbox().take_changed().is_empty());
+    }
+
+    #[test]
+    fn document_without_members_leaves_no_trace() {
+        let (hub, alice, bob) = two_members();
+        drop(alice);
+        hub.forward(message("bob", 1, 1), bob.id());
+        assert_eq!(hub.topics().len(), 1);
+        drop(bob);
+        assert!(hub.topics().is_empty());
+    }
+
+    #[test]
+    fn ephemeral_message_is_forwarded_once_and_its_echo_is_dropped() {
+        let (hub, alice, bob) = two_members();
+        hub.forward(message("alice", 1, 1), alice.id());
+        hub.forward(message("alice", 1, 1), bob.id());
+        hub.forward(message("alice", 1, 1), alice.id());
+        assert_eq!(bob.mailbox().take_ephemeral().map(|message| message.count), Some(1));
+        assert!(bob.mailbox().take_ephemeral().is_none());
+        assert!(alice.mailbox().take_ephemeral().is_none());
+    }
+
+    #[test]
+    fn outsiders_message_goes_nowhere() {
+        let (hub, alice, _bob) = two_members();
+        let stranger = hub.enter();
+        hub.forward(message("stranger", 1, 1), stranger.id());
+        assert!(alice.mailbox().take_ephemeral().is_none());
+    }
+
+    #[test]
+    fn full_ephemeral_queue_drops_the_oldest() {
+        let (hub, alice, bob) = two_members();
+        let sent = EPHEMERAL_QUEUE_MAX as u64 + 1;
+        for count in 1..=sent {
+            hub.forward(message("alice", count, 1), alice.id());
+        }
+        assert_eq!(bob.mailbox().take_ephemeral().map(|message| message.count), Some(2));
+        for count in 1..=3 {
+            hub.forward(message("alice", sent + count, EPHEMERAL_QUEUE_BYTES_MAX / 2), alice.id());
+        }
+        let waiting = std::iter::from_fn(|| bob.mailbox().take_ephemeral()).map(|message| message.count);
+        assert_eq!(waiting.collect::<Vec<_>>(), [sent + 2, sent + 3]);
+        assert_eq!(bob.mailbox().waiting().ephemeral_bytes, 0);
+    }
+
+    #[test]
+    fn authors_beyond_the_bound_replace_the_oldest() {
+        let mut topic = Topic::default();
+        for author in 0..=EPHEMERAL_SESSIONS_MAX as u64 {
+            assert!(topic.is_news(author, 1));
+        }
+        assert_eq!((topic.counts.len(), topic.order.len()), (EPHEMERAL_SESSIONS_MAX, EPHEMERAL_SESSIONS_MAX));
+        assert!(!topic.is_news(1, 1));
+        assert!(topic.is_news(0, 1));
+    }
+}

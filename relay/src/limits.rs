@@ -1,0 +1,100 @@
+//! Every bound of the relay, with its unit and the arithmetic behind it. Those of the engine are in [`rejoin::limits`].
+
+use std::time::Duration;
+
+use rejoin::limits::{BLOOM_ENTRIES_MAX, CHANGE_BYTES_MAX, FRAME_BYTES_MAX, SYNC_HASHES_MAX, SYNC_MESSAGE_BYTES};
+
+/// How many WebSocket connections are served at once unless the configuration says otherwise: 10,000.
+///
+/// An idle one costs about 20 kB (two buffers of 4 KiB, a session, timers): 200 MB together.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
+
+/// How many sockets may be open beyond the WebSocket connections: 256, for HTTP requests and for those being refused.
+pub const SOCKETS_SPARE: usize = 256;
+
+/// How often a connection is pinged. Proxies close what is silent for 60 s, and mobile networks rarely earlier.
+pub const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long nothing at all may come from a peer before it counts as gone: two pings unanswered, and some grace.
+///
+/// Bytes count, not messages: 27 MB over a slow line are one message that takes minutes.
+pub const DEAD_AFTER: Duration = Duration::from_secs(45);
+
+/// How long a peer may take to say `join`, and an HTTP client to say what it wants.
+pub const HANDSHAKE_DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How long a peer may take no byte of what is being sent to it before the connection is closed.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// How long a closed connection waits for the other side to close too, so that it gets to read why.
+pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the relay takes to close every connection and finish its commits once it is told to stop.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long after a refusal for lack of room a client is asked to wait, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 10;
+
+/// The most changes in one commit: 16,384, about a tenth of a second of work.
+pub const COMMIT_CHANGES_MAX: usize = 16_384;
+
+/// The most bytes of changes in one commit: 8 MiB. A commit holds at least one change.
+pub const COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// The most requests in one commit, and the most that wait for the one after it.
+pub const COMMIT_REQUESTS_MAX: usize = 1_024;
+
+/// The most bytes of changes that wait for a commit or are in one: 64 MiB. A connection whose changes do not fit waits,
+/// and is not read from meanwhile.
+pub const APPEND_QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// What a waiting change costs beside its bytes: its parsed header with hash, dependencies and actors.
+pub const APPEND_OVERHEAD_BYTES: usize = 512;
+
+/// How many bytes of frames are made before the socket has taken them: 64 KiB. At least one frame, whatever its length.
+pub const SEND_BATCH_BYTES: usize = 64 << 10;
+
+/// The most frames that wait for the socket before a connection is not read from any more.
+///
+/// Answers to what a peer says wait here ("no such document", at 150 bytes); changes are made only when there is room.
+pub const SEND_QUEUE_FRAMES_MAX: usize = 256;
+
+/// The most ephemeral messages that wait for one connection. The oldest is dropped for a new one.
+pub const EPHEMERAL_QUEUE_MAX: usize = 256;
+
+/// The most bytes of them: 2 MiB, two of the largest.
+pub const EPHEMERAL_QUEUE_BYTES_MAX: usize = 2 << 20;
+
+/// What a WebSocket reads at once: 4 KiB. The library's default of 128 KiB would be most of an idle connection's memory.
+pub const SOCKET_READ_BUFFER_BYTES: usize = 4 << 10;
+
+/// How many bytes of frames are gathered before they are written: 4 KiB.
+pub const SOCKET_WRITE_BUFFER_BYTES: usize = 4 << 10;
+
+/// The most bytes that wait to be written: the longest frame the relay makes, and a control frame. Frames are handed over
+/// only when the earlier ones are written, so this much is there only while such a frame is being sent.
+pub const SOCKET_WRITE_BUFFER_BYTES_MAX: usize = FRAME_BYTES_MAX + SOCKET_WRITE_BUFFER_BYTES;
+
+/// From which length on a frame is worked on beside the runtime's threads: 64 KiB, about 600 changes, a millisecond.
+pub const LARGE_FRAME_BYTES: usize = 64 << 10;
+
+/// How many characters of a peer's text are shown in the log.
+pub const SHOWN_CHARS_MAX: usize = 64;
+
+/// How many refused or ignored things of one connection are worth a line in the log; the rest is counted.
+pub const COMPLAINTS_LOGGED_MAX: u64 = 5;
+
+/// How much of the store is kept in memory: 256 MiB.
+pub const STORE_CACHE_BYTES: usize = 256 << 20;
+
+// The longest frame the relay makes fits the write buffer: a batch with its last change, a filter, three lists of hashes.
+const _: () = assert!(
+    SYNC_MESSAGE_BYTES + CHANGE_BYTES_MAX + (BLOOM_ENTRIES_MAX as usize) * 10 / 8 + 3 * 32 * SYNC_HASHES_MAX
+        < FRAME_BYTES_MAX
+);
+// A peer is not taken for dead between two pings.
+const _: () = assert!(PING_INTERVAL.as_secs() * 2 < DEAD_AFTER.as_secs());
+// The largest message fits the queue that waits for a commit, so that it is never refused.
+const _: () = assert!(FRAME_BYTES_MAX < APPEND_QUEUE_BYTES_MAX);
+// One ephemeral message of the largest size fits its queue.
+const _: () = assert!(rejoin::limits::EPHEMERAL_BYTES_MAX <= EPHEMERAL_QUEUE_BYTES_MAX);

@@ -1,0 +1,275 @@
+//! The log: makes changes durable, those of many connections in one commit, and answers only then.
+//!
+//! One thread writes. It takes what has gathered while the last commit was under way, puts it into one transaction, and
+//! when that has reached the disk it answers every request and tells the hub which documents changed. Nobody waits on
+//! purpose: a lone change is committed at once, and the busier the relay, the more changes share a sync of the disk.
+//!
+//! A request with more changes than fit a commit is carried out over several, between those of others.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rejoin::DocumentId;
+use rejoin::gate::CheckedChange;
+use rejoin::ledger::{Appended, Appender};
+use rejoin::store::{Store, StoreError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::hub::{ConnectionId, Hub};
+use crate::limits::{
+    APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX,
+};
+
+/// The queue's room is counted in these many bytes, so that the count fits 32 bits.
+const ROOM_UNIT_BYTES: usize = 1 << 10;
+
+/// What became of the changes of a request, in their order.
+pub(crate) type Results = Vec<(CheckedChange, Appended)>;
+
+/// Hands changes to the thread that writes.
+#[derive(Debug)]
+pub(crate) struct GroupCommit {
+    requests: mpsc::Sender<Request>,
+    /// How much more may wait.
+    room: Arc<Semaphore>,
+    writable: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why changes were not appended. Some of them may have been; offering them again does no harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AppendError {
+    /// The relay is stopping.
+    #[error("the relay is stopping")]
+    Stopped,
+    /// The store refused; the log has the reason.
+    #[error("the store cannot be written")]
+    Store,
+}
+
+enum Request {
+    Append(Job),
+    /// Finish what is queued, then end.
+    Stop,
+}
+
+/// A request under way.
+struct Job {
+    from: ConnectionId,
+    document: DocumentId,
+    changes: Vec<CheckedChange>,
+    /// What became of the first changes; the rest is still to do.
+    done: Vec<Appended>,
+    answer: oneshot::Sender<Result<Results, AppendError>>,
+    /// The request's room in the queue, given back when it is answered.
+    _room: OwnedSemaphorePermit,
+}
+
+impl GroupCommit {
+    /// Starts the thread that writes.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says when it grants no thread.
+    pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>) -> std::io::Result<Self> {
+        let (requests, inbox) = mpsc::channel(COMMIT_REQUESTS_MAX);
+        let writable = Arc::new(AtomicBool::new(true));
+        let writer = Writer { store, hub, inbox, jobs: VecDeque::new(), writable: Arc::clone(&writable) };
+        let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
+        let room = Arc::new(Semaphore::new(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES));
+        Ok(Self { requests, room, writable, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Appends changes to a document, and returns when they are durable. Waits while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`]; the connection cannot go on then, because its peer takes them for delivered.
+    pub(crate) async fn append(
+        &self,
+        from: ConnectionId,
+        document: DocumentId,
+        changes: Vec<CheckedChange>,
+    ) -> Result<Results, AppendError> {
+        let bytes: usize = changes.iter().map(|change| change.bytes().len() + APPEND_OVERHEAD_BYTES).sum();
+        // A million tiny changes outgrow the queue by their overhead alone: they get all of it.
+        let units = bytes.div_ceil(ROOM_UNIT_BYTES).min(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| AppendError::Stopped)?;
+        let (answer, answered) = oneshot::channel();
+        let done = Vec::with_capacity(changes.len());
+        let job = Job { from, document, changes, done, answer, _room: room };
+        self.requests.send(Request::Append(job)).await.map_err(|_| AppendError::Stopped)?;
+        answered.await.map_err(|_| AppendError::Stopped)?
+    }
+
+    /// Says whether the last commit went well.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    /// Finishes what is queued and ends the thread.
+    pub(crate) async fn finish(&self) {
+        // An error means that the thread is gone already.
+        let _ = self.requests.send(Request::Stop).await;
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Its panic, if there was one, was reported by itself, and `writable` shows it.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    inbox: mpsc::Receiver<Request>,
+    /// What is to be done, each in turn.
+    jobs: VecDeque<Job>,
+    writable: Arc<AtomicBool>,
+}
+
+/// A job and which of its changes go into the next commit.
+struct Slice {
+    job: Job,
+    changes: Range<usize>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // However the thread ends, nothing is written any more.
+        self.writable.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            if self.jobs.is_empty() {
+                match self.inbox.blocking_recv() {
+                    Some(request) => self.take(request),
+                    None => return,
+                }
+            }
+            while self.jobs.len() < COMMIT_REQUESTS_MAX
+                && let Ok(request) = self.inbox.try_recv()
+            {
+                self.take(request);
+            }
+            let slices = self.next_slices();
+            self.carry_out(slices);
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Append(job) => self.jobs.push_back(job),
+            Request::Stop => self.inbox.close(),
+        }
+    }
+
+    /// Chooses what the next commit holds, first come first served, within its bounds and at least one change.
+    fn next_slices(&mut self) -> Vec<Slice> {
+        let mut slices = Vec::new();
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(job) = self.jobs.pop_front() {
+            let start = job.done.len();
+            let mut end = start;
+            for change in &job.changes[start..] {
+                bytes += change.bytes().len();
+                if count > 0 && (count >= COMMIT_CHANGES_MAX || bytes > COMMIT_BYTES_MAX) {
+                    break;
+                }
+                count += 1;
+                end += 1;
+            }
+            if end == start && !job.changes.is_empty() {
+                self.jobs.push_front(job);
+                break;
+            }
+            slices.push(Slice { job, changes: start..end });
+        }
+        slices
+    }
+
+    /// Commits slices together. If that fails, one by one: what is wrong with one document is not the others' fault.
+    fn carry_out(&mut self, slices: Vec<Slice>) {
+        match self.commit(&slices) {
+            Ok(results) => {
+                for (slice, results) in slices.into_iter().zip(results) {
+                    self.settle(slice, results);
+                }
+            }
+            Err(error) if slices.len() == 1 => {
+                self.writable.store(false, Ordering::Relaxed);
+                tracing::error!(%error, "failed to append changes");
+                for slice in slices {
+                    // Whoever asked may have gone.
+                    let _ = slice.job.answer.send(Err(AppendError::Store));
+                }
+            }
+            Err(_) => {
+                for slice in slices {
+                    self.carry_out(vec![slice]);
+                }
+            }
+        }
+    }
+
+    /// Appends slices in one transaction, and commits it if anything is new: what was there already needs no sync.
+    fn commit(&self, slices: &[Slice]) -> Result<Vec<Vec<Appended>>, StoreError> {
+        let mut results = Vec::with_capacity(slices.len());
+        let mut nothing_new = false;
+        let outcome = self.store.write(&mut |tx| {
+            let mut stored = false;
+            for slice in slices {
+                let mut appender = Appender::begin(tx, slice.job.document)?;
+                let mut appended = Vec::with_capacity(slice.changes.len());
+                for change in &slice.job.changes[slice.changes.clone()] {
+                    appended.push(appender.append(tx, change)?);
+                }
+                // A document of which nothing was accepted is not created.
+                if appended.iter().any(is_stored) {
+                    appender.finish(tx)?;
+                    stored = true;
+                }
+                results.push(appended);
+            }
+            nothing_new = !stored;
+            // The transaction is empty: any error rolls it back and spares the disk.
+            if nothing_new { Err(StoreError::NotCalled) } else { Ok(()) }
+        });
+        match outcome {
+            Err(_) if nothing_new => Ok(results),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.writable.store(true, Ordering::Relaxed);
+                Ok(results)
+            }
+        }
+    }
+
+    /// After a commit: tells the others, and answers the request if it is done.
+    fn settle(&mut self, slice: Slice, results: Vec<Appended>) {
+        let mut job = slice.job;
+        if results.iter().any(is_stored) {
+            self.hub.publish(job.document, job.from);
+        }
+        job.done.extend(results);
+        if job.done.len() < job.changes.len() {
+            self.jobs.push_back(job);
+            return;
+        }
+        let results = job.changes.into_iter().zip(job.done).collect();
+        // Whoever asked may have gone; what it brought stays.
+        let _ = job.answer.send(Ok(results));
+    }
+}
+
+fn is_stored(appended: &Appended) -> bool {
+    matches!(appended, Appended::Stored { .. })
+}

@@ -1,0 +1,204 @@
+//! The server: accepts sockets, answers HTTP, hands WebSockets to connections, and drains when it is told to stop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{ConnectInfo, State};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::map_response;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use rejoin::PeerId;
+use rejoin::limits::FRAME_BYTES_MAX;
+use rejoin::store::{Store, StoreError, storage_id};
+use rejoin::sync::classic::Identity;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::connection::{self, Shared};
+use crate::hub::Hub;
+use crate::limits::{
+    DRAIN_DEADLINE, RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES,
+    SOCKET_WRITE_BUFFER_BYTES_MAX, SOCKETS_SPARE,
+};
+use crate::log::GroupCommit;
+use crate::pages;
+use crate::socket::{Accept, Activity};
+
+/// Why a relay could not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system gives no random bytes.
+    #[error("failed to get random bytes from the operating system: {0}")]
+    Entropy(getrandom::Error),
+    /// The operating system gives no thread, or no socket.
+    #[error("failed to run the server: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// What a request is answered from.
+#[derive(Clone)]
+struct App {
+    shared: Arc<Shared>,
+    /// How many more WebSockets there may be; a connection holds its share until it ends.
+    room: Arc<Semaphore>,
+}
+
+/// Runs a relay until `shutdown` is ready, then closes every connection and finishes what is queued.
+///
+/// The listener may listen on port 0. Ending takes at most [`DRAIN_DEADLINE`].
+///
+/// # Errors
+///
+/// [`RunError`] if it cannot start. Once it runs, a failing store shows in `/readyz` and in the log.
+pub async fn run(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    config: &Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let (drain, draining) = watch::channel(false);
+    let shared = Arc::new(share(store, config, draining.clone())?);
+    let room = Arc::new(Semaphore::new(config.connections_max));
+    let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room) };
+    let accept = Accept {
+        listener,
+        room: Arc::new(Semaphore::new(config.connections_max + SOCKETS_SPARE)),
+        deadline: config.handshake_deadline,
+    };
+    let service = router(app).into_make_service_with_connect_info::<Activity>();
+    let mut stop = draining.clone();
+    let server = axum::serve(accept, service).with_graceful_shutdown(async move {
+        // The sender gone means that nobody runs the relay any more.
+        let _ = stop.wait_for(|draining| *draining).await;
+    });
+    let server = tokio::spawn(server.into_future());
+    shutdown.await;
+    tracing::info!("the relay is stopping");
+    // The receivers are alive: this function holds one.
+    let _ = drain.send(true);
+    let ended = timeout(DRAIN_DEADLINE, drained(server, &room, config.connections_max, &shared)).await;
+    if ended.is_err() {
+        tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time and are cut");
+    }
+    Ok(())
+}
+
+fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>) -> Result<Shared, RunError> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(RunError::Entropy)?;
+    let storage = storage_id(&*store, random)?;
+    let peer = PeerId::new(format!("relay-{storage}")).expect("six characters and a UUID are within the bound");
+    let hub = Arc::new(Hub::default());
+    let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub))?;
+    let identity = Identity { peer, storage: Some(storage) };
+    Ok(Shared { store, hub, log, identity, handshake_deadline: config.handshake_deadline, draining })
+}
+
+/// Waits until the last socket is closed and the last commit is done.
+async fn drained(
+    server: tokio::task::JoinHandle<io::Result<()>>,
+    room: &Semaphore,
+    connections_max: usize,
+    shared: &Shared,
+) {
+    if let Ok(Err(error)) = server.await {
+        tracing::warn!(%error, "the server ended with an error");
+    }
+    // Every connection has given its share back when all can be taken.
+    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+    if timeout(DRAIN_DEADLINE - COMMIT_RESERVE, room.acquire_many(all)).await.is_err() {
+        tracing::warn!("some connections are still open; their last changes are committed without an answer");
+    }
+    shared.log.finish().await;
+}
+
+/// How much of the drain's time is kept for the commits.
+const COMMIT_RESERVE: Duration = Duration::from_secs(4);
+
+fn router(app: App) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .fallback(any_path)
+        .layer(map_response(one_request_a_connection))
+        .with_state(app)
+}
+
+/// Asks HTTP clients not to keep their connection: only WebSockets stay, and those are counted and watched.
+async fn one_request_a_connection(mut response: Response) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn ready(State(app): State<App>) -> Response {
+    if *app.shared.draining.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n").into_response();
+    }
+    if !app.shared.log.is_writable() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be written: see the log\n").into_response();
+    }
+    "ok\n".into_response()
+}
+
+/// A WebSocket at any path and query is a classic connection: clients are configured with all kinds of URLs.
+async fn any_path(
+    State(app): State<App>,
+    ConnectInfo(activity): ConnectInfo<Activity>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    match upgrade {
+        Ok(upgrade) => connect(app, activity, upgrade),
+        Err(rejection) if headers.contains_key(UPGRADE) => rejection.into_response(),
+        Err(_) if uri.path() != "/" => (StatusCode::NOT_FOUND, "there is nothing here\n").into_response(),
+        Err(_) if method != Method::GET && method != Method::HEAD => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        Err(_) => Html(pages::home()).into_response(),
+    }
+}
+
+fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response {
+    let refusal = if *app.shared.draining.borrow() {
+        Some("the relay is stopping\n")
+    } else if app.room.available_permits() == 0 {
+        Some("too many connections\n")
+    } else {
+        None
+    };
+    let room = match (refusal, app.room.try_acquire_owned()) {
+        (None, Ok(room)) => room,
+        (refusal, _) => {
+            let headers = [
+                (RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)),
+                (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+            ];
+            let text = refusal.unwrap_or("too many connections\n");
+            return (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
+        }
+    };
+    upgrade
+        .max_message_size(FRAME_BYTES_MAX)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .read_buffer_size(SOCKET_READ_BUFFER_BYTES)
+        .write_buffer_size(SOCKET_WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(SOCKET_WRITE_BUFFER_BYTES_MAX)
+        .on_upgrade(move |socket| async move {
+            connection::serve(socket, app.shared, activity).await;
+            drop(room);
+        })
+}
