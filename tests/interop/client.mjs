@@ -99,6 +99,7 @@ const commands = {
   async find({ url, timeout_ms = 10_000, patient = false }) {
     const progress = repo.findWithProgress(url)
     const state = () => {
+      if (progress.handle?.isReady()) return "ready"
       const now = progress.peek ? progress.peek() : progress
       if (patient && now.state === "unavailable") return undefined
       return ["ready", "unavailable", "failed"].includes(now.state) ? now.state : undefined

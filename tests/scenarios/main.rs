@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod interop_native;
+mod interop_relay;
 
 use std::future::Future;
 use std::time::Duration;
