@@ -210,7 +210,8 @@ impl Repo {
             engine::accept(tx, document, changes, Origin::Local)
         };
         let events = self.inner.events.clone();
-        let tell = move |accepted: &engine::Accepted| events::publish_accepted(&events, document, Origin::Remote, accepted);
+        let tell =
+            move |accepted: &engine::Accepted| events::publish_accepted(&events, document, Origin::Remote, accepted);
         let accepted = self.inner.writer.write(work, tell).await?;
         let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
             ledger::Appended::Rejected(error) => Some(error.to_string()),
@@ -274,7 +275,7 @@ impl Repo {
     }
 
     fn actor(&self, document: DocumentId) -> ActorId {
-        self.lock_actors().entry(document).or_insert_with(|| random_actor()).clone()
+        self.lock_actors().entry(document).or_insert_with(random_actor).clone()
     }
 
     fn lock_actors(&self) -> std::sync::MutexGuard<'_, HashMap<DocumentId, ActorId>> {

@@ -48,10 +48,13 @@ async fn native_client_and_a_javascript_client_meet_at_the_librarys_own_server()
     };
     handle.change(edit).await.unwrap();
     javascript
-        .change(&document_url, json!([
-            { "do": "increment", "path": ["n"], "by": 100 },
-            { "do": "insert", "path": ["list"], "index": 2, "value": "three" },
-        ]))
+        .change(
+            &document_url,
+            json!([
+                { "do": "increment", "path": ["n"], "by": 100 },
+                { "do": "insert", "path": ["list"], "index": 2, "value": "three" },
+            ]),
+        )
         .await;
     let settled = json!({ "title": "x", "n": 111, "map": { "deep": { "yes": true, "no": false } },
         "list": ["zero", 1, "two", "three"], "when": { "$date": 5 }, "raw": { "$bytes": "00ff" }, "body": "héllo 😀" });

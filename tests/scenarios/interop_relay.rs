@@ -46,19 +46,25 @@ async fn three_clients_edit_offline_the_relay_is_killed_and_all_converge() {
     ben.call("disconnect", json!({})).await;
     connection.disconnect().await;
     relay.kill();
-    ada.change(&url, json!([
-        { "do": "increment", "path": ["votes"], "by": 10 },
-        { "do": "splice", "path": ["title"], "index": 0, "del": 0, "text": "a " },
-        { "do": "insert", "path": ["list"], "index": 0, "value": "a" },
-        { "do": "set", "path": ["when"], "value": { "$date": 2_000 } },
-    ]))
+    ada.change(
+        &url,
+        json!([
+            { "do": "increment", "path": ["votes"], "by": 10 },
+            { "do": "splice", "path": ["title"], "index": 0, "del": 0, "text": "a " },
+            { "do": "insert", "path": ["list"], "index": 0, "value": "a" },
+            { "do": "set", "path": ["when"], "value": { "$date": 2_000 } },
+        ]),
+    )
     .await;
-    ben.change(&url, json!([
-        { "do": "increment", "path": ["votes"], "by": 100 },
-        { "do": "splice", "path": ["title"], "index": 5, "del": 0, "text": " b" },
-        { "do": "insert", "path": ["list"], "index": 2, "value": "e" },
-        { "do": "set", "path": ["map", "inner", "ben"], "value": true },
-    ]))
+    ben.change(
+        &url,
+        json!([
+            { "do": "increment", "path": ["votes"], "by": 100 },
+            { "do": "splice", "path": ["title"], "index": 5, "del": 0, "text": " b" },
+            { "do": "insert", "path": ["list"], "index": 2, "value": "e" },
+            { "do": "set", "path": ["map", "inner", "ben"], "value": true },
+        ]),
+    )
     .await;
     native.increment("votes", 1_000).await.unwrap();
     native.set(["map", "inner", "native"], vec![9_u8]).await.unwrap();
