@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use automerge::{ActorId, Automerge, LoadOptions, TextEncoding};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::engine::{self, Origin};
 use crate::gate::CheckedChange;
@@ -69,6 +69,8 @@ pub(crate) struct Inner {
     /// Our name on every connection, new in each process.
     pub(crate) peer: PeerId,
     pub(crate) ephemeral_count: AtomicU64,
+    /// Ends when the threads have ended.
+    ended: Mutex<mpsc::Receiver<()>>,
     /// Counts acknowledgements, so that one can wait for the next.
     pub(crate) acknowledged: watch::Sender<u64>,
 }
@@ -111,9 +113,11 @@ impl Repo {
     /// [`RepoError`] if the store cannot be used, or the system gives no thread.
     pub fn with_store(store: Arc<dyn Store>) -> Result<Self, RepoError> {
         let storage = store::storage_id(store.as_ref(), random_bytes())?;
+        let (threads, ended) = mpsc::channel(1);
         let inner = Inner {
-            writer: Writer::start(Arc::clone(&store))?,
-            documents: Documents::start(Arc::clone(&store))?,
+            writer: Writer::start(Arc::clone(&store), threads.clone())?,
+            documents: Documents::start(Arc::clone(&store), threads)?,
+            ended: Mutex::new(ended),
             events: broadcast::Sender::new(EVENTS_MAX),
             ephemerals: broadcast::Sender::new(EVENTS_MAX),
             actors: Mutex::default(),
@@ -248,6 +252,20 @@ impl Repo {
             Ok(())
         };
         tokio::time::timeout(limit, emptied).await.map_err(|_| RepoError::Timeout)?
+    }
+
+    /// Closes the repo: waits until its store is released, so that it can be opened again at once.
+    ///
+    /// Waits for every other handle too: drop the documents and disconnect the connections first.
+    pub async fn close(self) {
+        let (_, never) = mpsc::channel(1);
+        let mut ended = {
+            let mut slot = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *slot, never)
+        };
+        drop(self);
+        // Nothing is ever sent: this returns when both threads have let go of the store.
+        ended.recv().await;
     }
 
     /// Subscribes to everything that changes in any document from now on.

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod crash;
 mod interop_native;
 mod interop_relay;
+mod keystrokes;
+mod notes;
+mod samod;
 
 use std::future::Future;
 use std::time::Duration;
