@@ -320,6 +320,16 @@ fn read_file(bytes: &[u8]) -> Result<Vec<CheckedChange>, RepoError> {
     changes.map_err(|error| import(error.to_string()))
 }
 
+/// Queues a message at once if there is room, so that calls run in the order of their first polls: an async send alone
+/// may be put off by the runtime's scheduling and overtaken.
+pub(crate) async fn in_order<T>(queue: &mpsc::Sender<T>, message: T) -> Result<(), RepoError> {
+    match queue.try_send(message) {
+        Ok(()) => Ok(()),
+        Err(mpsc::error::TrySendError::Full(message)) => queue.send(message).await.map_err(|_| RepoError::Closed),
+        Err(mpsc::error::TrySendError::Closed(_)) => Err(RepoError::Closed),
+    }
+}
+
 /// Returns random bytes from the operating system.
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

@@ -12,13 +12,14 @@ const UNDER_WAY: usize = 512;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_keystroke_trace_is_typed_and_reaches_a_fresh_client() {
+    let edits = std::env::var("REJOIN_KEYSTROKES").ok().and_then(|count| count.parse().ok()).unwrap_or(EDITS);
     let folder = tempfile::tempdir().unwrap();
     let relay = RelayProcess::start(&folder.path().join("relay"));
     let repo = Repo::open(folder.path().join("author.redb")).await.unwrap();
     let paper = repo.create().await.unwrap();
     let mut expected: Vec<char> = Vec::new();
     let mut typing = FuturesOrdered::new();
-    for keystroke in keystrokes(1, EDITS) {
+    for keystroke in keystrokes(1, edits) {
         let (index, delete, insert) = match keystroke {
             Keystroke::Insert(index, character) => {
                 expected.insert(index, character);

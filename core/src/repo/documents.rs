@@ -10,7 +10,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::{RepoError, random_actor};
+use super::{RepoError, in_order, random_actor};
 use crate::document::{DocumentError, Materialised};
 use crate::id::DocumentId;
 use crate::store::Store;
@@ -62,7 +62,7 @@ impl Documents {
         document: DocumentId,
         call: impl FnOnce(Result<&mut Loaded, DocumentError>) + Send + 'static,
     ) -> Result<(), RepoError> {
-        self.calls.send((document, Message::Call(Box::new(call)))).await.map_err(|_| RepoError::Closed)
+        in_order(&self.calls, (document, Message::Call(Box::new(call)))).await
     }
 
     /// Drops a document from memory, after the calls before this one.

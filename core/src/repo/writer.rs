@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::RepoError;
+use super::{RepoError, in_order};
 use crate::store::{Store, StoreError, WriteTx};
 
 /// The most jobs that wait; who hands in another one waits too.
@@ -49,7 +49,7 @@ impl Writer {
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, RepoError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(job(work, then, reply)).await.map_err(|_| RepoError::Closed)?;
+        in_order(&self.jobs, job(work, then, reply)).await?;
         answer.await.map_err(|_| RepoError::Closed)?
     }
 
