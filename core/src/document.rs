@@ -39,7 +39,10 @@ pub struct Materialised {
 
 impl std::fmt::Debug for Materialised {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Materialised").field("document", &self.document).field("upto", &self.upto).finish_non_exhaustive()
+        f.debug_struct("Materialised")
+            .field("document", &self.document)
+            .field("upto", &self.upto)
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,7 +80,8 @@ impl Materialised {
             position += 1;
             // A change of our own comes back: it is in already. A chunk's checksum is the beginning of its hash.
             let ours = own.front().filter(|hash| bytes.get(4..8) == Some(&hash.0[..4]));
-            if ours.is_some_and(|hash| matches!(ledger::position(tx, &self.document, hash), Ok(Some(at)) if at == here)) {
+            if ours.is_some_and(|hash| matches!(ledger::position(tx, &self.document, hash), Ok(Some(at)) if at == here))
+            {
                 own.pop_front();
                 return ControlFlow::Continue(());
             }
@@ -193,7 +197,8 @@ mod tests {
     fn indices_count_utf16_and_edits_come_back_from_the_ledger() -> Result<(), DocumentError> {
         let store = MemoryStore::new();
         let mut here = Materialised::new(DOCUMENT, ActorId::from(&[1; 16]));
-        let (object, change) = here.edit(&COMMIT, |tx| Ok::<_, DocumentError>(tx.put_object(ROOT, "text", ObjType::Text)?))?;
+        let (object, change) =
+            here.edit(&COMMIT, |tx| Ok::<_, DocumentError>(tx.put_object(ROOT, "text", ObjType::Text)?))?;
         append(&store, &change.expect("an object was made"));
         let ((), change) = here.edit(&COMMIT, |tx| Ok::<_, DocumentError>(tx.splice_text(&object, 0, 0, "a😀b")?))?;
         append(&store, &change.expect("text was put in"));

@@ -20,10 +20,10 @@ pub mod sync;
 pub mod value;
 
 pub use automerge::{ActorId, ChangeHash, ScalarValue};
-pub use fields::{Edit, FieldValue};
-pub use id::{DocumentId, OpId, PeerId, StorageId};
 #[cfg(feature = "client")]
 pub use client::{Connection, ConnectionState};
+pub use fields::{Edit, FieldValue};
+pub use id::{DocumentId, OpId, PeerId, StorageId};
 #[cfg(feature = "client")]
 pub use repo::{DocHandle, Event, FieldPath, Repo, RepoError};
 pub use value::Value;

@@ -207,7 +207,8 @@ impl Repo {
             engine::accept(tx, document, changes, Origin::Local)
         };
         let events = self.inner.events.clone();
-        let tell = move |accepted: &engine::Accepted| events::publish_accepted(&events, document, Origin::Remote, accepted);
+        let tell =
+            move |accepted: &engine::Accepted| events::publish_accepted(&events, document, Origin::Remote, accepted);
         let accepted = self.inner.writer.write(work, tell).await?;
         let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
             ledger::Appended::Rejected(error) => Some(error.to_string()),

@@ -56,7 +56,8 @@ pub fn entries(
     let mut entries = Ok(Vec::new());
     tx.scan(Table::Register, &prefix..&prefix_end(&prefix), &mut |key, value| {
         let entry = Register::decode(value).and_then(|register| {
-            let key = std::str::from_utf8(&key[prefix.len()..]).map_err(|_| StoreError::Damaged { what: "register-1" })?;
+            let key =
+                std::str::from_utf8(&key[prefix.len()..]).map_err(|_| StoreError::Damaged { what: "register-1" })?;
             Ok(register.visible.first().map(|visible| (key.to_owned(), visible.field_value())))
         });
         match (&mut entries, entry) {
@@ -79,11 +80,7 @@ pub fn entries(
 /// # Errors
 ///
 /// [`StoreError`] if the store cannot be read.
-pub fn keys(
-    tx: &(impl ReadTx + ?Sized),
-    document: &DocumentId,
-    object: &ObjectId,
-) -> Result<Vec<String>, StoreError> {
+pub fn keys(tx: &(impl ReadTx + ?Sized), document: &DocumentId, object: &ObjectId) -> Result<Vec<String>, StoreError> {
     Ok(entries(tx, document, object)?.into_iter().map(|(key, _)| key).collect())
 }
 

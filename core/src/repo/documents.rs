@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-
 use tokio::sync::mpsc;
 
 use super::{RepoError, random_actor};
@@ -82,13 +81,7 @@ fn run(store: &dyn Store, mut queue: mpsc::Receiver<(DocumentId, Message)>) {
     }
 }
 
-fn serve(
-    store: &dyn Store,
-    documents: &mut HashMap<DocumentId, Loaded>,
-    document: DocumentId,
-    clock: u64,
-    call: Call,
-) {
+fn serve(store: &dyn Store, documents: &mut HashMap<DocumentId, Loaded>, document: DocumentId, clock: u64, call: Call) {
     if documents.get(&document).is_some_and(|loaded| loaded.spoilt.load(Ordering::Acquire)) {
         documents.remove(&document);
     }

@@ -32,7 +32,9 @@ pub enum RepoError {
     #[error("failed to map the document to its type: {0}")]
     Typed(String),
     /// The address of a relay does not parse.
-    #[error("failed to read the relay's address {url:?}: {reason} (it looks like wss://relay.example or ws://127.0.0.1:3030)")]
+    #[error(
+        "failed to read the relay's address {url:?}: {reason} (it looks like wss://relay.example or ws://127.0.0.1:3030)"
+    )]
     Address {
         /// The address as it was given.
         url: String,

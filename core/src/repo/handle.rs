@@ -158,8 +158,12 @@ impl DocHandle {
         let channel = self.repo.inner().events.clone();
         let tell = move |(written, heads): &(Result<Option<fields::Written>, fields::FieldError>, Vec<ChangeHash>)| {
             if let Ok(Some(written)) = written {
-                let accepted =
-                    Accepted { touched: written.touched.clone(), heads: heads.clone(), stored: 1, ..Accepted::default() };
+                let accepted = Accepted {
+                    touched: written.touched.clone(),
+                    heads: heads.clone(),
+                    stored: 1,
+                    ..Accepted::default()
+                };
                 events::publish_accepted(&channel, document, Origin::Local, &accepted);
             }
         };
@@ -306,16 +310,14 @@ impl DocHandle {
         let document = self.document;
         let read = self.repo.read(move |tx| {
             let mut history = Ok(Vec::new());
-            ledger::export(tx, &document, 0, &mut |bytes| {
-                match (&mut history, CheckedChange::parse(bytes)) {
-                    (Ok(entries), Ok(change)) => {
-                        entries.push(HistoryEntry::of(&change));
-                        ControlFlow::Continue(())
-                    }
-                    _ => {
-                        history = Err(StoreError::Damaged { what: "change-1" });
-                        ControlFlow::Break(())
-                    }
+            ledger::export(tx, &document, 0, &mut |bytes| match (&mut history, CheckedChange::parse(bytes)) {
+                (Ok(entries), Ok(change)) => {
+                    entries.push(HistoryEntry::of(&change));
+                    ControlFlow::Continue(())
+                }
+                _ => {
+                    history = Err(StoreError::Damaged { what: "change-1" });
+                    ControlFlow::Break(())
                 }
             })?;
             history
