@@ -43,13 +43,14 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), String> {
-    log_to_stderr(config.log_format);
     let store = start::open_store(&config).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;
     let outcome = runtime.block_on(async {
         let listener = start::bind(&config).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
+        // From here on the log says what happens; what keeps the relay from starting is one line of text.
+        log_to_stderr(config.log_format);
         // Installed before the relay says that it listens: whoever reads that may stop it at once.
         let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
         announce(&format!("listening on http://{address} (WebSocket: ws://{address})"));

@@ -29,10 +29,7 @@ impl Honest {
         bob.open(document(1));
         alice.send_all().await;
         let expected = alice.heads(document(1));
-        tokio::join!(
-            alice.until(|alice| alice.frames_received >= 2),
-            bob.until(|bob| bob.heads(document(1)) == expected)
-        );
+        bob.until_beside(&mut alice, |bob| bob.heads(document(1)) == expected).await;
         Self { alice, bob, value: 0 }
     }
 

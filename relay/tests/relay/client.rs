@@ -132,12 +132,25 @@ impl Client {
 
     /// Takes part until something holds.
     pub async fn until(&mut self, mut holds: impl FnMut(&Self) -> bool) {
-        loop {
-            self.send_all().await;
-            if holds(self) {
-                return;
+        // Pings keep coming, so a single message is not what to wait for.
+        timeout(PATIENCE, async {
+            loop {
+                self.send_all().await;
+                if holds(self) {
+                    return;
+                }
+                self.receive().await;
             }
-            self.receive().await;
+        })
+        .await
+        .expect("what is waited for does not happen");
+    }
+
+    /// Takes part until something holds, while another client takes part too.
+    pub async fn until_beside(&mut self, other: &mut Self, holds: impl FnMut(&Self) -> bool) {
+        tokio::select! {
+            () = self.until(holds) => {}
+            () = other.until(|_| false) => {}
         }
     }
 

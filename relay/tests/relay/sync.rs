@@ -45,8 +45,8 @@ async fn two_clients_that_wrote_apart_converge() {
         bob.open(document(number));
     }
     for number in 1..=3 {
-        alice.until(|alice| alice.count(document(number)) == 2).await;
-        bob.until(|bob| bob.count(document(number)) == 2).await;
+        alice.until_beside(&mut bob, |alice| alice.count(document(number)) == 2).await;
+        bob.until_beside(&mut alice, |bob| bob.count(document(number)) == 2).await;
         assert_eq!(alice.heads(document(number)), bob.heads(document(number)));
     }
     // And from now on at once.
@@ -71,10 +71,7 @@ async fn long_history_reaches_a_new_client_whole() {
     bob.open(document(1));
     alice.send_all().await;
     let expected = alice.heads(document(1));
-    tokio::select! {
-        () = bob.until(|bob| bob.heads(document(1)) == expected) => {}
-        () = alice.until(|_| false) => {}
-    }
+    bob.until_beside(&mut alice, |bob| bob.heads(document(1)) == expected).await;
     relay.stop().await;
 }
 
@@ -88,7 +85,7 @@ async fn who_asked_in_vain_is_told_when_the_document_arrives() {
     alice.set(document(1), "a", 1);
     alice.open(document(1));
     alice.send_all().await;
-    tokio::join!(alice.until(|alice| alice.frames_received >= 2), bob.until(|bob| bob.count(document(1)) == 1));
+    bob.until_beside(&mut alice, |bob| bob.count(document(1)) == 1).await;
     relay.stop().await;
 }
 
