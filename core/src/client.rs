@@ -63,6 +63,7 @@ pub enum ConnectionState {
 #[derive(Debug)]
 pub struct Connection {
     state: watch::Receiver<ConnectionState>,
+    progress: watch::Receiver<Option<usize>>,
     stop: watch::Sender<bool>,
 }
 
@@ -76,6 +77,24 @@ impl Connection {
     pub async fn wait_for(&mut self, mut is_wanted: impl FnMut(&ConnectionState) -> bool) -> ConnectionState {
         let found = self.state.wait_for(|state| is_wanted(state) || *state == ConnectionState::Closed).await;
         found.map_or(ConnectionState::Closed, |state| state.clone())
+    }
+
+    /// Returns how many documents were not compared with the relay's yet on this connection; `None` while not connected.
+    pub fn documents_left(&self) -> Option<usize> {
+        *self.progress.borrow()
+    }
+
+    /// Waits until every document of this device was compared with the relay's, and what the relay has is here.
+    ///
+    /// For the other direction see [`Repo::wait_acknowledged`].
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Timeout`] if it takes longer; syncing goes on.
+    pub async fn wait_caught_up(&mut self, limit: Duration) -> Result<(), RepoError> {
+        let caught_up = timeout(limit, self.progress.wait_for(|left| *left == Some(0))).await;
+        caught_up.map_err(|_| RepoError::Timeout)?.map_err(|_| RepoError::Closed)?;
+        Ok(())
     }
 
     /// Goes offline, and waits until the connection is closed. What was not sent waits for the next connection.
@@ -112,9 +131,10 @@ impl Repo {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (state_sender, state) = watch::channel(ConnectionState::Connecting);
         let (stop, stopped) = watch::channel(false);
+        let (progress_sender, progress) = watch::channel(None);
         let inner = Arc::clone(self.inner());
-        tokio::spawn(keep_connected(inner, url.to_owned(), state_sender, stopped));
-        Ok(Connection { state, stop })
+        tokio::spawn(keep_connected(inner, url.to_owned(), state_sender, progress_sender, stopped));
+        Ok(Connection { state, progress, stop })
     }
 }
 
@@ -123,15 +143,17 @@ async fn keep_connected(
     inner: Arc<Inner>,
     url: String,
     state: watch::Sender<ConnectionState>,
+    progress: watch::Sender<Option<usize>>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut backoff = Backoff::default();
     loop {
-        let attempt = connect_once(&inner, &url, &state, &mut backoff);
+        let attempt = connect_once(&inner, &url, &state, &progress, &mut backoff);
         let reason = tokio::select! {
             reason = attempt => reason,
             () = told_to_stop(&mut stopped) => break,
         };
+        progress.send_replace(None);
         let retry_in = backoff.next_delay(u64::from_le_bytes(random_bytes()));
         tracing::info!(%reason, ?retry_in, "the connection to the relay ended");
         state.send_replace(ConnectionState::Waiting { reason, retry_in });
@@ -154,6 +176,7 @@ async fn connect_once(
     inner: &Arc<Inner>,
     url: &str,
     state: &watch::Sender<ConnectionState>,
+    progress: &watch::Sender<Option<usize>>,
     backoff: &mut Backoff,
 ) -> String {
     let mut config = WebSocketConfig::default();
@@ -171,8 +194,8 @@ async fn connect_once(
     let mailbox = Arc::new(Mailbox::new(OUTGOING_FRAMES_MAX));
     // When this future is dropped, the guard closes the mailbox and the thread ends.
     let guard = mailbox::CloseOnDrop(Arc::clone(&mailbox));
-    let driver = driver::Driver::new(Arc::clone(inner), Arc::clone(&mailbox), outgoing);
-    let mut established = driver.established();
+    let driver = driver::Driver::new(Arc::clone(inner), Arc::clone(&mailbox), outgoing, progress.clone());
+    let mut established = progress.subscribe();
     // Subscribed before the session can ask for the list of documents: nothing falls between the two.
     let pump = driver::pump_events(inner.events.subscribe(), inner.ephemerals.subscribe(), &mailbox);
     if let Err(error) = driver.start() {
@@ -186,7 +209,7 @@ async fn connect_once(
         tokio::select! {
             reason = &mut served => break reason,
             () = &mut pump => break "the repo is gone".to_owned(),
-            Ok(_) = established.wait_for(|done| *done), if !greeted => {
+            Ok(_) = established.wait_for(Option::is_some), if !greeted => {
                 greeted = true;
                 backoff.reset();
                 state.send_replace(ConnectionState::Connected);

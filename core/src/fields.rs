@@ -5,7 +5,7 @@
 //! readable as conflicts. Because changes arrive after everything they depend on, an operation that once was overwritten
 //! never comes back, so a register needs no history.
 //!
-//! [`project`] brings the registers up to date with a received change; [`write`] makes a change from edits. Neither loads
+//! [`project`] brings the registers up to date with a received change; [`fn@write`] makes a change from edits. Neither loads
 //! a document, and both leave the registers as Automerge would show the same changes.
 
 mod object;

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use automerge::{ActorId, Automerge, LoadOptions, TextEncoding};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::engine::{self, Origin};
 use crate::gate::CheckedChange;
@@ -69,6 +69,10 @@ pub(crate) struct Inner {
     /// Our name on every connection, new in each process.
     pub(crate) peer: PeerId,
     pub(crate) ephemeral_count: AtomicU64,
+    /// Ends when the threads have ended.
+    ended: Mutex<mpsc::Receiver<()>>,
+    /// Counts acknowledgements, so that one can wait for the next.
+    pub(crate) acknowledged: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -109,14 +113,17 @@ impl Repo {
     /// [`RepoError`] if the store cannot be used, or the system gives no thread.
     pub fn with_store(store: Arc<dyn Store>) -> Result<Self, RepoError> {
         let storage = store::storage_id(store.as_ref(), random_bytes())?;
+        let (threads, ended) = mpsc::channel(1);
         let inner = Inner {
-            writer: Writer::start(Arc::clone(&store))?,
-            documents: Documents::start(Arc::clone(&store))?,
+            writer: Writer::start(Arc::clone(&store), threads.clone())?,
+            documents: Documents::start(Arc::clone(&store), threads)?,
+            ended: Mutex::new(ended),
             events: broadcast::Sender::new(EVENTS_MAX),
             ephemerals: broadcast::Sender::new(EVENTS_MAX),
             actors: Mutex::default(),
             peer: PeerId::random(random_bytes()),
             ephemeral_count: AtomicU64::new(0),
+            acknowledged: watch::Sender::new(0),
             storage,
             store,
         };
@@ -231,6 +238,36 @@ impl Repo {
         self.read(|tx| outbox::count(tx)).await
     }
 
+    /// Waits until every local change was acknowledged by a relay: until nothing is lost if this device is.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Timeout`] if some still wait then; they stay in the outbox. [`RepoError`] if the store cannot be read.
+    pub async fn wait_acknowledged(&self, limit: Duration) -> Result<(), RepoError> {
+        let mut acknowledged = self.inner.acknowledged.subscribe();
+        let emptied = async {
+            while self.pending().await? > 0 {
+                acknowledged.changed().await.map_err(|_| RepoError::Closed)?;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(limit, emptied).await.map_err(|_| RepoError::Timeout)?
+    }
+
+    /// Closes the repo: waits until its store is released, so that it can be opened again at once.
+    ///
+    /// Waits for every other handle too: drop the documents and disconnect the connections first.
+    pub async fn close(self) {
+        let (_, never) = mpsc::channel(1);
+        let mut ended = {
+            let mut slot = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *slot, never)
+        };
+        drop(self);
+        // Nothing is ever sent: this returns when both threads have let go of the store.
+        ended.recv().await;
+    }
+
     /// Subscribes to everything that changes in any document from now on.
     pub fn subscribe(&self) -> Events {
         Events::new(self.inner.events.subscribe(), None)
@@ -256,7 +293,7 @@ impl Repo {
     }
 
     fn actor(&self, document: DocumentId) -> ActorId {
-        self.lock_actors().entry(document).or_insert_with(|| random_actor()).clone()
+        self.lock_actors().entry(document).or_insert_with(random_actor).clone()
     }
 
     fn lock_actors(&self) -> std::sync::MutexGuard<'_, HashMap<DocumentId, ActorId>> {

@@ -1,6 +1,6 @@
 //! The driver: a thread that feeds a session and carries out what it says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
 
@@ -38,7 +38,9 @@ pub(super) struct Driver {
     outgoing: mpsc::Sender<Outgoing>,
     session: ClassicSession,
     relay: Option<StorageId>,
-    established: watch::Sender<bool>,
+    /// Documents that were not compared with the relay's yet; how many they are, once the handshake is done.
+    unsettled: HashSet<DocumentId>,
+    progress: watch::Sender<Option<usize>>,
     /// Heads the relay has shown, to begin from the next time.
     shared: HashMap<DocumentId, Vec<ChangeHash>>,
     /// How many frames the socket takes right now.
@@ -53,26 +55,27 @@ struct Appending {
 }
 
 impl Driver {
-    pub(super) fn new(inner: Arc<Inner>, mailbox: Arc<Mailbox>, outgoing: mpsc::Sender<Outgoing>) -> Self {
+    /// `progress` shows how many documents are not compared yet; nothing before the handshake.
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        mailbox: Arc<Mailbox>,
+        outgoing: mpsc::Sender<Outgoing>,
+        progress: watch::Sender<Option<usize>>,
+    ) -> Self {
         let identity = Identity { peer: inner.peer.clone(), storage: Some(inner.storage) };
         let session = ClassicSession::new(Role::Client, identity);
-        let (established, _) = watch::channel(false);
         Self {
             inner,
             mailbox,
             outgoing,
             session,
             relay: None,
-            established,
+            unsettled: HashSet::new(),
+            progress,
             shared: HashMap::new(),
             room: 0,
             ended: false,
         }
-    }
-
-    /// Returns where it can be seen that the handshake is done.
-    pub(super) fn established(&self) -> watch::Receiver<bool> {
-        self.established.subscribe()
     }
 
     /// Starts the thread. It ends when the mailbox is closed or the session has ended.
@@ -97,6 +100,7 @@ impl Driver {
             self.take_in(batch)?;
             self.carry_out()?;
             self.transmit()?;
+            self.show_progress();
         }
         Ok(())
     }
@@ -118,6 +122,7 @@ impl Driver {
         }
         for document in batch.deleted {
             self.session.forget(&document);
+            self.settle(&document);
         }
         if batch.look_at_all {
             self.open_all()?;
@@ -149,7 +154,20 @@ impl Driver {
             Some(relay) => shared::get(tx.as_ref(), &document, relay)?,
             None => Vec::new(),
         };
-        Ok(self.session.open(document, known, tx.as_ref())?)
+        if self.session.open(document, known, tx.as_ref())? {
+            self.unsettled.insert(document);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, document: &DocumentId) {
+        self.unsettled.remove(document);
+    }
+
+    /// Shows how many documents are left to compare.
+    fn show_progress(&self) {
+        let left = self.session.peer().map(|_| self.unsettled.len());
+        self.progress.send_if_modified(|shown| std::mem::replace(shown, left) != left);
     }
 
     /// Does what the session says until it has nothing more to say. Appends of one round share a commit.
@@ -180,13 +198,15 @@ impl Driver {
             Output::Established { storage, .. } => {
                 self.relay = storage;
                 self.open_all()?;
-                self.established.send_replace(true);
             }
             Output::Append { document, changes } => {
                 let outcome = self.append(document, changes)?;
                 appending.push(Appending { document, outcome });
             }
-            Output::PeerHas { document, heads } => self.note_shared(document, heads)?,
+            Output::PeerHas { document, heads } => {
+                self.settle(&document);
+                self.note_shared(document, heads)?;
+            }
             Output::Ephemeral { document, sender, count, data, .. } => {
                 let message = Ephemeral { document, sender, data, count, origin: Origin::Remote };
                 // That nobody listens is no fault.
@@ -196,7 +216,10 @@ impl Driver {
                 tracing::warn!(%document, %error, "a change from the relay was refused");
             }
             Output::Ignored { reason } => tracing::warn!(%reason, "a frame from the relay was ignored"),
-            Output::Unavailable { document } => tracing::debug!(%document, "the relay does not have the document"),
+            Output::Unavailable { document } => {
+                tracing::debug!(%document, "the relay does not have the document");
+                self.settle(&document);
+            }
             // Every document of this device takes part anyway.
             Output::Subscribe { .. } => {}
         }
@@ -220,8 +243,10 @@ impl Driver {
         if is_waiting {
             let relay_heads = heads.clone();
             let work = move |tx: &mut dyn WriteTx| outbox::acknowledge(tx, &document, &relay_heads);
+            let acknowledged = self.inner.acknowledged.clone();
+            let tell = move |_: &u64| acknowledged.send_modify(|count| *count += 1);
             // Nobody waits for it: if it fails, the change is offered again and acknowledged again.
-            drop(self.inner.writer.write_from_thread(work, |_| {})?);
+            drop(self.inner.writer.write_from_thread(work, tell)?);
         }
         self.shared.insert(document, heads);
         Ok(())

@@ -45,10 +45,14 @@ enum Message {
 }
 
 impl Documents {
-    /// Starts the thread.
-    pub(crate) fn start(store: Arc<dyn Store>) -> Result<Self, RepoError> {
+    /// Starts the thread. It drops `ended` last of all, when it no longer holds the store.
+    pub(crate) fn start(store: Arc<dyn Store>, ended: mpsc::Sender<()>) -> Result<Self, RepoError> {
         let (calls, queue) = mpsc::channel(QUEUE_CALLS_MAX);
-        thread::Builder::new().name("rejoin-documents".to_owned()).spawn(move || run(store.as_ref(), queue))?;
+        thread::Builder::new().name("rejoin-documents".to_owned()).spawn(move || {
+            run(store.as_ref(), queue);
+            drop(store);
+            drop(ended);
+        })?;
         Ok(Self { calls })
     }
 

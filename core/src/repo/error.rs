@@ -41,8 +41,8 @@ pub enum RepoError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Nothing came in time.
-    #[error("failed to get the document in time: no relay that has it answered")]
+    /// No relay answered in time.
+    #[error("failed to sync in time: no relay answered; what was written is safe on this device")]
     Timeout,
     /// The repo's threads have ended; the process is going down.
     #[error("failed to reach the repo: it was closed")]

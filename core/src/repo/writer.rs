@@ -30,10 +30,14 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread.
-    pub(crate) fn start(store: Arc<dyn Store>) -> Result<Self, RepoError> {
+    /// Starts the thread. It drops `ended` last of all, when it no longer holds the store.
+    pub(crate) fn start(store: Arc<dyn Store>, ended: mpsc::Sender<()>) -> Result<Self, RepoError> {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
-        thread::Builder::new().name("rejoin-writer".to_owned()).spawn(move || run(store.as_ref(), queue))?;
+        thread::Builder::new().name("rejoin-writer".to_owned()).spawn(move || {
+            run(store.as_ref(), queue);
+            drop(store);
+            drop(ended);
+        })?;
         Ok(Self { jobs })
     }
 

@@ -84,11 +84,6 @@ impl<'r> Reader<'r> {
         StoreError::Damaged { what: self.what }
     }
 
-    /// Says whether everything was read.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     pub(crate) fn byte(&mut self) -> Result<u8, StoreError> {
         let (first, rest) = self.rest.split_first().ok_or(StoreError::Damaged { what: self.what })?;
         self.rest = rest;
@@ -136,11 +131,6 @@ impl<'r> Reader<'r> {
     pub(crate) fn actor(&mut self) -> Result<ActorId, StoreError> {
         self.bytes().map(ActorId::from)
     }
-
-    /// Returns all that is left.
-    pub(crate) fn rest(self) -> &'r [u8] {
-        self.rest
-    }
 }
 
 #[cfg(test)]
@@ -158,7 +148,7 @@ mod tests {
             let mut reader = Reader::new(&out, "test");
             prop_assert_eq!(reader.uint().expect("just written"), uint);
             prop_assert_eq!(reader.int().expect("just written"), int);
-            prop_assert!(reader.is_empty());
+            prop_assert!(reader.rest.is_empty());
         }
 
         #[test]

@@ -209,21 +209,21 @@ impl ClassicSession {
 
     /// Begins to talk about a document: announces it if there is anything, asks for it otherwise.
     ///
-    /// `shared` are heads that the peer's store is known to have from earlier.
+    /// `shared` are heads that the peer's store is known to have from earlier. Returns whether the talk is new.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be read.
-    pub fn open(&mut self, document: DocumentId, shared: Vec<ChangeHash>, tx: &dyn ReadTx) -> Result<(), StoreError> {
+    pub fn open(&mut self, document: DocumentId, shared: Vec<ChangeHash>, tx: &dyn ReadTx) -> Result<bool, StoreError> {
         if self.closed || self.conversations.contains_key(&document) {
-            return Ok(());
+            return Ok(false);
         }
         if ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {
             self.requests.insert(document);
         }
         self.conversations.insert(document, Conversation::new(document, shared));
         self.mark(document);
-        Ok(())
+        Ok(true)
     }
 
     /// Ends the talk about a document; the other side is not told.

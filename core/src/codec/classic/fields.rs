@@ -113,7 +113,7 @@ fn number(decoder: &mut Decoder<'_>) -> Result<u64, DecodeError> {
         Type::F32 | Type::F64 => {
             let float = decoder.f64()?;
             // The largest integer below which a float is exact.
-            if float >= 0.0 && float <= 9_007_199_254_740_991.0 {
+            if (0.0..=9_007_199_254_740_991.0).contains(&float) {
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,

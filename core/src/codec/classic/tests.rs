@@ -79,7 +79,9 @@ fn javascripts_own_forms_are_read() {
         out.str("senderId")?.str("a")?.str("targetId")?.str("b")?.str("documentId")?.str(&document.to_string())?;
         out.str("data")?.tag(minicbor::data::Tag::new(64))?.bytes(&[1])?.ok()
     });
-    let Ok(Frame::Ephemeral { count, data, .. }) = Frame::decode(&ephemeral) else { panic!("an ephemeral frame") };
+    let Ok(Frame::Ephemeral { count, data, .. }) = Frame::decode(&ephemeral) else {
+        unreachable!("an ephemeral frame")
+    };
     assert_eq!((count, data.as_ref()), (5_000_000_000, &[1][..]));
 }
 
@@ -127,6 +129,6 @@ fn empty_data_is_refused() {
 fn long_texts_of_peers_are_cut_for_the_log() {
     let text = "ä".repeat(PEER_ERROR_BYTES_MAX);
     let frame = Frame::Error { sender_id: None, target_id: None, message: text };
-    let Ok(Frame::Error { message, .. }) = Frame::decode(&frame.encode()) else { panic!("an error frame") };
+    let Ok(Frame::Error { message, .. }) = Frame::decode(&frame.encode()) else { unreachable!("an error frame") };
     assert!(message.len() <= PEER_ERROR_BYTES_MAX);
 }
