@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::{SinkExt, StreamExt};
-use rejoin::gate::CheckedChange;
+use rejoin::gate::{CheckedChange, GateError};
 use rejoin::store::{Store, StoreError};
 use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Identity, Output, Role};
 use rejoin::{DocumentId, ledger};
@@ -274,17 +274,8 @@ impl Connection {
                     let message = Ephemeral { document, sender, session_id, count, data };
                     self.shared.hub.forward(message, self.member.id());
                 }
-                Output::Refused { document, error } => {
-                    let rule = error.rule().code();
-                    if self.may_complain() {
-                        tracing::info!(document = %Label(&document), rule, %error, "a change was refused");
-                    }
-                }
-                Output::Ignored { reason } => {
-                    if self.may_complain() {
-                        tracing::info!(reason = %Foreign(&reason), "a frame was ignored");
-                    }
-                }
+                Output::Refused { document, error } => self.note_refused(&document, &error),
+                Output::Ignored { reason } => self.note_ignored(&reason),
                 Output::Close { code, reason } => {
                     tracing::info!(code, reason = %Foreign(&reason), "a connection is closed");
                     self.outbound.close(code, &reason);
@@ -350,6 +341,18 @@ impl Connection {
     /// Returns when to look at the clock again. The peer may be heard meanwhile, then it is a look too many.
     fn next_deadline(&self) -> Instant {
         if self.is_listening() { self.next_ping.min(self.dead_at()) } else { self.next_ping }
+    }
+
+    fn note_refused(&mut self, document: &DocumentId, error: &GateError) {
+        if self.may_complain() {
+            tracing::info!(document = %Label(document), rule = error.rule().code(), %error, "a change was refused");
+        }
+    }
+
+    fn note_ignored(&mut self, reason: &str) {
+        if self.may_complain() {
+            tracing::info!(reason = %Foreign(reason), "a frame was ignored");
+        }
     }
 
     fn may_complain(&mut self) -> bool {

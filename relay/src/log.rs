@@ -273,3 +273,130 @@ impl Writer {
 fn is_stored(appended: &Appended) -> bool {
     matches!(appended, Appended::Stored { .. })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
+    use rejoin::store::{MemoryStore, ReadTx, WriteTx};
+    use rejoin::{ActorId, ScalarValue, ledger};
+
+    use super::*;
+
+    /// Counts the transactions that reached the disk, and refuses one document's.
+    struct Watched {
+        inner: MemoryStore,
+        commits: AtomicUsize,
+    }
+
+    const POISON: DocumentId = DocumentId::from_bytes([0xff; 16]);
+
+    impl Watched {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { inner: MemoryStore::new(), commits: AtomicUsize::new(0) })
+        }
+    }
+
+    impl Store for Watched {
+        fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
+            self.inner.read()
+        }
+
+        fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {
+            self.inner.write(&mut |tx| {
+                work(tx)?;
+                match ledger::state(tx, &POISON)? {
+                    Some(_) => Err(StoreError::Damaged { what: "poison" }),
+                    None => Ok(()),
+                }
+            })?;
+            self.commits.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    /// Makes a chain of changes by one actor.
+    fn chain(length: usize) -> Vec<CheckedChange> {
+        let mut changes: Vec<CheckedChange> = Vec::with_capacity(length);
+        for counter in 1..=length as u64 {
+            let op = DraftOp {
+                object: DraftObject::Root,
+                key: "k".to_owned(),
+                action: Action::Put,
+                value: ScalarValue::Null,
+                preds: Vec::new(),
+            };
+            let draft = ChangeDraft {
+                actor: ActorId::from(&b"alice"[..]),
+                seq: counter,
+                start_op: counter,
+                timestamp: 0,
+                message: None,
+                deps: changes.last().map(CheckedChange::hash).into_iter().collect(),
+                ops: vec![op],
+            };
+            changes.push(encode(&draft).expect("an honest change"));
+        }
+        changes
+    }
+
+    fn document(number: u8) -> DocumentId {
+        DocumentId::from_bytes([number; 16])
+    }
+
+    fn start(store: &Arc<Watched>) -> (GroupCommit, ConnectionId) {
+        let hub = Arc::new(Hub::default());
+        let log = GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub)).expect("a thread");
+        (log, hub.enter().id())
+    }
+
+    #[tokio::test]
+    async fn duplicates_and_orphans_cost_no_commit_and_make_no_document() {
+        let store = Watched::new();
+        let (log, from) = start(&store);
+        let changes = chain(2);
+        let stored = log.append(from, document(1), changes.clone()).await.expect("a sound store");
+        assert!(stored.iter().all(|(_, appended)| is_stored(appended)));
+        let again = log.append(from, document(1), changes.clone()).await.expect("a sound store");
+        assert!(again.iter().all(|(_, appended)| *appended == Appended::Duplicate));
+        let orphan = log.append(from, document(2), changes[1..].to_vec()).await.expect("a sound store");
+        assert!(matches!(orphan[0].1, Appended::Missing { .. }));
+        assert_eq!(store.commits.load(Ordering::Relaxed), 1);
+        let state = ledger::state(&*store.read().expect("in memory"), &document(2)).expect("in memory");
+        assert_eq!(state, None);
+    }
+
+    #[tokio::test]
+    async fn request_above_a_commits_bound_takes_several() {
+        let store = Watched::new();
+        let (log, from) = start(&store);
+        let changes = chain(COMMIT_CHANGES_MAX + 1);
+        let results = log.append(from, document(1), changes).await.expect("a sound store");
+        assert!(results.iter().all(|(_, appended)| is_stored(appended)));
+        assert_eq!((results.len(), store.commits.load(Ordering::Relaxed)), (COMMIT_CHANGES_MAX + 1, 2));
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_one_document_is_not_the_others_fault() {
+        let store = Watched::new();
+        let (log, from) = start(&store);
+        let (good, bad, also_good) = tokio::join!(
+            log.append(from, document(1), chain(1)),
+            log.append(from, POISON, chain(1)),
+            log.append(from, document(2), chain(1)),
+        );
+        assert!(good.is_ok() && also_good.is_ok());
+        assert_eq!(bad.err(), Some(AppendError::Store));
+    }
+
+    #[tokio::test]
+    async fn what_was_queued_before_the_end_is_still_committed() {
+        let store = Watched::new();
+        let (log, from) = start(&store);
+        let (appended, ()) = tokio::join!(log.append(from, document(1), chain(3)), log.finish());
+        assert_eq!(appended.map(|results| results.len()), Ok(3));
+        assert!(!log.is_writable());
+        assert_eq!(log.append(from, document(1), chain(4)).await.err(), Some(AppendError::Stopped));
+    }
+}

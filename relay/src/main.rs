@@ -1,9 +1,10 @@
 //! The `rejoin-relay` binary: parses arguments, and leaves the rest to the library.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use rejoin_relay::config::{Config, LogFormat, RawConfig};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => return fail(&format!("read the arguments: {}", one_line(&error.to_string()))),
+        Err(error) => return fail(&format!("read the arguments: {}; see rejoin-relay --help", complaint(&error))),
     };
     let Command::Serve(raw) = arguments.command;
     let outcome = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}")).and_then(serve);
@@ -42,13 +43,14 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> Result<(), String> {
-    log_to_stderr(config.log_format);
     let store = start::open_store(&config).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;
     let outcome = runtime.block_on(async {
         let listener = start::bind(&config).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
+        // From here on the log says what happens; what keeps the relay from starting is one line of text.
+        log_to_stderr(config.log_format);
         // Installed before the relay says that it listens: whoever reads that may stop it at once.
         let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
         announce(&format!("listening on http://{address} (WebSocket: ws://{address})"));
@@ -87,6 +89,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),
@@ -105,8 +108,12 @@ fn fail(what: &str) -> ExitCode {
 }
 
 /// Puts the first paragraph of clap's error, which may list arguments, on one line.
-fn one_line(error: &str) -> String {
+fn complaint(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "no command was given".to_owned();
+    }
+    let error = error.to_string();
     let words: Vec<_> = error.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let text = words.join(" ");
-    format!("{}; see rejoin-relay --help", text.strip_prefix("error: ").unwrap_or(&text))
+    text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }

@@ -113,12 +113,15 @@ async fn drained(
     connections_max: usize,
     shared: &Shared,
 ) {
-    if let Ok(Err(error)) = server.await {
-        tracing::warn!(%error, "the server ended with an error");
-    }
-    // Every connection has given its share back when all can be taken.
-    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    if timeout(DRAIN_DEADLINE - COMMIT_RESERVE, room.acquire_many(all)).await.is_err() {
+    let closed = async {
+        if let Ok(Err(error)) = server.await {
+            tracing::warn!(%error, "the server ended with an error");
+        }
+        // Every connection has given its share back when all can be taken.
+        let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+        drop(room.acquire_many(all).await);
+    };
+    if timeout(DRAIN_DEADLINE - COMMIT_RESERVE, closed).await.is_err() {
         tracing::warn!("some connections are still open; their last changes are committed without an answer");
     }
     shared.log.finish().await;

@@ -1,0 +1,96 @@
+//! What the relay answers to HTTP.
+
+use std::sync::Arc;
+
+use rejoin::store::{MemoryStore, ReadTx, Store, StoreError, WriteTx};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Error;
+
+use crate::client::{Client, Raw, document};
+use crate::relay::Relay;
+
+async fn get(relay: &Relay, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(relay.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_few_and_say_what_to_do() {
+    let relay = Relay::start().await;
+    assert_eq!(get(&relay, "/livez").await.0, 200);
+    assert_eq!(get(&relay, "/readyz").await.0, 200);
+    let (status, home) = get(&relay, "/").await;
+    assert_eq!(status, 200);
+    assert!(home.contains(env!("CARGO_PKG_VERSION")) && home.contains("ws://"));
+    assert_eq!(get(&relay, "/secret").await.0, 404);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_above_the_maximum_is_asked_to_come_back() {
+    let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| config.connections_max = 1).await;
+    let first = Raw::join(&relay.url(), "first").await;
+    let Err(Error::Http(refusal)) = connect_async(relay.url()).await else { panic!("a second connection") };
+    assert_eq!(refusal.status(), 503);
+    assert!(refusal.headers().contains_key("retry-after"));
+    assert_eq!(get(&relay, "/readyz").await.0, 200);
+    drop(first);
+    // The relay notices that the first is gone in its own time.
+    while connect_async(relay.url()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    relay.stop().await;
+}
+
+/// A store whose disk fills up once it has its name.
+struct FullDisk(MemoryStore);
+
+impl Store for FullDisk {
+    fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
+        self.0.read()
+    }
+
+    fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.0.write(&mut |tx| {
+            work(tx)?;
+            Err(StoreError::Io(std::io::ErrorKind::StorageFull.into()))
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn full_disk_is_told_and_leaves_reading_alone() {
+    let memory = MemoryStore::new();
+    rejoin::store::storage_id(&memory, [1; 16]).unwrap();
+    crate::client::set(&memory, document(1), "founder", "a", 1);
+    let relay = Relay::start_with(Arc::new(FullDisk(memory)), |_| ()).await;
+    let mut writer = Raw::join(&relay.url(), "writer").await;
+    let store = MemoryStore::new();
+    crate::client::set(&store, document(2), "writer", "a", 1);
+    let change = rejoin::ledger::change(&*store.read().unwrap(), &document(2), 0).unwrap();
+    let message = rejoin::codec::sync_message::SyncMessage {
+        version: rejoin::codec::sync_message::MessageVersion::V1,
+        heads: rejoin::ledger::heads(&*store.read().unwrap(), &document(2)).unwrap(),
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: vec![change.into()],
+        flags: None,
+    };
+    let (me, relay_name) = (crate::client::peer("writer"), writer.relay.clone().unwrap());
+    writer.send(rejoin::codec::classic::encode_sync(&me, &relay_name, &document(2), &message.encode())).await;
+    let (_, close) = writer.closed().await;
+    assert_eq!(u16::from(close.unwrap().code), 1011);
+    assert_eq!(get(&relay, "/readyz").await.0, 503);
+    assert_eq!(get(&relay, "/livez").await.0, 200);
+    let mut reader = Client::connect(&relay.url(), "reader").await;
+    reader.open(document(1));
+    reader.until(|reader| reader.count(document(1)) == 1).await;
+    relay.stop().await;
+}

@@ -1,0 +1,10 @@
+//! The relay behind real sockets: few tests, each a story of what somebody on the other side of the wire sees.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(unreachable_pub, reason = "the modules of a test binary are nobody's interface")]
+
+mod bad_input;
+mod client;
+mod http;
+mod process;
+mod relay;
+mod sync;

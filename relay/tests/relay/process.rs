@@ -1,0 +1,134 @@
+//! The real binary: starting, stopping, and what it says when it cannot.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use rejoin::store::{RedbOptions, RedbStore, StoreExt, Table};
+
+use crate::client::{Client, Raw, document};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rejoin-relay");
+
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    fn start(data: &Path) -> Self {
+        let mut child = serve(data).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim_end().trim_end_matches(')').rsplit(' ').next().unwrap().to_owned();
+        assert!(line.starts_with("listening on http://127.0.0.1:") && url.starts_with("ws://127.0.0.1:"), "{line}");
+        Self { child, url }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn serve(data: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env_remove("RUST_LOG");
+    command
+}
+
+/// Runs a relay that cannot start, and returns the one line it says.
+fn complaint(command: &mut Command) -> String {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    assert!(!status.success());
+    assert_eq!(stdout, "");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with("rejoin-relay: failed to "), "{stderr}");
+    stderr
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped_relay_says_goodbye_and_finds_its_data_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Process::start(directory.path());
+    let mut alice = Client::connect(&first.url, "alice").await;
+    alice.set(document(1), "a", 1);
+    alice.open(document(1));
+    alice.until(|alice| alice.frames_received >= 2).await;
+    let mut idle = Raw::join(&first.url, "idle").await;
+    first.signal("TERM");
+    let (_, close) = idle.closed().await;
+    assert_eq!(u16::from(close.unwrap().code), 1001);
+    drop((alice, idle));
+    assert!(first.child.wait().unwrap().success());
+
+    let second = Process::start(directory.path());
+    let mut bob = Client::connect(&second.url, "bob").await;
+    bob.open(document(1));
+    bob.until(|bob| bob.count(document(1)) == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_relay_has_kept_what_it_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Process::start(directory.path());
+    let mut alice = Client::connect(&first.url, "alice").await;
+    alice.set(document(1), "a", 1);
+    alice.open(document(1));
+    alice.until(|alice| alice.frames_received >= 2).await;
+    first.signal("KILL");
+    drop(first);
+    let second = Process::start(directory.path());
+    let mut bob = Client::connect(&second.url, "bob").await;
+    bob.open(document(1));
+    bob.until(|bob| bob.count(document(1)) == 1).await;
+}
+
+#[test]
+fn store_in_use_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let _running = Process::start(directory.path());
+    assert!(complaint(&mut serve(directory.path())).contains("in use by another process"));
+}
+
+#[test]
+fn foreign_truncated_and_newer_stores_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.redb");
+    std::fs::write(&path, b"these are somebody's notes, and no database at all").unwrap();
+    assert!(complaint(&mut serve(directory.path())).contains("not a Rejoin store"));
+    std::fs::remove_file(&path).unwrap();
+
+    let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
+    store.write_with(|tx| tx.put(Table::Meta, b"format", &99u32.to_le_bytes())).unwrap();
+    drop(store);
+    assert!(complaint(&mut serve(directory.path())).contains("upgrade Rejoin"));
+
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let said = complaint(&mut serve(directory.path()));
+    assert!(said.contains("damaged") || said.contains("not a Rejoin store"), "{said}");
+}
+
+#[test]
+fn bad_arguments_and_taken_ports_are_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Process::start(&directory.path().join("one"));
+    let taken = running.url.trim_start_matches("ws://").to_owned();
+    let mut second = Command::new(BINARY);
+    second.args(["serve", "--listen", &taken, "--data"]).arg(directory.path().join("two"));
+    assert!(complaint(&mut second).contains("choose another address with --listen"));
+    assert!(complaint(Command::new(BINARY).args(["serve"]).env_remove("REJOIN_RELAY_DATA")).contains("--data"));
+    assert!(complaint(Command::new(BINARY).args(["serve", "--bogus"])).contains("--bogus"));
+    assert!(complaint(&mut Command::new(BINARY)).contains("no command"));
+    let nowhere = complaint(Command::new(BINARY).args(["serve", "--data", "x", "--listen", "nowhere"]));
+    assert!(nowhere.contains("127.0.0.1:3030"));
+}

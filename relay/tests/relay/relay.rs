@@ -1,0 +1,46 @@
+//! A relay inside the test's process, on a free port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rejoin::store::{MemoryStore, Store};
+use rejoin_relay::Config;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub struct Relay {
+    pub address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), rejoin_relay::RunError>>,
+}
+
+impl Relay {
+    pub async fn start() -> Self {
+        Self::start_with(Arc::new(MemoryStore::new()), |_| ()).await
+    }
+
+    pub async fn start_with(store: Arc<dyn Store>, configure: impl FnOnce(&mut Config)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut config = Config::new("", address);
+        configure(&mut config);
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(async move {
+            rejoin_relay::run(listener, store, &config, async {
+                let _ = stopped.await;
+            })
+            .await
+        });
+        Self { address, stop, running }
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}/any/path?and=query", self.address)
+    }
+
+    pub async fn stop(self) {
+        let _ = self.stop.send(());
+        self.running.await.unwrap().unwrap();
+    }
+}
