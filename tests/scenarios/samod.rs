@@ -74,7 +74,7 @@ async fn samod_client_and_native_client_meet_at_our_relay() {
     eventually("everything is here", || async { ours.to_json().await.unwrap() == settled }).await;
     eventually("everything is there", || async {
         theirs.with_document(|document| {
-            let votes = document.get(ROOT, "votes").unwrap().and_then(|(value, _)| value.to_i64());
+            let votes = document.get(ROOT, "votes").unwrap().and_then(|(value, _)| value.as_i64());
             votes == Some(111) && document.get(ROOT, "ours").unwrap().is_some()
         })
     })

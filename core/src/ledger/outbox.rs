@@ -1,10 +1,12 @@
 //! The outbox: local changes that no relay has acknowledged yet.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use automerge::ChangeHash;
 
-use super::{covers, position};
+use super::position;
+use super::walk::not_below;
 use crate::id::DocumentId;
 use crate::store::record::{position_key, position_of_key, prefix_end};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
@@ -68,16 +70,14 @@ pub fn acknowledge(
     for hash in relay_heads {
         heads.extend(position(tx, document, hash)?);
     }
-    if covers(tx, document, &heads, &waiting)? {
-        tx.delete_range(Table::Outbox, document.as_bytes()..&prefix_end(document.as_bytes()))?;
-        return Ok(0);
-    }
+    // One walk tells for all of them: what it reaches above the relay's heads is what the relay lacks.
+    let lacking: BTreeSet<u64> = not_below(tx, document, waiting.iter().copied(), heads)?.into_iter().collect();
     let mut left = 0;
     for position in waiting {
-        if covers(tx, document, &heads, &[position])? {
-            tx.delete(Table::Outbox, &position_key(document, position))?;
-        } else {
+        if lacking.contains(&position) {
             left += 1;
+        } else {
+            tx.delete(Table::Outbox, &position_key(document, position))?;
         }
     }
     Ok(left)

@@ -58,7 +58,7 @@ pub fn covers(
 ///
 /// The frontier holds the positions still to visit, greatest first: when a position is taken, everything that could
 /// reach it was taken before, so its colour is final.
-fn not_below(
+pub(super) fn not_below(
     tx: &(impl ReadTx + ?Sized),
     document: &DocumentId,
     from: impl Iterator<Item = u64>,
