@@ -84,6 +84,9 @@ pub const MISSING_HASHES_MAX: usize = 64;
 /// The longest peer id in bytes. automerge-repo makes ~15 characters.
 pub const PEER_ID_BYTES_MAX: usize = 256;
 
+/// The most heads of all entries of one `remote-heads-changed` together: 16 each. Reading one costs two SHA-256.
+pub const GOSSIP_HEADS_MAX: usize = 16 * GOSSIP_ENTRIES_MAX;
+
 /// The longest storage id in bytes, in a classic frame. automerge-repo sends a UUID in text, 36.
 pub const STORAGE_ID_BYTES_MAX: usize = 256;
 

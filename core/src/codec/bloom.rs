@@ -193,3 +193,104 @@ fn within(parameter: &'static str, found: u64, limit: u32) -> Result<u32, ParseB
 fn byte_length(entries: u32, bits_per_entry: u32) -> usize {
     (entries as usize).saturating_mul(bits_per_entry as usize).div_ceil(8)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use automerge::sync::BloomFilter;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_hashes(most: usize) -> impl Strategy<Value = Vec<ChangeHash>> {
+        prop::collection::vec(any::<[u8; 32]>().prop_map(ChangeHash), 0..most)
+    }
+
+    /// Writes a filter's parameters before its bits.
+    fn wire(entries: u64, bits_per_entry: u64, probes: u64, bits: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        [entries, bits_per_entry, probes].into_iter().for_each(|parameter| push_number(&mut out, parameter));
+        out.extend_from_slice(bits);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_filter_has_the_bytes_automerge_gives_it(hashes in any_hashes(300), others in any_hashes(50)) {
+            let ours = Bloom::from_hashes(hashes.iter());
+            let theirs = BloomFilter::from_hashes(hashes.iter());
+            prop_assert_eq!(ours.to_bytes(), theirs.to_bytes());
+            prop_assert!(hashes.iter().all(|hash| ours.contains(hash)));
+            for hash in &others {
+                prop_assert_eq!(ours.contains(hash), theirs.contains_hash(hash));
+            }
+            prop_assert_eq!(Bloom::parse(&ours.to_bytes()), Ok(ours));
+        }
+
+        #[test]
+        fn a_filter_of_any_parameters_answers_as_automerge_does(
+            (entries, bits_per_entry, probes, bits) in (1u32..100, 1u32..=64, 1u32..=32).prop_flat_map(|(e, b, p)| {
+                (Just(e), Just(b), Just(p), prop::collection::vec(any::<u8>(), byte_length(e, b)))
+            }),
+            hashes in any_hashes(50),
+        ) {
+            let bytes = wire(u64::from(entries), u64::from(bits_per_entry), u64::from(probes), &bits);
+            let ours = Bloom::parse(&bytes).unwrap();
+            let theirs = BloomFilter::try_from(bytes.as_slice()).unwrap();
+            prop_assert_eq!(ours.to_bytes(), bytes);
+            for hash in &hashes {
+                prop_assert_eq!(ours.contains(hash), theirs.contains_hash(hash));
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), hash: [u8; 32]) {
+            if let Ok(bloom) = Bloom::parse(&bytes) {
+                bloom.contains(&ChangeHash(hash));
+            }
+        }
+    }
+
+    #[test]
+    fn empty_filters_hold_nothing() {
+        let hash = ChangeHash([0; 32]);
+        for bytes in [&[][..], &[0, 10, 7]] {
+            let bloom = Bloom::parse(bytes).unwrap();
+            assert_eq!(bloom, Bloom::default());
+            assert!(bloom.is_empty() && !bloom.contains(&hash) && bloom.to_bytes().is_empty());
+        }
+        assert_eq!(Bloom::from_hashes([].iter()), Bloom::default());
+    }
+
+    #[test]
+    fn parameters_that_stop_automerge_are_refused() {
+        // One entry of no bits: a remainder by zero there.
+        let no_bits = ParseBloomError::OutOfRange { parameter: "bits per entry", found: 0, limit: 64 };
+        assert_eq!(Bloom::parse(&wire(1, 0, 7, &[])), Err(no_bits));
+        // 20,000,000 probes in 9 bytes: half a minute there.
+        let probes = ParseBloomError::OutOfRange { parameter: "probes", found: 20_000_000, limit: 32 };
+        assert_eq!(Bloom::parse(&wire(1, 8, 20_000_000, &[0])), Err(probes));
+    }
+
+    #[test]
+    fn every_parameter_has_its_limit() {
+        let probes = |probes| Bloom::parse(&wire(1, 8, probes, &[0]));
+        assert!(probes(1).is_ok() && probes(31).is_ok() && probes(32).is_ok());
+        assert!(probes(0).is_err() && probes(33).is_err() && probes(u64::MAX).is_err());
+        let bits = |bits: u64| Bloom::parse(&wire(1, bits, 1, &vec![0; usize::try_from(bits).unwrap().div_ceil(8)]));
+        assert!(bits(1).is_ok() && bits(63).is_ok() && bits(64).is_ok() && bits(65).is_err());
+        let entries = |entries: u32| Bloom::parse(&wire(u64::from(entries), 1, 1, &vec![0; byte_length(entries, 1)]));
+        assert!(entries(BLOOM_ENTRIES_MAX - 1).is_ok() && entries(BLOOM_ENTRIES_MAX).is_ok());
+        assert!(entries(BLOOM_ENTRIES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn bits_of_another_length_are_refused() {
+        for found in [0, 12, 14] {
+            let error = ParseBloomError::Length { expected: 13, found };
+            assert_eq!(Bloom::parse(&wire(10, 10, 7, &vec![0; found])), Err(error));
+        }
+        assert_eq!(Bloom::parse(&[0, 10, 7, 1]), Err(ParseBloomError::Length { expected: 0, found: 1 }));
+        assert_eq!(Bloom::parse(&[5]), Err(ParseBloomError::Parameters));
+    }
+}

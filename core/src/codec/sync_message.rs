@@ -298,3 +298,6 @@ fn push_hashes(out: &mut Vec<u8>, hashes: &[ChangeHash]) {
         sorted.iter().for_each(|hash| out.extend_from_slice(&hash.0));
     }
 }
+
+#[cfg(test)]
+mod tests;

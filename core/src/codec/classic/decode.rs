@@ -7,7 +7,7 @@ use super::cbor::{Value, within};
 use super::{DecodeError, Frame, PROTOCOL_VERSION, PeerMetadata, RemoteHeads};
 use crate::id::{DocumentId, PeerId};
 use crate::limits::{
-    DOCUMENT_HEADS_MAX, DOCUMENT_ID_TEXT_BYTES_MAX, EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, GOSSIP_ENTRIES_MAX,
+    DOCUMENT_ID_TEXT_BYTES_MAX, EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, GOSSIP_ENTRIES_MAX, GOSSIP_HEADS_MAX,
     PEER_ERROR_BYTES_MAX, PEER_ID_BYTES_MAX, PROTOCOL_VERSION_BYTES_MAX, PROTOCOL_VERSIONS_MAX, SESSION_ID_BYTES_MAX,
     STORAGE_ID_BYTES_MAX, UNKNOWN_TYPE_BYTES_MAX,
 };
@@ -95,26 +95,29 @@ fn ephemeral(fields: &Fields<'_>, message: &Bytes) -> Result<Frame, DecodeError>
 fn remote_heads_changed(fields: &Fields<'_>) -> Result<Frame, DecodeError> {
     let (sender_id, target_id, document) = fields.about("remote-heads-changed")?;
     let mut new_heads = Vec::new();
+    let mut heads_read = 0;
     fields.need(Key::NewHeads)?.each_entry("newHeads", |storage_id, entry| {
         let storage_id =
             storage_id.ok_or(DecodeError::WrongFieldType { field: "newHeads", expected: "texts as its keys" })?;
         within("newHeads", "bytes in a key", storage_id.len() as u64, STORAGE_ID_BYTES_MAX)?;
         within("newHeads", "entries", new_heads.len() as u64 + 1, GOSSIP_ENTRIES_MAX)?;
-        new_heads.push(remote_heads(storage_id, entry)?);
+        new_heads.push(remote_heads(storage_id, entry, &mut heads_read)?);
         Ok(())
     })?;
     Ok(Frame::RemoteHeadsChanged { sender_id, target_id, document, new_heads })
 }
 
-/// Reads the heads of one store.
-fn remote_heads(storage_id: &str, entry: Value<'_>) -> Result<RemoteHeads, DecodeError> {
+/// Reads the heads of one store, and counts what was read for the whole message.
+fn remote_heads(storage_id: &str, entry: Value<'_>, heads_read: &mut u64) -> Result<RemoteHeads, DecodeError> {
     let mut heads = Vec::new();
     let mut timestamp_ms = None;
     entry.each_entry("newHeads", |key, value| {
         match key {
             Some("heads") => {
                 heads.clear();
-                value.each_item("heads", DOCUMENT_HEADS_MAX, |head| {
+                value.each_item("heads", GOSSIP_HEADS_MAX, |head| {
+                    *heads_read += 1;
+                    within("heads", "entries", *heads_read, GOSSIP_HEADS_MAX)?;
                     heads.push(change_hash(head.text("heads", HEAD_TEXT_BYTES_MAX)?)?);
                     Ok(())
                 })?;
@@ -156,7 +159,9 @@ fn texts(list: Value<'_>, key: Key, entries_max: usize, bytes_max: usize) -> Res
 
 /// Cuts a text to at most `limit` bytes, between characters.
 fn cut(text: &str, limit: usize) -> &str {
-    &text[..text.floor_char_boundary(limit)]
+    let limit = limit.min(text.len());
+    let end = (0..=limit).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[..end]
 }
 
 /// The keys we know.
