@@ -84,9 +84,6 @@ pub const MISSING_HASHES_MAX: usize = 64;
 /// The longest peer id in bytes. automerge-repo makes ~15 characters.
 pub const PEER_ID_BYTES_MAX: usize = 256;
 
-/// The most heads of all entries of one `remote-heads-changed` together: 16 each. Reading one costs two SHA-256.
-pub const GOSSIP_HEADS_MAX: usize = 16 * GOSSIP_ENTRIES_MAX;
-
 /// The longest storage id in bytes, in a classic frame. automerge-repo sends a UUID in text, 36.
 pub const STORAGE_ID_BYTES_MAX: usize = 256;
 
@@ -118,6 +115,9 @@ pub const PEER_ERROR_BYTES_MAX: usize = 1 << 10;
 
 /// The most ids in one `remote-subscription-change`, and the most entries in one `remote-heads-changed`.
 pub const GOSSIP_ENTRIES_MAX: usize = 256;
+
+/// The most heads of all entries of one `remote-heads-changed` together: 16 each. Reading one costs two SHA-256.
+pub const GOSSIP_HEADS_MAX: usize = 16 * GOSSIP_ENTRIES_MAX;
 
 /// The largest ephemeral message's data: 1 MiB. A cursor is 100 bytes, an application may send more.
 pub const EPHEMERAL_BYTES_MAX: usize = 1 << 20;

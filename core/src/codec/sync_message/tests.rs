@@ -57,7 +57,7 @@ fn agrees_with_automerge(bytes: &[u8], ours: &SyncMessage) {
 #[test]
 fn messages_of_javascript_peers_read_as_automerge_reads_them_and_write_back_the_same() {
     let messages = golden_messages();
-    assert_eq!(messages.len(), 7);
+    assert_eq!(messages.len(), 9);
     for (name, bytes) in messages {
         let ours = SyncMessage::decode(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
         agrees_with_automerge(&bytes, &ours);
@@ -73,6 +73,16 @@ fn first_request_of_a_javascript_client_reads_right() {
     assert_eq!(SyncMessage::decode(&bytes), Ok(expected.clone()));
     let plain = SyncMessage { flags: None, ..expected };
     assert_eq!(plain.encode(), unhex("42000001000000")[..]);
+}
+
+#[test]
+fn a_javascript_peer_that_saw_no_flags_sends_single_changes() {
+    let (_, bytes) = golden_messages().into_iter().find(|(name, _)| *name == "sync-v1-one-change").unwrap();
+    let message = SyncMessage::decode(&bytes).unwrap();
+    assert_eq!(message.version, Version::V1);
+    assert_eq!(message.changes.len(), 1);
+    // Magic, checksum, and then the type of a single change.
+    assert_eq!((&message.changes[0][..4], message.changes[0][8]), (&[0x85, 0x6f, 0x4a, 0x83][..], 1));
 }
 
 #[test]
