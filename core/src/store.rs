@@ -210,9 +210,7 @@ pub enum StoreError {
         supported: u32,
     },
     /// A record does not decode: the file was damaged after it was written.
-    #[error(
-        "the store is damaged: {what} does not decode; restore a backup, or fetch the documents again from a relay"
-    )]
+    #[error("the store is damaged: {what} does not decode; restore a backup, or fetch the documents again from a relay")]
     Damaged {
         /// Which record.
         what: &'static str,
