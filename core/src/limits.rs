@@ -95,11 +95,40 @@ pub const REFUSED_MAX: usize = 1_024;
 /// The longest peer id in bytes. automerge-repo makes ~15 characters.
 pub const PEER_ID_BYTES_MAX: usize = 256;
 
+/// The longest storage id in bytes, in a classic frame. automerge-repo sends a UUID in text, 36.
+pub const STORAGE_ID_BYTES_MAX: usize = 256;
+
+/// The longest session id of an ephemeral message in bytes. automerge-repo makes ~12 characters.
+pub const SESSION_ID_BYTES_MAX: usize = 256;
+
+/// The longest text of a document id in a classic frame, in bytes.
+///
+/// Ours has ~28 characters. Other implementations may use longer ids, which are answered and not understood.
+pub const DOCUMENT_ID_TEXT_BYTES_MAX: usize = 256;
+
+/// The most protocol versions one `join` may offer. There is one so far.
+pub const PROTOCOL_VERSIONS_MAX: usize = 16;
+
+/// The longest name of a protocol version in bytes. There is one so far, `1`.
+pub const PROTOCOL_VERSION_BYTES_MAX: usize = 64;
+
+/// How much of an unknown message type is kept for the log, in bytes.
+pub const UNKNOWN_TYPE_BYTES_MAX: usize = 64;
+
+/// How deep CBOR values of a frame may be nested. A classic frame needs 4 (`remote-heads-changed`).
+pub const CBOR_DEPTH_MAX: usize = 16;
+
+/// The largest count or millisecond timestamp in a classic frame: what a JavaScript number holds exactly.
+pub const CLASSIC_INTEGER_MAX: u64 = 1 << 53;
+
 /// The longest text of an error message that a peer sends us: it goes into our log.
 pub const PEER_ERROR_BYTES_MAX: usize = 1 << 10;
 
 /// The most ids in one `remote-subscription-change`, and the most entries in one `remote-heads-changed`.
 pub const GOSSIP_ENTRIES_MAX: usize = 256;
+
+/// The most heads of all entries of one `remote-heads-changed` together: 16 each. Reading one costs two SHA-256.
+pub const GOSSIP_HEADS_MAX: usize = 16 * GOSSIP_ENTRIES_MAX;
 
 /// The largest ephemeral message's data: 1 MiB. A cursor is 100 bytes, an application may send more.
 pub const EPHEMERAL_BYTES_MAX: usize = 1 << 20;

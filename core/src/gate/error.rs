@@ -115,11 +115,6 @@ rules! {
     StartOpJump "start-op-jump" "the first operation's counter is too far above every known one",
     TooManyHeads "too-many-heads" "the document has too many heads that no change joins",
     Dependency "dependency" "a dependency of the change is missing",
-    MessageType "message-type" "the sync message is of a type that is not known",
-    TooManyHashes "too-many-hashes" "a list of hashes in the sync message is too long",
-    TooManyHaves "too-many-haves" "the sync message has too many summaries",
-    TooManyChanges "too-many-changes" "the sync message carries too many changes",
-    Bloom "bloom" "a parameter or the length of a Bloom filter is out of bounds",
     Author "author" "the author footer is damaged or not on the actor's first change",
 }
 

@@ -6,7 +6,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::Conversation;
-use crate::codec::classic::{DecodeError, Frame, PeerMetadata, encode_sync};
+use crate::codec::classic::{DecodeError, Frame, PeerMetadata, encode_doc_unavailable, encode_sync};
 use crate::codec::sync_message::SyncMessage;
 use crate::gate::{CheckedChange, GateError};
 use crate::id::{DocumentId, PeerId, StorageId};
@@ -318,7 +318,7 @@ impl ClassicSession {
                 .encode()
             } else {
                 self.requests.remove(&document);
-                encode_sync(&self.identity.peer, peer, &document, &data)
+                encode_sync(&self.identity.peer, peer, &document.to_string(), &data)
             };
             if outgoing.more && self.dirty_set.insert(document) {
                 // Behind the others: a long document does not hold up short ones.
@@ -341,9 +341,21 @@ impl ClassicSession {
 
     fn undecodable(&mut self, error: &DecodeError) {
         if error.is_fatal() {
-            self.fail(CLOSE_PROTOCOL_ERROR, format!("failed to decode a frame: {error}"));
+            self.fail(error.close_code(), format!("failed to decode a frame: {error}"));
         } else {
+            self.answer_unsupported(error);
             self.outputs.push_back(Output::Ignored { reason: error.to_string() });
+        }
+    }
+
+    /// Tells a peer that asks for a document whose id is not 16 bytes that there is none.
+    fn answer_unsupported(&mut self, error: &DecodeError) {
+        let (Some(peer), DecodeError::UnsupportedDocumentId { kind, document, .. }) = (&self.peer, error) else {
+            return;
+        };
+        if matches!(*kind, "sync" | "request") {
+            let frame = encode_doc_unavailable(&self.identity.peer, peer, document);
+            self.outputs.push_back(Output::Send(frame));
         }
     }
 
@@ -445,7 +457,9 @@ impl ClassicSession {
         is_request: bool,
         tx: &dyn ReadTx,
     ) -> Result<(), StoreError> {
-        if !self.is_for_us(target) {
+        if *target != self.identity.peer {
+            // To drop a sync message silently would leave both sides wrong about each other for ever.
+            self.fail(CLOSE_PROTOCOL_ERROR, "a sync message for another peer".to_owned());
             return Ok(());
         }
         let message = match SyncMessage::decode(data) {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::orphans::Orphans;
 use crate::codec::bloom::Bloom;
-use crate::codec::sync_message::{Have, MessageVersion, SyncMessage};
+use crate::codec::sync_message::{Flags, Have, SyncMessage, Version};
 use crate::gate::{self, CheckedChange, GateError};
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, DocumentState};
@@ -83,7 +83,10 @@ impl Conversation {
     /// A change that fails the gate is left out and returned as its error; the others stand.
     pub fn handle_message(&mut self, message: SyncMessage) -> (Vec<CheckedChange>, Vec<GateError>) {
         self.in_flight = false;
-        if self.theirs.is_none() || message.heads.is_empty() || message.flags.is_some_and(|flags| flags.reset) {
+        if self.theirs.is_none()
+            || message.heads.is_empty()
+            || message.flags.is_some_and(|flags| flags.contains(Flags::SYNC_RESET))
+        {
             // What was shared on an earlier connection is hearsay once the peer speaks for itself: it may have been
             // restored from a backup. And one that lost its data, or ignored what we sent, has nothing we told it.
             self.peer_has.clear();
@@ -180,14 +183,8 @@ impl Conversation {
             self.peer_has.clone_from(&batch.heads);
         }
         let need = if asks { need } else { Vec::new() };
-        let message = SyncMessage {
-            version: MessageVersion::V1,
-            heads: batch.heads,
-            need,
-            have,
-            changes: batch.changes,
-            flags: None,
-        };
+        let message =
+            SyncMessage { version: Version::V1, heads: batch.heads, need, have, changes: batch.changes, flags: None };
         Ok(Some(Outgoing { message, more: batch.more }))
     }
 
@@ -202,7 +199,7 @@ impl Conversation {
         self.last_sent = Some(heads.clone());
         self.in_flight = true;
         let message = SyncMessage {
-            version: MessageVersion::V1,
+            version: Version::V1,
             heads,
             need: Vec::new(),
             have: vec![Have { last_sync, bloom }],

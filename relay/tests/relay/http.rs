@@ -76,7 +76,7 @@ async fn full_disk_is_told_and_leaves_reading_alone() {
     crate::client::set(&store, document(2), "writer", "a", 1);
     let change = rejoin::ledger::change(&*store.read().unwrap(), &document(2), 0).unwrap();
     let message = rejoin::codec::sync_message::SyncMessage {
-        version: rejoin::codec::sync_message::MessageVersion::V1,
+        version: rejoin::codec::sync_message::Version::V1,
         heads: rejoin::ledger::heads(&*store.read().unwrap(), &document(2)).unwrap(),
         need: Vec::new(),
         have: Vec::new(),
@@ -84,7 +84,9 @@ async fn full_disk_is_told_and_leaves_reading_alone() {
         flags: None,
     };
     let (me, relay_name) = (crate::client::peer("writer"), writer.relay.clone().unwrap());
-    writer.send(rejoin::codec::classic::encode_sync(&me, &relay_name, &document(2), &message.encode())).await;
+    writer
+        .send(rejoin::codec::classic::encode_sync(&me, &relay_name, &document(2).to_string(), &message.encode()))
+        .await;
     let (_, close) = writer.closed().await;
     assert_eq!(u16::from(close.unwrap().code), 1011);
     assert_eq!(get(&relay, "/readyz").await.0, 503);
