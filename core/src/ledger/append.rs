@@ -48,6 +48,11 @@ impl Appender {
         &self.state
     }
 
+    /// Says whether the document is there already, or something was appended to it.
+    pub(crate) fn exists(&self) -> bool {
+        self.exists || self.appended > 0
+    }
+
     /// Appends one change, or says why not. Appending a change twice does nothing the second time.
     ///
     /// # Errors
@@ -155,7 +160,12 @@ impl Appender {
         covers(tx, &self.document, &deps, &[position])
     }
 
-    fn last_of(&mut self, tx: &(impl ReadTx + ?Sized), actor: &ActorId) -> Result<Option<LastOf>, StoreError> {
+    /// Returns an actor's newest change, with what was appended so far.
+    pub(crate) fn last_of(
+        &mut self,
+        tx: &(impl ReadTx + ?Sized),
+        actor: &ActorId,
+    ) -> Result<Option<LastOf>, StoreError> {
         if let Some(last) = self.actors.get(actor) {
             return Ok(*last);
         }
