@@ -57,7 +57,7 @@ impl fmt::Display for ObjectId {
 pub enum ObjectKind {
     /// A map of fields.
     Map,
-    /// A map that old documents call a table: rows by id.
+    /// A map that old documents call a table: rows by id. It can be read, but not written any more.
     Table,
     /// A list, whose elements are in the document.
     List,
@@ -66,7 +66,7 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// Whether its keys are fields.
+    /// Whether its keys are fields that can be read.
     pub const fn is_map(self) -> bool {
         matches!(self, Self::Map | Self::Table)
     }

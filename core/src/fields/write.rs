@@ -139,7 +139,7 @@ pub enum FieldError {
         /// The key that holds nothing.
         key: String,
     },
-    /// A key on the way holds a scalar, list or text.
+    /// A key on the way holds something else than a map.
     #[error("the field {key:?} of {object} holds no map, so no path leads through it: set it to a map first")]
     NoMapOnPath {
         /// The map that has the field.
@@ -147,8 +147,8 @@ pub enum FieldError {
         /// Its key.
         key: String,
     },
-    /// The object is a list or text.
-    #[error("the object {object} is a list or text and has no fields: edit it through the document")]
+    /// The object is a list or text, or one of the tables of old documents, which Automerge shows but no longer opens.
+    #[error("the object {object} is no map and has no fields to write: edit lists and texts through the document")]
     NotAMap {
         /// Which.
         object: ObjectId,
@@ -300,7 +300,7 @@ impl<'a> Plan<'a> {
                 let object = object.clone();
                 return match self.registers.kind(tx, &object)? {
                     None => Err(FieldError::NoObject { object }.into()),
-                    Some((kind, _)) if !kind.is_map() => Err(FieldError::NotAMap { object }.into()),
+                    Some((kind, _)) if kind != ObjectKind::Map => Err(FieldError::NotAMap { object }.into()),
                     Some((_, fresh)) => Ok(Place { object, fresh }),
                 };
             }
@@ -311,7 +311,7 @@ impl<'a> Plan<'a> {
             check_key(key)?;
             let register = self.registers.open(tx, &place.object, key, place.fresh)?;
             let object = match register.ops.last_key_value() {
-                Some((id, Content::Object(kind))) if kind.is_map() => ObjectId::Made(id.clone()),
+                Some((id, Content::Object(ObjectKind::Map))) => ObjectId::Made(id.clone()),
                 Some(_) => return Err(FieldError::NoMapOnPath { object: place.object, key: key.clone() }.into()),
                 None => return Err(FieldError::NoPath { object: place.object, key: key.clone() }.into()),
             };
