@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![allow(clippy::print_stderr, reason = "a failing history prints what replays it")]
 
+#[path = "registers/directed.rs"]
+mod directed;
 #[path = "registers/histories.rs"]
 mod histories;
 #[path = "registers/world.rs"]
