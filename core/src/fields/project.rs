@@ -1,12 +1,15 @@
 //! Projecting: applying the operations of accepted changes to the registers.
 
+use std::collections::HashMap;
+
 use super::record::Content;
 use super::registers::{Effect, Registers};
 use super::{ObjectId, ObjectKind, Touched};
-use crate::gate::{Action, CheckedChange, KeyRef, ObjectRef, Op, OpRef, ValueRef};
+use crate::gate::{Action, CheckedChange, GateError, KeyRef, ObjectRef, Op, OpRef, Rule, ValueRef};
 use crate::id::{DocumentId, OpId};
+use crate::ledger::{Appended, Appender};
 use crate::limits::PROJECT_BYTES_MAX;
-use crate::store::{StoreError, WriteTx};
+use crate::store::{ReadTx, StoreError, WriteTx};
 
 /// Applies accepted changes of one document to its registers, inside one transaction.
 ///
@@ -23,6 +26,65 @@ impl Projector {
     /// Begins a batch.
     pub fn begin(document: DocumentId) -> Self {
         Self { registers: Registers::new(document), touched: Touched::default() }
+    }
+
+    /// Appends one change to the ledger and, if it is stored, applies it: the way of a change from a network.
+    ///
+    /// Beyond the ledger's rules it must be about objects that the document has, and fit their kinds: an operation on an
+    /// object that was never made makes Automerge panic for ever after.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be used; a change that breaks a rule is not an error but
+    /// [`Appended::Rejected`].
+    pub fn append(
+        &mut self,
+        tx: &mut (impl WriteTx + ?Sized),
+        appender: &mut Appender,
+        change: &CheckedChange,
+    ) -> Result<Appended, StoreError> {
+        let appended = appender.append_if(tx, change, |tx| self.check_objects(tx, change))?;
+        if matches!(appended, Appended::Stored { .. }) {
+            self.project(tx, change)?;
+        }
+        Ok(appended)
+    }
+
+    /// Checks that every operation is about an object that is there, and fits its kind.
+    ///
+    /// Cost: one look-up for every object but the root and those that the change itself makes.
+    fn check_objects(
+        &self,
+        tx: &(impl ReadTx + ?Sized),
+        change: &CheckedChange,
+    ) -> Result<Result<(), GateError>, StoreError> {
+        let mut kinds = HashMap::new();
+        for op in change.ops() {
+            let kind = match op.object {
+                ObjectRef::Root => ObjectKind::Map,
+                ObjectRef::Op(made) => match kinds.get(&made) {
+                    Some(kind) => *kind,
+                    None => {
+                        let Some((kind, _)) = self.registers.kind(tx, &object_of(change, op.object))? else {
+                            return Ok(Err(Rule::UnknownObject.error()));
+                        };
+                        kinds.insert(made, kind);
+                        kind
+                    }
+                },
+            };
+            let fits = match op.key {
+                KeyRef::Map(_) => kind == ObjectKind::Map,
+                KeyRef::Head | KeyRef::Element(_) => matches!(kind, ObjectKind::List | ObjectKind::Text),
+            };
+            if !fits {
+                return Ok(Err(Rule::ObjectKind.error()));
+            }
+            if let Some(kind) = kind_of(op.action) {
+                kinds.insert(OpRef { actor_index: 0, counter: op.id_counter }, kind);
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Applies one change, which the ledger has just stored: once, and in the ledger's order.

@@ -60,6 +60,21 @@ impl Appender {
     /// [`StoreError`] if the store cannot be used; a change that breaks a rule is not an error but
     /// [`Appended::Rejected`].
     pub fn append(&mut self, tx: &mut (impl WriteTx + ?Sized), change: &CheckedChange) -> Result<Appended, StoreError> {
+        self.append_if(tx, change, |_| Ok(Ok(())))
+    }
+
+    /// Appends one change as [`Appender::append`] does, if `check` allows it too. It is asked last, when the change is
+    /// new, its dependencies are there and it breaks no other rule.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::append`], and what `check` reports.
+    pub(crate) fn append_if<T: WriteTx + ?Sized>(
+        &mut self,
+        tx: &mut T,
+        change: &CheckedChange,
+        check: impl FnOnce(&T) -> Result<Result<(), GateError>, StoreError>,
+    ) -> Result<Appended, StoreError> {
         let hash_key = tail_key(&self.document, &change.hash().0);
         if tx.contains(Table::Hash, &hash_key)? {
             return Ok(Appended::Duplicate);
@@ -69,6 +84,9 @@ impl Appender {
             Err(hashes) => return Ok(Appended::Missing { hashes }),
         };
         if let Err(error) = self.judge(tx, change, &deps)? {
+            return Ok(Appended::Rejected(error));
+        }
+        if let Err(error) = check(tx)? {
             return Ok(Appended::Rejected(error));
         }
         let position = self.state.count;

@@ -1,8 +1,12 @@
 //! The rules that are easy to get wrong, one by one. Each history is also held against Automerge.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use automerge::transaction::Transactable;
-use automerge::{ObjType, ROOT, ScalarValue};
+use automerge::{ObjId, ObjType, ROOT, ScalarValue};
 use rejoin::fields::{self, Edit, EditAction, FieldError, FieldRef, FieldValue, ObjectId, ObjectKind, Target};
+use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
+use rejoin::ledger::{Appended, Appender};
 use rejoin::limits::{JSON_DEPTH_MAX, KEY_BYTES_MAX};
 use rejoin::store::{MemoryStore, Store, StoreExt, Table};
 use rejoin::value::Value;
@@ -236,7 +240,7 @@ fn refused_edits_write_nothing_and_say_why() {
 
     // Automerge has no such bounds, so these are not held against it.
     let author = fields::Author { actor: &a.actor, time_seconds: 0, message: None };
-    let mut write = |edit: Edit| a.store.write_with(|tx| fields::write(tx, &DOCUMENT, &author, &[edit])).unwrap();
+    let write = |edit: Edit| a.store.write_with(|tx| fields::write(tx, &DOCUMENT, &author, &[edit])).unwrap();
     assert_eq!(write(Edit::set("deep", deep)).unwrap_err(), FieldError::TooDeep);
     let long = "k".repeat(KEY_BYTES_MAX + 1);
     assert_eq!(write(Edit::set(long, 1)).unwrap_err(), FieldError::KeyTooLong { found: KEY_BYTES_MAX + 1 });
@@ -287,4 +291,52 @@ fn local_write_waits_in_the_outbox() {
     a.write(&[Edit::set("k", 2)]).unwrap();
     let tx = a.store.read().unwrap();
     assert_eq!(rejoin::ledger::outbox::pending(&*tx, &DOCUMENT).unwrap(), [0, 1]);
+}
+
+/// What becomes of a change by another actor with one operation, after `a` made a list, a text, a table and a map.
+fn verdict_on(object: &str, key: &str) -> (Appended, bool) {
+    let mut a = Replica::new(b"a");
+    let mut made = std::collections::BTreeMap::new();
+    a.edit_document(|tx| {
+        for (name, kind) in [("list", ObjType::List), ("table", ObjType::Table), ("map", ObjType::Map)] {
+            made.insert(name, tx.put_object(ROOT, name, kind).unwrap());
+        }
+    });
+    let none = ObjId::Id(1_000, a.actor.clone(), 0);
+    let ObjId::Id(counter, actor, _) = made.remove(object).unwrap_or(none) else { panic!("no id") };
+    let draft = ChangeDraft {
+        actor: rejoin::ActorId::from(b"b"),
+        seq: 1,
+        start_op: 2_000,
+        timestamp: 0,
+        message: None,
+        deps: a.doc.get_heads(),
+        ops: vec![DraftOp {
+            object: DraftObject::Op(rejoin::OpId { counter, actor }),
+            key: key.into(),
+            action: Action::Put,
+            value: 1.into(),
+            preds: vec![],
+        }],
+    };
+    let change = encode(&draft).unwrap();
+    let appended = a.store.write_with(|tx| {
+        let mut appender = Appender::begin(tx, DOCUMENT)?;
+        fields::Projector::begin(DOCUMENT).append(tx, &mut appender, &change)
+    });
+    let change = automerge::Change::from_bytes(change.bytes().to_vec()).unwrap();
+    let applies = catch_unwind(AssertUnwindSafe(|| a.doc.apply_changes([change]))).is_ok_and(|done| done.is_ok());
+    (appended.unwrap(), applies)
+}
+
+#[test]
+fn change_on_an_object_that_was_never_made_is_refused_before_automerge_panics() {
+    let refusal = |object| match verdict_on(object, "k") {
+        (Appended::Rejected(error), applies) => (error.rule().code(), applies),
+        (other, _) => panic!("{object}: {other:?}"),
+    };
+    assert!(matches!(verdict_on("map", "k"), (Appended::Stored { .. }, true)));
+    assert_eq!(refusal("none"), ("unknown-object", false));
+    assert_eq!(refusal("table"), ("object-kind", false));
+    assert_eq!(refusal("list").0, "object-kind");
 }

@@ -122,9 +122,12 @@ impl Replica {
             let mut projector = fields::Projector::begin(DOCUMENT);
             let mut taken = Vec::new();
             for change in changes {
-                match appender.append(tx, change)? {
-                    Appended::Stored { .. } if batch => projector.project(tx, change)?,
-                    Appended::Stored { .. } => drop(fields::project(tx, &DOCUMENT, change)?),
+                match projector.append(tx, &mut appender, change)? {
+                    Appended::Stored { .. } if batch => {}
+                    Appended::Stored { .. } => {
+                        let full = std::mem::replace(&mut projector, fields::Projector::begin(DOCUMENT));
+                        full.finish(tx)?;
+                    }
                     Appended::Missing { .. } | Appended::Duplicate => continue,
                     other => panic!("an honest change was refused: {other:?}"),
                 }
