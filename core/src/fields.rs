@@ -25,6 +25,8 @@ mod project;
 mod read;
 mod record;
 mod registers;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use json::to_json;
@@ -93,7 +95,8 @@ pub struct FieldRef {
 /// What one or more changes changed, for those who watch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// The fields whose values changed, each once; at most [`crate::limits::TOUCHED_FIELDS_MAX`] and one batch more.
+    /// The fields whose values changed, at most [`crate::limits::TOUCHED_FIELDS_MAX`]. Each stands here once, but after a
+    /// very large batch some may stand here again.
     pub fields: Vec<FieldRef>,
     /// Whether more fields changed than are named.
     pub more: bool,

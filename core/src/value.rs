@@ -241,3 +241,100 @@ from_scalars! {
     u64 => Uint,
     f64 => F64,
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn to_json(value: &Value) -> Json {
+        match value {
+            Value::Scalar(scalar) => scalar_to_json(scalar),
+            Value::Map(entries) => {
+                let entries = entries.iter().map(|(key, value)| (key_to_json(key).into_owned(), to_json(value)));
+                Json::Object(entries.collect())
+            }
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(ScalarValue::Null),
+            any::<bool>().prop_map(ScalarValue::Boolean),
+            any::<i64>().prop_map(ScalarValue::Int),
+            // Smaller ones come back as signed.
+            (1_u64 << 63..=u64::MAX).prop_map(ScalarValue::Uint),
+            any::<f64>().prop_filter("JSON has none", |value| value.is_finite()).prop_map(ScalarValue::F64),
+            any::<String>().prop_map(|text| ScalarValue::Str(text.into())),
+            any::<Vec<u8>>().prop_map(ScalarValue::Bytes),
+            any::<i64>().prop_map(ScalarValue::Timestamp),
+            (10_u8..16, any::<Vec<u8>>()).prop_map(|(type_code, bytes)| ScalarValue::Unknown { type_code, bytes }),
+        ];
+        let key = prop_oneof![any::<String>(), "\\$*(date|bytes|type|dat)"];
+        scalar.prop_map(Value::Scalar).prop_recursive(4, 20, 4, move |inner| {
+            prop::collection::btree_map(key.clone(), inner, 0..4).prop_map(|map| Value::Map(map.into_iter().collect()))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn values_come_back_from_json(value in any_value()) {
+            let mut back = Value::from_json(to_json(&value)).unwrap();
+            sort(&mut back);
+            prop_assert_eq!(back, value);
+        }
+    }
+
+    /// An escaped key may stand elsewhere than the key itself.
+    fn sort(value: &mut Value) {
+        if let Value::Map(entries) = value {
+            entries.sort_by(|left, right| left.0.cmp(&right.0));
+            entries.iter_mut().for_each(|(_, value)| sort(value));
+        }
+    }
+
+    #[test]
+    fn json_looks_as_documented() {
+        assert_eq!(to_json(&Value::counter(-3)), json!(-3));
+        assert_eq!(to_json(&Value::from(u64::MAX)), json!(u64::MAX));
+        assert_eq!(to_json(&Value::from(f64::NAN)), json!(null));
+        assert_eq!(to_json(&Value::timestamp_ms(1_700_000_000_000)), json!({ "$date": 1_700_000_000_000_i64 }));
+        assert_eq!(to_json(&Value::from(&[0, 255][..])), json!({ "$bytes": "00ff" }));
+        let later = ScalarValue::Unknown { type_code: 10, bytes: vec![0, 255] };
+        assert_eq!(to_json(&later.into()), json!({ "$type": 10, "$bytes": "00ff" }));
+        let map = Value::Map(vec![("$date".into(), 1.into()), ("$ref".into(), 2.into())]);
+        assert_eq!(to_json(&map), json!({ "$$date": 1, "$ref": 2 }));
+        assert_eq!(Value::from(None::<i64>), Value::NULL);
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused() {
+        let tag = |tag: &str| Err(ValueError::Tag { tag: tag.to_owned() });
+        let cases = [
+            (json!([]), Err(ValueError::List)),
+            (json!({ "a": { "b": [1] } }), Err(ValueError::List)),
+            (json!({ "$date": "yesterday" }), tag("$date")),
+            (json!({ "$date": 1, "more": 2 }), tag("$date")),
+            (json!({ "$bytes": "0" }), tag("$bytes")),
+            (json!({ "$bytes": "+1" }), tag("$bytes")),
+            (json!({ "$type": 9, "$bytes": "" }), tag("$bytes")),
+            (json!({ "$type": 10 }), tag("$type")),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(Value::from_json(json.clone()), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth| (0..depth).fold(json!(1), |inner, _| json!({ "m": inner }));
+        for depth in [JSON_DEPTH_MAX - 1, JSON_DEPTH_MAX] {
+            assert!(Value::from_json(nested(depth)).is_ok());
+        }
+        assert_eq!(Value::from_json(nested(JSON_DEPTH_MAX + 1)), Err(ValueError::TooDeep));
+    }
+}
