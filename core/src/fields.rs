@@ -7,12 +7,30 @@
 //!
 //! - reading a field is one look-up ([`get`], [`get_all`]);
 //! - writing one makes the Automerge change from the register and the ledger alone ([`write()`]);
-//! - receiving a change applies its operations to the registers they name ([`Projector`], [`project()`]).
+//! - receiving a change applies its operations to the registers they name ([`Projector::append`], [`project()`]).
 //!
 //! Lists and texts are not here: their elements need the document. What is here is which objects there are, so that
 //! their maps are found too.
 //!
 //! All functions work inside the caller's transaction.
+//!
+//! ```
+//! use rejoin::fields::{self, Author, Edit, FieldValue, ObjectId};
+//! use rejoin::store::{MemoryStore, StoreExt};
+//! use rejoin::{ActorId, DocumentId, ledger};
+//!
+//! let document = DocumentId::from_bytes([7; 16]);
+//! let actor = ActorId::from(&[1; 16]);
+//! let author = Author { actor: &actor, time_seconds: 0, message: None };
+//! let title = MemoryStore::new().write_with(|tx| {
+//!     ledger::create(tx, &document)?;
+//!     let written = fields::write(tx, &document, &author, &[Edit::set("title", "Buy milk")])?;
+//!     assert!(written.is_ok_and(|change| change.is_some()));
+//!     fields::get(tx, &document, &ObjectId::Root, "title")
+//! })?;
+//! assert_eq!(title, Some(FieldValue::Scalar("Buy milk".into())));
+//! # Ok::<(), rejoin::store::StoreError>(())
+//! ```
 
 use std::fmt;
 

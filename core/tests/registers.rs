@@ -27,7 +27,7 @@ fn random_histories_agree() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let (first, count) = match number("REJOIN_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, number("REJOIN_HISTORIES").unwrap_or(300)),
+        None => (0, number("REJOIN_HISTORIES").unwrap_or(1_000)),
     };
     let mut compared = 0;
     for seed in first..first + count {

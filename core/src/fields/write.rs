@@ -241,6 +241,7 @@ fn write_or_fail(
         start_op,
         timestamp: author.time_seconds,
         message: author.message,
+        // Automerge also names the author's previous change where it is no head; the heads cover it, so it says nothing.
         deps: appender.state().head_hashes(),
         ops: plan.ops,
     };

@@ -340,3 +340,28 @@ fn change_on_an_object_that_was_never_made_is_refused_before_automerge_panics() 
     assert_eq!(refusal("table"), ("object-kind", false));
     assert_eq!(refusal("list").0, "object-kind");
 }
+
+#[test]
+fn predecessor_of_another_field_changes_nothing_there() {
+    // Automerge does take the operation away from its field, and then neither saves nor exports the document soundly. No
+    // honest author writes this; registers must only stay the same whatever order it arrives in.
+    let mut a = Replica::new(b"a");
+    a.write(&[Edit::set("k", 1)]).unwrap();
+    let draft = ChangeDraft {
+        actor: rejoin::ActorId::from(b"b"),
+        seq: 1,
+        start_op: 2,
+        timestamp: 0,
+        message: None,
+        deps: a.doc.get_heads(),
+        ops: vec![DraftOp {
+            object: DraftObject::Root,
+            key: "other".into(),
+            action: Action::Put,
+            value: 2.into(),
+            preds: vec![rejoin::OpId { counter: 1, actor: a.actor.clone() }],
+        }],
+    };
+    a.receive(&[encode(&draft).unwrap()], false);
+    assert_eq!((values(&a, "k"), values(&a, "other")), (scalars([1]), scalars([2])));
+}
