@@ -5,7 +5,7 @@
 
 use automerge::ChangeHash;
 
-use crate::fields::{self, Touched};
+use crate::fields::{Projector, Touched};
 use crate::gate::CheckedChange;
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, Appender, outbox};
@@ -16,8 +16,8 @@ use crate::store::{StoreError, WriteTx};
 pub struct Accepted {
     /// Each change with its fate, in the order they were offered.
     pub results: Vec<(CheckedChange, Appended)>,
-    /// The fields whose values changed, each once.
-    pub touched: Vec<Touched>,
+    /// What changed, for those who watch.
+    pub touched: Touched,
     /// The document's heads afterwards.
     pub heads: Vec<ChangeHash>,
     /// How many changes were stored.
@@ -48,11 +48,11 @@ pub fn accept(
 ) -> Result<Accepted, StoreError> {
     let mut accepted = Accepted::default();
     let mut appender = Appender::begin(tx, document)?;
+    let mut projector = Projector::begin(document);
     for change in changes {
-        let appended = appender.append(tx, &change)?;
+        let appended = projector.append(tx, &mut appender, &change)?;
         if let Appended::Stored { position } = appended {
             accepted.stored += 1;
-            accepted.touched.extend(fields::project(tx, &document, &change)?);
             if origin == Origin::Local {
                 outbox::push(tx, &document, position)?;
             }
@@ -65,7 +65,6 @@ pub fn accept(
     } else {
         accepted.heads = ledger::heads(tx, &document)?;
     }
-    accepted.touched.sort_unstable();
-    accepted.touched.dedup();
+    accepted.touched = projector.finish(tx)?;
     Ok(accepted)
 }

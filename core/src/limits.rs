@@ -147,6 +147,14 @@ pub const KEY_BYTES_MAX: usize = 64 << 10;
 /// 300 nested maps fit in a change of 461 bytes and overflow a 2 MiB stack in Automerge's own hydrate.
 pub const JSON_DEPTH_MAX: usize = 100;
 
+/// The most bytes of registers that are kept in memory while changes are applied to them: 32 MiB.
+///
+/// Four of the largest changes. Beyond it they are written out and read again where they are needed again.
+pub const PROJECT_BYTES_MAX: usize = 4 * CHANGE_BYTES_MAX;
+
+/// The most fields that are named as changed to those who watch; beyond it they are told that there are more.
+pub const TOUCHED_FIELDS_MAX: usize = 4_096;
+
 // A change must fit into the frame that carries it, with its envelope.
 const _: () = assert!(CHANGE_BYTES_MAX * 2 < FRAME_BYTES_MAX);
 // The gate remembers where a column lies in 32 bits.

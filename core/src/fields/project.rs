@@ -1,126 +1,197 @@
-//! From a change's operations to the registers, and the working copies that both directions share.
+//! Projecting: applying the operations of accepted changes to the registers.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
-use super::object::{ObjectId, ObjectKind, op_id};
-use super::register::{Held, Register};
-use crate::gate::{Action, CheckedChange, KeyRef, Op, ValueRef};
+use super::record::Content;
+use super::registers::{Effect, Registers};
+use super::{ObjectId, ObjectKind, Touched};
+use crate::gate::{Action, CheckedChange, GateError, KeyRef, ObjectRef, Op, OpRef, Rule, ValueRef};
 use crate::id::{DocumentId, OpId};
-use crate::store::record;
-use crate::store::{ReadTx, StoreError, Table, WriteTx};
+use crate::ledger::{Appended, Appender};
+use crate::limits::PROJECT_BYTES_MAX;
+use crate::store::{ReadTx, StoreError, WriteTx};
 
-/// A field whose visible operations changed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Touched {
-    /// The map.
-    pub object: ObjectId,
-    /// The key.
-    pub key: String,
+/// Applies accepted changes of one document to its registers, inside one transaction.
+///
+/// Keeps working copies between changes, so that a batch reads and writes each register once however often it is
+/// overwritten. Call [`Projector::finish`], or the registers fall behind the ledger. Until then reads in the same
+/// transaction may see the registers as they were before.
+#[derive(Debug)]
+pub struct Projector {
+    registers: Registers,
+    touched: Touched,
 }
 
-/// Brings a document's registers up to date with a change that was just appended to its ledger.
-///
-/// Returns the fields it changed, in no particular order, each once. Cost: one read and one write a field.
+impl Projector {
+    /// Begins a batch.
+    pub fn begin(document: DocumentId) -> Self {
+        Self { registers: Registers::new(document), touched: Touched::default() }
+    }
+
+    /// Appends one change to the ledger and, if it is stored, applies it: the way of a change from a network.
+    ///
+    /// Beyond the ledger's rules it must be about objects that the document has, and fit their kinds: an operation on an
+    /// object that was never made makes Automerge panic for ever after.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be used; a change that breaks a rule is not an error but
+    /// [`Appended::Rejected`].
+    pub fn append(
+        &mut self,
+        tx: &mut (impl WriteTx + ?Sized),
+        appender: &mut Appender,
+        change: &CheckedChange,
+    ) -> Result<Appended, StoreError> {
+        let appended = appender.append_if(tx, change, |tx| self.check_objects(tx, change))?;
+        if matches!(appended, Appended::Stored { .. }) {
+            self.project(tx, change)?;
+        }
+        Ok(appended)
+    }
+
+    /// Checks that every operation is about an object that is there, and fits its kind.
+    ///
+    /// Cost: one look-up for every object but the root and those that the change itself makes.
+    fn check_objects(
+        &self,
+        tx: &(impl ReadTx + ?Sized),
+        change: &CheckedChange,
+    ) -> Result<Result<(), GateError>, StoreError> {
+        let mut kinds = HashMap::new();
+        for op in change.ops() {
+            let kind = match op.object {
+                ObjectRef::Root => ObjectKind::Map,
+                ObjectRef::Op(made) => match kinds.get(&made) {
+                    Some(kind) => *kind,
+                    None => {
+                        let Some((kind, _)) = self.registers.kind(tx, &object_of(change, op.object))? else {
+                            return Ok(Err(Rule::UnknownObject.error()));
+                        };
+                        kinds.insert(made, kind);
+                        kind
+                    }
+                },
+            };
+            let fits = match op.key {
+                KeyRef::Map(_) => kind == ObjectKind::Map,
+                KeyRef::Head | KeyRef::Element(_) => matches!(kind, ObjectKind::List | ObjectKind::Text),
+            };
+            if !fits {
+                return Ok(Err(Rule::ObjectKind.error()));
+            }
+            if let Some(kind) = kind_of(op.action) {
+                kinds.insert(OpRef { actor_index: 0, counter: op.id_counter }, kind);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Applies one change, which the ledger has just stored: once, and in the ledger's order.
+    ///
+    /// Cost: one read for each field it touches first, O(log) for each operation and predecessor. Working copies beyond
+    /// [`PROJECT_BYTES_MAX`] are written out in between.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be used; the transaction must then be given up.
+    pub fn project(&mut self, tx: &mut (impl WriteTx + ?Sized), change: &CheckedChange) -> Result<(), StoreError> {
+        for op in change.ops() {
+            let made = kind_of(op.action);
+            if let Some(kind) = made {
+                let object = ObjectId::Made(own_id(change, &op));
+                self.registers.make(object, kind, object_of(change, op.object));
+            }
+            match op.key {
+                KeyRef::Map(key) => self.project_field(tx, change, &op, key, made)?,
+                KeyRef::Head | KeyRef::Element(_) => self.touched.elements = true,
+            }
+            if self.registers.bytes() > PROJECT_BYTES_MAX {
+                self.registers.flush(tx, &mut self.touched)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the batch: writes the registers, and says what changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Projector::project`].
+    pub fn finish(mut self, tx: &mut (impl WriteTx + ?Sized)) -> Result<Touched, StoreError> {
+        self.registers.flush(tx, &mut self.touched)?;
+        Ok(self.touched)
+    }
+
+    fn project_field(
+        &mut self,
+        tx: &(impl WriteTx + ?Sized),
+        change: &CheckedChange,
+        op: &Op<'_>,
+        key: &str,
+        made: Option<ObjectKind>,
+    ) -> Result<(), StoreError> {
+        let effect = match (op.action, op.value) {
+            (Action::Put, value) => Effect::Put(Content::Scalar(value.to_scalar())),
+            (Action::Delete, _) => Effect::Delete,
+            (Action::Increment, ValueRef::Int(by)) => Effect::Increment(by),
+            _ => match made {
+                Some(kind) => Effect::Put(Content::Object(kind)),
+                // The gate lets no mark stand on a map's key, and no increment by anything but an integer.
+                None => return Ok(()),
+            },
+        };
+        if let ValueRef::Str(text) = op.value {
+            self.registers.add_bytes(text.len());
+        } else if let ValueRef::Bytes(bytes) | ValueRef::Unknown { bytes, .. } = op.value {
+            self.registers.add_bytes(bytes.len());
+        }
+        self.registers.add_bytes(size_of::<(OpId, Content)>());
+        let object = object_of(change, op.object);
+        let register = self.registers.open(tx, &object, key, false)?;
+        register.apply(own_id(change, op), effect, op.preds.map(|pred| id_of(change, pred)));
+        Ok(())
+    }
+}
+
+/// Applies one accepted change to the registers of its document: a [`Projector`] for a batch of one.
 ///
 /// # Errors
 ///
-/// [`StoreError`] if the store cannot be used.
+/// As [`Projector::project`].
 pub fn project(
     tx: &mut (impl WriteTx + ?Sized),
     document: &DocumentId,
     change: &CheckedChange,
-) -> Result<Vec<Touched>, StoreError> {
-    let mut working = Working::default();
-    for op in change.ops() {
-        let object = ObjectId::of(change, op.object);
-        if let Some(kind) = ObjectKind::made_by(op.action) {
-            let made = OpId { counter: op.id_counter, actor: change.actor().clone() };
-            working.made.push((ObjectId::Made(made), kind, object.clone()));
-        }
-        if let KeyRef::Map(key) = op.key {
-            apply(working.register(tx, document, &object, key)?, change, &op);
-        }
-    }
-    working.store(tx, document)
+) -> Result<Touched, StoreError> {
+    let mut projector = Projector::begin(*document);
+    projector.project(tx, change)?;
+    projector.finish(tx)
 }
 
-fn apply(register: &mut Register, change: &CheckedChange, op: &Op<'_>) {
-    if op.action == Action::Increment {
-        let by = match op.value {
-            ValueRef::Int(by) => by,
-            // The gate lets nothing else pass.
-            _ => 0,
-        };
-        for pred in op.preds {
-            register.increment(&op_id(change, pred), by);
-        }
-        return;
-    }
-    for pred in op.preds {
-        register.remove(&op_id(change, pred));
-    }
-    let held = match ObjectKind::made_by(op.action) {
-        Some(kind) => Held::Object(kind),
-        None if op.action == Action::Put => Held::Scalar(op.value.to_scalar()),
-        None => return,
-    };
-    register.insert(OpId { counter: op.id_counter, actor: change.actor().clone() }, held);
+fn id_of(change: &CheckedChange, op: OpRef) -> OpId {
+    // The gate has checked that every index is in range.
+    let actor = usize::try_from(op.actor_index).ok().and_then(|index| change.actors().get(index));
+    OpId { counter: op.counter, actor: actor.unwrap_or(change.actor()).clone() }
 }
 
-/// Registers under change, read once and written once, however many operations touch them.
-#[derive(Default)]
-pub(super) struct Working {
-    registers: HashMap<ObjectId, HashMap<String, Register>>,
-    /// Objects made: itself, its kind, the object it hangs in.
-    pub(super) made: Vec<(ObjectId, ObjectKind, ObjectId)>,
+fn own_id(change: &CheckedChange, op: &Op<'_>) -> OpId {
+    OpId { counter: op.id_counter, actor: change.actor().clone() }
 }
 
-impl Working {
-    /// Returns a register's working copy.
-    pub(super) fn register(
-        &mut self,
-        tx: &(impl ReadTx + ?Sized),
-        document: &DocumentId,
-        object: &ObjectId,
-        key: &str,
-    ) -> Result<&mut Register, StoreError> {
-        if !self.registers.contains_key(object) {
-            self.registers.insert(object.clone(), HashMap::new());
-        }
-        let of_object = self.registers.entry(object.clone()).or_default();
-        match of_object.entry(key.to_owned()) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => {
-                // A map made by the same change has no register in the store yet.
-                let is_new = self.made.iter().rev().any(|(made, ..)| made == object);
-                let register =
-                    if is_new { Register::default() } else { Register::load(tx, document, object, entry.key())? };
-                Ok(entry.insert(register))
-            }
-        }
+fn object_of(change: &CheckedChange, object: ObjectRef) -> ObjectId {
+    match object {
+        ObjectRef::Root => ObjectId::Root,
+        ObjectRef::Op(op) => ObjectId::Made(id_of(change, op)),
     }
+}
 
-    /// Writes every working copy and every object made.
-    pub(super) fn store(
-        self,
-        tx: &mut (impl WriteTx + ?Sized),
-        document: &DocumentId,
-    ) -> Result<Vec<Touched>, StoreError> {
-        for (object, kind, parent) in &self.made {
-            let mut value = vec![kind.code()];
-            let mut parent_key = Vec::with_capacity(32);
-            parent.write_key(&mut parent_key);
-            record::put_bytes(&mut value, &parent_key);
-            tx.put(Table::Object, &object.key(document), &value)?;
-        }
-        let mut touched = Vec::new();
-        for (object, registers) in self.registers {
-            for (key, register) in registers {
-                register.store(tx, document, &object, &key)?;
-                touched.push(Touched { object: object.clone(), key });
-            }
-        }
-        Ok(touched)
+fn kind_of(action: Action) -> Option<ObjectKind> {
+    match action {
+        Action::MakeMap => Some(ObjectKind::Map),
+        Action::MakeTable => Some(ObjectKind::Table),
+        Action::MakeList => Some(ObjectKind::List),
+        Action::MakeText => Some(ObjectKind::Text),
+        _ => None,
     }
 }

@@ -1,19 +1,14 @@
-//! Reading fields: lookups in the register table.
+//! Reading fields: one look-up for one field, one scan for a map.
 
 use std::ops::ControlFlow;
 
-use serde_json::{Map, Value as Json};
-
-use super::object::ObjectId;
-use super::register::{FieldValue, Register};
-use super::write::FieldError;
+use super::record::{RegisterReader, decode_object_kind, field_of_key, object_key, set_register_key};
+use super::{FieldValue, ObjectId, ObjectKind};
 use crate::id::{DocumentId, OpId};
-use crate::limits::JSON_DEPTH_MAX;
 use crate::store::record::prefix_end;
 use crate::store::{ReadTx, StoreError, Table};
-use crate::value::scalar_to_json;
 
-/// Returns a field's value: the winner, or `None`. Cost: one lookup.
+/// Returns what stands in a field: the winner of its visible operations. Cost: one look-up.
 ///
 /// # Errors
 ///
@@ -24,10 +19,12 @@ pub fn get(
     object: &ObjectId,
     key: &str,
 ) -> Result<Option<FieldValue>, StoreError> {
-    Ok(Register::load(tx, document, object, key)?.visible.first().map(super::register::Visible::field_value))
+    let Some(bytes) = register(tx, document, object, key)? else { return Ok(None) };
+    winner(&bytes)
 }
 
-/// Returns a field's visible values: the winner first, then its conflicts. Cost: one lookup.
+/// Returns everything that stands in a field with the operation that put it there, the winner first; more than one after
+/// concurrent writes. Cost: one look-up.
 ///
 /// # Errors
 ///
@@ -38,11 +35,25 @@ pub fn get_all(
     object: &ObjectId,
     key: &str,
 ) -> Result<Vec<(OpId, FieldValue)>, StoreError> {
-    let register = Register::load(tx, document, object, key)?;
-    Ok(register.visible.into_iter().map(|visible| (visible.op.clone(), visible.field_value())).collect())
+    let Some(bytes) = register(tx, document, object, key)? else { return Ok(Vec::new()) };
+    let ops = RegisterReader::new(&bytes)?.map(|op| {
+        let (id, content) = op?;
+        let value = content.into_value(&id);
+        Ok((id, value))
+    });
+    ops.collect()
 }
 
-/// Returns a map's fields with their winners, by key. Cost: one visit each.
+/// Returns the keys of a map that hold something, sorted by their bytes. Cost: one visit a key.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn keys(tx: &(impl ReadTx + ?Sized), document: &DocumentId, object: &ObjectId) -> Result<Vec<String>, StoreError> {
+    scan(tx, document, object, |key, _| Ok(key))
+}
+
+/// Returns the fields of a map and what stands in them, sorted by key. Cost: one visit a field.
 ///
 /// # Errors
 ///
@@ -52,39 +63,14 @@ pub fn entries(
     document: &DocumentId,
     object: &ObjectId,
 ) -> Result<Vec<(String, FieldValue)>, StoreError> {
-    let prefix = object.key(document);
-    let mut entries = Ok(Vec::new());
-    tx.scan(Table::Register, &prefix..&prefix_end(&prefix), &mut |key, value| {
-        let entry = Register::decode(value).and_then(|register| {
-            let key =
-                std::str::from_utf8(&key[prefix.len()..]).map_err(|_| StoreError::Damaged { what: "register-1" })?;
-            Ok(register.visible.first().map(|visible| (key.to_owned(), visible.field_value())))
-        });
-        match (&mut entries, entry) {
-            (Ok(entries), Ok(entry)) => {
-                entries.extend(entry);
-                ControlFlow::Continue(())
-            }
-            (_, Err(error)) => {
-                entries = Err(error);
-                ControlFlow::Break(())
-            }
-            (Err(_), Ok(_)) => ControlFlow::Break(()),
-        }
-    })?;
-    entries
+    scan(tx, document, object, |key, bytes| {
+        let value = winner(bytes)?.ok_or(StoreError::Damaged { what: "register-1" })?;
+        Ok((key, value))
+    })
 }
 
-/// Returns a map's keys, sorted. Cost: one visit each.
-///
-/// # Errors
-///
-/// [`StoreError`] if the store cannot be read.
-pub fn keys(tx: &(impl ReadTx + ?Sized), document: &DocumentId, object: &ObjectId) -> Result<Vec<String>, StoreError> {
-    Ok(entries(tx, document, object)?.into_iter().map(|(key, _)| key).collect())
-}
-
-/// Walks the winners down a path of keys to a map; `None` if one of them is no map.
+/// Returns the object at the end of a path of keys from the root, through whichever maps win; `None` if a key holds no
+/// object. The last object may be of any kind. Cost: one look-up a key.
 ///
 /// # Errors
 ///
@@ -94,44 +80,72 @@ pub fn resolve(
     document: &DocumentId,
     path: &[&str],
 ) -> Result<Option<ObjectId>, StoreError> {
-    let mut object = ObjectId::Root;
+    let mut at = ObjectId::Root;
+    let mut kind = ObjectKind::Map;
     for key in path {
-        match get(tx, document, &object, key)? {
-            Some(FieldValue::Object(kind, id)) if kind.has_fields() => object = id,
+        if !kind.is_map() {
+            return Ok(None);
+        }
+        match get(tx, document, &at, key)? {
+            Some(FieldValue::Object(next_kind, next)) => (kind, at) = (next_kind, next),
             _ => return Ok(None),
         }
     }
-    Ok(Some(object))
+    Ok(Some(at))
 }
 
-/// Returns a document as JSON, or `None` if it shows a list or a text: those need the document itself.
+/// Returns what kind of object an id names, `None` if the document has no such object. Cost: one look-up.
 ///
 /// # Errors
 ///
-/// [`FieldError::TooDeep`] if maps are nested deeper than [`JSON_DEPTH_MAX`], [`FieldError::Store`] if the store cannot
-/// be read.
-pub fn to_json(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<Json>, FieldError> {
-    object_to_json(tx, document, &ObjectId::Root, JSON_DEPTH_MAX)
-}
-
-fn object_to_json(
+/// [`StoreError`] if the store cannot be read.
+pub fn object_kind(
     tx: &(impl ReadTx + ?Sized),
     document: &DocumentId,
     object: &ObjectId,
-    depth: usize,
-) -> Result<Option<Json>, FieldError> {
-    let Some(depth) = depth.checked_sub(1) else { return Err(FieldError::TooDeep) };
-    let mut map = Map::new();
-    for (key, value) in entries(tx, document, object)? {
-        let json = match value {
-            FieldValue::Scalar(scalar) => scalar_to_json(&scalar),
-            FieldValue::Object(kind, id) if kind.has_fields() => match object_to_json(tx, document, &id, depth)? {
-                Some(json) => json,
-                None => return Ok(None),
-            },
-            FieldValue::Object(..) => return Ok(None),
-        };
-        map.insert(key, json);
+) -> Result<Option<ObjectKind>, StoreError> {
+    if *object == ObjectId::Root {
+        return Ok(Some(ObjectKind::Map));
     }
-    Ok(Some(Json::Object(map)))
+    let found = tx.get(Table::Object, &object_key(document, object))?;
+    found.map(|bytes| decode_object_kind(&bytes)).transpose()
+}
+
+fn register(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    object: &ObjectId,
+    key: &str,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut register_key = Vec::with_capacity(96);
+    set_register_key(&mut register_key, document, object, key);
+    tx.get(Table::Register, &register_key)
+}
+
+fn winner(bytes: &[u8]) -> Result<Option<FieldValue>, StoreError> {
+    let Some(first) = RegisterReader::new(bytes)?.next() else { return Ok(None) };
+    let (id, content) = first?;
+    Ok(Some(content.into_value(&id)))
+}
+
+fn scan<T>(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    object: &ObjectId,
+    mut read: impl FnMut(String, &[u8]) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let prefix = object_key(document, object);
+    let mut found = Vec::new();
+    let mut failed = None;
+    tx.scan(Table::Register, &prefix..&prefix_end(&prefix), &mut |key, bytes| {
+        match field_of_key(key).and_then(|field| read(field.key, bytes)) {
+            Ok(item) => found.push(item),
+            Err(error) => {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    failed.map_or(Ok(found), Err)
 }

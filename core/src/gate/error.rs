@@ -115,6 +115,8 @@ rules! {
     StartOpJump "start-op-jump" "the first operation's counter is too far above every known one",
     TooManyHeads "too-many-heads" "the document has too many heads that no change joins",
     Dependency "dependency" "a dependency of the change is missing",
+    UnknownObject "unknown-object" "an operation is about an object that the document does not have",
+    ObjectKind "object-kind" "an operation does not fit the kind of its object",
     Author "author" "the author footer is damaged or not on the actor's first change",
 }
 

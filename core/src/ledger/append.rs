@@ -43,14 +43,14 @@ impl Appender {
         Ok(Self { document, state: state.unwrap_or_default(), actors: HashMap::new(), appended: 0, exists })
     }
 
-    /// Says whether the document was there when the batch began.
-    pub fn exists(&self) -> bool {
-        self.exists
-    }
-
     /// Returns the document's state, with what was appended so far.
     pub fn state(&self) -> &DocumentState {
         &self.state
+    }
+
+    /// Says whether the document is there already, or something was appended to it.
+    pub fn exists(&self) -> bool {
+        self.exists || self.appended > 0
     }
 
     /// Appends one change, or says why not. Appending a change twice does nothing the second time.
@@ -60,6 +60,21 @@ impl Appender {
     /// [`StoreError`] if the store cannot be used; a change that breaks a rule is not an error but
     /// [`Appended::Rejected`].
     pub fn append(&mut self, tx: &mut (impl WriteTx + ?Sized), change: &CheckedChange) -> Result<Appended, StoreError> {
+        self.append_if(tx, change, |_| Ok(Ok(())))
+    }
+
+    /// Appends one change as [`Appender::append`] does, if `check` allows it too. It is asked last, when the change is
+    /// new, its dependencies are there and it breaks no other rule.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::append`], and what `check` reports.
+    pub(crate) fn append_if<T: WriteTx + ?Sized>(
+        &mut self,
+        tx: &mut T,
+        change: &CheckedChange,
+        check: impl FnOnce(&T) -> Result<Result<(), GateError>, StoreError>,
+    ) -> Result<Appended, StoreError> {
         let hash_key = tail_key(&self.document, &change.hash().0);
         if tx.contains(Table::Hash, &hash_key)? {
             return Ok(Appended::Duplicate);
@@ -69,6 +84,9 @@ impl Appender {
             Err(hashes) => return Ok(Appended::Missing { hashes }),
         };
         if let Err(error) = self.judge(tx, change, &deps)? {
+            return Ok(Appended::Rejected(error));
+        }
+        if let Err(error) = check(tx)? {
             return Ok(Appended::Rejected(error));
         }
         let position = self.state.count;
@@ -160,7 +178,12 @@ impl Appender {
         covers(tx, &self.document, &deps, &[position])
     }
 
-    fn last_of(&mut self, tx: &(impl ReadTx + ?Sized), actor: &ActorId) -> Result<Option<LastOf>, StoreError> {
+    /// Returns an actor's newest change, with what was appended so far.
+    pub(crate) fn last_of(
+        &mut self,
+        tx: &(impl ReadTx + ?Sized),
+        actor: &ActorId,
+    ) -> Result<Option<LastOf>, StoreError> {
         if let Some(last) = self.actors.get(actor) {
             return Ok(*last);
         }

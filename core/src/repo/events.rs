@@ -20,8 +20,8 @@ pub struct Event {
     pub origin: Origin,
     /// What happened.
     pub kind: EventKind,
-    /// The fields whose value may have changed. Changes inside lists and texts show as none.
-    pub fields: Arc<[Touched]>,
+    /// The fields whose values changed, and whether elements of lists or texts did.
+    pub touched: Arc<Touched>,
     /// The document's heads after it.
     pub heads: Arc<[ChangeHash]>,
 }
@@ -48,7 +48,7 @@ impl Event {
     }
 
     fn bare(document: DocumentId, kind: EventKind) -> Self {
-        Self { document, origin: Origin::Local, kind, fields: Arc::new([]), heads: Arc::new([]) }
+        Self { document, origin: Origin::Local, kind, touched: Arc::default(), heads: Arc::new([]) }
     }
 }
 
@@ -117,8 +117,8 @@ pub(crate) fn publish_accepted(
     accepted: &Accepted,
 ) {
     if accepted.stored > 0 && events.receiver_count() > 0 {
-        let fields = accepted.touched.as_slice().into();
+        let touched = Arc::new(accepted.touched.clone());
         let heads = accepted.heads.as_slice().into();
-        publish(events, Event { document, origin, kind: EventKind::Changed, fields, heads });
+        publish(events, Event { document, origin, kind: EventKind::Changed, touched, heads });
     }
 }

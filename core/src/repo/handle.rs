@@ -14,7 +14,7 @@ use super::events::{self, Ephemeral, Events};
 use super::{FieldPath, Repo, RepoError, now_seconds};
 use crate::document::{self, Commit, DocumentError};
 use crate::engine::{self, Accepted, Origin};
-use crate::fields::{self, Author, Edit, FieldValue, ObjectId};
+use crate::fields::{self, Author, Edit, EditAction, FieldValue, ObjectId, Target};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, OpId, PeerId};
 use crate::ledger::{self, Appended};
@@ -108,7 +108,7 @@ impl DocHandle {
     /// [`RepoError`] if the store cannot be read or the document not be loaded.
     pub async fn to_json(&self) -> Result<serde_json::Value, RepoError> {
         let document = self.document;
-        let from_fields = self.repo.read(move |tx| Ok(fields::to_json(tx, &document))).await?;
+        let from_fields = self.repo.read(move |tx| fields::to_json(tx, &document)).await?;
         match from_fields? {
             Some(json) => Ok(json),
             None => self.view(document::json::to_json).await?.map_err(RepoError::from),
@@ -121,7 +121,7 @@ impl DocHandle {
     ///
     /// [`RepoError::Field`] if the path does not lead to a map; [`RepoError::Store`] if the store cannot be written.
     pub async fn set(&self, path: impl Into<FieldPath>, value: impl Into<Value>) -> Result<(), RepoError> {
-        self.edit(vec![Edit::set(path.into().keys().to_vec(), value.into())]).await
+        self.edit(vec![edit_at(path.into(), EditAction::Set(value.into()))?]).await
     }
 
     /// Deletes a field; nothing happens if it is not there.
@@ -130,7 +130,7 @@ impl DocHandle {
     ///
     /// As [`DocHandle::set`].
     pub async fn delete(&self, path: impl Into<FieldPath>) -> Result<(), RepoError> {
-        self.edit(vec![Edit::delete(path.into().keys().to_vec())]).await
+        self.edit(vec![edit_at(path.into(), EditAction::Delete)?]).await
     }
 
     /// Adds to a counter. Concurrent additions add up.
@@ -139,7 +139,7 @@ impl DocHandle {
     ///
     /// As [`DocHandle::set`]; also if the field is no counter: set it to [`Value::counter`] first.
     pub async fn increment(&self, path: impl Into<FieldPath>, by: i64) -> Result<(), RepoError> {
-        self.edit(vec![Edit::increment(path.into().keys().to_vec(), by)]).await
+        self.edit(vec![edit_at(path.into(), EditAction::Increment(by))?]).await
     }
 
     /// Makes several field writes as one change: all of them, or none.
@@ -149,8 +149,9 @@ impl DocHandle {
     /// As [`DocHandle::set`].
     pub async fn edit(&self, edits: Vec<Edit>) -> Result<(), RepoError> {
         let document = self.document;
-        let author = Author { actor: self.repo.actor(document), time_seconds: now_seconds(), message: None };
+        let actor = self.repo.actor(document);
         let work = move |tx: &mut dyn crate::store::WriteTx| {
+            let author = Author { actor: &actor, time_seconds: now_seconds(), message: None };
             let written = fields::write(tx, &document, &author, &edits)?;
             let heads = ledger::heads(tx, &document)?;
             Ok((written, heads))
@@ -170,7 +171,7 @@ impl DocHandle {
         let (written, _) = self.repo.inner().writer.write(work, tell).await?;
         match written {
             Ok(_) => Ok(()),
-            Err(fields::FieldError::NoDocument) => Err(RepoError::NotFound),
+            Err(fields::FieldError::NoDocument { .. }) => Err(RepoError::NotFound),
             Err(error) => Err(error.into()),
         }
     }
@@ -460,6 +461,12 @@ fn edit_loaded<T>(
         }
     };
     Ok((value, Some(repo.inner.writer.write_from_thread(work, tell)?)))
+}
+
+/// Makes an edit of the field at the end of a path.
+fn edit_at(path: FieldPath, action: EditAction) -> Result<Edit, RepoError> {
+    let (parents, key) = path.split_last().ok_or_else(|| RepoError::Typed("the path is empty".to_owned()))?;
+    Ok(Edit::new(Target::Path(parents), key, action))
 }
 
 fn resolve(

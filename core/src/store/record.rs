@@ -131,6 +131,11 @@ impl<'r> Reader<'r> {
     pub(crate) fn actor(&mut self) -> Result<ActorId, StoreError> {
         self.bytes().map(ActorId::from)
     }
+
+    /// Returns all that is left.
+    pub(crate) fn rest(self) -> &'r [u8] {
+        self.rest
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! Working copies of registers: what both a local write and a received change are applied to before the store sees it.
+
+use std::collections::BTreeMap;
+
+use automerge::ScalarValue;
+
+use super::record::{
+    Content, RegisterReader, VisibleOps, encode_object, encode_register, field_of_key, object_key, set_register_key,
+};
+use super::{ObjectId, ObjectKind, Touched};
+use crate::id::{DocumentId, OpId};
+use crate::limits::TOUCHED_FIELDS_MAX;
+use crate::store::{ReadTx, StoreError, Table, WriteTx};
+
+/// What an operation does to its field.
+#[derive(Debug, Clone)]
+pub(super) enum Effect {
+    Put(Content),
+    Delete,
+    Increment(i64),
+}
+
+/// One register in memory.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    pub(super) ops: VisibleOps,
+    changed: bool,
+}
+
+impl Register {
+    /// Applies an operation. Cost: O(predecessors x log visible operations).
+    ///
+    /// A predecessor that is not visible was overwritten by another operation already: nothing brings it back.
+    pub(super) fn apply(&mut self, id: OpId, effect: Effect, preds: impl IntoIterator<Item = OpId>) {
+        for pred in preds {
+            match (&effect, self.ops.get_mut(&pred)) {
+                (_, None) => continue,
+                (Effect::Increment(by), Some(Content::Scalar(ScalarValue::Counter(counter)))) => {
+                    *counter = i64::from(&*counter).wrapping_add(*by).into();
+                }
+                // An increment hides whatever is no counter, as Automerge has it.
+                _ => drop(self.ops.remove(&pred)),
+            }
+            self.changed = true;
+        }
+        if let Effect::Put(content) = effect {
+            self.ops.insert(id, content);
+            self.changed = true;
+        }
+    }
+}
+
+/// The registers of a document that a transaction works on, read once and written once each.
+#[derive(Debug)]
+pub(super) struct Registers {
+    document: DocumentId,
+    registers: BTreeMap<Vec<u8>, Register>,
+    /// New objects: their kind and their parent.
+    objects: BTreeMap<ObjectId, (ObjectKind, ObjectId)>,
+    /// About how many bytes the working copies take.
+    bytes: usize,
+    /// The key that is looked for, kept for its memory.
+    key: Vec<u8>,
+}
+
+/// About what a working copy takes besides its record and key.
+const REGISTER_OVERHEAD_BYTES: usize = 128;
+
+impl Registers {
+    pub(super) fn new(document: DocumentId) -> Self {
+        Self { document, registers: BTreeMap::new(), objects: BTreeMap::new(), bytes: 0, key: Vec::with_capacity(96) }
+    }
+
+    /// About how many bytes the working copies take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Notes that the working copies grew.
+    pub(super) fn add_bytes(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Returns a register's working copy, from the store if it was not asked for before.
+    ///
+    /// `fresh` says that the object was just made, so the store cannot know it.
+    pub(super) fn open(
+        &mut self,
+        tx: &(impl ReadTx + ?Sized),
+        object: &ObjectId,
+        key: &str,
+        fresh: bool,
+    ) -> Result<&mut Register, StoreError> {
+        set_register_key(&mut self.key, &self.document, object, key);
+        if !self.registers.contains_key(self.key.as_slice()) {
+            let stored = if fresh { None } else { tx.get(Table::Register, &self.key)? };
+            let mut register = Register::default();
+            if let Some(bytes) = &stored {
+                register.ops = RegisterReader::new(bytes)?.collect::<Result<_, _>>()?;
+            }
+            self.bytes += REGISTER_OVERHEAD_BYTES + self.key.len() + stored.map_or(0, |bytes| bytes.len());
+            self.registers.insert(self.key.clone(), register);
+        }
+        Ok(self.registers.get_mut(self.key.as_slice()).expect("it was inserted above if it was not there"))
+    }
+
+    /// Notes a new object.
+    pub(super) fn make(&mut self, object: ObjectId, kind: ObjectKind, parent: ObjectId) {
+        self.bytes += REGISTER_OVERHEAD_BYTES;
+        self.objects.insert(object, (kind, parent));
+    }
+
+    /// Says whether an object was made since the last flush.
+    pub(super) fn is_new(&self, object: &ObjectId) -> bool {
+        self.objects.contains_key(object)
+    }
+
+    /// Returns the kind of an object, `None` if there is no such object, and whether it is new.
+    pub(super) fn kind(
+        &self,
+        tx: &(impl ReadTx + ?Sized),
+        object: &ObjectId,
+    ) -> Result<Option<(ObjectKind, bool)>, StoreError> {
+        match self.objects.get(object) {
+            Some((kind, _)) => Ok(Some((*kind, true))),
+            None => Ok(super::object_kind(tx, &self.document, object)?.map(|kind| (kind, false))),
+        }
+    }
+
+    /// Writes what changed into the store, names it in `touched`, and begins anew.
+    pub(super) fn flush(&mut self, tx: &mut (impl WriteTx + ?Sized), touched: &mut Touched) -> Result<(), StoreError> {
+        for (key, register) in std::mem::take(&mut self.registers) {
+            if !register.changed {
+                continue;
+            }
+            if register.ops.is_empty() {
+                tx.delete(Table::Register, &key)?;
+            } else {
+                tx.put(Table::Register, &key, &encode_register(&register.ops))?;
+            }
+            if touched.fields.len() < TOUCHED_FIELDS_MAX {
+                touched.fields.push(field_of_key(&key)?);
+            } else {
+                touched.more = true;
+            }
+        }
+        for (object, (kind, parent)) in std::mem::take(&mut self.objects) {
+            tx.put(Table::Object, &object_key(&self.document, &object), &encode_object(kind, &parent))?;
+        }
+        self.bytes = 0;
+        Ok(())
+    }
+}
