@@ -16,9 +16,9 @@ test: interop
 	cargo build --workspace --locked --examples --bins
 	cargo test --workspace --locked --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run --workspace --locked; \
+		cargo nextest run --workspace --locked --no-fail-fast; \
 	else \
-		cargo test --workspace --locked --lib --bins --tests; \
+		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
 
 ## Measures against the peers; ratios are taken in one run.

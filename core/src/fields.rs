@@ -101,6 +101,34 @@ pub enum FieldValue {
     Object(ObjectKind, ObjectId),
 }
 
+impl FieldValue {
+    /// Returns the text, if it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Scalar(ScalarValue::Str(text)) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+
+    /// Returns the integer, if it is one or a counter.
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Self::Scalar(ScalarValue::Int(value)) => Some(*value),
+            Self::Scalar(ScalarValue::Uint(value)) => i64::try_from(*value).ok(),
+            Self::Scalar(ScalarValue::Counter(counter)) => Some(i64::from(counter)),
+            _ => None,
+        }
+    }
+
+    /// Returns the truth value, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Scalar(ScalarValue::Boolean(value)) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
 /// Names a field of a document.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldRef {
