@@ -22,10 +22,8 @@ test: interop
 	fi
 
 ## Measures against the peers; ratios are taken in one run.
-bench: interop
-	cargo build --release --locked -p rejoin-relay
+bench:
 	cargo bench --locked -p rejoin --bench fields
-	cargo bench --locked -p rejoin-tests --bench fanout
 
 ## What CI checks besides the tests.
 lint:

@@ -24,6 +24,9 @@ mod walk;
 pub use append::Appender;
 pub use walk::{covers, missing};
 
+/// The first byte of a document's record.
+const STATE_VERSION: u8 = 1;
+
 /// What is known of a document without reading any change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DocumentState {
@@ -239,8 +242,10 @@ pub(crate) fn last_of(
     Ok(Some(LastOf { seq: reader.uint()?, position: reader.uint()? }))
 }
 
+/// Writes a document's record; `core/docs/storage.md` draws it.
 fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &DocumentState) -> Result<(), StoreError> {
     let mut out = Vec::with_capacity(16 + state.heads.len() * 40);
+    out.push(STATE_VERSION);
     record::put_uint(&mut out, state.count);
     record::put_uint(&mut out, state.max_op);
     record::put_uint(&mut out, state.bytes);
@@ -255,6 +260,9 @@ fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &Do
 
 fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
     let mut reader = Reader::new(bytes, "document-1");
+    if reader.byte()? != STATE_VERSION {
+        return Err(reader.damaged());
+    }
     let (count, max_op, bytes) = (reader.uint()?, reader.uint()?, reader.uint()?);
     let heads = (0..reader.uint()?).map(|_| {
         let (position, max_op) = (reader.uint()?, reader.uint()?);
@@ -296,4 +304,24 @@ fn decode_node(bytes: &[u8], position: u64) -> Result<Node, StoreError> {
         op_count: reader.uint()?,
         bytes: reader.uint()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MemoryStore, Store, StoreExt};
+
+    #[test]
+    fn document_record_has_the_bytes_that_the_storage_page_draws() -> Result<(), StoreError> {
+        let document = DocumentId::from_bytes([1; 16]);
+        let head = Head { hash: ChangeHash([0xaa; 32]), position: 2, max_op: 9 };
+        let state = DocumentState { count: 3, max_op: 9, bytes: 350, heads: vec![head] };
+        let store = MemoryStore::new();
+        store.write_with(|tx| put_state(tx, &document, &state))?;
+        let bytes = store.read()?.get(Table::Document, document.as_bytes())?.unwrap_or_default();
+        assert_eq!(bytes[..8], [0x01, 0x03, 0x09, 0xde, 0x02, 0x01, 0x02, 0x09]);
+        assert_eq!(bytes[8..], [0xaa; 32]);
+        assert_eq!(super::state(store.read()?.as_ref(), &document)?, Some(state));
+        Ok(())
+    }
 }

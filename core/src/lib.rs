@@ -27,3 +27,8 @@ pub use id::{DocumentId, OpId, PeerId, StorageId};
 #[cfg(feature = "client")]
 pub use repo::{DocHandle, Event, FieldPath, Repo, RepoError};
 pub use value::Value;
+
+/// The README's Rust compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

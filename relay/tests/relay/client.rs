@@ -1,5 +1,6 @@
 //! A small client: the engine's own session over a memory store and a WebSocket.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,7 +85,8 @@ pub struct Client {
     me: PeerId,
     pub unavailable: Vec<DocumentId>,
     pub ephemeral: Vec<(PeerId, u64, Bytes)>,
-    pub frames_received: usize,
+    /// The heads that the relay last showed to have, all known here.
+    pub relay_heads: HashMap<DocumentId, Vec<ChangeHash>>,
 }
 
 impl Client {
@@ -97,7 +99,7 @@ impl Client {
         let session = ClassicSession::new(Role::Client, Identity { peer: me.clone(), storage: None });
         let raw = Raw::connect(url).await;
         let (unavailable, ephemeral) = (Vec::new(), Vec::new());
-        let mut client = Self { raw, session, store, me, unavailable, ephemeral, frames_received: 0 };
+        let mut client = Self { raw, session, store, me, unavailable, ephemeral, relay_heads: HashMap::new() };
         client.until(|client| client.session.peer().is_some()).await;
         client
     }
@@ -114,6 +116,11 @@ impl Client {
 
     pub fn heads(&self, document: DocumentId) -> Vec<ChangeHash> {
         ledger::heads(&*self.store.read().unwrap(), &document).unwrap()
+    }
+
+    /// Says whether the relay has shown that it has all of a document.
+    pub fn is_acknowledged(&self, document: DocumentId) -> bool {
+        self.relay_heads.get(&document) == Some(&self.heads(document))
     }
 
     pub fn count(&self, document: DocumentId) -> u64 {
@@ -169,7 +176,6 @@ impl Client {
     async fn receive(&mut self) {
         let message = timeout(PATIENCE, self.raw.socket.next()).await.expect("the relay says nothing");
         if let Message::Binary(frame) = message.expect("the relay closed").unwrap() {
-            self.frames_received += 1;
             self.session.handle_frame(&frame, &*self.store.read().unwrap()).unwrap();
         }
     }
@@ -191,6 +197,9 @@ impl Client {
                     });
                     let tx = self.store.read().unwrap();
                     self.session.handle_appended(document, results.unwrap(), &*tx).unwrap();
+                }
+                Output::PeerHas { document, heads } => {
+                    self.relay_heads.insert(document, heads);
                 }
                 Output::Unavailable { document } => self.unavailable.push(document),
                 Output::Ephemeral { sender, count, data, .. } => self.ephemeral.push((sender, count, data)),

@@ -62,7 +62,7 @@ async fn stopped_relay_says_goodbye_and_finds_its_data_again() {
     let mut alice = Client::connect(&first.url, "alice").await;
     alice.set(document(1), "a", 1);
     alice.open(document(1));
-    alice.until(|alice| alice.frames_received >= 2).await;
+    alice.until(|alice| alice.is_acknowledged(document(1))).await;
     let mut idle = Raw::join(&first.url, "idle").await;
     first.signal("TERM");
     let (_, close) = idle.closed().await;
@@ -83,7 +83,7 @@ async fn killed_relay_has_kept_what_it_acknowledged() {
     let mut alice = Client::connect(&first.url, "alice").await;
     alice.set(document(1), "a", 1);
     alice.open(document(1));
-    alice.until(|alice| alice.frames_received >= 2).await;
+    alice.until(|alice| alice.is_acknowledged(document(1))).await;
     first.signal("KILL");
     drop(first);
     let second = Process::start(directory.path());
