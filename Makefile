@@ -22,8 +22,10 @@ test: interop
 	fi
 
 ## Measures against the peers; ratios are taken in one run.
-bench:
+bench: interop
+	cargo build --release --locked --bins
 	cargo bench --locked -p rejoin --bench fields
+	cargo bench --locked -p rejoin-tests --bench fanout
 
 ## What CI checks besides the tests.
 lint:
