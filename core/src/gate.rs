@@ -23,6 +23,7 @@ mod op;
 mod op_rules;
 mod rules;
 mod runs;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -32,3 +33,4 @@ pub use encode::{ChangeDraft, DraftObject, DraftOp, encode};
 pub use error::{GateError, Rule};
 pub use op::{Action, KeyRef, ObjectRef, Op, OpRef, Ops, Preds, ValueRef};
 pub use rules::{Facts, admit};
+pub(crate) use stored::{Shape, StoredChange};

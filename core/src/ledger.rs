@@ -16,13 +16,18 @@ use crate::id::DocumentId;
 use crate::store::record::{self, Reader, position_key, prefix_end, tail_key};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
+mod actors;
+mod ancestry;
 mod append;
 pub mod outbox;
+mod references;
 pub mod shared;
 mod walk;
 
 pub use append::Appender;
 pub use walk::{covers, missing};
+
+const NODE: &str = "node-2";
 
 /// The first byte of a document's record.
 const STATE_VERSION: u8 = 1;
@@ -63,8 +68,10 @@ pub struct Head {
 pub struct Node {
     /// The change's hash.
     pub hash: ChangeHash,
-    /// The positions of the changes it depends on.
+    /// The positions of the changes it depends on, ascending.
     pub deps: Vec<u64>,
+    /// All positions below this one are ancestors of it or it itself; it may be smaller than it could be.
+    pub floor: u64,
     /// Who made it.
     pub actor: ActorId,
     /// Which change of its actor it is, from 1.
@@ -187,7 +194,7 @@ pub fn position(
 /// [`StoreError`] if the store cannot be read, or has no such position: positions come from the store itself.
 pub fn node(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<Node, StoreError> {
     let bytes = tx.get(Table::Node, &position_key(document, position))?;
-    decode_node(&bytes.ok_or(StoreError::Damaged { what: "node-1" })?, position)
+    decode_node(&bytes.ok_or(StoreError::Damaged { what: NODE })?, position)
 }
 
 /// Returns a change's bytes, an uncompressed chunk.
@@ -222,24 +229,7 @@ pub fn export(
 ///
 /// [`StoreError`] if the store cannot be read.
 pub fn last_seq(tx: &(impl ReadTx + ?Sized), document: &DocumentId, actor: &ActorId) -> Result<u64, StoreError> {
-    Ok(last_of(tx, document, actor)?.map_or(0, |last| last.seq))
-}
-
-/// An actor's newest change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LastOf {
-    pub(crate) seq: u64,
-    pub(crate) position: u64,
-}
-
-pub(crate) fn last_of(
-    tx: &(impl ReadTx + ?Sized),
-    document: &DocumentId,
-    actor: &ActorId,
-) -> Result<Option<LastOf>, StoreError> {
-    let Some(bytes) = tx.get(Table::Actor, &tail_key(document, actor.to_bytes()))? else { return Ok(None) };
-    let mut reader = Reader::new(&bytes, "actor-1");
-    Ok(Some(LastOf { seq: reader.uint()?, position: reader.uint()? }))
+    Ok(actors::last(tx, document, actor)?.map_or(0, |last| last.seq))
 }
 
 /// Writes a document's record; `core/docs/storage.md` draws it.
@@ -279,6 +269,7 @@ fn encode_node(node: &Node, position: u64) -> Vec<u8> {
     for dep in &node.deps {
         record::put_uint(&mut out, position - dep);
     }
+    record::put_uint(&mut out, position + 1 - node.floor);
     record::put_bytes(&mut out, node.actor.to_bytes());
     record::put_uint(&mut out, node.seq);
     record::put_uint(&mut out, node.start_op);
@@ -288,16 +279,18 @@ fn encode_node(node: &Node, position: u64) -> Vec<u8> {
 }
 
 fn decode_node(bytes: &[u8], position: u64) -> Result<Node, StoreError> {
-    let mut reader = Reader::new(bytes, "node-1");
+    let mut reader = Reader::new(bytes, NODE);
     let hash = reader.hash()?;
     let deps = (0..reader.uint()?).map(|_| {
         let back = reader.uint()?;
-        position.checked_sub(back).ok_or(StoreError::Damaged { what: "node-1" })
+        position.checked_sub(back).ok_or(StoreError::Damaged { what: NODE })
     });
     let deps = deps.collect::<Result<_, StoreError>>()?;
+    let lag = reader.uint()?;
     Ok(Node {
         hash,
         deps,
+        floor: (position + 1).checked_sub(lag).ok_or(StoreError::Damaged { what: NODE })?,
         actor: reader.actor()?,
         seq: reader.uint()?,
         start_op: reader.uint()?,

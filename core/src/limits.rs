@@ -54,6 +54,36 @@ pub const TIMESTAMP_ABS_MAX: i64 = 1 << 53;
 /// The most heads one document may have.
 pub const DOCUMENT_HEADS_MAX: usize = 1_024;
 
+/// The most changes that are visited to find out what a new change stands on: 65,536.
+///
+/// Only what others did at the same time is visited, and only by a change that does not know all of it. A device that was
+/// away while 65,536 changes were made to one document still passes, because what it saw before is known without a walk;
+/// a walk of this length costs about 50 ms.
+pub const ANCESTRY_WALK_MAX: usize = 65_536;
+
+/// The most changes that are visited to find out from where on a change does not know everything: 256.
+///
+/// It only shortens later walks, so that it may give up early: two people who type at the same time are a few changes
+/// apart.
+pub const FLOOR_WALK_MAX: usize = 256;
+
+/// The most bytes of other changes that are read to look up what one change refers to: 128 MiB.
+///
+/// Whoever deletes a text of 1,000,000 characters that were typed one by one refers to as many changes of ~110 bytes.
+pub const REFERENCED_BYTES_MAX: usize = 128 << 20;
+
+/// How many references to earlier changes are gathered before they are looked up together: 65,536 of ~72 bytes, 5 MiB.
+pub const REFERENCES_BATCH: usize = 65_536;
+
+/// The most objects whose kind is remembered while changes of one document are appended: 1,024 of ~64 bytes.
+pub const OBJECT_KINDS_CACHED: usize = 1_024;
+
+/// The most values that one field may show at once: its winner and 4,095 conflicts.
+///
+/// An honest author overwrites every value it sees, so there are as many as devices that wrote at the same time. A register
+/// is one record, rewritten by each write: 4,096 values of 50 bytes are 200 kB.
+pub const FIELD_VALUES_MAX: usize = 4_096;
+
 /// The most hashes in each list (`heads`, `need`, `last_sync`) of one sync message.
 pub const SYNC_HASHES_MAX: usize = 65_536;
 

@@ -30,9 +30,9 @@ pub use redb::{RedbOptions, RedbStore};
 
 use crate::id::StorageId;
 
-/// The format this version writes, and the newest it reads: 1. It stands in every store, under `format` in
+/// The format this version writes, and the newest it reads: 2. It stands in every store, under `format` in
 /// [`Table::Meta`].
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The key of the format version in [`Table::Meta`].
 const FORMAT_KEY: &[u8] = b"format";
@@ -51,11 +51,11 @@ pub enum Table {
     Document = 1,
     /// (document, position) -> the change's bytes, an uncompressed chunk.
     Change = 2,
-    /// (document, position) -> hash, dependencies, actor, seq, start op, max op.
+    /// (document, position) -> hash, dependencies, floor, actor, seq, start op, op count, bytes.
     Node = 3,
     /// (document, hash) -> position.
     Hash = 4,
-    /// (document, actor) -> last seq and its position.
+    /// (document, actor, start op and seq descending) -> position, op count.
     Actor = 5,
     /// (document, object, key) -> visible operations.
     Register = 6,
@@ -65,13 +65,23 @@ pub enum Table {
     Snapshot = 8,
     /// (document, position) -> nothing: a local change that no relay has acknowledged.
     Outbox = 9,
-    /// (peer's storage id, document) -> the heads both have.
+    /// (document, peer's storage id) -> the heads both have.
     Shared = 10,
+    /// (document, first position) -> a run of old changes, packed.
+    Pack = 11,
+    /// (document, first position) -> how many changes a pack holds, whose, and a filter of their hashes.
+    PackIndex = 12,
+    /// document -> when and by whom it was deleted everywhere.
+    Tombstone = 13,
+    /// Format 1's form of [`Table::Node`]; only a migration reads it.
+    NodeV1 = 14,
+    /// Format 1's form of [`Table::Actor`]; only a migration reads it.
+    ActorV1 = 15,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 16] = [
         Table::Meta,
         Table::Document,
         Table::Change,
@@ -83,6 +93,11 @@ impl Table {
         Table::Snapshot,
         Table::Outbox,
         Table::Shared,
+        Table::Pack,
+        Table::PackIndex,
+        Table::Tombstone,
+        Table::NodeV1,
+        Table::ActorV1,
     ];
 
     /// The table's name in a store's file. Once released, a name means the same for ever.
@@ -91,14 +106,19 @@ impl Table {
             Table::Meta => "meta-1",
             Table::Document => "document-1",
             Table::Change => "change-1",
-            Table::Node => "node-1",
+            Table::Node => "node-2",
             Table::Hash => "hash-1",
-            Table::Actor => "actor-1",
+            Table::Actor => "actor-2",
             Table::Register => "register-1",
             Table::Object => "object-1",
             Table::Snapshot => "snapshot-1",
             Table::Outbox => "outbox-1",
             Table::Shared => "shared-1",
+            Table::Pack => "pack-1",
+            Table::PackIndex => "pack-index-1",
+            Table::Tombstone => "tombstone-1",
+            Table::NodeV1 => "node-1",
+            Table::ActorV1 => "actor-1",
         }
     }
 

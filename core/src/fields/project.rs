@@ -1,14 +1,12 @@
 //! Projecting: applying the operations of accepted changes to the registers.
 
-use std::collections::HashMap;
-
 use super::record::Content;
 use super::registers::{Effect, Registers};
 use super::{ObjectId, ObjectKind, Touched};
 use crate::gate::{Action, CheckedChange, GateError, KeyRef, ObjectRef, Op, OpRef, Rule, ValueRef};
 use crate::id::{DocumentId, OpId};
 use crate::ledger::{Appended, Appender};
-use crate::limits::PROJECT_BYTES_MAX;
+use crate::limits::{FIELD_VALUES_MAX, PROJECT_BYTES_MAX};
 use crate::store::{ReadTx, StoreError, WriteTx};
 
 /// Applies accepted changes of one document to its registers, inside one transaction.
@@ -30,8 +28,8 @@ impl Projector {
 
     /// Appends one change to the ledger and, if it is stored, applies it: the way of a change from a network.
     ///
-    /// Beyond the ledger's rules it must be about objects that the document has, and fit their kinds: an operation on an
-    /// object that was never made makes Automerge panic for ever after.
+    /// Beyond the ledger's rules it must not add to a field that shows [`FIELD_VALUES_MAX`] values already: each further one
+    /// would rewrite all of them.
     ///
     /// # Errors
     ///
@@ -43,45 +41,27 @@ impl Projector {
         appender: &mut Appender,
         change: &CheckedChange,
     ) -> Result<Appended, StoreError> {
-        let appended = appender.append_if(tx, change, |tx| self.check_objects(tx, change))?;
+        let appended = appender.append_if(tx, change, |tx| self.check_values(tx, change))?;
         if matches!(appended, Appended::Stored { .. }) {
             self.project(tx, change)?;
         }
         Ok(appended)
     }
 
-    /// Checks that every operation is about an object that is there, and fits its kind.
-    ///
-    /// Cost: one look-up for every object but the root and those that the change itself makes.
-    fn check_objects(
+    /// Checks that no operation adds to a field that is full. Cost: one look-up for each that overwrites nothing.
+    fn check_values(
         &self,
         tx: &(impl ReadTx + ?Sized),
         change: &CheckedChange,
     ) -> Result<Result<(), GateError>, StoreError> {
-        let mut kinds = HashMap::new();
         for op in change.ops() {
-            let kind = match op.object {
-                ObjectRef::Root => ObjectKind::Map,
-                ObjectRef::Op(made) => match kinds.get(&made) {
-                    Some(kind) => *kind,
-                    None => {
-                        let Some((kind, _)) = self.registers.kind(tx, &object_of(change, op.object))? else {
-                            return Ok(Err(Rule::UnknownObject.error()));
-                        };
-                        kinds.insert(made, kind);
-                        kind
-                    }
-                },
-            };
-            let fits = match op.key {
-                KeyRef::Map(_) => kind == ObjectKind::Map,
-                KeyRef::Head | KeyRef::Element(_) => matches!(kind, ObjectKind::List | ObjectKind::Text),
-            };
-            if !fits {
-                return Ok(Err(Rule::ObjectKind.error()));
+            let KeyRef::Map(key) = op.key else { continue };
+            if op.preds.len() > 0 {
+                continue;
             }
-            if let Some(kind) = kind_of(op.action) {
-                kinds.insert(OpRef { actor_index: 0, counter: op.id_counter }, kind);
+            let values = self.registers.values(tx, &object_of(change, op.object), key)?;
+            if values >= FIELD_VALUES_MAX as u64 {
+                return Ok(Err(Rule::TooManyValues.found(values + 1, FIELD_VALUES_MAX as u64)));
             }
         }
         Ok(Ok(()))

@@ -186,6 +186,11 @@ impl<'r> RegisterReader<'r> {
         Ok(Self { reader, left })
     }
 
+    /// Returns how many operations are still to come.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     fn read(&mut self) -> Result<(OpId, Content), StoreError> {
         let id = OpId { counter: self.reader.uint()?, actor: self.reader.actor()? };
         Ok((id, read_content(&mut self.reader)?))

@@ -104,6 +104,21 @@ impl Registers {
         Ok(self.registers.get_mut(self.key.as_slice()).expect("it was inserted above if it was not there"))
     }
 
+    /// Returns how many values a field shows.
+    pub(super) fn values(
+        &self,
+        tx: &(impl ReadTx + ?Sized),
+        object: &ObjectId,
+        key: &str,
+    ) -> Result<u64, StoreError> {
+        let mut register_key = Vec::with_capacity(96);
+        set_register_key(&mut register_key, &self.document, object, key);
+        if let Some(register) = self.registers.get(register_key.as_slice()) {
+            return Ok(register.ops.len() as u64);
+        }
+        tx.get(Table::Register, &register_key)?.map_or(Ok(0), |bytes| RegisterReader::new(&bytes).map(|found| found.left()))
+    }
+
     /// Notes a new object.
     pub(super) fn make(&mut self, object: ObjectId, kind: ObjectKind, parent: ObjectId) {
         self.bytes += REGISTER_OVERHEAD_BYTES;

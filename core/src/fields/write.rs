@@ -246,7 +246,7 @@ fn write_or_fail(
         ops: plan.ops,
     };
     let change = encode(&draft).map_err(FieldError::Refused)?;
-    let position = match appender.append(tx, &change)? {
+    let position = match appender.append_own(tx, &change)? {
         Appended::Stored { position } => position,
         Appended::Rejected(error) => return Err(FieldError::Refused(error).into()),
         // Its dependencies are the heads, and its sequence number is new.

@@ -17,7 +17,7 @@ use crate::limits::{
 };
 
 /// What a hash takes.
-const HASH_BYTES: u64 = 32;
+pub(super) const HASH_BYTES: u64 = 32;
 
 /// The extra section that starts with this byte names the author of all changes of the actor.
 const AUTHOR_FOOTER: u8 = 1;
@@ -232,7 +232,7 @@ fn read_deps(reader: &mut Reader<'_>) -> Result<Vec<ChangeHash>, GateError> {
     Ok(deps)
 }
 
-fn read_actor(reader: &mut Reader<'_>) -> Result<ActorId, GateError> {
+pub(super) fn read_actor(reader: &mut Reader<'_>) -> Result<ActorId, GateError> {
     let bytes = reader.prefixed()?;
     if bytes.is_empty() || bytes.len() > ACTOR_BYTES_MAX {
         return Err(Rule::ActorLength.found(bytes.len() as u64, ACTOR_BYTES_MAX as u64));
@@ -249,7 +249,7 @@ fn read_message(reader: &mut Reader<'_>, chunk_bytes: usize) -> Result<Span, Gat
 }
 
 /// Reads the other actors behind the author.
-fn read_actors(reader: &mut Reader<'_>, author: ActorId) -> Result<Vec<ActorId>, GateError> {
+pub(super) fn read_actors(reader: &mut Reader<'_>, author: ActorId) -> Result<Vec<ActorId>, GateError> {
     let count = reader.unsigned()?;
     Rule::TooManyActors.at_most(count, CHANGE_ACTORS_MAX as u64)?;
     let mut actors = vec![author];

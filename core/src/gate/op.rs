@@ -79,7 +79,7 @@ impl Action {
         matches!(self, Self::MakeMap | Self::MakeList | Self::MakeText | Self::MakeTable)
     }
 
-    fn from_code(code: u64, named: bool) -> Result<Self, GateError> {
+    pub(super) fn from_code(code: u64, named: bool) -> Result<Self, GateError> {
         Ok(match code {
             0 => Self::MakeMap,
             1 => Self::Put,
@@ -326,15 +326,7 @@ impl<'a> OpReader<'a> {
 
     fn next_key(&mut self) -> Result<KeyRef<'a>, GateError> {
         let (actor, counter) = (self.key_actor.next_row()?, self.key_counter.next_row()?);
-        match (self.key_text.next_row()?, actor, counter) {
-            (Some(text), None, None) => Ok(KeyRef::Map(text)),
-            (None, None, Some(0)) => Ok(KeyRef::Head),
-            (None, actor, counter) => match op_ref(actor, counter)? {
-                Some(op) => Ok(KeyRef::Element(op)),
-                None => Err(Rule::Operation.error()),
-            },
-            _ => Err(Rule::Operation.error()),
-        }
+        key_ref(self.key_text.next_row()?, actor, counter)
     }
 
     fn next_preds(&mut self) -> Result<Preds<'a>, GateError> {
@@ -347,9 +339,23 @@ impl<'a> OpReader<'a> {
     }
 }
 
+/// Joins the three cells of a key: exactly one kind of key is there.
+#[inline]
+pub(super) fn key_ref(text: Option<&str>, actor: Option<u64>, counter: Option<u64>) -> Result<KeyRef<'_>, GateError> {
+    match (text, actor, counter) {
+        (Some(text), None, None) => Ok(KeyRef::Map(text)),
+        (None, None, Some(0)) => Ok(KeyRef::Head),
+        (None, actor, counter) => match op_ref(actor, counter)? {
+            Some(op) => Ok(KeyRef::Element(op)),
+            None => Err(Rule::Operation.error()),
+        },
+        _ => Err(Rule::Operation.error()),
+    }
+}
+
 /// Joins the two halves of an operation id; half an id is no id.
 #[inline]
-fn op_ref(actor: Option<u64>, counter: Option<u64>) -> Result<Option<OpRef>, GateError> {
+pub(super) fn op_ref(actor: Option<u64>, counter: Option<u64>) -> Result<Option<OpRef>, GateError> {
     match (actor, counter) {
         (None, None) => Ok(None),
         (Some(actor), Some(counter)) => {

@@ -148,6 +148,34 @@ impl<'a, T: Cell<'a>> Runs<'a, T> {
         if self.literal { T::read(&mut self.reader).map(Some) } else { Ok(self.value) }
     }
 
+    /// Passes over rows. Cost: O(bytes) of the runs passed, however long they are.
+    pub(crate) fn skip_rows(&mut self, rows: u64) -> Result<(), GateError> {
+        self.pass(rows, |_, _| Ok(()))
+    }
+
+    /// Passes over rows and tells each value with how often it stands.
+    fn pass(&mut self, mut rows: u64, mut tell: impl FnMut(T, u64) -> Result<(), GateError>) -> Result<(), GateError> {
+        while rows > 0 {
+            if self.left == 0 {
+                if self.reader.is_empty() {
+                    return Ok(());
+                }
+                self.start_run()?;
+            }
+            let passed = rows.min(self.left);
+            if self.literal {
+                for _ in 0..passed {
+                    tell(T::read(&mut self.reader)?, 1)?;
+                }
+            } else if let Some(value) = self.value {
+                tell(value, passed)?;
+            }
+            self.left -= passed;
+            rows -= passed;
+        }
+        Ok(())
+    }
+
     fn start_run(&mut self) -> Result<(), GateError> {
         let head = self.reader.signed()?;
         self.literal = head < 0;
@@ -177,6 +205,16 @@ impl<'a> Deltas<'a> {
         self.absolute = self.absolute.checked_add(delta).ok_or_else(|| Rule::Reference.error())?;
         u64::try_from(self.absolute).map(Some).map_err(|_| Rule::Reference.error())
     }
+
+    /// Passes over rows. Cost: O(bytes) of the runs passed.
+    pub(crate) fn skip_rows(&mut self, rows: u64) -> Result<(), GateError> {
+        let absolute = &mut self.absolute;
+        self.runs.pass(rows, |delta, times| {
+            let step = i64::try_from(times).ok().and_then(|times| delta.checked_mul(times));
+            *absolute = step.and_then(|step| absolute.checked_add(step)).ok_or_else(|| Rule::Reference.error())?;
+            Ok(())
+        })
+    }
 }
 
 /// Walks the rows of a boolean column. An absent column is `false` without end.
@@ -205,5 +243,22 @@ impl<'a> Booleans<'a> {
         }
         self.left -= 1;
         Ok(self.value)
+    }
+
+    /// Passes over rows. Cost: O(bytes) of the runs passed.
+    pub(crate) fn skip_rows(&mut self, mut rows: u64) -> Result<(), GateError> {
+        while rows > 0 {
+            if self.left == 0 {
+                if self.reader.is_empty() {
+                    return Ok(());
+                }
+                self.left = self.reader.unsigned()?;
+                self.value = !self.value;
+            }
+            let passed = rows.min(self.left);
+            self.left -= passed;
+            rows -= passed;
+        }
+        Ok(())
     }
 }

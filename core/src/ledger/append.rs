@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use automerge::{ActorId, ChangeHash};
 
-use super::{Appended, DocumentState, Head, LastOf, Node, covers, encode_node, last_of, node, position, put_state};
+use super::actors::{self, ActorChange};
+use super::ancestry::{Ancestors, Place};
+use super::references::References;
+use super::{Appended, DocumentState, Head, Node, encode_node, node, position, put_state};
 use crate::gate::{CheckedChange, Facts, GateError, Rule, admit};
 use crate::id::DocumentId;
 use crate::limits::{DOCUMENT_HEADS_MAX, MISSING_HASHES_MAX};
@@ -20,7 +23,9 @@ pub struct Appender {
     document: DocumentId,
     state: DocumentState,
     /// The newest change of every actor met in this batch.
-    actors: HashMap<ActorId, Option<LastOf>>,
+    actors: HashMap<ActorId, Option<ActorChange>>,
+    ancestors: Ancestors,
+    references: References,
     appended: u64,
     exists: bool,
 }
@@ -40,7 +45,15 @@ impl Appender {
     pub fn begin(tx: &(impl ReadTx + ?Sized), document: DocumentId) -> Result<Self, StoreError> {
         let state = super::state(tx, &document)?;
         let exists = state.is_some();
-        Ok(Self { document, state: state.unwrap_or_default(), actors: HashMap::new(), appended: 0, exists })
+        Ok(Self {
+            document,
+            state: state.unwrap_or_default(),
+            actors: HashMap::new(),
+            ancestors: Ancestors::default(),
+            references: References::default(),
+            appended: 0,
+            exists,
+        })
     }
 
     /// Returns the document's state, with what was appended so far.
@@ -75,22 +88,51 @@ impl Appender {
         change: &CheckedChange,
         check: impl FnOnce(&T) -> Result<Result<(), GateError>, StoreError>,
     ) -> Result<Appended, StoreError> {
-        let hash_key = tail_key(&self.document, &change.hash().0);
-        if tx.contains(Table::Hash, &hash_key)? {
+        self.append_checked(tx, change, |appender, tx, place| {
+            let (document, ancestors) = (&appender.document, &mut appender.ancestors);
+            let judged = appender.references.check(tx, document, change, place, ancestors)?;
+            if judged.is_err() { Ok(judged) } else { check(tx) }
+        })
+    }
+
+    /// Appends a change that was made from the registers in the same transaction: all it refers to was just read there.
+    pub(crate) fn append_own(
+        &mut self,
+        tx: &mut (impl WriteTx + ?Sized),
+        change: &CheckedChange,
+    ) -> Result<Appended, StoreError> {
+        self.append_checked(tx, change, |_, _, _| Ok(Ok(())))
+    }
+
+    fn append_checked<T: WriteTx + ?Sized>(
+        &mut self,
+        tx: &mut T,
+        change: &CheckedChange,
+        check: impl FnOnce(&mut Self, &T, &Place<'_>) -> Result<Result<(), GateError>, StoreError>,
+    ) -> Result<Appended, StoreError> {
+        if position(tx, &self.document, &change.hash())?.is_some() {
             return Ok(Appended::Duplicate);
         }
         let deps = match self.find_deps(tx, change)? {
             Ok(deps) => deps,
             Err(hashes) => return Ok(Appended::Missing { hashes }),
         };
-        if let Err(error) = self.judge(tx, change, &deps)? {
-            return Ok(Appended::Rejected(error));
-        }
-        if let Err(error) = check(tx)? {
+        let deps_max_op = deps.iter().map(|dep| dep.max_op).max().unwrap_or(0);
+        let mut deps: Vec<u64> = deps.into_iter().map(|dep| dep.position).collect();
+        deps.sort_unstable();
+        // Whoever depends on every head depends on everything.
+        let all_heads = deps.len() == self.state.heads.len()
+            && self.state.heads.iter().all(|head| deps.binary_search(&head.position).is_ok());
+        let place = Place { deps: &deps, all_heads };
+        let judged = match self.judge(tx, change, deps_max_op, &place)? {
+            Ok(()) => check(self, tx, &place)?,
+            refused => refused,
+        };
+        if let Err(error) = judged {
             return Ok(Appended::Rejected(error));
         }
         let position = self.state.count;
-        self.put(tx, change, &deps, position, &hash_key)?;
+        self.put(tx, change, &place, position)?;
         Ok(Appended::Stored { position })
     }
 
@@ -133,7 +175,8 @@ impl Appender {
         &mut self,
         tx: &(impl ReadTx + ?Sized),
         change: &CheckedChange,
-        deps: &[Dep],
+        deps_max_op: u64,
+        place: &Place<'_>,
     ) -> Result<Result<(), GateError>, StoreError> {
         let own_last = self.last_of(tx, change.actor())?;
         let mut first_unknown_actor = None;
@@ -143,39 +186,31 @@ impl Appender {
                 break;
             }
         }
-        let facts = Facts {
-            deps_max_op: deps.iter().map(|dep| dep.max_op).max().unwrap_or(0),
-            own_last_seq: own_last.map_or(0, |last| last.seq),
-            own_last_is_ancestor: match own_last {
-                Some(last) if last.seq.checked_add(1) == Some(change.seq()) => {
-                    self.is_below(tx, deps, last.position)?
+        let own_last_is_ancestor = match own_last {
+            Some(last) if last.seq.checked_add(1) == Some(change.seq()) => {
+                match self.ancestors.holds(tx, &self.document, place, last.position)? {
+                    Ok(holds) => holds,
+                    Err(error) => return Ok(Err(error)),
                 }
-                // Without one, or with the wrong number, another rule decides.
-                _ => true,
-            },
+            }
+            // Without one, or with the wrong number, another rule decides.
+            _ => true,
+        };
+        let facts = Facts {
+            deps_max_op,
+            own_last_seq: own_last.map_or(0, |last| last.seq),
+            own_last_is_ancestor,
             first_unknown_actor,
             document_max_op: self.state.max_op,
         };
         if let Err(error) = admit(change, &facts) {
             return Ok(Err(error));
         }
-        let replaced = self.state.heads.iter().filter(|head| change.deps().contains(&head.hash)).count();
+        let replaced = self.state.heads.iter().filter(|head| place.deps.binary_search(&head.position).is_ok()).count();
         if self.state.heads.len() - replaced >= DOCUMENT_HEADS_MAX {
             return Ok(Err(Rule::TooManyHeads.found(self.state.heads.len() as u64 + 1, DOCUMENT_HEADS_MAX as u64)));
         }
         Ok(Ok(()))
-    }
-
-    /// Says whether the change at `position` is among the dependencies or an ancestor of one.
-    fn is_below(&self, tx: &(impl ReadTx + ?Sized), deps: &[Dep], position: u64) -> Result<bool, StoreError> {
-        // Whoever depends on every head depends on everything.
-        if deps.len() == self.state.heads.len()
-            && self.state.heads.iter().all(|head| deps.iter().any(|dep| dep.position == head.position))
-        {
-            return Ok(true);
-        }
-        let deps: Vec<u64> = deps.iter().map(|dep| dep.position).collect();
-        covers(tx, &self.document, &deps, &[position])
     }
 
     /// Returns an actor's newest change, with what was appended so far.
@@ -183,11 +218,11 @@ impl Appender {
         &mut self,
         tx: &(impl ReadTx + ?Sized),
         actor: &ActorId,
-    ) -> Result<Option<LastOf>, StoreError> {
+    ) -> Result<Option<ActorChange>, StoreError> {
         if let Some(last) = self.actors.get(actor) {
             return Ok(*last);
         }
-        let last = last_of(tx, &self.document, actor)?;
+        let last = actors::last(tx, &self.document, actor)?;
         self.actors.insert(actor.clone(), last);
         Ok(last)
     }
@@ -196,14 +231,14 @@ impl Appender {
         &mut self,
         tx: &mut (impl WriteTx + ?Sized),
         change: &CheckedChange,
-        deps: &[Dep],
+        place: &Place<'_>,
         position: u64,
-        hash_key: &[u8],
     ) -> Result<(), StoreError> {
         let bytes = change.bytes();
         let entry = Node {
             hash: change.hash(),
-            deps: deps.iter().map(|dep| dep.position).collect(),
+            deps: place.deps.to_vec(),
+            floor: self.ancestors.append(tx, &self.document, place, position)?,
             actor: change.actor().clone(),
             seq: change.seq(),
             start_op: change.start_op(),
@@ -215,13 +250,11 @@ impl Appender {
         tx.put(Table::Node, &key, &encode_node(&entry, position))?;
         let mut value = Vec::with_capacity(10);
         record::put_uint(&mut value, position);
-        tx.put(Table::Hash, hash_key, &value)?;
-        value.clear();
-        record::put_uint(&mut value, entry.seq);
-        record::put_uint(&mut value, position);
-        tx.put(Table::Actor, &tail_key(&self.document, entry.actor.to_bytes()), &value)?;
+        tx.put(Table::Hash, &tail_key(&self.document, &entry.hash.0), &value)?;
+        let listed = ActorChange { position, seq: entry.seq, start_op: entry.start_op, op_count: entry.op_count };
+        actors::put(tx, &self.document, &entry.actor, &listed)?;
 
-        self.actors.insert(entry.actor, Some(LastOf { seq: entry.seq, position }));
+        self.actors.insert(entry.actor, Some(listed));
         self.state.count += 1;
         self.state.bytes += entry.bytes;
         self.state.max_op = self.state.max_op.max(change.max_op());

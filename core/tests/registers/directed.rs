@@ -341,27 +341,43 @@ fn change_on_an_object_that_was_never_made_is_refused_before_automerge_panics() 
     assert_eq!(refusal("list").0, "object-kind");
 }
 
-#[test]
-fn predecessor_of_another_field_changes_nothing_there() {
-    // Automerge does take the operation away from its field, and then neither saves nor exports the document soundly. No
-    // honest author writes this; registers must only stay the same whatever order it arrives in.
+/// What becomes of a change by another actor that puts something into the root, after `a` set `k` twice.
+fn verdict_on_put(key: &str, preds: &[u64], action: Action) -> Option<&'static str> {
     let mut a = Replica::new(b"a");
     a.write(&[Edit::set("k", 1)]).unwrap();
+    a.write(&[Edit::set("k", 2)]).unwrap();
+    a.write(&[Edit::delete("k")]).unwrap();
     let draft = ChangeDraft {
         actor: rejoin::ActorId::from(b"b"),
         seq: 1,
-        start_op: 2,
+        start_op: 9,
         timestamp: 0,
         message: None,
         deps: a.doc.get_heads(),
         ops: vec![DraftOp {
             object: DraftObject::Root,
-            key: "other".into(),
-            action: Action::Put,
-            value: 2.into(),
-            preds: vec![rejoin::OpId { counter: 1, actor: a.actor.clone() }],
+            key: key.into(),
+            action,
+            value: if action == Action::Delete { automerge::ScalarValue::Null } else { 2.into() },
+            preds: preds.iter().map(|counter| rejoin::OpId { counter: *counter, actor: a.actor.clone() }).collect(),
         }],
     };
-    a.receive(&[encode(&draft).unwrap()], false);
-    assert_eq!((values(&a, "k"), values(&a, "other")), (scalars([1]), scalars([2])));
+    let change = encode(&draft).unwrap();
+    let appended = a.store.write_with(|tx| Appender::begin(tx, DOCUMENT)?.append(tx, &change));
+    match appended.unwrap() {
+        Appended::Rejected(error) => Some(error.rule().code()),
+        Appended::Stored { .. } => None,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn predecessors_must_be_values_of_the_same_field() {
+    // Automerge would take the operation away from its field, and then neither save nor export the document soundly.
+    assert_eq!(verdict_on_put("other", &[1], Action::Put), Some("reference"));
+    assert_eq!(verdict_on_put("k", &[1], Action::Put), None);
+    assert_eq!(verdict_on_put("k", &[1, 2], Action::Delete), None);
+    // Operation 3 is the delete, which is no value; operation 4 was never made.
+    assert_eq!(verdict_on_put("k", &[3], Action::Put), Some("reference"));
+    assert_eq!(verdict_on_put("k", &[4], Action::Put), Some("reference"));
 }
