@@ -22,6 +22,8 @@ mod append;
 pub mod outbox;
 mod references;
 pub mod shared;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use append::Appender;
@@ -297,24 +299,4 @@ fn decode_node(bytes: &[u8], position: u64) -> Result<Node, StoreError> {
         op_count: reader.uint()?,
         bytes: reader.uint()?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{MemoryStore, Store, StoreExt};
-
-    #[test]
-    fn document_record_has_the_bytes_that_the_storage_page_draws() -> Result<(), StoreError> {
-        let document = DocumentId::from_bytes([1; 16]);
-        let head = Head { hash: ChangeHash([0xaa; 32]), position: 2, max_op: 9 };
-        let state = DocumentState { count: 3, max_op: 9, bytes: 350, heads: vec![head] };
-        let store = MemoryStore::new();
-        store.write_with(|tx| put_state(tx, &document, &state))?;
-        let bytes = store.read()?.get(Table::Document, document.as_bytes())?.unwrap_or_default();
-        assert_eq!(bytes[..8], [0x01, 0x03, 0x09, 0xde, 0x02, 0x01, 0x02, 0x09]);
-        assert_eq!(bytes[8..], [0xaa; 32]);
-        assert_eq!(super::state(store.read()?.as_ref(), &document)?, Some(state));
-        Ok(())
-    }
 }

@@ -105,18 +105,14 @@ impl Registers {
     }
 
     /// Returns how many values a field shows.
-    pub(super) fn values(
-        &self,
-        tx: &(impl ReadTx + ?Sized),
-        object: &ObjectId,
-        key: &str,
-    ) -> Result<u64, StoreError> {
+    pub(super) fn values(&self, tx: &(impl ReadTx + ?Sized), object: &ObjectId, key: &str) -> Result<u64, StoreError> {
         let mut register_key = Vec::with_capacity(96);
         set_register_key(&mut register_key, &self.document, object, key);
         if let Some(register) = self.registers.get(register_key.as_slice()) {
             return Ok(register.ops.len() as u64);
         }
-        tx.get(Table::Register, &register_key)?.map_or(Ok(0), |bytes| RegisterReader::new(&bytes).map(|found| found.left()))
+        tx.get(Table::Register, &register_key)?
+            .map_or(Ok(0), |bytes| RegisterReader::new(&bytes).map(|found| found.left()))
     }
 
     /// Notes a new object.

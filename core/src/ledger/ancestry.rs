@@ -137,12 +137,7 @@ impl Ancestors {
 }
 
 /// Returns the floor of a new change, or a smaller one where finding it would take long.
-fn floor(
-    tx: &(impl ReadTx + ?Sized),
-    document: &DocumentId,
-    deps: &[u64],
-    position: u64,
-) -> Result<u64, StoreError> {
+fn floor(tx: &(impl ReadTx + ?Sized), document: &DocumentId, deps: &[u64], position: u64) -> Result<u64, StoreError> {
     let mut floor = 0;
     for dep in deps {
         floor = floor.max(node(tx, document, *dep)?.floor);

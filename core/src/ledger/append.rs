@@ -88,6 +88,9 @@ impl Appender {
         change: &CheckedChange,
         check: impl FnOnce(&T) -> Result<Result<(), GateError>, StoreError>,
     ) -> Result<Appended, StoreError> {
+        if position(tx, &self.document, &change.hash())?.is_some() {
+            return Ok(Appended::Duplicate);
+        }
         self.append_checked(tx, change, |appender, tx, place| {
             let (document, ancestors) = (&appender.document, &mut appender.ancestors);
             let judged = appender.references.check(tx, document, change, place, ancestors)?;
@@ -110,9 +113,6 @@ impl Appender {
         change: &CheckedChange,
         check: impl FnOnce(&mut Self, &T, &Place<'_>) -> Result<Result<(), GateError>, StoreError>,
     ) -> Result<Appended, StoreError> {
-        if position(tx, &self.document, &change.hash())?.is_some() {
-            return Ok(Appended::Duplicate);
-        }
         let deps = match self.find_deps(tx, change)? {
             Ok(deps) => deps,
             Err(hashes) => return Ok(Appended::Missing { hashes }),

@@ -110,11 +110,7 @@ impl References {
     }
 
     /// Looks up what was gathered, one change that is referred to after the other.
-    fn look_up<T: ReadTx + ?Sized>(
-        &mut self,
-        lookup: &mut Lookup<'_, T>,
-        gathered: &mut Vec<Reference<'_>>,
-    ) -> Judged {
+    fn look_up<T: ReadTx + ?Sized>(&mut self, lookup: &mut Lookup<'_, T>, gathered: &mut Vec<Reference<'_>>) -> Judged {
         gathered.sort_unstable_by_key(|reference| (reference.to.actor_index, reference.to.counter));
         let mut rest = gathered.as_slice();
         while let Some(first) = rest.first() {

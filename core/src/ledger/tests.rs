@@ -1,0 +1,209 @@
+//! The graph's shortcuts against plain walks, over random histories; and what operations may refer to.
+
+use std::collections::BTreeSet;
+
+use automerge::{ActorId, ChangeHash, ScalarValue};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::actors;
+use super::ancestry::{Ancestors, Place};
+use super::{Appended, Appender, DocumentState, Head, node, put_state};
+use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
+use crate::id::{DocumentId, OpId};
+use crate::limits::ANCESTRY_WALK_MAX;
+use crate::store::{MemoryStore, Store, StoreError, StoreExt, Table, WriteTx};
+
+const DOCUMENT: DocumentId = DocumentId::from_bytes([3; 16]);
+
+fn actor(number: usize) -> ActorId {
+    ActorId::from(&[u8::try_from(number).expect("few actors"); 16][..])
+}
+
+fn put(key: &str, preds: Vec<OpId>) -> DraftOp {
+    DraftOp { object: DraftObject::Root, key: key.to_owned(), action: Action::Put, value: ScalarValue::Null, preds }
+}
+
+fn change(actor: &ActorId, seq: u64, start_op: u64, deps: &[ChangeHash], ops: Vec<DraftOp>) -> CheckedChange {
+    let mut deps = deps.to_vec();
+    deps.sort_unstable();
+    deps.dedup();
+    let draft = ChangeDraft { actor: actor.clone(), seq, start_op, timestamp: 0, message: None, deps, ops };
+    encode(&draft).expect("an honest change")
+}
+
+/// One device of a random history: what it has, and the state it writes on.
+#[derive(Clone, Default)]
+struct Device {
+    seq: u64,
+    heads: BTreeSet<ChangeHash>,
+    known: BTreeSet<usize>,
+    max_op: u64,
+}
+
+/// Appends a random history of several devices that meet now and then; returns who is below whom, by position.
+fn grow(tx: &mut dyn WriteTx, seed: u64, length: usize) -> Result<Vec<BTreeSet<usize>>, StoreError> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut devices = vec![Device::default(); rng.random_range(1..6)];
+    let mut below: Vec<BTreeSet<usize>> = Vec::new();
+    let meetings = rng.random_range(0.02..0.9);
+    // One appender for a few changes at a time, as batches come.
+    let mut appender = Appender::begin(tx, DOCUMENT)?;
+    while below.len() < length {
+        if rng.random_bool(0.1) {
+            appender.finish(tx)?;
+            appender = Appender::begin(tx, DOCUMENT)?;
+        }
+        let index = rng.random_range(0..devices.len());
+        if rng.random_bool(meetings) {
+            let other = devices[rng.random_range(0..devices.len())].clone();
+            let device = &mut devices[index];
+            device.known.extend(&other.known);
+            device.max_op = device.max_op.max(other.max_op);
+            let heads: BTreeSet<_> = device.heads.union(&other.heads).copied().collect();
+            device.heads = maximal(tx, &heads, &below)?;
+        }
+        let device = &mut devices[index];
+        let deps: Vec<_> = device.heads.iter().copied().collect();
+        let made = change(&actor(index), device.seq + 1, device.max_op + 1, &deps, vec![put("k", vec![])]);
+        let appended = appender.append(tx, &made)?;
+        assert_eq!(appended, Appended::Stored { position: below.len() as u64 }, "seed {seed}");
+        device.known.insert(below.len());
+        below.push(device.known.clone());
+        (device.seq, device.max_op) = (device.seq + 1, device.max_op + 1);
+        device.heads = BTreeSet::from([made.hash()]);
+    }
+    appender.finish(tx)?;
+    Ok(below)
+}
+
+/// Leaves out what another one covers.
+fn maximal(
+    tx: &dyn WriteTx,
+    heads: &BTreeSet<ChangeHash>,
+    below: &[BTreeSet<usize>],
+) -> Result<BTreeSet<ChangeHash>, StoreError> {
+    let mut positions = Vec::new();
+    for hash in heads {
+        let position = super::position(tx, &DOCUMENT, hash)?.expect("was appended");
+        positions.push((*hash, usize::try_from(position).expect("small")));
+    }
+    let covered = |at: usize| positions.iter().any(|(_, other)| *other != at && below[*other].contains(&at));
+    Ok(positions.iter().filter(|(_, at)| !covered(*at)).map(|(hash, _)| *hash).collect())
+}
+
+#[test]
+fn ancestors_and_floors_agree_with_plain_walks() -> Result<(), StoreError> {
+    for seed in 0..60 {
+        MemoryStore::new().write_with(|tx| {
+            let below = grow(tx, seed, 120)?;
+            let mut ancestors = Ancestors::default();
+            let mut rng = SmallRng::seed_from_u64(seed);
+            for (at, expected) in below.iter().enumerate() {
+                let found = node(tx, &DOCUMENT, at as u64)?;
+                let gap = (0..=at).find(|position| !expected.contains(position)).unwrap_or(at + 1) as u64;
+                assert!(found.floor <= gap, "seed {seed}: the floor of {at} is {}, the gap {gap}", found.floor);
+                if expected.len() == at + 1 {
+                    assert_eq!(found.floor, gap, "seed {seed}: everything is below {at}");
+                }
+                for _ in 0..8 {
+                    let asked = rng.random_range(0..at + 1);
+                    let place = Place { deps: &[at as u64], all_heads: false };
+                    let holds = ancestors.holds(tx, &DOCUMENT, &place, asked as u64)?.expect("a short walk");
+                    assert_eq!(holds, expected.contains(&asked), "seed {seed}: {asked} below {at}");
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn operation_is_found_in_the_change_that_has_it() -> Result<(), StoreError> {
+    MemoryStore::new().write_with(|tx| {
+        // An actor whose id begins another's, and a change without operations between two others.
+        let (short, long) = (ActorId::from(&[7; 2][..]), ActorId::from(&[7; 3][..]));
+        let mut appender = Appender::begin(tx, DOCUMENT)?;
+        let first = change(&short, 1, 1, &[], vec![put("a", vec![]), put("b", vec![])]);
+        let empty = change(&short, 2, 3, &[first.hash()], vec![]);
+        let third = change(&short, 3, 3, &[empty.hash()], vec![put("c", vec![])]);
+        let other = change(&long, 1, 4, &[third.hash()], vec![put("d", vec![])]);
+        for change in [&first, &empty, &third, &other] {
+            assert!(matches!(appender.append(tx, change)?, Appended::Stored { .. }));
+        }
+        appender.finish(tx)?;
+        let found = |actor, counter| {
+            let found = actors::at_or_below(tx, &DOCUMENT, actor, counter)?;
+            Ok::<_, StoreError>(found.filter(|found| found.holds(counter)).map(|found| found.position))
+        };
+        assert_eq!((found(&short, 1)?, found(&short, 2)?, found(&short, 3)?), (Some(0), Some(0), Some(2)));
+        assert_eq!((found(&short, 4)?, found(&long, 3)?, found(&long, 4)?), (None, None, Some(3)));
+        assert_eq!(actors::last(tx, &DOCUMENT, &short)?.map(|last| last.seq), Some(3));
+        Ok(())
+    })
+}
+
+#[test]
+fn change_that_stands_beside_too_much_is_refused_and_one_that_does_not_passes() -> Result<(), StoreError> {
+    // `a` writes once; `b` then writes alone for a long time on top of it, while `c` keeps one head of its own.
+    let verdict = |length: usize| {
+        MemoryStore::new().write_with(|tx| {
+            let mut appender = Appender::begin(tx, DOCUMENT)?;
+            let other = change(&actor(3), 1, 1, &[], vec![put("c", vec![])]);
+            let first = change(&actor(1), 1, 1, &[], vec![put("a", vec![])]);
+            appender.append_own(tx, &other)?;
+            appender.append_own(tx, &first)?;
+            let mut last = first.hash();
+            for seq in 1..=length as u64 {
+                let next = change(&actor(2), seq, seq + 1, &[last], vec![put("b", vec![])]);
+                assert!(matches!(appender.append_own(tx, &next)?, Appended::Stored { .. }));
+                last = next.hash();
+            }
+            appender.finish(tx)?;
+            let mut appender = Appender::begin(tx, DOCUMENT)?;
+            let again = change(&actor(1), 2, length as u64 + 2, &[last], vec![put("a", vec![])]);
+            appender.append(tx, &again)
+        })
+    };
+    assert!(matches!(verdict(ANCESTRY_WALK_MAX)?, Appended::Stored { .. }));
+    assert!(
+        matches!(verdict(ANCESTRY_WALK_MAX + 1)?, Appended::Rejected(error) if error.rule().code() == "history-too-wide")
+    );
+    Ok(())
+}
+
+#[test]
+fn predecessor_must_be_below_the_change_and_not_beside_it() -> Result<(), StoreError> {
+    MemoryStore::new().write_with(|tx| {
+        let mut appender = Appender::begin(tx, DOCUMENT)?;
+        let root = change(&actor(1), 1, 1, &[], vec![put("k", vec![])]);
+        let left = change(&actor(1), 2, 2, &[root.hash()], vec![put("k", vec![OpId { counter: 1, actor: actor(1) }])]);
+        let right = |pred: u64| {
+            let preds = vec![OpId { counter: pred, actor: actor(1) }];
+            change(&actor(2), 1, 5, &[root.hash()], vec![put("k", preds)])
+        };
+        for change in [&root, &left] {
+            assert!(matches!(appender.append(tx, change)?, Appended::Stored { .. }));
+        }
+        let beside = appender.append(tx, &right(2))?;
+        assert!(matches!(beside, Appended::Rejected(error) if error.rule().code() == "reference"));
+        assert!(matches!(appender.append(tx, &right(1))?, Appended::Stored { .. }));
+        appender.finish(tx)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn document_record_has_the_bytes_that_the_storage_page_draws() -> Result<(), StoreError> {
+    let document = DocumentId::from_bytes([1; 16]);
+    let head = Head { hash: ChangeHash([0xaa; 32]), position: 2, max_op: 9 };
+    let state = DocumentState { count: 3, max_op: 9, bytes: 350, heads: vec![head] };
+    let store = MemoryStore::new();
+    store.write_with(|tx| put_state(tx, &document, &state))?;
+    let bytes = store.read()?.get(Table::Document, document.as_bytes())?.unwrap_or_default();
+    assert_eq!(bytes[..8], [0x01, 0x03, 0x09, 0xde, 0x02, 0x01, 0x02, 0x09]);
+    assert_eq!(bytes[8..], [0xaa; 32]);
+    assert_eq!(super::state(store.read()?.as_ref(), &document)?, Some(state));
+    Ok(())
+}
