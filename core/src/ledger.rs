@@ -19,6 +19,7 @@ use crate::store::{ReadTx, StoreError, Table, WriteTx};
 mod actors;
 mod ancestry;
 mod append;
+mod migrate;
 pub mod outbox;
 mod references;
 pub mod shared;
@@ -27,6 +28,7 @@ mod tests;
 mod walk;
 
 pub use append::Appender;
+pub use migrate::from_1_to_2;
 pub use walk::{covers, missing};
 
 const NODE: &str = "node-2";
