@@ -21,6 +21,7 @@ mod ancestry;
 mod append;
 mod migrate;
 pub mod outbox;
+mod packs;
 mod references;
 pub mod shared;
 #[cfg(test)]
@@ -29,12 +30,16 @@ mod walk;
 
 pub use append::Appender;
 pub use migrate::from_1_to_2;
+pub use packs::compact;
 pub use walk::{covers, missing};
 
 const NODE: &str = "node-2";
 
 /// The first byte of a document's record.
-const STATE_VERSION: u8 = 1;
+const STATE_VERSION: u8 = 2;
+
+/// The version without the count of packed changes.
+const STATE_VERSION_UNPACKED: u8 = 1;
 
 /// What is known of a document without reading any change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub struct DocumentState {
     pub max_op: u64,
     /// The changes' sizes together, in bytes, uncompressed.
     pub bytes: u64,
+    /// How many changes are packed: the first ones, by position.
+    pub packed: u64,
     /// The changes that no other change depends on, by hash.
     pub heads: Vec<Head>,
 }
@@ -187,8 +194,10 @@ pub fn position(
     document: &DocumentId,
     hash: &ChangeHash,
 ) -> Result<Option<u64>, StoreError> {
-    let found = tx.get(Table::Hash, &tail_key(document, &hash.0))?;
-    found.map(|bytes| Reader::new(&bytes, "hash-1").uint()).transpose()
+    match tx.get(Table::Hash, &tail_key(document, &hash.0))? {
+        Some(bytes) => Reader::new(&bytes, "hash-1").uint().map(Some),
+        None => packs::position(tx, document, hash),
+    }
 }
 
 /// Returns a change's place in the graph.
@@ -197,8 +206,10 @@ pub fn position(
 ///
 /// [`StoreError`] if the store cannot be read, or has no such position: positions come from the store itself.
 pub fn node(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<Node, StoreError> {
-    let bytes = tx.get(Table::Node, &position_key(document, position))?;
-    decode_node(&bytes.ok_or(StoreError::Damaged { what: NODE })?, position)
+    match tx.get(Table::Node, &position_key(document, position))? {
+        Some(bytes) => decode_node(&bytes, position),
+        None => packs::node(tx, document, position)?.ok_or(StoreError::Damaged { what: NODE }),
+    }
 }
 
 /// Returns a change's bytes, an uncompressed chunk.
@@ -207,7 +218,10 @@ pub fn node(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -
 ///
 /// [`StoreError`] if the store cannot be read, or has no such position.
 pub fn change(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<Vec<u8>, StoreError> {
-    let bytes = tx.get(Table::Change, &position_key(document, position))?;
+    let bytes = match tx.get(Table::Change, &position_key(document, position))? {
+        Some(bytes) => Some(bytes),
+        None => packs::change(tx, document, position)?,
+    };
     bytes.ok_or(StoreError::Damaged { what: "change-1" })
 }
 
@@ -222,9 +236,35 @@ pub fn export(
     from: u64,
     visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
-    let start = position_key(document, from);
-    let end = prefix_end(document.as_bytes());
+    let (from, flow) = packs::export(tx, document, from, &mut |bytes, _| visit(bytes))?;
+    if flow.is_break() {
+        return Ok(());
+    }
+    let (start, end) = (position_key(document, from), prefix_end(document.as_bytes()));
     tx.scan(Table::Change, &start..&end, &mut |_, bytes| visit(bytes))
+}
+
+/// Returns the hashes of all changes, in topological order. Cost: one visit a change.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn hashes(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<ChangeHash>, StoreError> {
+    let mut hashes = Vec::new();
+    let (from, _) = packs::export(tx, document, 0, &mut |_, hash| {
+        hashes.push(hash);
+        ControlFlow::Continue(())
+    })?;
+    let (start, end) = (position_key(document, from), prefix_end(document.as_bytes()));
+    let mut damaged = None;
+    tx.scan(Table::Node, &start..&end, &mut |_, node| {
+        match node.first_chunk::<32>() {
+            Some(hash) => hashes.push(ChangeHash(*hash)),
+            None => damaged = Some(StoreError::Damaged { what: NODE }),
+        }
+        ControlFlow::Continue(())
+    })?;
+    damaged.map_or(Ok(hashes), Err)
 }
 
 /// Returns how many changes of an actor there are: its last seq, or 0.
@@ -243,6 +283,7 @@ fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &Do
     record::put_uint(&mut out, state.count);
     record::put_uint(&mut out, state.max_op);
     record::put_uint(&mut out, state.bytes);
+    record::put_uint(&mut out, state.packed);
     record::put_uint(&mut out, state.heads.len() as u64);
     for head in &state.heads {
         record::put_uint(&mut out, head.position);
@@ -254,16 +295,19 @@ fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &Do
 
 fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
     let mut reader = Reader::new(bytes, "document-1");
-    if reader.byte()? != STATE_VERSION {
-        return Err(reader.damaged());
-    }
+    let version = reader.byte()?;
     let (count, max_op, bytes) = (reader.uint()?, reader.uint()?, reader.uint()?);
+    let packed = match version {
+        STATE_VERSION => reader.uint()?,
+        STATE_VERSION_UNPACKED => 0,
+        _ => return Err(reader.damaged()),
+    };
     let heads = (0..reader.uint()?).map(|_| {
         let (position, max_op) = (reader.uint()?, reader.uint()?);
         Ok(Head { position, max_op, hash: reader.hash()? })
     });
     let heads = heads.collect::<Result<_, StoreError>>()?;
-    Ok(DocumentState { count, max_op, bytes, heads })
+    Ok(DocumentState { count, max_op, bytes, packed, heads })
 }
 
 fn encode_node(node: &Node, position: u64) -> Vec<u8> {

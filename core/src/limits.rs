@@ -75,6 +75,24 @@ pub const REFERENCED_BYTES_MAX: usize = 128 << 20;
 /// How many references to earlier changes are gathered before they are looked up together: 65,536 of ~72 bytes, 5 MiB.
 pub const REFERENCES_BATCH: usize = 65_536;
 
+/// The most changes in one pack: 4,096.
+pub const PACK_CHANGES_MAX: usize = 4_096;
+
+/// The most bytes of changes in one pack, unpacked: 16 MiB, two of the largest changes.
+pub const PACK_BYTES_MAX: usize = 16 << 20;
+
+/// The fewest changes that are worth packing: 1,024.
+pub const PACK_CHANGES_MIN: usize = 1_024;
+
+/// How many of a document's newest changes keep their own rows when the rest is packed: 512. Nearly all look-ups are for
+/// these.
+pub const PACK_KEEP: u64 = 512;
+
+/// How many bytes of unpacked changes are kept in memory, for all stores of the process together: 64 MiB.
+///
+/// A full pack of changes of 110 bytes takes ~1 MB unpacked, with what is needed to find them.
+pub const PACK_CACHE_BYTES: usize = 64 << 20;
+
 /// The most objects whose kind is remembered while changes of one document are appended: 1,024 of ~64 bytes.
 pub const OBJECT_KINDS_CACHED: usize = 1_024;
 

@@ -7,6 +7,8 @@ use std::ops::ControlFlow;
 
 use automerge::ActorId;
 
+use super::packs;
+use crate::gate::CheckedChange;
 use crate::id::DocumentId;
 use crate::store::record::{self, Reader, prefix_end};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
@@ -49,6 +51,33 @@ pub(super) fn put(
     record::put_uint(&mut value, change.position);
     record::put_uint(&mut value, change.op_count);
     tx.put(Table::Actor, &key, &value)
+}
+
+/// Takes a change out of its actor's list, unless it is the newest, which is always listed.
+pub(super) fn remove_unless_last(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    change: &CheckedChange,
+) -> Result<(), StoreError> {
+    let newest = last(tx, document, change.actor())?;
+    if newest.is_some_and(|newest| newest.seq != change.seq()) {
+        tx.delete(Table::Actor, &key(document, change.actor(), change.start_op(), change.seq()))?;
+    }
+    Ok(())
+}
+
+/// Returns the change of an actor that has an operation with this counter. Cost: one look-up; one at each pack if it is
+/// packed.
+pub(super) fn holding(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    actor: &ActorId,
+    counter: u64,
+) -> Result<Option<ActorChange>, StoreError> {
+    match at_or_below(tx, document, actor, counter)? {
+        Some(found) => Ok(Some(found).filter(|found| found.holds(counter))),
+        None => packs::holding_op(tx, document, actor, counter),
+    }
 }
 
 fn key(document: &DocumentId, actor: &ActorId, start_op: u64, seq: u64) -> Vec<u8> {

@@ -88,7 +88,9 @@ impl Appender {
         change: &CheckedChange,
         check: impl FnOnce(&T) -> Result<Result<(), GateError>, StoreError>,
     ) -> Result<Appended, StoreError> {
-        if position(tx, &self.document, &change.hash())?.is_some() {
+        // Only a number that was given before can belong to a change that is there.
+        let last_seq = self.last_of(tx, change.actor())?.map_or(0, |last| last.seq);
+        if change.seq() <= last_seq && position(tx, &self.document, &change.hash())?.is_some() {
             return Ok(Appended::Duplicate);
         }
         self.append_checked(tx, change, |appender, tx, place| {

@@ -238,8 +238,8 @@ impl<T: ReadTx + ?Sized> Lookup<'_, T> {
             Want::Object { .. } => Rule::UnknownObject,
             _ => Rule::Reference,
         };
-        let found = actors::at_or_below(self.tx, self.document, self.actor(reference.to)?, counter)?;
-        let Some(found) = found.filter(|found| found.holds(counter)) else { return Ok(Err(rule.error())) };
+        let found = actors::holding(self.tx, self.document, self.actor(reference.to)?, counter)?;
+        let Some(found) = found else { return Ok(Err(rule.error())) };
         let below = self.require_below(found.position, rule)?;
         Ok(below.map(|()| Some(found)))
     }

@@ -198,12 +198,72 @@ fn predecessor_must_be_below_the_change_and_not_beside_it() -> Result<(), StoreE
 fn document_record_has_the_bytes_that_the_storage_page_draws() -> Result<(), StoreError> {
     let document = DocumentId::from_bytes([1; 16]);
     let head = Head { hash: ChangeHash([0xaa; 32]), position: 2, max_op: 9 };
-    let state = DocumentState { count: 3, max_op: 9, bytes: 350, heads: vec![head] };
+    let state = DocumentState { count: 3, max_op: 9, bytes: 350, packed: 2, heads: vec![head] };
     let store = MemoryStore::new();
     store.write_with(|tx| put_state(tx, &document, &state))?;
     let bytes = store.read()?.get(Table::Document, document.as_bytes())?.unwrap_or_default();
-    assert_eq!(bytes[..8], [0x01, 0x03, 0x09, 0xde, 0x02, 0x01, 0x02, 0x09]);
-    assert_eq!(bytes[8..], [0xaa; 32]);
+    assert_eq!(bytes[..9], [0x02, 0x03, 0x09, 0xde, 0x02, 0x02, 0x01, 0x02, 0x09]);
+    assert_eq!(bytes[9..], [0xaa; 32]);
     assert_eq!(super::state(store.read()?.as_ref(), &document)?, Some(state));
+    Ok(())
+}
+
+/// All that the ledger says about a document, to compare.
+fn everything(tx: &dyn WriteTx) -> Result<Vec<String>, StoreError> {
+    let state = super::state(tx, &DOCUMENT)?.expect("there is a document");
+    let mut said = vec![format!("{:?}", DocumentState { packed: 0, ..state.clone() })];
+    let mut exported = Vec::new();
+    super::export(tx, &DOCUMENT, 0, &mut |bytes| {
+        exported.push(bytes.to_vec());
+        std::ops::ControlFlow::Continue(())
+    })?;
+    let hashes = super::hashes(tx, &DOCUMENT)?;
+    assert_eq!((exported.len() as u64, hashes.len() as u64), (state.count, state.count));
+    for at in 0..state.count {
+        let (place, found) = (usize::try_from(at).expect("small"), node(tx, &DOCUMENT, at)?);
+        assert_eq!((super::change(tx, &DOCUMENT, at)?, found.hash), (exported[place].clone(), hashes[place]));
+        assert_eq!(super::position(tx, &DOCUMENT, &found.hash)?, Some(at));
+        assert_eq!(super::last_seq(tx, &DOCUMENT, &found.actor)?.max(found.seq), super::last_seq(tx, &DOCUMENT, &found.actor)?);
+        for counter in found.start_op..=found.max_op() {
+            assert_eq!(actors::holding(tx, &DOCUMENT, &found.actor, counter)?.map(|change| change.position), Some(at));
+        }
+        said.push(format!("{found:?} {:?}", exported[place]));
+    }
+    assert_eq!(super::position(tx, &DOCUMENT, &ChangeHash([9; 32]))?, None);
+    assert_eq!(actors::holding(tx, &DOCUMENT, &actor(200), 1)?, None);
+    Ok(said)
+}
+
+#[test]
+fn packed_history_is_the_same_history() -> Result<(), StoreError> {
+    for seed in 0..40 {
+        MemoryStore::new().write_with(|tx| {
+            let below = grow(tx, seed, 150)?;
+            let before = everything(tx)?;
+            // Small packs, packed anew together, down to the last changes.
+            for (keep, min, max) in [(100, 5, 20), (90, 1, 16), (40, 3, 64), (7, 1, 9)] {
+                while super::packs::compact_within(tx, &DOCUMENT, keep, min, max)? > 0 {}
+                assert_eq!(everything(tx)?, before, "seed {seed}, all but {keep}");
+                let state = super::state(tx, &DOCUMENT)?.expect("there is a document");
+                assert!(state.packed + keep + min as u64 > state.count && state.packed + keep <= state.count, "seed {seed}");
+            }
+            let mut ancestors = Ancestors::default();
+            for (at, expected) in below.iter().enumerate().rev().step_by(7) {
+                for asked in 0..at {
+                    let place = Place { deps: &[at as u64], all_heads: false };
+                    let holds = ancestors.holds(tx, &DOCUMENT, &place, asked as u64)?.expect("a short walk");
+                    assert_eq!(holds, expected.contains(&asked), "seed {seed}: {asked} below {at}");
+                }
+            }
+            // What was packed is a duplicate still, and new changes go on top of it, or beside all of it.
+            let first = CheckedChange::parse(&super::change(tx, &DOCUMENT, 0)?).expect("was checked");
+            let mut appender = Appender::begin(tx, DOCUMENT)?;
+            assert_eq!(appender.append(tx, &first)?, Appended::Duplicate);
+            let beside = change(&actor(99), 1, first.max_op() + 1, &[first.hash()], vec![put("new", vec![])]);
+            assert!(matches!(appender.append(tx, &beside)?, Appended::Stored { .. }));
+            appender.finish(tx)?;
+            Ok(())
+        })?;
+    }
     Ok(())
 }

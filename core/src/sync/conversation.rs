@@ -6,7 +6,6 @@
 //! then one message waits for the other's answer, because a filter may be wrong.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
-use std::ops::ControlFlow;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
@@ -18,8 +17,7 @@ use crate::gate::{self, CheckedChange, GateError};
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, DocumentState};
 use crate::limits::{NEED_REPEATS_MAX, REFUSED_MAX, SYNC_MESSAGE_BYTES};
-use crate::store::record::{position_key, prefix_end};
-use crate::store::{ReadTx, StoreError, Table};
+use crate::store::{ReadTx, StoreError};
 
 /// The state of one conversation. Reset by dropping it: every connection begins afresh.
 #[derive(Debug)]
@@ -336,12 +334,7 @@ impl Conversation {
     ) -> Result<Bloom, StoreError> {
         let mut hashes = Vec::new();
         if last_sync.is_empty() {
-            let start = position_key(&self.document, 0);
-            let end = prefix_end(self.document.as_bytes());
-            tx.scan(Table::Node, &start..&end, &mut |_, node| {
-                hashes.extend(node.first_chunk::<32>().map(|hash| ChangeHash(*hash)));
-                ControlFlow::Continue(())
-            })?;
+            hashes = ledger::hashes(tx, &self.document)?;
         } else {
             for position in ledger::missing(tx, &self.document, state, last_sync)? {
                 hashes.push(ledger::node(tx, &self.document, position)?.hash);
