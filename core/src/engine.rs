@@ -50,7 +50,10 @@ pub fn accept(
     let mut appender = Appender::begin(tx, document)?;
     let mut projector = Projector::begin(document);
     for change in changes {
-        let appended = projector.append(tx, &mut appender, &change)?;
+        let appended = match origin {
+            Origin::Local => projector.append_own(tx, &mut appender, &change)?,
+            Origin::Remote => projector.append(tx, &mut appender, &change)?,
+        };
         if let Appended::Stored { position } = appended {
             accepted.stored += 1;
             if origin == Origin::Local {

@@ -283,6 +283,9 @@ pub enum StoreError {
         /// Which record.
         what: &'static str,
     },
+    /// The history that is asked for is still inside the document's snapshot; see [`crate::ledger::base`].
+    #[error("the document's history is still being unfolded: try again in a moment")]
+    Folded,
     /// The storage engine reported an error of its own.
     #[error("failed to use the store: {0}")]
     Engine(String),
