@@ -20,6 +20,9 @@ pub struct Quarantined {
     pub why: String,
 }
 
+/// How a step is applied: a seam, so that a test can let any change fail in any way.
+pub(super) type Apply<'a> = dyn FnMut(&mut Automerge, &[Change]) -> Result<(), DocumentError> + 'a;
+
 impl Quarantined {
     /// Says that a change must stay out because Automerge does not decode it.
     pub(super) fn undecodable(
@@ -46,7 +49,7 @@ impl Quarantined {
 pub(super) fn isolate(
     base: &Automerge,
     changes: &[Change],
-    apply: &mut dyn FnMut(&mut Automerge, &[Change]) -> Result<(), DocumentError>,
+    apply: &mut Apply<'_>,
 ) -> Result<(Automerge, Vec<Quarantined>), DocumentError> {
     let mut good = base.clone();
     let mut left_out = Vec::new();

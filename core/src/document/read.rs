@@ -180,11 +180,11 @@ impl<'a> Reader<'a> {
         Ok(Some(marks))
     }
 
-    /// Returns the marks on the character at an index, by name; `None` if there is no text.
+    /// Returns the marks on the character at an index, by name; `None` if there is no text. Cost: O(text).
     ///
     /// # Errors
     ///
-    /// [`DocumentError`] if the index is beyond the end.
+    /// [`DocumentError::Index`] beyond the end.
     pub fn marks_at(
         &self,
         path: &FieldPath,
@@ -195,8 +195,10 @@ impl<'a> Reader<'a> {
         if index >= length {
             return Err(DocumentError::Index { index, length });
         }
-        let marks = self.automerge.get_marks(&object, index, self.heads)?;
-        Ok(Some(marks_of(&marks)))
+        // Automerge 0.12 has `get_marks` for this, which counts characters whatever the document's encoding is.
+        let marks = self.marks(path)?.unwrap_or_default();
+        let here = marks.into_iter().filter(|mark| mark.range.contains(&index));
+        Ok(Some(here.map(|mark| (mark.name, mark.value)).collect()))
     }
 
     /// Returns a text as runs of equally marked text and blocks; `None` if there is no text.

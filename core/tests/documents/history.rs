@@ -26,7 +26,7 @@ async fn messages_times_and_authors_stand_in_the_history() {
     assert!(history.iter().all(|entry| entry.author.is_none()));
 
     let mut signed = Automerge::new().with_actor(ActorId::from(&[9; 16]));
-    signed.set_author(Some(Author::try_from(&b"ada"[..]).unwrap()));
+    signed.set_author(Some(Author::from(&b"ada"[..]).into_owned()));
     let mut tx = signed.transaction();
     tx.put(ROOT, "by", "ada").unwrap();
     tx.commit();

@@ -148,7 +148,7 @@ async fn blocks_nested_beyond_the_bound_are_refused_and_overflow_no_stack() {
     });
     deep.await.unwrap();
     assert!(matches!(doc.spans("body").await, Err(RepoError::Document(_))));
-    assert!(matches!(doc.to_json().await, Ok(_)), "the text's own characters can be read");
+    assert!(doc.to_json().await.is_ok(), "the text's own characters can be read");
     assert_eq!(doc.text("body").await.unwrap().unwrap(), "ab\u{fffc}cd");
 }
 
