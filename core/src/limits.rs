@@ -203,6 +203,31 @@ pub const PROJECT_BYTES_MAX: usize = 4 * CHANGE_BYTES_MAX;
 /// The most fields that are named as changed to those who watch; beyond it they are told that there are more.
 pub const TOUCHED_FIELDS_MAX: usize = 4_096;
 
+/// The most bytes that the documents in memory may take together, by estimate: 256 MiB.
+///
+/// A text with the history of 260,000 keystrokes is estimated at 27 MB of changes + 260,000 x (96 + 16) bytes = 56 MB, so
+/// four such texts fit, or some 50,000 notes of ten changes. One document beyond it is kept alone.
+pub const LOADED_BYTES_MAX: u64 = 256 << 20;
+
+/// What an empty document takes in memory, estimated: 4 KiB.
+pub const LOADED_DOCUMENT_BYTES: u64 = 4 << 10;
+
+/// What a change takes in memory beside its own bytes, estimated: its hash twice (64), and its place in the graph (32).
+pub const LOADED_CHANGE_BYTES: u64 = 96;
+
+/// What an operation takes in memory beside its own bytes, estimated: its part of 14 columns and their index.
+pub const LOADED_OP_BYTES: u64 = 16;
+
+/// The most changes that one document leaves out because Automerge cannot take them, not counting those that depend on
+/// them: 256 authors that each brought one in. Finding one costs O(document x log(changes)).
+pub const QUARANTINE_CULPRITS_MAX: usize = 256;
+
+/// The most places in a damaged file that are tried as the beginning of a chunk: 4,096. Each try may hash the rest.
+pub const SALVAGE_TRIES_MAX: usize = 4_096;
+
+/// The most bytes that all those tries may hash together, as a multiple of the file's size: 8.
+pub const SALVAGE_HASH_FACTOR: usize = 8;
+
 // A change must fit into the frame that carries it, with its envelope.
 const _: () = assert!(CHANGE_BYTES_MAX * 2 < FRAME_BYTES_MAX);
 // The gate remembers where a column lies in 32 bits.
