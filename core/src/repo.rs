@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::id::{DocumentId, PeerId, StorageId};
 use crate::ledger::{self, outbox};
+use crate::migrate;
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
 mod documents;
@@ -107,12 +108,13 @@ impl Repo {
         Self::with_store(Arc::new(MemoryStore::new()))
     }
 
-    /// Makes a repo on any store.
+    /// Makes a repo on any store. One of an older format is migrated.
     ///
     /// # Errors
     ///
     /// [`RepoError`] if the store cannot be used, or the system gives no thread.
     pub fn with_store(store: Arc<dyn Store>) -> Result<Self, RepoError> {
+        migrate::migrate(store.as_ref())?;
         let storage = store::storage_id(store.as_ref(), random_bytes())?;
         let (threads, ended) = mpsc::channel(1);
         let inner = Inner {
