@@ -111,8 +111,13 @@ impl Appender {
         }
     }
 
-    /// Appends a change that was made from the registers in the same transaction: all it refers to was just read there.
-    pub(crate) fn append_own(
+    /// Appends a change without looking up what its operations refer to, nor whether it is there already: for one that was
+    /// just made from what the same transaction reads, never for one from a network.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::append`].
+    pub fn append_own(
         &mut self,
         tx: &mut (impl WriteTx + ?Sized),
         change: &CheckedChange,

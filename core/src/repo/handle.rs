@@ -309,7 +309,7 @@ fn edit_loaded<T>(
         if ledger::state(tx, &document)?.is_none() {
             return Ok(None);
         }
-        engine::accept(tx, document, vec![change], Origin::Local).map(Some)
+        engine::accept_own(tx, document, change).map(Some)
     };
     let channel = repo.inner.events.clone();
     let tell = move |accepted: &Option<Accepted>| {

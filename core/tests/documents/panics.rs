@@ -37,12 +37,12 @@ fn innocent(actor: u8, start_op: u64, deps: Vec<ChangeHash>) -> CheckedChange {
     encode(&ChangeDraft { actor, seq: 1, start_op, timestamp: 0, message: None, deps, ops: vec![op] }).unwrap()
 }
 
-/// Puts changes into the ledger past the check of objects, as an older version might have.
+/// Puts changes into the ledger past the check of what they refer to, as an older version might have.
 fn append(store: &dyn Store, document: DocumentId, changes: &[CheckedChange]) {
     let appended: Result<(), StoreError> = store.write_with(|tx| {
         let mut appender = Appender::begin(tx, document)?;
         for change in changes {
-            let appended = appender.append(tx, change)?;
+            let appended = appender.append_own(tx, change)?;
             assert!(matches!(appended, Appended::Stored { .. }), "{appended:?}");
         }
         appender.finish(tx).map(|_| ())
