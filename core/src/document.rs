@@ -23,13 +23,13 @@ mod read;
 mod restore;
 mod rich;
 mod salvage;
-pub(crate) mod write;
+pub mod write;
 
 pub use patch::{Patch, PatchAction, diff};
 pub use path::{FieldPath, Step};
 pub use quarantine::Quarantined;
 pub use read::Reader;
-pub(crate) use restore::restore;
+pub use restore::restore;
 pub use rich::{Cursor, CursorMove, Expand, Mark, ParseCursorError, Span};
 pub use salvage::{Lost, Salvaged, salvage};
 pub use write::Element;
@@ -214,8 +214,12 @@ impl Materialised {
     }
 }
 
-/// Runs a piece of Automerge; a panic in it becomes an error.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DocumentError> {
+/// Runs a piece of Automerge; a panic in it becomes an error. What it changed must then never be read again.
+///
+/// # Errors
+///
+/// [`DocumentError::Panicked`].
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DocumentError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| DocumentError::Panicked)
 }
 

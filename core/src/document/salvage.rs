@@ -42,8 +42,8 @@ pub struct Lost {
 
 impl Lost {
     /// Says that something was lost whose place in the file is not known.
-    pub(crate) fn somewhere(why: String) -> Self {
-        Self { offset: 0, length: 0, why }
+    pub fn somewhere(why: impl Into<String>) -> Self {
+        Self { offset: 0, length: 0, why: why.into() }
     }
 }
 

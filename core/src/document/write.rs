@@ -1,4 +1,6 @@
 //! Writing into a document in memory: elements of lists, fields of maps inside lists, texts, blocks.
+//!
+//! All functions work inside the caller's transaction; see [`super::Materialised::edit`].
 
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue};
@@ -33,8 +35,12 @@ impl<T: Into<Value>> From<T> for Element {
     }
 }
 
-/// Finds the object of a kind at a path, through whichever values win.
-pub(crate) fn find(
+/// Finds the object of a wanted kind at a path, through whichever values win.
+///
+/// # Errors
+///
+/// [`DocumentError::Automerge`] if Automerge refuses.
+pub fn find(
     tx: &impl ReadDoc,
     path: &[Step],
     wanted: impl Fn(ObjType) -> bool,
@@ -51,7 +57,11 @@ pub(crate) fn find(
 }
 
 /// Finds a text or list, or makes an empty one where a map's field is free.
-pub(crate) fn find_or_make(tx: &mut Transaction<'_>, path: &FieldPath, kind: ObjType) -> Result<ObjId, DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Path`] if something else stands there, or no map leads there.
+pub fn find_or_make(tx: &mut Transaction<'_>, path: &FieldPath, kind: ObjType) -> Result<ObjId, DocumentError> {
     if let Some(found) = find(tx, path.steps(), |found| found == kind)? {
         return Ok(found);
     }
@@ -65,7 +75,11 @@ pub(crate) fn find_or_make(tx: &mut Transaction<'_>, path: &FieldPath, kind: Obj
 }
 
 /// Finds a text or list that must be there.
-pub(crate) fn require(tx: &impl ReadDoc, path: &FieldPath, kind: ObjType) -> Result<ObjId, DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Path`] if it is not.
+pub fn require(tx: &impl ReadDoc, path: &FieldPath, kind: ObjType) -> Result<ObjId, DocumentError> {
     let found = find(tx, path.steps(), |found| found == kind)?;
     found.ok_or_else(|| DocumentError::Path { path: path.clone(), wanted: kind_name(kind) })
 }
@@ -90,7 +104,11 @@ fn slot(tx: &impl ReadDoc, path: &FieldPath) -> Result<(ObjId, Prop), DocumentEr
 }
 
 /// Sets the field or element at a path. A scalar that is there already, without conflicts, changes nothing.
-pub(crate) fn set(tx: &mut Transaction<'_>, path: &FieldPath, element: &Element) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Path`] or [`DocumentError::Index`] if there is no such place; [`DocumentError::TooDeep`].
+pub fn set(tx: &mut Transaction<'_>, path: &FieldPath, element: &Element) -> Result<(), DocumentError> {
     let (object, prop) = slot(tx, path)?;
     if let Element::Value(Value::Scalar(scalar)) = element
         && !matches!(scalar, ScalarValue::Counter(_))
@@ -103,7 +121,11 @@ pub(crate) fn set(tx: &mut Transaction<'_>, path: &FieldPath, element: &Element)
 }
 
 /// Deletes the field or element at a path; a field that is not there is deleted already.
-pub(crate) fn delete(tx: &mut Transaction<'_>, path: &FieldPath) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Path`] or [`DocumentError::Index`] if there is no such place.
+pub fn delete(tx: &mut Transaction<'_>, path: &FieldPath) -> Result<(), DocumentError> {
     let (object, prop) = slot(tx, path)?;
     if tx.get(&object, prop.clone())?.is_some() {
         tx.delete(&object, prop)?;
@@ -112,7 +134,11 @@ pub(crate) fn delete(tx: &mut Transaction<'_>, path: &FieldPath) -> Result<(), D
 }
 
 /// Adds to the counter at a path.
-pub(crate) fn increment(tx: &mut Transaction<'_>, path: &FieldPath, by: i64) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// As [`delete`]; also if no counter is there.
+pub fn increment(tx: &mut Transaction<'_>, path: &FieldPath, by: i64) -> Result<(), DocumentError> {
     let (object, prop) = slot(tx, path)?;
     let is_counter = |value: &automerge::Value<'_>| matches!(value, automerge::Value::Scalar(scalar) if matches!(scalar.as_ref(), ScalarValue::Counter(_)));
     if !tx.get(&object, prop.clone())?.is_some_and(|(value, _)| is_counter(&value)) {
@@ -122,12 +148,11 @@ pub(crate) fn increment(tx: &mut Transaction<'_>, path: &FieldPath, by: i64) -> 
 }
 
 /// Puts elements into a list before an index.
-pub(crate) fn insert(
-    tx: &mut Transaction<'_>,
-    list: &ObjId,
-    index: usize,
-    elements: &[Element],
-) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Index`] beyond the end; [`DocumentError::TooDeep`].
+pub fn insert(tx: &mut Transaction<'_>, list: &ObjId, index: usize, elements: &[Element]) -> Result<(), DocumentError> {
     let length = tx.length(list);
     if index > length {
         return Err(DocumentError::Index { index, length });
@@ -200,16 +225,20 @@ fn put_value(
 }
 
 /// Fills a new block with its fields.
-pub(crate) fn fill_block(
-    tx: &mut Transaction<'_>,
-    block: &ObjId,
-    fields: &[(String, Value)],
-) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::TooDeep`].
+pub fn fill_block(tx: &mut Transaction<'_>, block: &ObjId, fields: &[(String, Value)]) -> Result<(), DocumentError> {
     fields.iter().try_for_each(|(key, value)| put_value(tx, block, key, value, 1))
 }
 
 /// Checks that a block stands at an index of a text: Automerge would delete whatever stands there.
-pub(crate) fn require_block(tx: &impl ReadDoc, text: &ObjId, index: usize) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::NoBlock`] if none does.
+pub fn require_block(tx: &impl ReadDoc, text: &ObjId, index: usize) -> Result<(), DocumentError> {
     match tx.get(text, index)? {
         Some((automerge::Value::Object(ObjType::Map), _)) => Ok(()),
         _ => Err(DocumentError::NoBlock { index }),
