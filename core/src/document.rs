@@ -255,6 +255,14 @@ pub enum DocumentError {
         /// How long the list or text is.
         length: usize,
     },
+    /// The range is empty, turned round, or reaches beyond the end.
+    #[error("failed to edit the document: the range {}..{} is empty or reaches beyond the end, {length}", .range.start, .range.end)]
+    Range {
+        /// The range, in UTF-16 code units.
+        range: std::ops::Range<usize>,
+        /// How long the text is.
+        length: usize,
+    },
     /// A text's index holds a character, not a block.
     #[error("failed to edit the document: no block begins at index {index} of the text")]
     NoBlock {

@@ -65,6 +65,7 @@ pub fn find_or_make(tx: &mut Transaction<'_>, path: &FieldPath, kind: ObjType) -
     if let Some(found) = find(tx, path.steps(), |found| found == kind)? {
         return Ok(found);
     }
+    check_level(path.steps().len())?;
     let wrong = || DocumentError::Path { path: path.clone(), wanted: kind_name(kind) };
     let Some((Step::Key(key), parents)) = path.steps().split_last() else { return Err(wrong()) };
     let parent = find(tx, parents, is_map)?.ok_or_else(wrong)?;
@@ -117,7 +118,7 @@ pub fn set(tx: &mut Transaction<'_>, path: &FieldPath, element: &Element) -> Res
     {
         return Ok(());
     }
-    put(tx, &object, prop, element, false, 0)
+    put(tx, &object, prop, element, false, path.steps().len())
 }
 
 /// Deletes the field or element at a path; a field that is not there is deleted already.
@@ -147,20 +148,32 @@ pub fn increment(tx: &mut Transaction<'_>, path: &FieldPath, by: i64) -> Result<
     Ok(tx.increment(&object, prop, by)?)
 }
 
-/// Puts elements into a list before an index.
+/// Puts elements into a list before an index, or at its end. The list is made where a map's field is free.
 ///
 /// # Errors
 ///
-/// [`DocumentError::Index`] beyond the end; [`DocumentError::TooDeep`].
-pub fn insert(tx: &mut Transaction<'_>, list: &ObjId, index: usize, elements: &[Element]) -> Result<(), DocumentError> {
-    let length = tx.length(list);
+/// As [`find_or_make`]; [`DocumentError::Index`] beyond the end; [`DocumentError::TooDeep`].
+pub fn insert(
+    tx: &mut Transaction<'_>,
+    path: &FieldPath,
+    index: Option<usize>,
+    elements: &[Element],
+) -> Result<(), DocumentError> {
+    let list = find_or_make(tx, path, ObjType::List)?;
+    let length = tx.length(&list);
+    let index = index.unwrap_or(length);
     if index > length {
         return Err(DocumentError::Index { index, length });
     }
     for (offset, element) in elements.iter().enumerate() {
-        put(tx, list, Prop::Seq(index + offset), element, true, 0)?;
+        put(tx, &list, Prop::Seq(index + offset), element, true, path.steps().len() + 1)?;
     }
     Ok(())
+}
+
+/// Checks how many objects are around a new one, itself included: as many as JSON of the whole document can show.
+fn check_level(level: usize) -> Result<(), DocumentError> {
+    if level > JSON_DEPTH_MAX { Err(DocumentError::TooDeep) } else { Ok(()) }
 }
 
 /// Puts an element into an object, as a new element of a list or over what is there.
@@ -170,11 +183,10 @@ fn put(
     prop: Prop,
     element: &Element,
     insert: bool,
-    depth: usize,
+    level: usize,
 ) -> Result<(), DocumentError> {
-    let depth = depth + 1;
-    if depth > JSON_DEPTH_MAX {
-        return Err(DocumentError::TooDeep);
+    if !matches!(element, Element::Value(Value::Scalar(_))) {
+        check_level(level)?;
     }
     let mut make = |kind| match (&prop, insert) {
         (Prop::Seq(index), true) => tx.insert_object(object, *index, kind),
@@ -184,13 +196,13 @@ fn put(
         Element::Value(Value::Map(fields)) => {
             let map = make(ObjType::Map)?;
             for (key, value) in fields {
-                put_value(tx, &map, key, value, depth)?;
+                put_value(tx, &map, key, value, level + 1)?;
             }
         }
         Element::List(elements) => {
             let list = make(ObjType::List)?;
             for (index, element) in elements.iter().enumerate() {
-                put(tx, &list, Prop::Seq(index), element, true, depth)?;
+                put(tx, &list, Prop::Seq(index), element, true, level + 1)?;
             }
         }
         Element::Text(text) => {
@@ -210,16 +222,14 @@ fn put_value(
     map: &ObjId,
     key: &str,
     value: &Value,
-    depth: usize,
+    level: usize,
 ) -> Result<(), DocumentError> {
     match value {
         Value::Scalar(scalar) => Ok(tx.put(map, key, scalar.clone())?),
         Value::Map(fields) => {
-            if depth >= JSON_DEPTH_MAX {
-                return Err(DocumentError::TooDeep);
-            }
+            check_level(level)?;
             let object = tx.put_object(map, key, ObjType::Map)?;
-            fields.iter().try_for_each(|(key, value)| put_value(tx, &object, key, value, depth + 1))
+            fields.iter().try_for_each(|(key, value)| put_value(tx, &object, key, value, level + 1))
         }
     }
 }
