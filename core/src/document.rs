@@ -23,13 +23,13 @@ mod read;
 mod restore;
 mod rich;
 mod salvage;
-pub(crate) mod write;
+pub mod write;
 
 pub use patch::{Patch, PatchAction, diff};
 pub use path::{FieldPath, Step};
 pub use quarantine::Quarantined;
 pub use read::Reader;
-pub(crate) use restore::restore;
+pub use restore::restore;
 pub use rich::{Cursor, CursorMove, Expand, Mark, ParseCursorError, Span};
 pub use salvage::{Lost, Salvaged, salvage};
 pub use write::Element;
@@ -214,8 +214,12 @@ impl Materialised {
     }
 }
 
-/// Runs a piece of Automerge; a panic in it becomes an error.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DocumentError> {
+/// Runs a piece of Automerge; a panic in it becomes an error. What it changed must then never be read again.
+///
+/// # Errors
+///
+/// [`DocumentError::Panicked`].
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DocumentError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| DocumentError::Panicked)
 }
 
@@ -249,6 +253,14 @@ pub enum DocumentError {
         /// The index; in a text, in UTF-16 code units.
         index: usize,
         /// How long the list or text is.
+        length: usize,
+    },
+    /// The range is empty, turned round, or reaches beyond the end.
+    #[error("failed to edit the document: the range {}..{} is empty or reaches beyond the end, {length}", .range.start, .range.end)]
+    Range {
+        /// The range, in UTF-16 code units.
+        range: std::ops::Range<usize>,
+        /// How long the text is.
         length: usize,
     },
     /// A text's index holds a character, not a block.

@@ -66,12 +66,12 @@ impl FieldPath {
     }
 
     /// Says whether the path goes through no list, so that the register table can follow it.
-    pub(crate) fn is_keys(&self) -> bool {
+    pub fn is_keys(&self) -> bool {
         self.0.iter().all(|step| matches!(step, Step::Key(_)))
     }
 
     /// Splits a path of keys before its last; `None` if there is none, or an index on the way.
-    pub(crate) fn split_last_key(self) -> Option<(Vec<String>, String)> {
+    pub fn split_last_key(self) -> Option<(Vec<String>, String)> {
         let keys = self.0.into_iter().map(|step| match step {
             Step::Key(key) => Some(key),
             Step::Index(_) => None,

@@ -163,4 +163,21 @@ mod tests {
         assert_eq!(left_out.len(), 20);
         assert_eq!(left_out.iter().filter(|one| one.why == "Automerge panics on it").count(), 2);
     }
+
+    #[test]
+    fn culprits_are_bounded() {
+        let alone = |author: u16| {
+            let mut document = Automerge::new().with_actor(ActorId::from(author.to_be_bytes()));
+            let mut tx = document.transaction();
+            tx.put(ROOT, "a", 1).unwrap();
+            tx.commit();
+            document.get_changes(&[]).remove(0)
+        };
+        for (count, holds) in [(-1, true), (0, true), (1, false)] {
+            let authors = u16::try_from(QUARANTINE_CULPRITS_MAX).unwrap().saturating_add_signed(count);
+            let changes: Vec<_> = (0..authors).map(alone).collect();
+            let mut apply = |_: &mut Automerge, _: &[Change]| Err(DocumentError::Refused("no".to_owned()));
+            assert_eq!(isolate(&Automerge::new(), &changes, &mut apply).is_ok(), holds, "{authors}");
+        }
+    }
 }

@@ -29,7 +29,11 @@ enum State {
 ///
 /// Objects that are still there are changed in place, so that what others write to them merges; those that are gone come
 /// back as new ones. A counter that was not replaced gets the difference.
-pub(crate) fn restore(
+///
+/// # Errors
+///
+/// [`DocumentError::UnknownHeads`]; [`DocumentError::TooDeep`] if one of both states is.
+pub fn restore(
     automerge: &Automerge,
     heads: &[ChangeHash],
 ) -> Result<impl FnOnce(&mut Transaction<'_>) -> Result<(), DocumentError> + use<>, DocumentError> {

@@ -42,7 +42,8 @@ pub enum Expand {
 }
 
 impl Expand {
-    pub(crate) fn to_automerge(self) -> ExpandMark {
+    /// Returns Automerge's word for it.
+    pub fn to_automerge(self) -> ExpandMark {
         match self {
             Self::None => ExpandMark::None,
             Self::Before => ExpandMark::Before,

@@ -42,8 +42,8 @@ pub struct Lost {
 
 impl Lost {
     /// Says that something was lost whose place in the file is not known.
-    pub(crate) fn somewhere(why: String) -> Self {
-        Self { offset: 0, length: 0, why }
+    pub fn somewhere(why: impl Into<String>) -> Self {
+        Self { offset: 0, length: 0, why: why.into() }
     }
 }
 
@@ -61,15 +61,15 @@ pub fn salvage(bytes: &[u8], actor: &ActorId) -> Salvaged {
     let mut tries = 0;
     let mut hashed = 0;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
-        tries += 1;
         let length = match chunks(rest).next() {
             Some(Ok(chunk)) => {
                 work.take_chunk(&chunk, offset);
                 chunk.raw().len()
             }
             Some(Err(error)) => {
+                tries += 1;
                 if error.rule() == Rule::Checksum {
-                    hashed += rest.len();
+                    hashed += chunk_length(rest).unwrap_or(rest.len());
                 }
                 if tries > SALVAGE_TRIES_MAX || hashed > bytes.len().saturating_mul(SALVAGE_HASH_FACTOR) {
                     work.lose(offset, rest.len(), "too many damaged places before it".to_owned());

@@ -1,4 +1,6 @@
 //! Writing into a document in memory: elements of lists, fields of maps inside lists, texts, blocks.
+//!
+//! All functions work inside the caller's transaction; see [`super::Materialised::edit`].
 
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue};
@@ -33,8 +35,12 @@ impl<T: Into<Value>> From<T> for Element {
     }
 }
 
-/// Finds the object of a kind at a path, through whichever values win.
-pub(crate) fn find(
+/// Finds the object of a wanted kind at a path, through whichever values win.
+///
+/// # Errors
+///
+/// [`DocumentError::Automerge`] if Automerge refuses.
+pub fn find(
     tx: &impl ReadDoc,
     path: &[Step],
     wanted: impl Fn(ObjType) -> bool,
@@ -51,10 +57,15 @@ pub(crate) fn find(
 }
 
 /// Finds a text or list, or makes an empty one where a map's field is free.
-pub(crate) fn find_or_make(tx: &mut Transaction<'_>, path: &FieldPath, kind: ObjType) -> Result<ObjId, DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Path`] if something else stands there, or no map leads there.
+pub fn find_or_make(tx: &mut Transaction<'_>, path: &FieldPath, kind: ObjType) -> Result<ObjId, DocumentError> {
     if let Some(found) = find(tx, path.steps(), |found| found == kind)? {
         return Ok(found);
     }
+    check_level(path.steps().len())?;
     let wrong = || DocumentError::Path { path: path.clone(), wanted: kind_name(kind) };
     let Some((Step::Key(key), parents)) = path.steps().split_last() else { return Err(wrong()) };
     let parent = find(tx, parents, is_map)?.ok_or_else(wrong)?;
@@ -65,7 +76,11 @@ pub(crate) fn find_or_make(tx: &mut Transaction<'_>, path: &FieldPath, kind: Obj
 }
 
 /// Finds a text or list that must be there.
-pub(crate) fn require(tx: &impl ReadDoc, path: &FieldPath, kind: ObjType) -> Result<ObjId, DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Path`] if it is not.
+pub fn require(tx: &impl ReadDoc, path: &FieldPath, kind: ObjType) -> Result<ObjId, DocumentError> {
     let found = find(tx, path.steps(), |found| found == kind)?;
     found.ok_or_else(|| DocumentError::Path { path: path.clone(), wanted: kind_name(kind) })
 }
@@ -90,7 +105,11 @@ fn slot(tx: &impl ReadDoc, path: &FieldPath) -> Result<(ObjId, Prop), DocumentEr
 }
 
 /// Sets the field or element at a path. A scalar that is there already, without conflicts, changes nothing.
-pub(crate) fn set(tx: &mut Transaction<'_>, path: &FieldPath, element: &Element) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Path`] or [`DocumentError::Index`] if there is no such place; [`DocumentError::TooDeep`].
+pub fn set(tx: &mut Transaction<'_>, path: &FieldPath, element: &Element) -> Result<(), DocumentError> {
     let (object, prop) = slot(tx, path)?;
     if let Element::Value(Value::Scalar(scalar)) = element
         && !matches!(scalar, ScalarValue::Counter(_))
@@ -99,11 +118,15 @@ pub(crate) fn set(tx: &mut Transaction<'_>, path: &FieldPath, element: &Element)
     {
         return Ok(());
     }
-    put(tx, &object, prop, element, false, 0)
+    put(tx, &object, prop, element, false, path.steps().len())
 }
 
 /// Deletes the field or element at a path; a field that is not there is deleted already.
-pub(crate) fn delete(tx: &mut Transaction<'_>, path: &FieldPath) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::Path`] or [`DocumentError::Index`] if there is no such place.
+pub fn delete(tx: &mut Transaction<'_>, path: &FieldPath) -> Result<(), DocumentError> {
     let (object, prop) = slot(tx, path)?;
     if tx.get(&object, prop.clone())?.is_some() {
         tx.delete(&object, prop)?;
@@ -112,7 +135,11 @@ pub(crate) fn delete(tx: &mut Transaction<'_>, path: &FieldPath) -> Result<(), D
 }
 
 /// Adds to the counter at a path.
-pub(crate) fn increment(tx: &mut Transaction<'_>, path: &FieldPath, by: i64) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// As [`delete`]; also if no counter is there.
+pub fn increment(tx: &mut Transaction<'_>, path: &FieldPath, by: i64) -> Result<(), DocumentError> {
     let (object, prop) = slot(tx, path)?;
     let is_counter = |value: &automerge::Value<'_>| matches!(value, automerge::Value::Scalar(scalar) if matches!(scalar.as_ref(), ScalarValue::Counter(_)));
     if !tx.get(&object, prop.clone())?.is_some_and(|(value, _)| is_counter(&value)) {
@@ -121,21 +148,32 @@ pub(crate) fn increment(tx: &mut Transaction<'_>, path: &FieldPath, by: i64) -> 
     Ok(tx.increment(&object, prop, by)?)
 }
 
-/// Puts elements into a list before an index.
-pub(crate) fn insert(
+/// Puts elements into a list before an index, or at its end. The list is made where a map's field is free.
+///
+/// # Errors
+///
+/// As [`find_or_make`]; [`DocumentError::Index`] beyond the end; [`DocumentError::TooDeep`].
+pub fn insert(
     tx: &mut Transaction<'_>,
-    list: &ObjId,
-    index: usize,
+    path: &FieldPath,
+    index: Option<usize>,
     elements: &[Element],
 ) -> Result<(), DocumentError> {
-    let length = tx.length(list);
+    let list = find_or_make(tx, path, ObjType::List)?;
+    let length = tx.length(&list);
+    let index = index.unwrap_or(length);
     if index > length {
         return Err(DocumentError::Index { index, length });
     }
     for (offset, element) in elements.iter().enumerate() {
-        put(tx, list, Prop::Seq(index + offset), element, true, 0)?;
+        put(tx, &list, Prop::Seq(index + offset), element, true, path.steps().len() + 1)?;
     }
     Ok(())
+}
+
+/// Checks how many objects are around a new one, itself included: as many as JSON of the whole document can show.
+fn check_level(level: usize) -> Result<(), DocumentError> {
+    if level > JSON_DEPTH_MAX { Err(DocumentError::TooDeep) } else { Ok(()) }
 }
 
 /// Puts an element into an object, as a new element of a list or over what is there.
@@ -145,11 +183,10 @@ fn put(
     prop: Prop,
     element: &Element,
     insert: bool,
-    depth: usize,
+    level: usize,
 ) -> Result<(), DocumentError> {
-    let depth = depth + 1;
-    if depth > JSON_DEPTH_MAX {
-        return Err(DocumentError::TooDeep);
+    if !matches!(element, Element::Value(Value::Scalar(_))) {
+        check_level(level)?;
     }
     let mut make = |kind| match (&prop, insert) {
         (Prop::Seq(index), true) => tx.insert_object(object, *index, kind),
@@ -159,13 +196,13 @@ fn put(
         Element::Value(Value::Map(fields)) => {
             let map = make(ObjType::Map)?;
             for (key, value) in fields {
-                put_value(tx, &map, key, value, depth)?;
+                put_value(tx, &map, key, value, level + 1)?;
             }
         }
         Element::List(elements) => {
             let list = make(ObjType::List)?;
             for (index, element) in elements.iter().enumerate() {
-                put(tx, &list, Prop::Seq(index), element, true, depth)?;
+                put(tx, &list, Prop::Seq(index), element, true, level + 1)?;
             }
         }
         Element::Text(text) => {
@@ -185,31 +222,33 @@ fn put_value(
     map: &ObjId,
     key: &str,
     value: &Value,
-    depth: usize,
+    level: usize,
 ) -> Result<(), DocumentError> {
     match value {
         Value::Scalar(scalar) => Ok(tx.put(map, key, scalar.clone())?),
         Value::Map(fields) => {
-            if depth >= JSON_DEPTH_MAX {
-                return Err(DocumentError::TooDeep);
-            }
+            check_level(level)?;
             let object = tx.put_object(map, key, ObjType::Map)?;
-            fields.iter().try_for_each(|(key, value)| put_value(tx, &object, key, value, depth + 1))
+            fields.iter().try_for_each(|(key, value)| put_value(tx, &object, key, value, level + 1))
         }
     }
 }
 
 /// Fills a new block with its fields.
-pub(crate) fn fill_block(
-    tx: &mut Transaction<'_>,
-    block: &ObjId,
-    fields: &[(String, Value)],
-) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::TooDeep`].
+pub fn fill_block(tx: &mut Transaction<'_>, block: &ObjId, fields: &[(String, Value)]) -> Result<(), DocumentError> {
     fields.iter().try_for_each(|(key, value)| put_value(tx, block, key, value, 1))
 }
 
 /// Checks that a block stands at an index of a text: Automerge would delete whatever stands there.
-pub(crate) fn require_block(tx: &impl ReadDoc, text: &ObjId, index: usize) -> Result<(), DocumentError> {
+///
+/// # Errors
+///
+/// [`DocumentError::NoBlock`] if none does.
+pub fn require_block(tx: &impl ReadDoc, text: &ObjId, index: usize) -> Result<(), DocumentError> {
     match tx.get(text, index)? {
         Some((automerge::Value::Object(ObjType::Map), _)) => Ok(()),
         _ => Err(DocumentError::NoBlock { index }),

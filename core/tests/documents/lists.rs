@@ -1,6 +1,7 @@
 //! Lists, and paths that go through them.
 
 use rejoin::document::Element;
+use rejoin::limits::JSON_DEPTH_MAX;
 use rejoin::{FieldPath, Repo, RepoError, Value};
 use serde_json::json;
 
@@ -80,9 +81,21 @@ async fn wrong_paths_and_indices_say_so_and_change_nothing() {
         assert!(matches!(&result, Err(RepoError::Document(_))), "{result:?}");
     }
     assert_eq!(doc.heads().await.unwrap(), heads);
-    let nested = (0..200).fold(Element::from(1), |inner, _| Element::List(vec![inner]));
-    assert!(doc.list_push("items", nested).await.is_err());
     assert_eq!(doc.to_json().await.unwrap(), json!({ "items": [1], "title": "t" }));
+}
+
+#[tokio::test]
+async fn nesting_is_bounded_by_what_can_be_read_again() {
+    let nested = |levels: usize| (0..levels).fold(Element::from(1), |inner, _| Element::List(vec![inner]));
+    let maps = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({ "m": inner }));
+    for (levels, holds) in [(JSON_DEPTH_MAX - 2, true), (JSON_DEPTH_MAX - 1, true), (JSON_DEPTH_MAX, false)] {
+        let doc = Repo::in_memory().unwrap().create().await.unwrap();
+        // The list itself is one level.
+        assert_eq!(doc.list_push("items", nested(levels)).await.is_ok(), holds, "{levels}");
+        assert_eq!(doc.list_push("items", value(maps(levels))).await.is_ok(), holds, "{levels}");
+        assert_eq!(doc.list_len("items").await.unwrap().is_some(), holds);
+        doc.to_json().await.unwrap();
+    }
 }
 
 #[tokio::test]

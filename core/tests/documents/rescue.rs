@@ -52,6 +52,27 @@ async fn changes_before_and_after_a_damaged_place_are_kept() {
 }
 
 #[tokio::test]
+async fn many_damaged_places_in_a_long_file_cost_only_themselves() {
+    let repo = Repo::in_memory().unwrap();
+    let mut file = Vec::new();
+    let mut count = 0;
+    for author in 0..100 {
+        let doc = repo.create().await.unwrap();
+        doc.set(format!("by {author}"), "x".repeat(1_000)).await.unwrap();
+        let mut chunk = doc.view(|automerge| automerge.get_changes(&[])[0].raw_bytes().to_vec()).await.unwrap();
+        if author % 3 == 0 {
+            chunk[500] ^= 1;
+        } else {
+            count += 1;
+        }
+        file.extend(chunk);
+    }
+    let rescued = repo.rescue(file).await.unwrap();
+    assert_eq!((rescued.changes, rescued.lost.len()), (count, 100 - count));
+    assert_eq!(rescued.handle.keys(rejoin::FieldPath::root()).await.unwrap().len(), count);
+}
+
+#[tokio::test]
 async fn no_byte_of_a_document_can_be_changed_unnoticed() {
     let (doc, _) = sample().await;
     let file = doc.export().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rejoin::document::{Cursor, CursorMove, Expand, Mark, Span};
+use rejoin::document::{Cursor, CursorMove, DocumentError, Expand, Mark, Span};
 use rejoin::{Repo, RepoError, ScalarValue, Value};
 use serde_json::json;
 
@@ -83,10 +83,23 @@ async fn wrong_marks_blocks_and_cursors_say_so_and_change_nothing() {
     assert!(doc.replace_block("body", 1, fields("p")).await.is_err());
     assert!(doc.join_block("body", 3).await.is_err());
     assert!(doc.marks_at("body", 3).await.is_err());
+    assert_eq!(doc.heads().await.unwrap(), heads);
     assert!(doc.cursor("body", 4, CursorMove::After).await.is_err());
     assert!(doc.cursor("none", 0, CursorMove::After).await.is_err());
     let foreign: Cursor = "1@00ff".parse().unwrap();
     assert!(matches!(doc.cursor_position("body", &foreign).await, Err(RepoError::Document(_))));
+    // A cursor of another text, and one to an operation that made no character.
+    doc.splice_text("other", 0, 0, "xyz").await.unwrap();
+    let other = doc.cursor("other", 1, CursorMove::Before).await.unwrap();
+    assert!(matches!(doc.cursor_position("body", &other).await, Err(RepoError::Document(_))));
+    let actor = other.to_string().split_once('@').unwrap().1.to_owned();
+    for text in [format!("1@{actor}"), format!("-1@{actor}"), format!("2000000000@{actor}")] {
+        let result = doc.cursor_position("body", &text.parse().unwrap()).await;
+        let Err(RepoError::Document(error)) = &result else { unreachable!("{text}: {result:?}") };
+        assert!(!matches!(**error, DocumentError::Panicked), "{text}");
+    }
+    doc.delete("other").await.unwrap();
+    let heads = doc.heads().await.unwrap();
     assert_eq!(doc.marks("none").await.unwrap(), None);
     assert_eq!(doc.heads().await.unwrap(), heads);
     assert_eq!(doc.text("body").await.unwrap().unwrap(), "abc");

@@ -215,7 +215,9 @@ impl DocHandle {
     /// Returns the changes that are stored and synced but left out of the document, because Automerge cannot take them or
     /// they depend on one that it cannot take. Loads the document.
     ///
-    /// Fields are not affected by it: the register table holds what these changes wrote to them.
+    /// Fields are not affected by it: the register table holds what these changes wrote to them. A field that is written
+    /// after such a change arrived depends on it, as every write does on all that is stored: the register shows it, the
+    /// document does not.
     ///
     /// # Errors
     ///

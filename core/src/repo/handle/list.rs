@@ -3,12 +3,8 @@
 //! All of it loads the document. A list may hold scalars, counters, maps, lists and texts ([`Element`]); a path goes on
 //! through its indices, as in `("cards", 3, "title")`.
 
-use automerge::transaction::Transaction;
-use automerge::{ObjType, ReadDoc};
-
 use super::DocHandle;
-use crate::document::write::{self, find_or_make, insert};
-use crate::document::{Element, FieldPath};
+use crate::document::{Element, FieldPath, write};
 use crate::fields::FieldValue;
 use crate::repo::RepoError;
 
@@ -45,11 +41,7 @@ impl DocHandle {
         element: impl Into<Element>,
     ) -> Result<(), RepoError> {
         let (path, element) = (path.into(), element.into());
-        let edit = move |tx: &mut Transaction<'_>| {
-            let list = find_or_make(tx, &path, ObjType::List)?;
-            Ok(insert(tx, &list, index, &[element])?)
-        };
-        self.change(edit).await
+        self.change(move |tx| Ok(write::insert(tx, &path, Some(index), &[element])?)).await
     }
 
     /// Puts an element at the end of a list. The list is made if the field is not there.
@@ -68,12 +60,7 @@ impl DocHandle {
     /// As [`DocHandle::list_insert`].
     pub async fn list_extend(&self, path: impl Into<FieldPath>, elements: Vec<Element>) -> Result<(), RepoError> {
         let path = path.into();
-        let edit = move |tx: &mut Transaction<'_>| {
-            let list = find_or_make(tx, &path, ObjType::List)?;
-            let end = tx.length(&list);
-            Ok(insert(tx, &list, end, &elements)?)
-        };
-        self.change(edit).await
+        self.change(move |tx| Ok(write::insert(tx, &path, None, &elements)?)).await
     }
 
     /// Replaces the element at an index of a list. A scalar that is there already is not written again.

@@ -257,13 +257,10 @@ impl DocHandle {
     }
 }
 
-/// Checks a range before Automerge sees it: it asks for more than the end, and takes a range that is turned round.
+/// Checks a range before Automerge sees it, which says nothing to one that is turned round.
 fn check_range(range: &Range<usize>, length: usize) -> Result<(), DocumentError> {
-    if range.start >= range.end {
-        return Err(DocumentError::Index { index: range.start, length: range.end });
-    }
-    if range.end > length {
-        return Err(DocumentError::Index { index: range.end, length });
+    if range.start >= range.end || range.end > length {
+        return Err(DocumentError::Range { range: range.clone(), length });
     }
     Ok(())
 }
