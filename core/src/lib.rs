@@ -13,6 +13,7 @@ pub mod gate;
 pub mod id;
 pub mod ledger;
 pub mod limits;
+pub mod pack;
 #[cfg(feature = "client")]
 pub mod repo;
 pub mod store;

@@ -155,6 +155,27 @@ pub const PROJECT_BYTES_MAX: usize = 4 * CHANGE_BYTES_MAX;
 /// The most fields that are named as changed to those who watch; beyond it they are told that there are more.
 pub const TOUCHED_FIELDS_MAX: usize = 4_096;
 
+/// The most changes in one pack: 4,096. Enough that what all share is stored once, few enough to open for one of them.
+pub const PACK_CHANGES_MAX: usize = 4_096;
+
+/// The most bytes of the changes of one pack, unpacked: 16 MiB. Two of the largest changes, or 4,096 of 4 KiB.
+pub const PACK_BYTES_MAX: usize = 16 << 20;
+
+/// The most operations of a change that a pack models one by one, and the most predecessors: 64.
+///
+/// A larger change is stored by its columns: runs already keep it small, and rows would undo that.
+pub const PACK_ROWS_MAX: usize = 64;
+
+/// The most bytes of a pack's inflated streams together: 32 MiB.
+///
+/// What stands in the changes is in no stream twice, and what runs hid takes at most 24 bytes a row and 12 bytes a
+/// predecessor: 16 MiB + 4,096 x 64 x (24 + 12) bytes is 25 MiB.
+pub const PACK_STREAMS_BYTES_MAX: usize = 32 << 20;
+
+// Every change fits into a pack of its own, with its header.
+const _: () = assert!(CHANGE_BYTES_MAX + 64 < PACK_BYTES_MAX);
+// The streams of the fullest pack fit.
+const _: () = assert!(PACK_BYTES_MAX + PACK_CHANGES_MAX * PACK_ROWS_MAX * (24 + 12) < PACK_STREAMS_BYTES_MAX);
 // A change must fit into the frame that carries it, with its envelope.
 const _: () = assert!(CHANGE_BYTES_MAX * 2 < FRAME_BYTES_MAX);
 // The gate remembers where a column lies in 32 bits.
