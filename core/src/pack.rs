@@ -15,6 +15,29 @@
 //! check    = the first 8 bytes of the SHA-256 of all before it
 //! ```
 //!
+//! Two changes that put null into the field `k` in turn, 124 bytes, are this pack:
+//!
+//! ```text
+//! 01 02 7c                             version, two changes, 124 bytes
+//! 11                                   17 streams, all together in one block:
+//! 00 06  04 02  08 01                  actors, 6 bytes; dependencies: counts, distances
+//! 14 02  18 02  1c 02  20 02           authors, sequence numbers, first counters, times
+//! 24 02  2c 02  34 02                  lengths of message and extra, forms
+//! 38 02  3c 08                         shapes, their definitions
+//! 48 02  4c 01  50 01                  names, their lengths, their bytes
+//! 5c 01  60 01                         predecessors: actors, counters
+//! 27                                   the block has 39 bytes, not deflated
+//! 01 04 01 02 03 04                    one actor of 4 bytes
+//! 00 01  01                            no dependency, then one: one change back
+//! 00 00  00 00  00 00  00 00           the first actor twice, and all as expected
+//! 00 00  00 00  02 02                  no message, nothing extra; one operation each
+//! 00 00                                each has a new shape:
+//! 02 01 00 00  02 01 00 01             named, put, null, without and with a predecessor
+//! 00 01  01  6b                        a new name of one byte, `k`, then the first again
+//! 00  00                               the predecessor is the expected one
+//! ff c2 ca 78 7a 3c cf 5a              the check
+//! ```
+//!
 //! The numbers of the streams and what each holds: `pack/tape.rs`. How numbers are expected: `pack/header.rs` for what
 //! stands around the columns, `pack/model.rs` for the operations of changes of at most
 //! [`PACK_ROWS_MAX`](crate::limits::PACK_ROWS_MAX) operations. The columns of larger ones are stored as they are.

@@ -15,6 +15,9 @@ use crate::limits::PACK_STREAMS_BYTES_MAX;
 /// Streams shorter than this share one deflate block: alone, each would pay for its own code tables.
 const TOGETHER_BYTES_MAX: usize = 96;
 
+/// A block is deflated only if that saves so much: it keeps a tiny pack's bytes independent of the deflate library.
+const SAVED_BYTES_MIN: usize = 16;
+
 /// The most bytes that one byte of deflate data can stand for.
 const DEFLATE_RATIO_MAX: u64 = 1_032;
 
@@ -185,12 +188,12 @@ impl Method {
     }
 }
 
-/// Appends a block, deflated if that makes it shorter, and its length to the table.
+/// Appends a block, deflated if that is worth it, and its length to the table.
 fn deflate_into(stream: &[u8], table: &mut Vec<u8>, data: &mut Vec<u8>) -> Result<(), PackError> {
     let start = data.len();
     let deflated = DeflateEncoder::new(stream, Compression::best()).read_to_end(data);
     deflated.map_err(|_| damaged("deflating a stream"))?;
-    if data.len() - start >= stream.len() {
+    if data.len() - start + SAVED_BYTES_MIN > stream.len() {
         data.truncate(start);
         data.extend_from_slice(stream);
     }
