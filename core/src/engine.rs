@@ -64,12 +64,8 @@ pub(crate) fn accept_own(
     take(tx, document, vec![change], Origin::Local, Projector::append_own)
 }
 
-type Append<'t> = fn(
-    &mut Projector,
-    &mut (dyn WriteTx + 't),
-    &mut Appender,
-    &CheckedChange,
-) -> Result<Appended, StoreError>;
+type Append<'t> =
+    fn(&mut Projector, &mut (dyn WriteTx + 't), &mut Appender, &CheckedChange) -> Result<Appended, StoreError>;
 
 fn take<'t>(
     tx: &mut (dyn WriteTx + 't),

@@ -75,12 +75,6 @@ pub const REFERENCED_BYTES_MAX: usize = 128 << 20;
 /// How many references to earlier changes are gathered before they are looked up together: 65,536 of ~72 bytes, 5 MiB.
 pub const REFERENCES_BATCH: usize = 65_536;
 
-/// The most changes in one pack: 4,096.
-pub const PACK_CHANGES_MAX: usize = 4_096;
-
-/// The most bytes of changes in one pack, unpacked: 16 MiB, two of the largest changes.
-pub const PACK_BYTES_MAX: usize = 16 << 20;
-
 /// The fewest changes that are worth packing: 1,024.
 pub const PACK_CHANGES_MIN: usize = 1_024;
 
@@ -231,6 +225,27 @@ pub const SALVAGE_TRIES_MAX: usize = 4_096;
 /// The most bytes that all those tries may hash together, as a multiple of the file's size: 8.
 pub const SALVAGE_HASH_FACTOR: usize = 8;
 
+/// The most changes in one pack: 4,096. Enough that what all share is stored once, few enough to open for one of them.
+pub const PACK_CHANGES_MAX: usize = 4_096;
+
+/// The most bytes of the changes of one pack, unpacked: 16 MiB. Two of the largest changes, or 4,096 of 4 KiB.
+pub const PACK_BYTES_MAX: usize = 16 << 20;
+
+/// The most operations of a change that a pack models one by one, and the most predecessors: 64.
+///
+/// A larger change is stored by its columns: runs already keep it small, and rows would undo that.
+pub const PACK_ROWS_MAX: usize = 64;
+
+/// The most bytes of a pack's inflated streams together: 32 MiB.
+///
+/// What stands in the changes is in no stream twice, and what runs hid takes at most 34 bytes a row and 12 bytes a
+/// predecessor: 16 MiB + 4,096 x 64 x (34 + 12) bytes is 27.5 MiB.
+pub const PACK_STREAMS_BYTES_MAX: usize = 32 << 20;
+
+// Every change fits into a pack of its own, with its header.
+const _: () = assert!(CHANGE_BYTES_MAX + 64 < PACK_BYTES_MAX);
+// The streams of the fullest pack fit.
+const _: () = assert!(PACK_BYTES_MAX + PACK_CHANGES_MAX * PACK_ROWS_MAX * (34 + 12) < PACK_STREAMS_BYTES_MAX);
 // A change must fit into the frame that carries it, with its envelope.
 const _: () = assert!(CHANGE_BYTES_MAX * 2 < FRAME_BYTES_MAX);
 // The gate remembers where a column lies in 32 bits.
