@@ -263,6 +263,9 @@ pub enum DocumentError {
         /// How long the text is.
         length: usize,
     },
+    /// The cursor stands at nothing in this text or list.
+    #[error("failed to find the cursor: it is of another text, or of a change that is not here yet")]
+    Cursor,
     /// A text's index holds a character, not a block.
     #[error("failed to edit the document: no block begins at index {index} of the text")]
     NoBlock {

@@ -9,6 +9,8 @@ mod history;
 mod lists;
 #[path = "documents/panics.rs"]
 mod panics;
+#[path = "documents/random.rs"]
+mod random;
 #[path = "documents/rescue.rs"]
 mod rescue;
 #[path = "documents/text.rs"]

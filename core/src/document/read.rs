@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use automerge::{Automerge, ChangeHash, MoveCursor, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue, Value};
 
 use super::rich::{Cursor, CursorMove, Mark, Span, marks_of};
-use super::{DocumentError, FieldPath, Step, json};
+use super::{DocumentError, FieldPath, Step, guarded, json};
 use crate::fields::{FieldValue, ObjectId, ObjectKind};
 use crate::id::OpId;
 
@@ -275,10 +275,13 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     ///
-    /// [`DocumentError`] if the cursor is of another text, or of a change that is not here yet.
+    /// [`DocumentError::Cursor`] if the cursor is of another text, or of a change that is not here yet.
     pub fn cursor_position(&self, path: &FieldPath, cursor: &Cursor) -> Result<Option<usize>, DocumentError> {
         let Some((object, ObjType::List | ObjType::Text)) = self.object(path.steps())? else { return Ok(None) };
-        Ok(Some(self.automerge.get_cursor_position(&object, cursor.as_automerge(), self.heads)?))
+        // Automerge 0.12 panics on a cursor of another object instead of saying so, and a cursor may come from anybody. It
+        // only reads here and has no interior mutability, so the document is as it was.
+        let position = guarded(|| self.automerge.get_cursor_position(&object, cursor.as_automerge(), self.heads));
+        position.ok().and_then(Result::ok).map(Some).ok_or(DocumentError::Cursor)
     }
 
     pub(super) fn automerge(&self) -> &'a Automerge {

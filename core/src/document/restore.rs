@@ -3,7 +3,7 @@
 //! Both states are read first, then compared while the edits are made: in a transaction Automerge reads the blocks of a text
 //! by recursion, and only outside of it can they be measured before.
 
-use automerge::marks::UpdateSpansConfig;
+use automerge::marks::{ExpandMark, Mark, UpdateSpansConfig};
 use automerge::transaction::{Transactable, Transaction};
 use automerge::{Automerge, ChangeHash, ObjId, ObjType, Prop, ROOT, ReadDoc, ScalarValue, Value};
 
@@ -183,9 +183,59 @@ fn write_text(
 ) -> Result<(), DocumentError> {
     if past.iter().chain(present).all(is_plain) {
         let text_then: String = past.iter().filter_map(text_of).collect();
-        return Ok(tx.update_text(text, text_then)?);
+        tx.update_text(text, text_then)?;
+    } else {
+        tx.update_spans(text, UpdateSpansConfig::default(), past.iter().cloned())?;
     }
-    Ok(tx.update_spans(text, UpdateSpansConfig::default(), past.iter().cloned())?)
+    correct_marks(tx, text, past)
+}
+
+/// Takes away the marks that new text got from its surroundings, where even a mark on deleted text may grow, and sets
+/// those that are lacking.
+fn correct_marks(tx: &mut Transaction<'_>, text: &ObjId, past: &[automerge::Span]) -> Result<(), DocumentError> {
+    let wanted = marks_of_spans(past);
+    let found = tx.marks(text)?;
+    for mark in &found {
+        if !wanted.contains(mark) {
+            tx.unmark(text, &mark.name, mark.start, mark.end, ExpandMark::None)?;
+        }
+    }
+    for mark in wanted {
+        if !found.contains(&mark) {
+            tx.mark(text, mark, ExpandMark::default())?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the marks of spans, those of neighbours joined.
+fn marks_of_spans(spans: &[automerge::Span]) -> Vec<Mark> {
+    let mut done: Vec<Mark> = Vec::new();
+    // Those that end where the next span begins.
+    let mut open: Vec<Mark> = Vec::new();
+    let mut at = 0;
+    for span in spans {
+        let automerge::Span::Text { text, marks } = span else {
+            done.append(&mut open);
+            at += 1;
+            continue;
+        };
+        let end = at + text.encode_utf16().count();
+        let mut next = Vec::new();
+        for (name, value) in marks.iter().flat_map(|marks| marks.iter()) {
+            if matches!(value, ScalarValue::Null) {
+                continue;
+            }
+            let known = open.iter().position(|mark| mark.name == name && mark.value == *value);
+            let start = known.map_or(at, |index| open.swap_remove(index).start);
+            next.push(Mark::new(name.to_owned(), value.clone(), start, end));
+        }
+        done.append(&mut open);
+        open = next;
+        at = end;
+    }
+    done.append(&mut open);
+    done
 }
 
 /// Says whether a span has no marks and is no block.
