@@ -196,6 +196,15 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// What `work` returned, or [`StoreError`] if the commit failed.
     fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError>;
+
+    /// Returns how many bytes the store takes where it is kept, or `None` if it cannot say. Default: `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    fn size_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Conveniences over [`Store`] that its object-safe form cannot have.
@@ -246,6 +255,12 @@ pub fn storage_id(store: &dyn Store, random: [u8; 16]) -> Result<StorageId, Stor
     })
 }
 
+/// Gives a store another id: for copies.
+#[cfg(feature = "redb")]
+pub(crate) fn put_storage_id(tx: &mut (impl WriteTx + ?Sized), id: &StorageId) -> Result<(), StoreError> {
+    tx.put(Table::Meta, STORAGE_ID_KEY, id.as_bytes())
+}
+
 /// Returns the number of the format that a store has.
 ///
 /// # Errors
@@ -288,6 +303,14 @@ pub enum StoreError {
         /// The format found.
         found: u32,
         /// The newest format this version reads.
+        supported: u32,
+    },
+    /// The store was written by an older version of Rejoin, and nobody has migrated it yet.
+    #[error("the store has format {found}, and {supported} is needed: open it for use once, which migrates it")]
+    Older {
+        /// The format found.
+        found: u32,
+        /// The format needed.
         supported: u32,
     },
     /// A record does not decode: the file was damaged after it was written.
