@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use crate::id::DocumentId;
 use crate::store::record::prefix_end;
-use crate::store::{self, FORMAT_VERSION, ReadTx, StoreError, Table};
+use crate::store::{self, FORMAT_VERSION, ReadTx, StoreError, Table, Visitor};
 
 #[cfg(feature = "redb")]
 mod backup;
@@ -60,7 +60,7 @@ fn require_format(tx: &dyn ReadTx) -> Result<(), StoreError> {
 fn scan_all(
     tx: &dyn ReadTx,
     table: Table,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    visit: &mut Visitor<'_>,
 ) -> Result<(), StoreError> {
     tx.scan(table, &[]..&prefix_end(&[u8::MAX]), visit)
 }
