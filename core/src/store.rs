@@ -271,7 +271,19 @@ pub fn format(tx: &(impl ReadTx + ?Sized)) -> Result<u32, StoreError> {
     bytes.filter(|format| *format > 0).ok_or(StoreError::Damaged { what: "the format version" })
 }
 
-/// Sets the number of the format: for [`crate::migrate`] alone.
+/// Writes the format number over itself, durably: shows whether the store takes writes.
+///
+/// # Errors
+///
+/// What the store reports when it does not.
+pub fn probe(store: &(impl Store + ?Sized)) -> Result<(), StoreError> {
+    store.write_with(|tx| {
+        let format = format(tx)?;
+        set_format(tx, format)
+    })
+}
+
+/// Sets the number of the format: for [`crate::migrate`].
 pub(crate) fn set_format(tx: &mut (impl WriteTx + ?Sized), format: u32) -> Result<(), StoreError> {
     tx.put(Table::Meta, FORMAT_KEY, &format.to_le_bytes())
 }
@@ -283,6 +295,21 @@ pub enum StoreError {
     /// The operating system or the disk said no.
     #[error("failed to use the store: {0}")]
     Io(#[from] std::io::Error),
+    /// No space is left on the disk, or for this user.
+    #[error("failed to write the store: {0}: free some space and try again; nothing that was acknowledged is lost")]
+    Full(std::io::Error),
+    /// The store can be read, and not written.
+    #[error(
+        "failed to write the store ({detail}): check who may write there and whether the file system is mounted \
+         read-only; it can still be opened for reading"
+    )]
+    ReadOnly {
+        /// What the operating system said.
+        detail: String,
+    },
+    /// The file failed under another transaction, and the store was opened again. Begin anew.
+    #[error("failed to go on: the store's file failed meanwhile; begin again")]
+    Interrupted,
     /// Another process, or another `Repo` of this one, has the store open.
     #[error("the store {path} is in use by another process: stop that one first, or open another store")]
     Locked {

@@ -366,6 +366,7 @@ fn statistics_count_what_is_there() {
         let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
         assert_eq!((one.rows, one.bytes), (rows.len() as u64, bytes as u64), "{:?}", one.table);
     }
+    assert_eq!(stats.file_bytes, Some(fs::metadata(&path).unwrap().len()));
     assert_eq!(stats.to_json()["tables"]["outbox-1"]["rows"], 15);
     assert!(stats.to_string().starts_with("3 documents, 57 changes, "), "{stats}");
 }
