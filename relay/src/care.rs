@@ -1,7 +1,7 @@
 //! Care for a stopped relay's data: `backup`, `verify`, `repair` and `stats`.
 //!
-//! They open the store as the relay does, so they refuse one that is in use; a store of an older format is migrated by
-//! `serve` and refused here.
+//! All but `repair` open the store for reading only, so it may stand on a disk that is full or read-only; a store that is
+//! in use is refused. One of an older format is migrated by `serve` and refused here.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ pub fn verify(args: &ReportArgs, out: &mut dyn Write) -> Result<bool, String> {
 ///
 /// As [`backup`]; nothing was changed then.
 pub fn repair(args: &RepairArgs, out: &mut dyn Write) -> Result<(), String> {
-    let store = open(&args.data.data)?;
+    let store = start::open_file(find(&args.data.data)?).map_err(|error| error.to_string())?;
     let done = care::repair(&store, args.document, Registers::Absent).map_err(|error| completing(&error))?;
     say(out, &format!("repaired a document of {} changes", done.changes));
     Ok(())
@@ -111,13 +111,14 @@ pub fn stats(args: &ReportArgs, out: &mut dyn Write) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens the store that is there; none is made.
+/// Opens the store that is there for reading; none is made.
 fn open(data: &Path) -> Result<RedbStore, String> {
+    start::open_file_with(find(data)?, RedbStore::open_read_only).map_err(|error| error.to_string())
+}
+
+fn find(data: &Path) -> Result<PathBuf, String> {
     let path = data.join(STORE_FILE);
-    if !path.exists() {
-        return Err(format!("find the store file {}: check --data", path.display()));
-    }
-    start::open_file(path).map_err(|error| error.to_string())
+    if path.exists() { Ok(path) } else { Err(format!("find the store file {}: check --data", path.display())) }
 }
 
 /// Takes away the beginning that the caller puts before every error.

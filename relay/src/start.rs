@@ -71,8 +71,16 @@ pub fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
 ///
 /// As [`open_store`].
 pub(crate) fn open_file(path: PathBuf) -> Result<RedbStore, StartError> {
+    open_file_with(path, RedbStore::open)
+}
+
+/// Opens a store's file in one of the ways there are, with the relay's options.
+pub(crate) fn open_file_with(
+    path: PathBuf,
+    open: fn(PathBuf, RedbOptions) -> Result<RedbStore, StoreError>,
+) -> Result<RedbStore, StartError> {
     let options = RedbOptions::new().cache_bytes(STORE_CACHE_BYTES).quick_repair(true);
-    RedbStore::open(&path, options).map_err(|error| match error {
+    open(path.clone(), options).map_err(|error| match error {
         StoreError::Io(source) => StartError::File { path, source },
         source => StartError::Store { path, source },
     })
