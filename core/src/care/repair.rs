@@ -3,7 +3,7 @@
 use super::replay::{Refusal, append, changes_of};
 use super::{Registers, require_format};
 use crate::id::{DocumentId, StorageId};
-use crate::ledger::{self, outbox, shared};
+use crate::ledger::{self, base, outbox, shared};
 use crate::limits::REPLAY_CHANGES;
 use crate::store::record::prefix_end;
 use crate::store::{Store, StoreError, StoreExt, Table, WriteTx};
@@ -58,7 +58,7 @@ impl From<Refusal> for RepairError {
 ///
 /// # Errors
 ///
-/// [`RepairError`]; nothing was changed then.
+/// [`RepairError`]; nothing was changed then. [`StoreError::Folded`] while the document's history is being unfolded.
 pub fn repair(store: &dyn Store, document: DocumentId, registers: Registers) -> Result<Repaired, RepairError> {
     require_format(store.read()?.as_ref())?;
     let mut failure = None;
@@ -80,10 +80,16 @@ fn rebuild(
     document: DocumentId,
     registers: Registers,
 ) -> Result<Result<Repaired, RepairError>, StoreError> {
+    if base::folded(tx)?.contains(&document) {
+        return Err(StoreError::Folded);
+    }
     let counted = match ledger::state(tx, &document) {
         Ok(state) => state.map(|state| state.count),
-        // A record that does not decode is what is to be repaired.
-        Err(StoreError::Damaged { .. }) => Some(0),
+        Err(StoreError::Damaged { .. }) => {
+            // What is to be repaired must not hinder reading the changes.
+            tx.delete(Table::Document, document.as_bytes())?;
+            Some(0)
+        }
         Err(error) => return Err(error),
     };
     let mut changes = Vec::new();

@@ -14,6 +14,9 @@ use crate::store::Table;
 pub struct Report {
     /// How many documents were looked at.
     pub documents: u64,
+    /// How many of them were not checked, because their history is still being unfolded (see [`crate::ledger::base`]):
+    /// open the store for use, and check again when it is done.
+    pub folded: u64,
     /// How many changes.
     pub changes: u64,
     /// How many bytes of changes.
@@ -27,7 +30,7 @@ pub struct Report {
 
 impl Report {
     pub(super) fn new(max: usize) -> Self {
-        Self { documents: 0, changes: 0, bytes: 0, findings: Vec::new(), found: 0, max }
+        Self { documents: 0, folded: 0, changes: 0, bytes: 0, findings: Vec::new(), found: 0, max }
     }
 
     pub(super) fn add(&mut self, document: Option<DocumentId>, fault: Fault) {
@@ -53,7 +56,7 @@ impl Report {
         documents
     }
 
-    /// Returns the report for programs: `sound`, `documents`, `changes`, `bytes`, `found`, and `findings`, each with
+    /// Returns the report for programs: `sound`, `documents`, `folded`, `changes`, `bytes`, `found`, and `findings`, each with
     /// `document`, `fault` (a stable name), `text` and `advice`.
     pub fn to_json(&self) -> Json {
         let findings = self.findings.iter().map(|finding| {
@@ -67,6 +70,7 @@ impl Report {
         json!({
             "sound": self.is_sound(),
             "documents": self.documents,
+            "folded": self.folded,
             "changes": self.changes,
             "bytes": self.bytes,
             "found": self.found,
@@ -81,7 +85,10 @@ impl fmt::Display for Report {
         for finding in &self.findings {
             writeln!(f, "{finding}")?;
         }
-        let Self { documents, changes, bytes, found, .. } = self;
+        let Self { documents, folded, changes, bytes, found, .. } = self;
+        if *folded > 0 {
+            writeln!(f, "{folded} documents are still being unfolded and were not checked")?;
+        }
         write!(f, "{documents} documents, {changes} changes, {bytes} bytes of changes: ")?;
         match (found, found - self.findings.len() as u64) {
             (0, _) => f.write_str("all sound"),

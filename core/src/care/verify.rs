@@ -127,11 +127,16 @@ impl Check<'_> {
         let state = match ledger::state(self.tx, &self.document) {
             Ok(state) => state,
             Err(StoreError::Damaged { .. }) => {
+                // The rest is read with its help.
                 self.add(Fault::Record { field: "form" });
-                None
+                return Ok(());
             }
             Err(error) => return Err(error),
         };
+        if state.as_ref().is_some_and(|state| state.folded > 0) {
+            self.report.folded += 1;
+            return Ok(());
+        }
         let mut seen = self.changes()?;
         if let Some(state) = &state {
             self.record(state, &mut seen);
