@@ -257,6 +257,67 @@ fn store_of_another_format_is_not_judged() {
     assert!(report.is_sound(), "{report}");
 }
 
+/// A document of 2,400 changes by three actors, most of them packed.
+fn packed_store() -> MemoryStore {
+    let store = MemoryStore::new();
+    store.write_with(|tx| ledger::create(tx, &NOTEBOOK)).unwrap();
+    for number in 0..2_400_u16 {
+        let actor = ActorId::from(&[number.to_le_bytes()[0] % 3; 16]);
+        let author = Author { actor: &actor, time_seconds: 7, message: None };
+        let edits = [Edit::set(format!("field {}", number % 50), i64::from(number))];
+        store.write_with(|tx| fields::write(tx, &NOTEBOOK, &author, &edits)).unwrap().unwrap();
+    }
+    let packed = store.write_with(|tx| ledger::compact(tx, &NOTEBOOK, 100)).unwrap();
+    assert_eq!(packed, 2_300);
+    store
+}
+
+#[test]
+fn packed_changes_are_checked_and_repaired_too() {
+    let store = packed_store();
+    let report = verify(&store);
+    assert!(report.is_sound(), "{report}");
+    assert_eq!(report.changes, 2_400);
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("copy.redb");
+    backup(&store, &path).unwrap();
+    assert!(verify(&RedbStore::open(&path, RedbOptions::new()).unwrap()).is_sound());
+
+    let before = ledger::heads(store.read().unwrap().as_ref(), &NOTEBOOK).unwrap();
+    store.write_with(|tx| tx.delete_range(Table::Register, &[]..&[0xff; 20])).unwrap();
+    assert_eq!(names(&verify(&store)), ["row"]);
+    let repaired = care::repair(&store, NOTEBOOK, Registers::Kept).unwrap();
+    assert_eq!((repaired.changes, repaired.waiting), (2_400, 2_400));
+    assert!(verify(&store).is_sound());
+    assert_eq!(ledger::heads(store.read().unwrap().as_ref(), &NOTEBOOK).unwrap(), before);
+}
+
+#[test]
+fn damaged_packs_are_found() {
+    let damages: [Damage; 4] = [
+        |tx| {
+            let (key, mut value) = rows(tx, Table::Pack, &[]).swap_remove(0);
+            let middle = value.len() / 2;
+            value[middle] ^= 1;
+            tx.put(Table::Pack, &key, &value)
+        },
+        |tx| {
+            let (key, value) = rows(tx, Table::Pack, &[]).swap_remove(0);
+            tx.put(Table::Pack, &key, &value[..value.len() / 2])
+        },
+        |tx| tx.delete_range(Table::Pack, &[]..&[0xff; 20]),
+        |tx| tx.delete_range(Table::PackIndex, &[]..&[0xff; 20]),
+    ];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let store = packed_store();
+        store.write_with(|tx| damage(tx)).unwrap();
+        let report = verify(&store);
+        assert!(!report.is_sound(), "damage {number}");
+        assert_eq!(report.repairable(), [], "damage {number}: {report}");
+        assert!(care::repair(&store, NOTEBOOK, Registers::Kept).is_err(), "damage {number}");
+    }
+}
+
 fn backup(store: &dyn Store, into: &Path) -> Result<care::BackedUp, BackupError> {
     care::backup(store, into, &BackupOptions::new(CopyId::New([7; 16])), &mut |_| ())
 }

@@ -62,7 +62,7 @@ pub fn verify(
     require_format(tx)?;
     let mut report = Report::new(options.findings_max);
     for document in all_documents(tx, &mut report)? {
-        let mut check = Check { tx, document, options, report: &mut report };
+        let mut check = Check { tx, document, options, report: &mut report, packed: 0 };
         match check.run() {
             Err(StoreError::Damaged { what }) => report.add(Some(document), Fault::Unreadable { what }),
             outcome => outcome?,
@@ -101,6 +101,8 @@ struct Check<'c> {
     document: DocumentId,
     options: &'c VerifyOptions,
     report: &'c mut Report,
+    /// How many of the document's first changes are packed.
+    packed: u64,
 }
 
 /// What the changes add up to.
@@ -137,6 +139,7 @@ impl Check<'_> {
             self.report.folded += 1;
             return Ok(());
         }
+        self.packed = state.as_ref().map_or(0, |state| state.packed);
         let mut seen = self.changes()?;
         if let Some(state) = &state {
             self.record(state, &mut seen);
@@ -150,7 +153,7 @@ impl Check<'_> {
         if !seen.broken {
             self.shared(&seen)?;
             if self.options.replay {
-                self.replay(state.map_or(0, |state| state.packed))?;
+                self.replay()?;
             }
         }
         Ok(())
@@ -190,6 +193,11 @@ impl Check<'_> {
     /// Decides where a change is: at the next position, unless the index and the graph know of a gap before it.
     fn position(&mut self, change: &CheckedChange, seen: &mut Seen) -> Result<u64, StoreError> {
         let (expected, hash) = (seen.next, change.hash());
+        // A pack is found by position, checked as a whole, and its own index: to look each change up in the filters of all
+        // packs would cost the square of their number.
+        if expected < self.packed && self.stored_node(expected)?.is_some_and(|node| node.hash == hash) {
+            return Ok(expected);
+        }
         let found = match ledger::position(self.tx, &self.document, &hash) {
             Ok(found) => found,
             Err(StoreError::Damaged { .. }) => None,
@@ -313,7 +321,7 @@ impl Check<'_> {
     }
 
     /// Computes the document anew and compares what only that can show.
-    fn replay(&mut self, packed: u64) -> Result<(), StoreError> {
+    fn replay(&mut self) -> Result<(), StoreError> {
         let memory = match replay(self.tx, self.document, self.options.registers)? {
             Ok(memory) => memory,
             Err(Refusal::Change { position, reason } | Refusal::Refused { position, reason }) => {
@@ -326,6 +334,7 @@ impl Check<'_> {
             self.compare(table, made.as_ref(), |_| false)?;
         }
         // The rows of packed changes are in their pack.
+        let packed = self.packed;
         for table in [Table::Hash, Table::Actor] {
             self.compare(table, made.as_ref(), |value| ledger_position(value).is_some_and(|at| at < packed))?;
         }
