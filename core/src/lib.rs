@@ -3,6 +3,7 @@
 //! An application keeps its data as Automerge documents in an embedded store on every device, reads and writes it with
 //! no network at all, and merges it through a self-hosted relay when the network comes back.
 
+pub mod care;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;

@@ -258,3 +258,17 @@ const _: () = assert!((BLOOM_ENTRIES_MAX as usize) * 10 / 8 < FRAME_BYTES_MAX / 
 const _: () = assert!(CHANGE_DEPS_MAX >= DOCUMENT_HEADS_MAX);
 // Every orphan's missing dependency can be asked for in one message.
 const _: () = assert!(MISSING_HASHES_MAX <= SYNC_HASHES_MAX);
+
+/// The most findings that a check of a store lists; it counts them all. A damaged page holds some hundred records, and
+/// nobody reads more.
+pub const FINDINGS_MAX: usize = 1_000;
+
+/// The documents that statistics name: the 10 largest.
+pub const LARGEST_DOCUMENTS: usize = 10;
+
+/// How many bytes of rows a backup writes in one transaction: 8 MiB, the longest change, and below a tenth of a second
+/// of a slow disk.
+pub const BACKUP_BATCH_BYTES: usize = 8 << 20;
+
+/// How many changes are replayed in one transaction when a document's records are computed anew.
+pub const REPLAY_CHANGES: usize = 1_024;

@@ -18,6 +18,7 @@ use crate::ledger::{self, outbox};
 use crate::migrate;
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
+mod care;
 mod documents;
 mod error;
 mod events;

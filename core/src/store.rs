@@ -196,6 +196,15 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// What `work` returned, or [`StoreError`] if the commit failed.
     fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError>;
+
+    /// Returns how many bytes the store takes where it is kept, or `None` if it cannot say. Default: `None`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    fn size_bytes(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Conveniences over [`Store`] that its object-safe form cannot have.
@@ -246,6 +255,12 @@ pub fn storage_id(store: &dyn Store, random: [u8; 16]) -> Result<StorageId, Stor
     })
 }
 
+/// Gives a store another id: for copies.
+#[cfg(feature = "redb")]
+pub(crate) fn put_storage_id(tx: &mut (impl WriteTx + ?Sized), id: &StorageId) -> Result<(), StoreError> {
+    tx.put(Table::Meta, STORAGE_ID_KEY, id.as_bytes())
+}
+
 /// Returns the number of the format that a store has.
 ///
 /// # Errors
@@ -256,7 +271,19 @@ pub fn format(tx: &(impl ReadTx + ?Sized)) -> Result<u32, StoreError> {
     bytes.filter(|format| *format > 0).ok_or(StoreError::Damaged { what: "the format version" })
 }
 
-/// Sets the number of the format: for [`crate::migrate`] alone.
+/// Writes the format number over itself, durably: shows whether the store takes writes.
+///
+/// # Errors
+///
+/// What the store reports when it does not.
+pub fn probe(store: &(impl Store + ?Sized)) -> Result<(), StoreError> {
+    store.write_with(|tx| {
+        let format = format(tx)?;
+        set_format(tx, format)
+    })
+}
+
+/// Sets the number of the format: for [`crate::migrate`].
 pub(crate) fn set_format(tx: &mut (impl WriteTx + ?Sized), format: u32) -> Result<(), StoreError> {
     tx.put(Table::Meta, FORMAT_KEY, &format.to_le_bytes())
 }
@@ -268,6 +295,21 @@ pub enum StoreError {
     /// The operating system or the disk said no.
     #[error("failed to use the store: {0}")]
     Io(#[from] std::io::Error),
+    /// No space is left on the disk, or for this user.
+    #[error("failed to write the store: {0}: free some space and try again; nothing that was acknowledged is lost")]
+    Full(std::io::Error),
+    /// The store can be read, and not written.
+    #[error(
+        "failed to write the store ({detail}): check who may write there and whether the file system is mounted \
+         read-only; it can still be opened for reading"
+    )]
+    ReadOnly {
+        /// What the operating system said.
+        detail: String,
+    },
+    /// The file failed under another transaction, and the store was opened again. Begin anew.
+    #[error("failed to go on: the store's file failed meanwhile; begin again")]
+    Interrupted,
     /// Another process, or another `Repo` of this one, has the store open.
     #[error("the store {path} is in use by another process: stop that one first, or open another store")]
     Locked {
@@ -288,6 +330,14 @@ pub enum StoreError {
         /// The format found.
         found: u32,
         /// The newest format this version reads.
+        supported: u32,
+    },
+    /// The store was written by an older version of Rejoin, and nobody has migrated it yet.
+    #[error("the store has format {found}, and {supported} is needed: open it for use once, which migrates it")]
+    Older {
+        /// The format found.
+        found: u32,
+        /// The format needed.
         supported: u32,
     },
     /// A record does not decode: the file was damaged after it was written.

@@ -149,3 +149,54 @@ fn handles_are_send_sync_and_clone() {
     check::<Repo>();
     check::<DocHandle>();
 }
+
+#[tokio::test]
+async fn repo_is_backed_up_checked_and_restored() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let (path, copy) = (directory.path().join("store.redb"), directory.path().join("copy.redb"));
+    let repo = Repo::open(&path).await.unwrap();
+    let handle = repo.create().await.unwrap();
+    handle.set("title", "before").await.unwrap();
+    repo.backup(&copy).await.unwrap();
+    assert!(matches!(repo.backup(&copy).await, Err(RepoError::Backup(_))));
+    handle.set("title", "after").await.unwrap();
+    assert!(repo.verify().await.unwrap().is_sound());
+    assert_eq!(repo.stats().await.unwrap().changes, 2);
+    assert_eq!(repo.repair(handle.id()).await.unwrap().changes, 2);
+    assert_eq!(handle.get("title").await.unwrap().unwrap().as_str(), Some("after"));
+    handle.set("title", "after the repair").await.unwrap();
+    assert!(repo.verify().await.unwrap().is_sound());
+    let (storage, document) = (repo.storage_id(), handle.id());
+    drop(handle);
+    repo.close().await;
+
+    std::fs::rename(&copy, &path).unwrap();
+    let restored = Repo::open(&path).await.unwrap();
+    assert_ne!(restored.storage_id(), storage);
+    let handle = restored.find(document).await.unwrap().unwrap();
+    assert_eq!(handle.get("title").await.unwrap().unwrap().as_str(), Some("before"));
+    assert!(restored.verify().await.unwrap().is_sound());
+}
+
+#[tokio::test]
+async fn repo_goes_on_after_a_full_disk() {
+    use rejoin::store::testing::{FailingDisk, Failure};
+    use rejoin::store::{RedbOptions, RedbStore, StoreError};
+    let disk = FailingDisk::new();
+    let store = RedbStore::open_backend(disk.clone(), RedbOptions::new()).unwrap();
+    let repo = Repo::with_store(std::sync::Arc::new(store)).unwrap();
+    let handle = repo.create().await.unwrap();
+    handle.set("title", "kept").await.unwrap();
+    handle.splice_text("body", 0, 0, "kept").await.unwrap();
+    disk.fail_after(0, Failure::Full);
+    let error = handle.set("title", "lost").await.unwrap_err();
+    assert!(matches!(&error, RepoError::Store(error) if matches!(**error, StoreError::Full(_))), "{error}");
+    assert!(handle.splice_text("body", 4, 0, " and lost").await.is_err());
+    assert_eq!(handle.get("title").await.unwrap().unwrap().as_str(), Some("kept"));
+    assert_eq!(handle.text("body").await.unwrap().as_deref(), Some("kept"));
+    disk.heal();
+    handle.splice_text("body", 4, 0, " again").await.unwrap();
+    handle.set("title", "written again").await.unwrap();
+    assert_eq!(handle.text("body").await.unwrap().as_deref(), Some("kept again"));
+    assert!(repo.verify().await.unwrap().is_sound());
+}

@@ -11,8 +11,9 @@
 //! * `log` makes appended changes durable, many connections' in one commit, and answers only then.
 //! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on.
 //!
-//! The binary does nothing but parse arguments: see [`config`] and [`start`].
+//! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
 
+pub mod care;
 pub mod config;
 mod connection;
 mod hub;

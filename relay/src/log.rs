@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use rejoin::DocumentId;
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::{Appended, Appender};
-use rejoin::store::{Store, StoreError};
+use rejoin::store::{self, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::hub::{ConnectionId, Hub};
@@ -52,6 +52,8 @@ pub(crate) enum AppendError {
 
 enum Request {
     Append(Job),
+    /// See whether the store can be written again.
+    Probe,
     /// Finish what is queued, then end.
     Stop,
 }
@@ -111,6 +113,13 @@ impl GroupCommit {
         self.writable.load(Ordering::Relaxed)
     }
 
+    /// Has the thread try whether the store can be written again, unless it has much to write anyway.
+    ///
+    /// Without it a relay that shows itself as not ready, and so gets no changes, would never find out.
+    pub(crate) fn probe(&self) {
+        let _ = self.requests.try_send(Request::Probe);
+    }
+
     /// Finishes what is queued and ends the thread.
     pub(crate) async fn finish(&self) {
         // An error means that the thread is gone already.
@@ -168,7 +177,22 @@ impl Writer {
     fn take(&mut self, request: Request) {
         match request {
             Request::Append(job) => self.jobs.push_back(job),
+            Request::Probe => self.probe(),
             Request::Stop => self.inbox.close(),
+        }
+    }
+
+    fn probe(&self) {
+        // Of many that asked, the first has the answer.
+        if self.writable.load(Ordering::Relaxed) {
+            return;
+        }
+        match store::probe(&*self.store) {
+            Ok(()) => {
+                self.writable.store(true, Ordering::Relaxed);
+                tracing::info!("the store can be written again");
+            }
+            Err(error) => tracing::warn!(%error, "the store still cannot be written"),
         }
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use rejoin_relay::care::{self, BackupArgs, RepairArgs, ReportArgs};
 use rejoin_relay::config::{Config, LogFormat, RawConfig};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +23,14 @@ struct Arguments {
 enum Command {
     /// Run the relay until SIGTERM or SIGINT; a second one ends it at once
     Serve(RawConfig),
+    /// Copy a stopped relay's data into a new file
+    Backup(BackupArgs),
+    /// Check a stopped relay's data; ends with 1 if anything is wrong
+    Verify(ReportArgs),
+    /// Compute the records of one document of a stopped relay anew from its changes
+    Repair(RepairArgs),
+    /// Count what is in a stopped relay's data
+    Stats(ReportArgs),
 }
 
 fn main() -> ExitCode {
@@ -34,10 +43,21 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(&format!("read the arguments: {}; see rejoin-relay --help", complaint(&error))),
     };
-    let Command::Serve(raw) = arguments.command;
-    let outcome = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}")).and_then(serve);
+    let out = &mut std::io::stdout();
+    let outcome = match arguments.command {
+        Command::Serve(raw) => {
+            let config = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}"));
+            config.and_then(serve).map(|()| true)
+        }
+        Command::Backup(args) => care::backup(&args, out).map(|()| true),
+        Command::Verify(args) => care::verify(&args, out),
+        Command::Repair(args) => care::repair(&args, out).map(|()| true),
+        Command::Stats(args) => care::stats(&args, out).map(|()| true),
+    };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // What is wrong was said.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
 }

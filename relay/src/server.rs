@@ -152,6 +152,7 @@ async fn ready(State(app): State<App>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n").into_response();
     }
     if !app.shared.log.is_writable() {
+        app.shared.log.probe();
         return (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be written: see the log\n").into_response();
     }
     "ok\n".into_response()

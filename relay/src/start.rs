@@ -60,16 +60,30 @@ pub fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
     std::fs::create_dir_all(&config.data)
         .map_err(|source| StartError::Directory { path: config.data.clone(), source })?;
     let path = config.data.join(STORE_FILE);
+    let store = open_file(path.clone())?;
+    rejoin::migrate::migrate(&store).map_err(|source| StartError::Store { path, source })?;
+    Ok(Arc::new(store))
+}
+
+/// Opens a store's file, and makes it if it is not there. One of an older format stays as it is.
+///
+/// # Errors
+///
+/// As [`open_store`].
+pub(crate) fn open_file(path: PathBuf) -> Result<RedbStore, StartError> {
+    open_file_with(path, RedbStore::open)
+}
+
+/// Opens a store's file in one of the ways there are, with the relay's options.
+pub(crate) fn open_file_with(
+    path: PathBuf,
+    open: fn(PathBuf, RedbOptions) -> Result<RedbStore, StoreError>,
+) -> Result<RedbStore, StartError> {
     let options = RedbOptions::new().cache_bytes(STORE_CACHE_BYTES).quick_repair(true);
-    let opened = RedbStore::open(&path, options).and_then(|store| {
-        rejoin::migrate::migrate(&store)?;
-        Ok(store)
-    });
-    match opened {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(StoreError::Io(source)) => Err(StartError::File { path, source }),
-        Err(source) => Err(StartError::Store { path, source }),
-    }
+    open(path.clone(), options).map_err(|error| match error {
+        StoreError::Io(source) => StartError::File { path, source },
+        source => StartError::Store { path, source },
+    })
 }
 
 /// Listens on the configured address.

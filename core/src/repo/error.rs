@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "redb")]
+use crate::care::BackupError;
+use crate::care::RepairError;
 use crate::document::DocumentError;
 use crate::fields::FieldError;
 use crate::store::StoreError;
@@ -34,6 +37,13 @@ pub enum RepoError {
         /// Why the first of them was not taken.
         reason: String,
     },
+    /// The store cannot be backed up.
+    #[cfg(feature = "redb")]
+    #[error(transparent)]
+    Backup(Arc<BackupError>),
+    /// A document cannot be repaired.
+    #[error(transparent)]
+    Repair(Arc<RepairError>),
     /// A typed value does not fit the document, or cannot be stored in one.
     #[error("failed to map the document to its type: {0}")]
     Typed(String),
@@ -58,6 +68,19 @@ pub enum RepoError {
 impl From<StoreError> for RepoError {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+#[cfg(feature = "redb")]
+impl From<BackupError> for RepoError {
+    fn from(error: BackupError) -> Self {
+        Self::Backup(Arc::new(error))
+    }
+}
+
+impl From<RepairError> for RepoError {
+    fn from(error: RepairError) -> Self {
+        Self::Repair(Arc::new(error))
     }
 }
 

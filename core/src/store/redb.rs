@@ -8,17 +8,23 @@
 //! panic where it stumbles over it, so every call into it is contained and reports [`StoreError::Damaged`] instead.
 
 use std::cell::OnceCell;
+use std::fs::{File, OpenOptions};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::{FORMAT_KEY, FORMAT_VERSION, ReadTx, Store, StoreError, Table, Visitor, WriteTx};
 
 mod create;
 mod error;
+mod source;
 
 use error::{contained, open_error, storage_error, table_error};
+use source::{Direct, Overlay, Source};
 
 /// How a [`RedbStore`] is opened.
 ///
@@ -80,12 +86,40 @@ impl Default for RedbOptions {
 ///
 /// A write must not start another write from within: there is one writer at a time, so it would wait for itself.
 ///
-/// When a *commit* fails because the disk does, law 1 is weaker than it reads: the transaction is there as a whole or not
-/// at all, but which of the two shows only when the store is opened again. Until then it refuses every further write.
+/// # A disk that fails
+///
+/// When the disk is full, or refuses writes for another reason, the write that met it returns [`StoreError::Full`],
+/// [`StoreError::ReadOnly`] or [`StoreError::Io`], and nothing of it is promised. Reads that were under way fail with
+/// [`StoreError::Interrupted`]; new ones see every acknowledged write, for as long as the file can be read. Each further
+/// write first tries whether the disk takes writes again, and then goes on as if nothing had been.
+///
+/// When a *commit* fails, law 1 is weaker than it reads: the transaction is there as a whole or not at all.
 #[derive(Debug)]
 pub struct RedbStore {
-    database: Database,
+    opened: RwLock<Opened>,
+    /// Held for as long as a write lasts, so that the database is not exchanged under it.
+    writer: Mutex<()>,
+    source: Arc<Source>,
     options: RedbOptions,
+    name: String,
+}
+
+/// The database that is open now.
+#[derive(Debug)]
+struct Opened {
+    /// `None` when opening it again has failed.
+    database: Option<Database>,
+    /// It is over an overlay: what it writes is lost.
+    read_only: bool,
+    /// Set at the first operation of the file that fails: redb refuses all others from then on. Each database has its
+    /// own, so that a late reader of an older one does no harm.
+    broken: Arc<AtomicBool>,
+}
+
+impl Opened {
+    fn usable(&self) -> Option<&Database> {
+        self.database.as_ref().filter(|_| !self.broken.load(Ordering::Acquire))
+    }
 }
 
 impl RedbStore {
@@ -110,12 +144,27 @@ impl RedbStore {
             Err(redb::DatabaseError::RepairAborted) => Ok(()),
             Err(error) => Err(open_error(error, &name)),
         })?;
-        let database = contained(|| {
-            let database = options.builder().open(path).map_err(|error| open_error(error, &name))?;
-            check_format(&database, &name)?;
-            Ok(database)
-        })?;
-        Ok(Self { database, options })
+        let file =
+            OpenOptions::new().read(true).write(true).open(path).map_err(|error| error::file_error(error, path))?;
+        let backend = FileBackend::new(file).map_err(|error| open_error(error, &name))?;
+        Self::open_source(Source::new(backend, true), options, name)
+    }
+
+    /// Opens the store in a file for reading alone: the file is not written to, not even to recover it, so it may stand
+    /// where nothing can be written. It is shared with others that only read it. Writes return [`StoreError::ReadOnly`].
+    ///
+    /// Recovering a store that was not closed takes memory: a few percent of the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbStore::open`]; a file that is not there is not made.
+    pub fn open_read_only(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        create::check_file(path)?;
+        let file = File::open(path).map_err(|error| error::file_error(error, path))?;
+        let backend = FileBackend::new(file).map_err(|error| open_error(error, &name))?;
+        Self::open_source(Source::new(backend, false), options, name)
     }
 
     /// Opens the store in a backend of the caller's, and makes it if the backend is empty.
@@ -129,36 +178,130 @@ impl RedbStore {
     pub fn open_backend(backend: impl redb::StorageBackend, options: RedbOptions) -> Result<Self, StoreError> {
         let name = "of this backend";
         create::prepare_backend(&backend, name)?;
-        let database = contained(|| {
-            let database = options.builder().create_with_backend(backend).map_err(|error| open_error(error, name))?;
-            check_format(&database, name)?;
-            Ok(database)
-        })?;
-        Ok(Self { database, options })
+        Self::open_source(Source::new(backend, true), options, name.to_owned())
     }
+
+    fn open_source(source: Arc<Source>, options: RedbOptions, name: String) -> Result<Self, StoreError> {
+        let read_only = !source.is_writable();
+        let database = open_database(&source, &options, &name, read_only)?;
+        let opened = Opened { database: Some(database), read_only, broken: Arc::default() };
+        Ok(Self { opened: RwLock::new(opened), writer: Mutex::new(()), source, options, name })
+    }
+
+    /// Begins a read in the database that is open, or returns `None` if it is of no use any more.
+    fn try_read(&self) -> Option<Result<Reading, StoreError>> {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        let database = opened.usable()?;
+        let broken = Arc::clone(&opened.broken);
+        let begun = watched(&broken, || database.begin_read().map_err(error::transaction_error));
+        Some(begun.map(|transaction| Reading { transaction, tables: Default::default(), broken }))
+    }
+
+    /// Puts a new database in the place of one that is of no use any more. Readers of the old one fail.
+    fn reopen(&self, read_only: bool) -> Result<(), StoreError> {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if opened.usable().is_some() && (read_only || !opened.read_only) {
+            // Somebody else was first.
+            return Ok(());
+        }
+        // The old one must be gone before the new one opens the same file.
+        opened.database = None;
+        let database = open_database(&self.source, &self.options, &self.name, read_only)?;
+        *opened = Opened { database: Some(database), read_only, broken: Arc::default() };
+        tracing::warn!(store = %self.name, read_only, "opened the store again after its disk failed");
+        Ok(())
+    }
+
+    /// Begins a write, after opening the database again if need be. The caller holds the writer's turn.
+    fn begin_write(&self) -> Result<(WriteTransaction, Arc<AtomicBool>), StoreError> {
+        if !self.source.is_writable() {
+            return Err(StoreError::ReadOnly { detail: "it was opened for reading only".to_owned() });
+        }
+        let fit = {
+            let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+            !opened.read_only && opened.usable().is_some()
+        };
+        if !fit {
+            self.source.rewrite_unsynced().map_err(error::io_error)?;
+            self.reopen(false)?;
+        }
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        let database = opened.usable().ok_or(StoreError::Interrupted)?;
+        let broken = Arc::clone(&opened.broken);
+        let transaction = watched(&broken, || database.begin_write().map_err(error::transaction_error))?;
+        Ok((transaction, broken))
+    }
+}
+
+/// Opens the database in a source: to be written, or over an overlay that leaves the source as it is.
+fn open_database(
+    source: &Arc<Source>,
+    options: &RedbOptions,
+    name: &str,
+    read_only: bool,
+) -> Result<Database, StoreError> {
+    contained(|| {
+        let builder = options.builder();
+        let database = if read_only {
+            builder.create_with_backend(Overlay::new(Arc::clone(source)).map_err(error::io_error)?)
+        } else {
+            builder.create_with_backend(Direct(Arc::clone(source)))
+        };
+        let database = database.map_err(|error| open_error(error, name))?;
+        check_format(&database, name)?;
+        Ok(database)
+    })
+}
+
+/// Calls into redb, and notes when it is of no use any more.
+fn watched<T>(broken: &AtomicBool, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    contained(call).inspect_err(|error| {
+        if matches!(
+            error,
+            StoreError::Io(_) | StoreError::Full(_) | StoreError::ReadOnly { .. } | StoreError::Interrupted
+        ) {
+            broken.store(true, Ordering::Release);
+        }
+    })
 }
 
 impl Store for RedbStore {
     fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
-        let transaction = contained(|| self.database.begin_read().map_err(error::transaction_error))?;
-        Ok(Box::new(Reading { transaction, tables: Default::default() }))
+        let reading = match self.try_read() {
+            Some(Ok(reading)) => reading,
+            None | Some(Err(_)) => {
+                // Without writing: whether that works again, only a write has to know.
+                self.reopen(true)?;
+                self.try_read().unwrap_or(Err(StoreError::Interrupted))?
+            }
+        };
+        Ok(Box::new(reading))
     }
 
     fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let mut transaction = contained(|| self.database.begin_write().map_err(error::transaction_error))?;
+        // A work that panicked left nothing half done: its transaction is taken back.
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut transaction, broken) = self.begin_write()?;
         transaction.set_durability(Durability::Immediate).map_err(|error| StoreError::Engine(error.to_string()))?;
         transaction.set_quick_repair(self.options.quick_repair);
-        let outcome = work(&mut Writing { transaction: &transaction, tables: Default::default() });
+        let outcome = {
+            let tables = Default::default();
+            work(&mut Writing { transaction: &transaction, tables, broken: Arc::clone(&broken) })
+        };
         match outcome {
-            Ok(()) => contained(|| transaction.commit().map_err(error::commit_error)),
+            Ok(()) => watched(&broken, || transaction.commit().map_err(error::commit_error)),
             Err(error) => {
-                if let Err(abort) = contained(|| transaction.abort().map_err(storage_error)) {
+                if let Err(abort) = watched(&broken, || transaction.abort().map_err(storage_error)) {
                     // The work's own error says why; this one would hide it. Nothing was committed in either case.
                     tracing::warn!(error = %abort, "failed to roll a transaction back");
                 }
                 Err(error)
             }
         }
+    }
+
+    fn size_bytes(&self) -> Result<Option<u64>, StoreError> {
+        self.source.len().map(Some).map_err(error::io_error)
     }
 }
 
@@ -175,6 +318,7 @@ struct Reading {
     /// Each table is opened when it is first asked for, and once: opening is a lookup of its own. `None` inside is a
     /// table that the file has not, because an older version made the file: it reads as empty.
     tables: [OnceCell<Option<ReadTable>>; Table::ALL.len()],
+    broken: Arc<AtomicBool>,
 }
 
 impl Reading {
@@ -183,7 +327,7 @@ impl Reading {
         if let Some(opened) = cell.get() {
             return Ok(opened.as_ref());
         }
-        let opened = contained(|| match self.transaction.open_table(definition(table)) {
+        let opened = watched(&self.broken, || match self.transaction.open_table(definition(table)) {
             Ok(opened) => Ok(Some(opened)),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(table_error(error)),
@@ -194,15 +338,15 @@ impl Reading {
 
 impl ReadTx for Reading {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.table(table)?.map_or(Ok(None), |table| get(table, key))
+        self.table(table)?.map_or(Ok(None), |table| get(&self.broken, table, key))
     }
 
     fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
-        self.table(table)?.map_or(Ok(()), |table| scan(table, range, visit))
+        self.table(table)?.map_or(Ok(()), |table| scan(&self.broken, table, range, visit))
     }
 
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        self.table(table)?.map_or(Ok(false), |table| contains(table, key))
+        self.table(table)?.map_or(Ok(false), |table| contains(&self.broken, table, key))
     }
 }
 
@@ -210,6 +354,7 @@ struct Writing<'txn> {
     transaction: &'txn WriteTransaction,
     /// Opened when first asked for; redb makes a table that is not there.
     tables: [OnceCell<WriteTable<'txn>>; Table::ALL.len()],
+    broken: Arc<AtomicBool>,
 }
 
 impl<'txn> Writing<'txn> {
@@ -218,7 +363,7 @@ impl<'txn> Writing<'txn> {
         if let Some(opened) = cell.get() {
             return Ok(opened);
         }
-        let opened = contained(|| self.transaction.open_table(definition(table)).map_err(table_error))?;
+        let opened = watched(&self.broken, || self.transaction.open_table(definition(table)).map_err(table_error))?;
         Ok(cell.get_or_init(|| opened))
     }
 
@@ -230,48 +375,60 @@ impl<'txn> Writing<'txn> {
 
 impl ReadTx for Writing<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        get(self.table(table)?, key)
+        get(&self.broken, self.table(table)?, key)
     }
 
     fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
-        scan(self.table(table)?, range, visit)
+        scan(&self.broken, self.table(table)?, range, visit)
     }
 
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        contains(self.table(table)?, key)
+        contains(&self.broken, self.table(table)?, key)
     }
 }
 
 impl WriteTx for Writing<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let broken = Arc::clone(&self.broken);
         let table = self.table_mut(table)?;
-        contained(|| table.insert(key, value).map(drop).map_err(storage_error))
+        watched(&broken, || table.insert(key, value).map(drop).map_err(storage_error))
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        let broken = Arc::clone(&self.broken);
         let table = self.table_mut(table)?;
-        contained(|| table.remove(key).map(drop).map_err(storage_error))
+        watched(&broken, || table.remove(key).map(drop).map_err(storage_error))
     }
 
     fn delete_range(&mut self, table: Table, range: Range<&[u8]>) -> Result<(), StoreError> {
         if range.start >= range.end {
             return Ok(());
         }
+        let broken = Arc::clone(&self.broken);
         let table = self.table_mut(table)?;
-        contained(|| table.retain_in(range, |_, _| false).map_err(storage_error))
+        watched(&broken, || table.retain_in(range, |_, _| false).map_err(storage_error))
     }
 }
 
-fn get(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    contained(|| Ok(table.get(key).map_err(storage_error)?.map(|value| value.value().to_vec())))
+fn get(
+    broken: &AtomicBool,
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, StoreError> {
+    watched(broken, || Ok(table.get(key).map_err(storage_error)?.map(|value| value.value().to_vec())))
 }
 
-fn contains(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<bool, StoreError> {
+fn contains(
+    broken: &AtomicBool,
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<bool, StoreError> {
     // The guard lends the page's bytes: nothing is copied.
-    contained(|| Ok(table.get(key).map_err(storage_error)?.is_some()))
+    watched(broken, || Ok(table.get(key).map_err(storage_error)?.is_some()))
 }
 
 fn scan(
+    broken: &AtomicBool,
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     range: Range<&[u8]>,
     visit: &mut Visitor<'_>,
@@ -279,10 +436,10 @@ fn scan(
     if range.start >= range.end {
         return Ok(());
     }
-    let mut pairs = contained(|| table.range(range).map_err(storage_error))?;
+    let mut pairs = watched(broken, || table.range(range).map_err(storage_error))?;
     // Only redb's part is contained: a panic of the visitor is the caller's own and goes back to it.
-    while let Some((key, value)) = contained(|| pairs.next().transpose().map_err(storage_error))? {
-        let (key, value) = contained(|| Ok((key.value(), value.value())))?;
+    while let Some((key, value)) = watched(broken, || pairs.next().transpose().map_err(storage_error))? {
+        let (key, value) = watched(broken, || Ok((key.value(), value.value())))?;
         if visit(key, value) == ControlFlow::Break(()) {
             break;
         }
@@ -300,7 +457,7 @@ fn check_format(database: &impl ReadableDatabase, name: &str) -> Result<(), Stor
         Err(redb::TableError::Storage(error)) => return Err(storage_error(error)),
         Err(_) => return Err(foreign()),
     };
-    let bytes = get(&meta, FORMAT_KEY)?.ok_or_else(foreign)?;
+    let bytes = get(&AtomicBool::new(false), &meta, FORMAT_KEY)?.ok_or_else(foreign)?;
     let found =
         bytes.try_into().map(u32::from_le_bytes).map_err(|_| StoreError::Damaged { what: "the format version" })?;
     match found {

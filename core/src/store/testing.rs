@@ -10,6 +10,8 @@
 //! ```
 #![expect(clippy::unwrap_used, reason = "this is test code, for the tests of other crates too")]
 
+#[cfg(feature = "redb")]
+mod disk;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -18,6 +20,9 @@ use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+
+#[cfg(feature = "redb")]
+pub use disk::{FailingDisk, Failure};
 
 use super::{FORMAT_KEY, FORMAT_VERSION, ReadTx, Store, StoreError, StoreExt, Table, WriteTx, storage_id};
 use crate::limits::CHANGE_BYTES_MAX;

@@ -1,8 +1,11 @@
 //! What the relay answers to HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rejoin::store::{MemoryStore, ReadTx, Store, StoreError, WriteTx};
+use rejoin::DocumentId;
+use rejoin::store::testing::{FailingDisk, Failure};
+use rejoin::store::{MemoryStore, ReadTx, RedbOptions, RedbStore, Store, StoreError, WriteTx};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::connect_async;
@@ -65,6 +68,57 @@ impl Store for FullDisk {
     }
 }
 
+/// A real store on a disk that fills up and is emptied again.
+#[tokio::test(flavor = "multi_thread")]
+async fn relay_on_a_full_disk_acknowledges_nothing_and_recovers() {
+    let disk = FailingDisk::new();
+    let store = RedbStore::open_backend(disk.clone(), RedbOptions::new().quick_repair(true)).unwrap();
+    crate::client::set(&store, document(1), "founder", "a", 1);
+    let relay = Relay::start_with(Arc::new(store), |_| ()).await;
+    let mut writer = Client::connect(&relay.url(), "first").await;
+    writer.set(document(3), "a", 1);
+    writer.open(document(3));
+    writer.until(|writer| writer.is_acknowledged(document(3))).await;
+    disk.fail_after(3_000, Failure::Full);
+    let mut refused = Raw::join(&relay.url(), "writer").await;
+    send_change(&mut refused, document(2)).await;
+    let (_, close) = refused.closed().await;
+    assert_eq!(u16::from(close.unwrap().code), 1011);
+    assert_eq!(get(&relay, "/readyz").await.0, 503);
+    assert_eq!(get(&relay, "/livez").await.0, 200);
+    let mut reader = Client::connect(&relay.url(), "reader").await;
+    for number in [1, 3] {
+        reader.open(document(number));
+        reader.until(|reader| reader.count(document(number)) == 1).await;
+    }
+    disk.heal();
+    // Asking is enough: nobody has to write.
+    while get(&relay, "/readyz").await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    writer.set(document(4), "a", 1);
+    writer.open(document(4));
+    writer.until(|writer| writer.is_acknowledged(document(4))).await;
+    relay.stop().await;
+}
+
+/// Offers a document of one change.
+async fn send_change(writer: &mut Raw, document: DocumentId) {
+    let store = MemoryStore::new();
+    crate::client::set(&store, document, "writer", "a", 1);
+    let change = rejoin::ledger::change(&*store.read().unwrap(), &document, 0).unwrap();
+    let message = rejoin::codec::sync_message::SyncMessage {
+        version: rejoin::codec::sync_message::Version::V1,
+        heads: rejoin::ledger::heads(&*store.read().unwrap(), &document).unwrap(),
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: vec![change.into()],
+        flags: None,
+    };
+    let (me, relay) = (crate::client::peer("writer"), writer.relay.clone().unwrap());
+    writer.send(rejoin::codec::classic::encode_sync(&me, &relay, &document.to_string(), &message.encode())).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn full_disk_is_told_and_leaves_reading_alone() {
     let memory = MemoryStore::new();
@@ -72,21 +126,7 @@ async fn full_disk_is_told_and_leaves_reading_alone() {
     crate::client::set(&memory, document(1), "founder", "a", 1);
     let relay = Relay::start_with(Arc::new(FullDisk(memory)), |_| ()).await;
     let mut writer = Raw::join(&relay.url(), "writer").await;
-    let store = MemoryStore::new();
-    crate::client::set(&store, document(2), "writer", "a", 1);
-    let change = rejoin::ledger::change(&*store.read().unwrap(), &document(2), 0).unwrap();
-    let message = rejoin::codec::sync_message::SyncMessage {
-        version: rejoin::codec::sync_message::Version::V1,
-        heads: rejoin::ledger::heads(&*store.read().unwrap(), &document(2)).unwrap(),
-        need: Vec::new(),
-        have: Vec::new(),
-        changes: vec![change.into()],
-        flags: None,
-    };
-    let (me, relay_name) = (crate::client::peer("writer"), writer.relay.clone().unwrap());
-    writer
-        .send(rejoin::codec::classic::encode_sync(&me, &relay_name, &document(2).to_string(), &message.encode()))
-        .await;
+    send_change(&mut writer, document(2)).await;
     let (_, close) = writer.closed().await;
     assert_eq!(u16::from(close.unwrap().code), 1011);
     assert_eq!(get(&relay, "/readyz").await.0, 503);

@@ -36,6 +36,19 @@ pub(super) fn prepare_file(path: &Path) -> Result<(), StoreError> {
         return make_file(path, &temporary);
     }
     remove_leftover(&temporary);
+    check_beginning(path)
+}
+
+/// Checks that the path holds something that begins as a redb database. Writes nothing.
+pub(super) fn check_file(path: &Path) -> Result<(), StoreError> {
+    if is_vacant(path)? {
+        let text = format!("failed to open {}: there is no store", path.display());
+        return Err(StoreError::Io(io::Error::new(io::ErrorKind::NotFound, text)));
+    }
+    check_beginning(path)
+}
+
+fn check_beginning(path: &Path) -> Result<(), StoreError> {
     let mut start = Vec::with_capacity(SECTOR_BYTES);
     File::open(path)
         .and_then(|file| file.take(SECTOR_BYTES as u64).read_to_end(&mut start))

@@ -1,6 +1,8 @@
 //! What redb reports, in the store's own words.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use super::super::StoreError;
 
@@ -34,21 +36,41 @@ pub(super) fn open_error(error: redb::DatabaseError, name: &str) -> StoreError {
     }
 }
 
+/// Translates what the operating system says about the file.
+pub(super) fn io_error(error: io::Error) -> StoreError {
+    match error.kind() {
+        // redb asks only for bytes that the file claims to have.
+        io::ErrorKind::UnexpectedEof => StoreError::Damaged { what: "a page beyond the end of the file" },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            StoreError::Full(error)
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            StoreError::ReadOnly { detail: error.to_string() }
+        }
+        _ => StoreError::Io(error),
+    }
+}
+
+/// Translates what the operating system says when the file is opened.
+pub(super) fn file_error(error: io::Error, path: &Path) -> StoreError {
+    match io_error(error) {
+        StoreError::ReadOnly { detail } => StoreError::ReadOnly { detail: format!("{}: {detail}", path.display()) },
+        StoreError::Io(error) => {
+            StoreError::Io(io::Error::new(error.kind(), format!("failed to open {}: {error}", path.display())))
+        }
+        error => error,
+    }
+}
+
 /// Translates an error of reading or writing the file.
 pub(super) fn storage_error(error: redb::StorageError) -> StoreError {
     match error {
-        redb::StorageError::Io(error) => match error.kind() {
-            // redb asks only for bytes that the file claims to have.
-            std::io::ErrorKind::UnexpectedEof => StoreError::Damaged { what: "a page beyond the end of the file" },
-            _ => StoreError::Io(error),
-        },
+        redb::StorageError::Io(error) => io_error(error),
         redb::StorageError::Corrupted(detail) => {
             tracing::error!(detail, "the store is damaged");
             StoreError::Damaged { what: "a page of the file" }
         }
-        redb::StorageError::PreviousIo => StoreError::Engine(
-            "an earlier read or write of the file failed: close the store and open it again".to_owned(),
-        ),
+        redb::StorageError::PreviousIo | redb::StorageError::DatabaseClosed => StoreError::Interrupted,
         error => StoreError::Engine(error.to_string()),
     }
 }

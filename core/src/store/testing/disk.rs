@@ -1,0 +1,113 @@
+//! A disk in memory that can be told to fail.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use redb::StorageBackend;
+
+/// How a disk fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No space is left, not even for what is written over, as on a file system that never writes in place.
+    Full,
+    /// It was mounted read-only: every write and sync fails.
+    ReadOnly,
+    /// It answers with errors of input and output: every write and sync fails.
+    Broken,
+}
+
+impl Failure {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Full => io::ErrorKind::StorageFull.into(),
+            Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem.into(),
+            Self::Broken => io::Error::other("the disk failed"),
+        }
+    }
+}
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct FailingDisk(Arc<Mutex<Disk>>);
+
+#[derive(Debug, Default)]
+struct Disk {
+    bytes: Vec<u8>,
+    /// Which failure comes after how many more written bytes.
+    failure: Option<(u64, Failure)>,
+}
+
+impl FailingDisk {
+    /// Makes an empty disk that does not fail.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fails after this many more bytes were written, until [`FailingDisk::heal`].
+    pub fn fail_after(&self, bytes: u64, failure: Failure) {
+        self.0.lock().unwrap().failure = Some((bytes, failure));
+    }
+
+    /// Fails no more.
+    pub fn heal(&self) {
+        self.0.lock().unwrap().failure = None;
+    }
+}
+
+impl Disk {
+    fn spend(&mut self, bytes: usize) -> io::Result<()> {
+        let Some((left, failure)) = &mut self.failure else { return Ok(()) };
+        match left.checked_sub(bytes as u64) {
+            Some(rest) => {
+                *left = rest;
+                Ok(())
+            }
+            None => {
+                *left = 0;
+                Err(failure.error())
+            }
+        }
+    }
+}
+
+impl StorageBackend for FailingDisk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let disk = self.0.lock().unwrap();
+        let found = start.checked_add(out.len()).and_then(|end| disk.bytes.get(start..end));
+        out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        let mut disk = self.0.lock().unwrap();
+        disk.spend(0)?;
+        disk.bytes.resize(len, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let disk = self.0.lock().unwrap();
+        match disk.failure {
+            Some((0, failure)) => Err(failure.error()),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        let mut disk = self.0.lock().unwrap();
+        disk.spend(data.len())?;
+        let end = start + data.len();
+        if disk.bytes.len() < end {
+            disk.bytes.resize(end, 0);
+        }
+        disk.bytes[start..end].copy_from_slice(data);
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! Care for a stopped relay's data: `backup`, `verify`, `repair` and `stats`.
+//!
+//! All but `repair` open the store for reading only, so it may stand on a disk that is full or read-only; a store that is
+//! in use is refused. One of an older format is migrated by `serve` and refused here.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rejoin::DocumentId;
+use rejoin::care::{self, BackupOptions, CopyId, Registers, VerifyOptions};
+use rejoin::store::RedbStore;
+
+use crate::start::{self, STORE_FILE};
+
+/// Where the data is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct DataArgs {
+    /// Directory of the relay's data
+    #[arg(long, env = "REJOIN_RELAY_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+/// The arguments of `rejoin-relay backup`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BackupArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// File to write the copy to; it must not be there
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Keep the storage id: for moving a relay whose original is never started again
+    #[arg(long)]
+    pub same_id: bool,
+}
+
+/// The arguments of `rejoin-relay verify` and `rejoin-relay stats`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReportArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Write one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `rejoin-relay repair`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RepairArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Document to repair, as verify names it
+    #[arg(long, value_name = "ID")]
+    pub document: DocumentId,
+}
+
+/// Copies a stopped relay's store into a new file, and says what was copied.
+///
+/// # Errors
+///
+/// What went wrong, to be put after "failed to ".
+pub fn backup(args: &BackupArgs, out: &mut dyn Write) -> Result<(), String> {
+    let store = open(&args.data.data)?;
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| format!("get random bytes from the operating system: {error}"))?;
+    let id = if args.same_id { CopyId::Same } else { CopyId::New(random) };
+    let done = care::backup(&store, &args.to, &BackupOptions::new(id), &mut |_| ());
+    let done = done.map_err(|error| completing(&error))?;
+    say(out, &format!("backed up {} rows, {} bytes, to {}", done.rows, done.bytes, args.to.display()));
+    Ok(())
+}
+
+/// Checks a stopped relay's store, and says what is wrong. Returns whether it is sound.
+///
+/// # Errors
+///
+/// As [`backup`]; damage is no error.
+pub fn verify(args: &ReportArgs, out: &mut dyn Write) -> Result<bool, String> {
+    let store = open(&args.data.data)?;
+    let options = VerifyOptions::new(Registers::Absent);
+    let report = care::verify(&store, &options, &mut |_| ()).map_err(|error| format!("check the store: {error}"))?;
+    let text = if args.json { report.to_json().to_string() } else { report.to_string() };
+    say(out, &text);
+    Ok(report.is_sound())
+}
+
+/// Computes the records of a document of a stopped relay anew from its changes.
+///
+/// # Errors
+///
+/// As [`backup`]; nothing was changed then.
+pub fn repair(args: &RepairArgs, out: &mut dyn Write) -> Result<(), String> {
+    let store = start::open_file(find(&args.data.data)?).map_err(|error| error.to_string())?;
+    let done = care::repair(&store, args.document, Registers::Absent).map_err(|error| completing(&error))?;
+    say(out, &format!("repaired a document of {} changes", done.changes));
+    Ok(())
+}
+
+/// Counts what is in a stopped relay's store.
+///
+/// # Errors
+///
+/// As [`backup`].
+pub fn stats(args: &ReportArgs, out: &mut dyn Write) -> Result<(), String> {
+    let store = open(&args.data.data)?;
+    let stats = care::stats(&store).map_err(|error| format!("read the store: {error}"))?;
+    let text = if args.json { stats.to_json().to_string() } else { stats.to_string().trim_end().to_owned() };
+    say(out, &text);
+    Ok(())
+}
+
+/// Opens the store that is there for reading; none is made.
+fn open(data: &Path) -> Result<RedbStore, String> {
+    start::open_file_with(find(data)?, RedbStore::open_read_only).map_err(|error| error.to_string())
+}
+
+fn find(data: &Path) -> Result<PathBuf, String> {
+    let path = data.join(STORE_FILE);
+    if path.exists() { Ok(path) } else { Err(format!("find the store file {}: check --data", path.display())) }
+}
+
+/// Takes away the beginning that the caller puts before every error.
+fn completing(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix("failed to ").unwrap_or(&text).to_owned()
+}
+
+/// Writes a line; a closed pipe is nobody's fault.
+fn say(out: &mut dyn Write, line: &str) {
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

@@ -1,0 +1,102 @@
+//! The commands for a stopped relay's data.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rejoin::store::{RedbOptions, RedbStore, StoreExt, Table};
+
+use crate::client::{document, set};
+
+struct Said {
+    code: i32,
+    out: String,
+    error: String,
+}
+
+fn run(arguments: &[&str], data: &Path) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rejoin-relay"));
+    command.arg(arguments[0]).arg("--data").arg(data).args(&arguments[1..]).env_remove("RUST_LOG");
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let (out, error) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+    Said { code: status.code().unwrap(), out, error }
+}
+
+/// A relay's data with two documents.
+fn filled(data: &Path) -> RedbStore {
+    let store = RedbStore::open(data.join("relay.redb"), RedbOptions::new()).unwrap();
+    for number in 1..=2 {
+        for value in 1..=3 {
+            set(&store, document(number), "alice", "a", value);
+        }
+    }
+    store
+}
+
+#[test]
+fn sound_data_is_backed_up_counted_and_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(filled(directory.path()));
+    let said = run(&["verify"], directory.path());
+    assert_eq!((said.code, said.error.as_str()), (0, ""), "{}", said.out);
+    assert!(
+        said.out.starts_with("2 documents, 6 changes, ") && said.out.trim_end().ends_with("all sound"),
+        "{}",
+        said.out
+    );
+    assert!(run(&["verify", "--json"], directory.path()).out.contains("\"sound\":true"));
+
+    let copy = directory.path().join("copy.redb");
+    let to = ["backup", "--to", copy.to_str().unwrap()];
+    let said = run(&to, directory.path());
+    assert_eq!(said.code, 0, "{}", said.error);
+    assert!(said.out.starts_with("backed up "), "{}", said.out);
+    let said = run(&to, directory.path());
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert!(
+        said.error.starts_with("rejoin-relay: failed to back up to ") && said.error.contains("exists already"),
+        "{}",
+        said.error
+    );
+
+    let restored = tempfile::tempdir().unwrap();
+    std::fs::rename(copy, restored.path().join("relay.redb")).unwrap();
+    assert_eq!(run(&["verify"], restored.path()).code, 0);
+    let said = run(&["stats", "--json"], restored.path());
+    assert!(said.out.contains("\"documents\":2") && said.out.contains("\"changes\":6"), "{}", said.out);
+    assert!(run(&["stats"], restored.path()).out.starts_with("2 documents, 6 changes, "));
+}
+
+#[test]
+fn damage_ends_with_one_and_is_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path());
+    let name = document(1).to_string();
+    store.write_with(|tx| tx.delete_range(Table::Actor, &[]..&[0xff; 20])).unwrap();
+    drop(store);
+    let said = run(&["verify"], directory.path());
+    assert_eq!((said.code, said.error.as_str()), (1, ""));
+    assert!(said.out.contains(&name) && said.out.contains("repair the document"), "{}", said.out);
+    let said = run(&["verify", "--json"], directory.path());
+    assert_eq!(said.code, 1);
+    assert!(said.out.contains("\"advice\":\"repair\"") && said.out.lines().count() == 1, "{}", said.out);
+    for number in 1..=2 {
+        let said = run(&["repair", "--document", &document(number).to_string()], directory.path());
+        assert_eq!((said.code, said.out.as_str()), (0, "repaired a document of 3 changes\n"), "{}", said.error);
+    }
+    assert_eq!(run(&["verify"], directory.path()).code, 0);
+    let said = run(&["repair", "--document", &document(9).to_string()], directory.path());
+    assert!(said.code == 1 && said.error.starts_with("rejoin-relay: failed to find the document"), "{}", said.error);
+}
+
+#[test]
+fn nothing_is_made_where_nothing_is_and_a_store_in_use_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    for command in ["verify", "stats"] {
+        let said = run(&[command], directory.path());
+        assert!(said.code == 1 && said.error.contains("check --data"), "{}", said.error);
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    let _store = filled(directory.path());
+    let said = run(&["verify"], directory.path());
+    assert!(said.code == 1 && said.error.contains("in use by another process"), "{}", said.error);
+}
