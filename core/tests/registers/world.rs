@@ -177,42 +177,7 @@ impl Replica {
         let mut heads = self.doc.get_heads();
         heads.sort();
         assert_eq!(ledger::heads(&*tx, &DOCUMENT).unwrap(), heads, "heads");
-        let mut compared = 0;
-        for object in &self.objects {
-            let found = fields::object_kind(&*tx, &DOCUMENT, object).unwrap();
-            let Some((exid, kind)) = doc_object(&self.doc, object) else {
-                // Automerge 0.12 shows that there is a table, but does not open it.
-                assert_eq!(found, Some(ObjectKind::Table), "the document has no {object}");
-                continue;
-            };
-            assert_eq!(found, Some(kind), "kind of {object}");
-            if kind.is_map() {
-                compared += self.assert_map_agrees(&*tx, object, &exid);
-            }
-        }
-        compared
-    }
-
-    fn assert_map_agrees(&self, tx: &dyn ReadTx, object: &ObjectId, exid: &ObjId) -> usize {
-        let expected: Vec<String> = self.doc.keys(exid).collect();
-        assert_eq!(fields::keys(tx, &DOCUMENT, object).unwrap(), expected, "keys of {object}");
-        for key in &expected {
-            let found = fields::get_all(tx, &DOCUMENT, object, key).unwrap();
-            let mut expected: Vec<_> = self.doc.get_all(exid, key.as_str()).unwrap();
-            // Automerge shows the winner last.
-            expected.reverse();
-            let expected: Vec<_> = expected.into_iter().map(|(value, id)| from_automerge(&value, &id)).collect();
-            let same = |((left, one), (right, other)): (&(OpId, FieldValue), &(OpId, FieldValue))| {
-                left == right && same_value(one, other)
-            };
-            assert!(
-                found.len() == expected.len() && found.iter().zip(&expected).all(same),
-                "{object} {key:?}:\nregisters {found:?}\n document {expected:?}"
-            );
-            let winner = fields::get(tx, &DOCUMENT, object, key).unwrap().expect("a key that holds something");
-            assert!(same_value(&winner, &found[0].1), "{object} {key:?}: get is not the first of get_all");
-        }
-        expected.len()
+        assert_registers_agree(&*tx, &self.doc, &self.objects)
     }
 
     fn learn_objects(&mut self, change: &CheckedChange) {
@@ -220,7 +185,47 @@ impl Replica {
     }
 }
 
-fn made_by(change: &CheckedChange) -> Vec<ObjectId> {
+/// Asserts that registers show what the document shows of these objects. Returns how many fields were compared.
+pub(crate) fn assert_registers_agree(tx: &dyn ReadTx, doc: &Automerge, objects: &BTreeSet<ObjectId>) -> usize {
+    let mut compared = 0;
+    for object in objects {
+        let found = fields::object_kind(tx, &DOCUMENT, object).unwrap();
+        let Some((exid, kind)) = doc_object(doc, object) else {
+            // Automerge 0.12 shows that there is a table, but does not open it.
+            assert_eq!(found, Some(ObjectKind::Table), "the document has no {object}");
+            continue;
+        };
+        assert_eq!(found, Some(kind), "kind of {object}");
+        if kind.is_map() {
+            compared += assert_map_agrees(tx, doc, object, &exid);
+        }
+    }
+    compared
+}
+
+fn assert_map_agrees(tx: &dyn ReadTx, doc: &Automerge, object: &ObjectId, exid: &ObjId) -> usize {
+    let expected: Vec<String> = doc.keys(exid).collect();
+    assert_eq!(fields::keys(tx, &DOCUMENT, object).unwrap(), expected, "keys of {object}");
+    for key in &expected {
+        let found = fields::get_all(tx, &DOCUMENT, object, key).unwrap();
+        let mut expected: Vec<_> = doc.get_all(exid, key.as_str()).unwrap();
+        // Automerge shows the winner last.
+        expected.reverse();
+        let expected: Vec<_> = expected.into_iter().map(|(value, id)| from_automerge(&value, &id)).collect();
+        let same = |((left, one), (right, other)): (&(OpId, FieldValue), &(OpId, FieldValue))| {
+            left == right && same_value(one, other)
+        };
+        assert!(
+            found.len() == expected.len() && found.iter().zip(&expected).all(same),
+            "{object} {key:?}:\nregisters {found:?}\n document {expected:?}"
+        );
+        let winner = fields::get(tx, &DOCUMENT, object, key).unwrap().expect("a key that holds something");
+        assert!(same_value(&winner, &found[0].1), "{object} {key:?}: get is not the first of get_all");
+    }
+    expected.len()
+}
+
+pub(crate) fn made_by(change: &CheckedChange) -> Vec<ObjectId> {
     let makes = change.ops().filter(|op| op.action.is_make());
     makes.map(|op| ObjectId::Made(OpId { counter: op.id_counter, actor: change.actor().clone() })).collect()
 }
