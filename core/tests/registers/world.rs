@@ -355,7 +355,9 @@ pub(crate) fn assert_registers_agree(tx: &dyn ReadTx, doc: &Automerge, objects: 
 }
 
 fn assert_map_agrees(tx: &dyn ReadTx, doc: &Automerge, object: &ObjectId, exid: &ObjId) -> usize {
-    let expected: Vec<String> = doc.keys(exid).collect();
+    let mut expected: Vec<String> = doc.keys(exid).collect();
+    // After some increments of conflicting counters Automerge 0.12 lists their key twice, until it is loaded again.
+    expected.dedup();
     assert_eq!(fields::keys(tx, &DOCUMENT, object).unwrap(), expected, "keys of {object}");
     for key in &expected {
         let found = fields::get_all(tx, &DOCUMENT, object, key).unwrap();
