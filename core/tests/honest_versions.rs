@@ -5,10 +5,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![allow(clippy::print_stderr, reason = "the counts are for whoever thinks of a new rule")]
 
+#[path = "registers/historic.rs"]
+#[allow(dead_code, reason = "this test asks for no earlier states")]
+mod historic;
+#[path = "registers/histories.rs"]
+#[allow(dead_code, reason = "this test counts other things")]
+mod histories;
 #[path = "honest_versions/references.rs"]
 mod references;
 #[path = "registers/world.rs"]
-#[allow(dead_code, reason = "this test builds no replicas")]
+#[allow(dead_code, reason = "this test uses only some of it")]
 mod world;
 
 use std::collections::BTreeSet;
@@ -55,7 +61,7 @@ const SHOWED_OTHERWISE: [(&str, &[&str], &str); 5] = [
 const OTHER_WINNER: &str = "another of the conflicting values is shown as the winner";
 
 /// Every history's name and files.
-fn histories() -> Vec<(String, PathBuf)> {
+fn stored() -> Vec<(String, PathBuf)> {
     let ours = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/histories"));
     let more = std::env::var_os("REJOIN_HISTORY_FILES").map(PathBuf::from);
     let mut found = Vec::new();
@@ -176,7 +182,7 @@ fn assert_json_agrees(name: &str, path: &Path, tx: &dyn ReadTx, doc: &Automerge)
 fn histories_of_every_version_pass_and_registers_agree() {
     let mut counts = Counts::new();
     let mut compared = 0;
-    let histories = histories();
+    let histories = stored();
     let mut failed = Vec::new();
     for (name, path) in &histories {
         // One that fails says so, and the others are still read.
@@ -192,8 +198,26 @@ fn histories_of_every_version_pass_and_registers_agree() {
         }
     }
     eprintln!("{} histories, {compared} fields compared", histories.len());
-    counts.iter().for_each(|(what, count)| eprintln!("{count:>8} {what}"));
+    assert_nothing_broken(&counts);
     assert!(failed.is_empty(), "{failed:?} failed");
+}
+
+#[test]
+fn random_histories_refer_only_to_what_their_authors_can_know() {
+    let count = std::env::var("REJOIN_HISTORIES").ok().and_then(|count| count.parse().ok()).unwrap_or(500);
+    let mut counts = Counts::new();
+    for seed in 0..count {
+        let mut references = References::default();
+        for both in histories::play(seed).0.log {
+            references.read(&both.checked);
+        }
+        references.counts.into_iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
+    }
+    assert_nothing_broken(&counts);
+}
+
+fn assert_nothing_broken(counts: &Counts) {
+    counts.iter().for_each(|(what, count)| eprintln!("{count:>8} {what}"));
     let broken: Vec<_> = NEVER.iter().filter(|what| counts.get(*what).is_some_and(|count| *count > 0)).collect();
     assert!(broken.is_empty(), "honest authors do write: {broken:?}");
 }

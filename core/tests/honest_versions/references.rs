@@ -25,7 +25,7 @@ pub(crate) const NEVER: [&str; 20] = [
     "pred: a mark",
     "pred: of another object",
     "pred: of another key or element",
-    "pred: hidden from its author by an ancestor",
+    "pred: overwritten or deleted in its author's past",
     "pred: hidden by the same change",
     "increment: neither a counter nor one of its own increments among the preds",
     "insert: with preds",
@@ -39,6 +39,14 @@ enum Place {
     Element(OpId),
 }
 
+/// How an operation hides its predecessors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hides {
+    Overwrites,
+    /// An increment of what is no counter.
+    Increments,
+}
+
 struct Known {
     change: usize,
     object: Option<OpId>,
@@ -46,8 +54,8 @@ struct Known {
     insert: bool,
     action: Action,
     counter: bool,
-    /// Which changes overwrote it.
-    hidden_by: Vec<usize>,
+    /// Which changes overwrote or deleted it, and which incremented it though it is no counter.
+    hidden_by: Vec<(usize, Hides)>,
 }
 
 /// Reads histories change by change, in an order in which every change follows its ancestors.
@@ -169,8 +177,11 @@ impl References {
         let other_object = known.object.as_ref() != object;
         let other_place = known.place != *place;
         let ancestor = self.is_ancestor(position, known.change);
-        let hidden = known.hidden_by.iter().any(|&by| by != position && self.is_ancestor(position, by));
-        let hidden_here = known.hidden_by.contains(&position);
+        let hidden = |how| {
+            known.hidden_by.iter().any(|&(by, hides)| by != position && hides == how && self.is_ancestor(position, by))
+        };
+        let (overwritten, incremented) = (hidden(Hides::Overwrites), hidden(Hides::Increments));
+        let hidden_here = known.hidden_by.iter().any(|&(by, _)| by == position);
         self.count("pred: not an ancestor", !ancestor);
         // The previews of JavaScript's 1.0 name the increment where they mean the counter, within one change.
         self.count("pred: an increment of another change", of == Action::Increment && made_by != position);
@@ -179,13 +190,16 @@ impl References {
         self.count("pred: a mark", matches!(of, Action::MarkBegin | Action::MarkEnd));
         self.count("pred: of another object", other_object);
         self.count("pred: of another key or element", other_place);
-        self.count("pred: hidden from its author by an ancestor", hidden);
+        self.count("pred: overwritten or deleted in its author's past", overwritten);
+        // Some versions still show what such an increment has hidden, until the document is loaded again.
+        self.count("pred that an increment hid in its author's past", incremented && !overwritten);
         self.count("pred: hidden by the same change", hidden_here);
         self.count("pred of an increment that is no counter", action == Action::Increment && !counter);
         if !(action == Action::Increment && counter)
             && let Some(known) = self.ops.get_mut(pred)
         {
-            known.hidden_by.push(position);
+            let hides = if action == Action::Increment { Hides::Increments } else { Hides::Overwrites };
+            known.hidden_by.push((position, hides));
         }
         counter
     }
