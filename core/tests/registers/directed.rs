@@ -230,13 +230,13 @@ fn refused_edits_write_nothing_and_say_why() {
         (Edit::new(list.clone(), "x", EditAction::Delete), FieldError::NotAMap { object: list }),
         (Edit::new(nowhere.clone(), "x", EditAction::Delete), FieldError::NoObject { object: nowhere }),
     ];
-    let before = a.doc.get_heads();
+    let before = a.doc().get_heads();
     for (edit, expected) in cases {
         let refused = a.write(&[Edit::set("before", 1), edit]).unwrap_err();
         assert_eq!(refused, expected);
     }
     a.assert_agrees();
-    assert_eq!(a.doc.get_heads(), before);
+    assert_eq!(a.doc().get_heads(), before);
 
     // Automerge has no such bounds, so these are not held against it.
     let author = fields::Author { actor: &a.actor, time_seconds: 0, message: None };
@@ -310,7 +310,7 @@ fn verdict_on(object: &str, key: &str) -> (Appended, bool) {
         start_op: 2_000,
         timestamp: 0,
         message: None,
-        deps: a.doc.get_heads(),
+        deps: a.doc().get_heads(),
         ops: vec![DraftOp {
             object: DraftObject::Op(rejoin::OpId { counter, actor }),
             key: key.into(),
@@ -325,7 +325,7 @@ fn verdict_on(object: &str, key: &str) -> (Appended, bool) {
         fields::Projector::begin(DOCUMENT).append(tx, &mut appender, &change)
     });
     let change = automerge::Change::from_bytes(change.bytes().to_vec()).unwrap();
-    let applies = catch_unwind(AssertUnwindSafe(|| a.doc.apply_changes([change]))).is_ok_and(|done| done.is_ok());
+    let applies = catch_unwind(AssertUnwindSafe(|| a.doc().apply_changes([change]))).is_ok_and(|done| done.is_ok());
     (appended.unwrap(), applies)
 }
 
@@ -353,7 +353,7 @@ fn verdict_on_put(key: &str, preds: &[u64], action: Action) -> Option<&'static s
         start_op: 9,
         timestamp: 0,
         message: None,
-        deps: a.doc.get_heads(),
+        deps: a.doc().get_heads(),
         ops: vec![DraftOp {
             object: DraftObject::Root,
             key: key.into(),
