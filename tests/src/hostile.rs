@@ -7,7 +7,7 @@
 //! * [`bytes`], [`change`], [`message`]: changes, sync messages and frames of which any part can be wrong.
 //! * [`base`]: a small honest history that most attacks continue.
 //! * [`attacks`]: the catalogue; each attack with its bytes and what must become of it.
-//! * [`record`], [`mutate`]: honest sessions, recorded and damaged.
+//! * [`record`], [`mutate`], [`run`]: honest sessions, recorded, damaged, and fed to victims.
 //! * [`session`]: a session over a memory store without a socket, which tells the verdict on what it is fed.
 //! * [`oracle`]: what real Automerge says of a document, and an independent reading of the rules about references.
 
@@ -20,6 +20,7 @@ pub mod message;
 pub mod mutate;
 pub mod oracle;
 pub mod record;
+pub mod run;
 pub mod session;
 
 pub use attacks::{Attack, Expect, Opening, PENDING, Scene, Sent};
