@@ -4,6 +4,7 @@
 
 mod crash;
 mod hostile_mutants;
+mod hostile_relay;
 mod hostile_session;
 mod interop_native;
 mod interop_relay;

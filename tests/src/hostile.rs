@@ -8,6 +8,7 @@
 //! * [`base`]: a small honest history that most attacks continue.
 //! * [`attacks`]: the catalogue; each attack with its bytes and what must become of it.
 //! * [`record`], [`mutate`], [`run`]: honest sessions, recorded, damaged, and fed to victims.
+//! * [`peer`]: a hostile peer on a real WebSocket.
 //! * [`session`]: a session over a memory store without a socket, which tells the verdict on what it is fed.
 //! * [`oracle`]: what real Automerge says of a document, and an independent reading of the rules about references.
 
@@ -19,6 +20,7 @@ pub mod measure;
 pub mod message;
 pub mod mutate;
 pub mod oracle;
+pub mod peer;
 pub mod record;
 pub mod run;
 pub mod session;

@@ -6,9 +6,13 @@ mod graph;
 mod reference;
 mod sync;
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
-use rejoin::DocumentId;
+use rejoin::codec::classic::Frame;
+use rejoin::codec::sync_message::SyncMessage;
 use rejoin::sync::classic::Role;
+use rejoin::{ChangeHash, DocumentId};
 
 use super::message::{Cbor, RawSync};
 
@@ -89,12 +93,21 @@ pub struct Attack {
     /// Whether the engine must not be asked to materialise the document afterwards in this process: what it stores is
     /// within every limit, and heavy.
     pub is_heavy: bool,
+    /// Whether it is known to keep honest authors from writing to the attacked document, though it breaks no rule.
+    pub is_harmful: bool,
     make: Box<Make>,
 }
 
 impl Attack {
     fn new(name: &'static str, make: impl Fn(&Scene) -> Vec<Sent> + Send + Sync + 'static) -> Self {
-        Self { name, opening: Opening::Joined, expect: Expect::default(), is_heavy: false, make: Box::new(make) }
+        Self {
+            name,
+            opening: Opening::Joined,
+            expect: Expect::default(),
+            is_heavy: false,
+            is_harmful: false,
+            make: Box::new(make),
+        }
     }
 
     /// Offers changes in one sync message.
@@ -137,6 +150,16 @@ impl Attack {
         self
     }
 
+    fn harmful(mut self) -> Self {
+        self.is_harmful = true;
+        self
+    }
+
+    /// A WebSocket message above the bound: only a socket can refuse it, so it is not in the catalogue.
+    pub fn above_the_frame_bound() -> Self {
+        Self::frame("frame-above-the-bound", |_| vec![0; rejoin::limits::FRAME_BYTES_MAX + 1].into()).closes(1009)
+    }
+
     /// Makes what is sent.
     pub fn make(&self, scene: &Scene) -> Vec<Sent> {
         (self.make)(scene)
@@ -161,6 +184,21 @@ pub fn all() -> Vec<Attack> {
     assert_eq!(names.len(), all.len(), "every attack has its own name");
     assert!(PENDING.iter().all(|name| names.binary_search(name).is_ok()), "PENDING names attacks that exist");
     all
+}
+
+/// Returns the hashes of all changes that frames offer and that can be named at all.
+pub fn offered(frames: &[Sent]) -> HashSet<ChangeHash> {
+    let mut offered = HashSet::new();
+    for sent in frames {
+        let Sent::Binary(frame) = sent else { continue };
+        let Ok(Frame::Sync { data, .. }) = Frame::decode(frame) else { continue };
+        let Ok(message) = SyncMessage::decode(&data) else { continue };
+        for bytes in &message.changes {
+            let chunks = rejoin::gate::chunks(bytes).filter_map(Result::ok);
+            offered.extend(chunks.filter_map(|chunk| chunk.hash()));
+        }
+    }
+    offered
 }
 
 impl Scene {

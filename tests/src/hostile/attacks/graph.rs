@@ -97,11 +97,11 @@ fn numbers() -> Vec<Attack> {
             vec![RawChange { start_op: NEXT_OP + START_OP_JUMP_MAX, ..put(base::next(0), "far") }.chunk()]
         })
         .stores(1),
-        Attack::changes("lamport-jump-2^20-and-one", || {
-            vec![RawChange { start_op: NEXT_OP + START_OP_JUMP_MAX + 1, ..put(base::next(0), "far") }.chunk()]
+        Attack::changes("lamport-jump-above-2^20", || {
+            vec![RawChange { start_op: NEXT_OP + START_OP_JUMP_MAX + 1_000, ..put(base::next(0), "far") }.chunk()]
         })
         .breaks(&["start-op-jump"]),
-        Attack::changes("lamport-ladder-to-2^31", ladder).stores(ladder().len() as u64).heavy(),
+        Attack::changes("lamport-ladder-to-2^31", ladder).stores(ladder().len() as u64).heavy().harmful(),
         Attack::changes("actor-unknown", || {
             let mut change = base::next(0);
             change.others = vec![vec![0x77; 16]];
