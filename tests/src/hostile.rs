@@ -25,4 +25,4 @@ pub mod record;
 pub mod run;
 pub mod session;
 
-pub use attacks::{Attack, Expect, Opening, PENDING, Scene, Sent};
+pub use attacks::{Attack, Expect, Opening, PENDING, PENDING_COMPLAINTS, Scene, Sent};

@@ -105,7 +105,7 @@ pub fn check(chunks: &[Bytes], heads: &[automerge::ChangeHash]) -> Result<Autome
         return complain("automerge has other heads", format!("{found:?}, not {heads:?}"));
     }
     let saved = quietly("save", || Ok(document.save()))?;
-    let loaded = quietly("load", || Automerge::load(&saved).or_else(|error| complain("a save does not load", error)))?;
+    let loaded = quietly("load", || Automerge::load(&saved).or_else(|error| does_not_load(&error)))?;
     let mut found = loaded.get_heads();
     found.sort_unstable();
     if found != heads {
@@ -117,6 +117,14 @@ pub fn check(chunks: &[Bytes], heads: &[automerge::ChangeHash]) -> Result<Autome
     }
     quietly("edit", || edit(&loaded, chunks))?;
     Ok(document)
+}
+
+/// The reason is part of the class, without the numbers in it.
+fn does_not_load<T>(error: &automerge::AutomergeError) -> Result<T, Complaint> {
+    let text = error.to_string();
+    let why = text.strip_prefix("error inflating document chunk ops: ").unwrap_or(&text);
+    let why = why.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
+    complain(&format!("a save does not load: {why}"), text.clone())
 }
 
 /// Makes an honest edit, and lets a fresh replica take everything.
@@ -242,6 +250,7 @@ fn export_of(store: &MemoryStore, document: DocumentId) -> Vec<Bytes> {
 }
 
 /// What an operation is, for those that refer to it.
+#[derive(Clone)]
 struct Known {
     object: Option<OpId>,
     /// The key, or the element it makes or is about.
@@ -260,7 +269,7 @@ enum Place {
 
 /// Reads the rules about references anew, slowly and simply: every object, element and predecessor that a change names
 /// is in one of its ancestors or earlier in itself, and is of the kind that fits.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct References {
     ops: HashMap<OpId, Known>,
     hashes: HashMap<automerge::ChangeHash, usize>,
@@ -308,6 +317,11 @@ impl References {
             self.ops.insert(own, known);
         }
         fault
+    }
+
+    /// Says whether a change is part of the history.
+    pub fn knows(&self, hash: &automerge::ChangeHash) -> bool {
+        self.hashes.contains_key(hash)
     }
 
     fn judge(

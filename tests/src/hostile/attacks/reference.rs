@@ -43,6 +43,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     let mut all = objects();
     all.extend(elements());
     all.extend(preds());
+    all.extend(marks());
     all
 }
 
@@ -120,5 +121,21 @@ fn preds() -> Vec<Attack> {
             change(1, vec![by, over])
         })
         .breaks(&["reference"]),
+    ]
+}
+
+/// A mark in the base's text that begins after the first of these elements and ends after the second.
+fn mark(begin: RawKey, end: RawKey) -> Vec<Vec<u8>> {
+    let op = |key| RawOp { action: action::MARK, value_type: 0, value: Vec::new(), ..RawOp::insert(TEXT, key, "") };
+    change(1, vec![RawOp { mark: Some("bold".to_owned()), value_type: 2, ..op(begin) }, op(end)])
+}
+
+/// Automerge writes a document whose mark ends before it begins, and then does not load what it wrote.
+fn marks() -> Vec<Attack> {
+    vec![
+        Attack::changes("mark-over-one-letter", || mark(element(8), element(9))).stores(1),
+        Attack::changes("mark-end-before-its-begin", || mark(element(9), element(8))).breaks(&["mark-pair"]),
+        Attack::changes("mark-end-at-the-head", || mark(element(9), RawKey::Head)).breaks(&["mark-pair"]),
+        Attack::changes("mark-end-beside-its-begin", || mark(element(8), element(8))).breaks(&["mark-pair"]),
     ]
 }
