@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod crash;
+mod hostile_client;
+mod hostile_mutants;
+mod hostile_relay;
+mod hostile_session;
 mod interop_native;
 mod interop_relay;
 mod keystrokes;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
 
+pub mod hostile;
 pub mod node;
 pub mod relay;
 pub mod trace;
