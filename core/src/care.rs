@@ -57,11 +57,7 @@ fn require_format(tx: &dyn ReadTx) -> Result<(), StoreError> {
 }
 
 /// Visits every row of a table.
-fn scan_all(
-    tx: &dyn ReadTx,
-    table: Table,
-    visit: &mut Visitor<'_>,
-) -> Result<(), StoreError> {
+fn scan_all(tx: &dyn ReadTx, table: Table, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
     tx.scan(table, &[]..&prefix_end(&[u8::MAX]), visit)
 }
 

@@ -209,7 +209,9 @@ impl References {
                         }
                         _ => false,
                     };
-                    let gives_value = shape.action == Action::Put || shape.action.is_make();
+                    // Automerge's previews of 1.0 named an increment where they meant its counter, in the same change.
+                    let own_increment = position.is_none() && shape.action == Action::Increment;
+                    let gives_value = shape.action == Action::Put || shape.action.is_make() || own_increment;
                     Rule::Reference.require(same_key && gives_value && same_object(object))?;
                 }
             }
