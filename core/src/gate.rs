@@ -16,6 +16,7 @@
 mod change;
 mod chunk;
 mod columns;
+mod document;
 mod encode;
 mod error;
 pub(crate) mod leb;
@@ -29,6 +30,7 @@ mod tests;
 
 pub use change::CheckedChange;
 pub use chunk::{Chunk, ChunkKind, Chunks, chunks};
+pub use document::DocumentHeader;
 pub use encode::{ChangeDraft, DraftObject, DraftOp, encode};
 pub use error::{GateError, Rule};
 pub use op::{Action, KeyRef, ObjectRef, Op, OpRef, Ops, Preds, ValueRef};

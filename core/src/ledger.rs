@@ -24,6 +24,7 @@ pub mod outbox;
 mod packs;
 mod references;
 pub mod shared;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -432,7 +432,9 @@ impl Cache {
         let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
         let size = opened.size();
         while cache.bytes + size > PACK_CACHE_BYTES {
-            let Some(oldest) = cache.packs.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key) else { break };
+            let Some(oldest) = cache.packs.iter().min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key) else {
+                break;
+            };
             if let Some((dropped, _)) = cache.packs.remove(&oldest) {
                 cache.bytes -= dropped.size();
             }

@@ -223,7 +223,10 @@ fn everything(tx: &dyn WriteTx) -> Result<Vec<String>, StoreError> {
         let (place, found) = (usize::try_from(at).expect("small"), node(tx, &DOCUMENT, at)?);
         assert_eq!((super::change(tx, &DOCUMENT, at)?, found.hash), (exported[place].clone(), hashes[place]));
         assert_eq!(super::position(tx, &DOCUMENT, &found.hash)?, Some(at));
-        assert_eq!(super::last_seq(tx, &DOCUMENT, &found.actor)?.max(found.seq), super::last_seq(tx, &DOCUMENT, &found.actor)?);
+        assert_eq!(
+            super::last_seq(tx, &DOCUMENT, &found.actor)?.max(found.seq),
+            super::last_seq(tx, &DOCUMENT, &found.actor)?
+        );
         for counter in found.start_op..=found.max_op() {
             assert_eq!(actors::holding(tx, &DOCUMENT, &found.actor, counter)?.map(|change| change.position), Some(at));
         }
@@ -245,7 +248,10 @@ fn packed_history_is_the_same_history() -> Result<(), StoreError> {
                 while super::packs::compact_within(tx, &DOCUMENT, keep, min, max)? > 0 {}
                 assert_eq!(everything(tx)?, before, "seed {seed}, all but {keep}");
                 let state = super::state(tx, &DOCUMENT)?.expect("there is a document");
-                assert!(state.packed + keep + min as u64 > state.count && state.packed + keep <= state.count, "seed {seed}");
+                assert!(
+                    state.packed + keep + min as u64 > state.count && state.packed + keep <= state.count,
+                    "seed {seed}"
+                );
             }
             let mut ancestors = Ancestors::default();
             for (at, expected) in below.iter().enumerate().rev().step_by(7) {
