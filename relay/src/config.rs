@@ -6,6 +6,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rejoin::fold::FoldCommand;
+
 use crate::limits::{CONNECTIONS_MAX_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT};
 
 /// The arguments of `rejoin-relay serve`, as they were given.
@@ -47,6 +49,14 @@ pub struct Config {
     pub handshake_deadline: Duration,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// How to start the child process that folds long histories; without one, every peer gets changes. Default: none. The
+    /// binary starts itself.
+    pub fold: Option<FoldCommand>,
+    /// Whether peers are told that they may upload whole documents, which the child process takes apart. Default: `false`.
+    ///
+    /// It saves 100 bytes a change of a first upload, and costs the document in memory, in a child. A peer that was told
+    /// so cannot be told otherwise on that connection: it is closed when a document cannot be taken apart.
+    pub ask_for_whole_documents: bool,
 }
 
 impl Config {
@@ -58,6 +68,8 @@ impl Config {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
             log_format: LogFormat::Human,
+            fold: None,
+            ask_for_whole_documents: false,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use rejoin::fold::{FoldCommand, child_main};
 use rejoin_relay::config::{Config, LogFormat, RawConfig};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,10 +19,16 @@ struct Arguments {
     command: Command,
 }
 
+/// The name of [`Command::FoldChild`].
+const FOLD_CHILD: &str = "fold-child";
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Run the relay until SIGTERM or SIGINT; a second one ends it at once
     Serve(RawConfig),
+    /// What the relay starts itself as, to fold a document under limits
+    #[command(hide = true)]
+    FoldChild,
 }
 
 fn main() -> ExitCode {
@@ -34,7 +41,10 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(&format!("read the arguments: {}; see rejoin-relay --help", complaint(&error))),
     };
-    let Command::Serve(raw) = arguments.command;
+    let raw = match arguments.command {
+        Command::Serve(raw) => raw,
+        Command::FoldChild => return child_main(std::io::stdin().lock(), std::io::stdout().lock()),
+    };
     let outcome = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}")).and_then(serve);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,7 +52,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), String> {
+fn serve(mut config: Config) -> Result<(), String> {
+    let fold = FoldCommand::this_executable(FOLD_CHILD);
+    config.fold = Some(fold.map_err(|error| format!("find the relay's own executable: {error}"))?);
     let store = start::open_store(&config).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;

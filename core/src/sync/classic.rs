@@ -177,6 +177,14 @@ impl ClassicSession {
         self.whole_documents = policy;
     }
 
+    /// Sets what is done with whole forms of one document, in a conversation that has begun. Peers remember what they were
+    /// told before.
+    pub fn set_whole_documents_of(&mut self, document: &DocumentId, policy: WholeDocuments) {
+        if let Some(conversation) = self.conversations.get_mut(document) {
+            conversation.set_whole_documents(policy);
+        }
+    }
+
     /// Returns who the other side is, once the handshake is done.
     pub fn peer(&self) -> Option<&PeerId> {
         self.peer.as_ref()
@@ -242,7 +250,8 @@ impl ClassicSession {
         if ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {
             self.requests.insert(document);
         }
-        let conversation = Conversation::new(document, shared).with_whole_documents(self.whole_documents);
+        let mut conversation = Conversation::new(document, shared);
+        conversation.set_whole_documents(self.whole_documents);
         self.conversations.insert(document, conversation);
         self.mark(document);
         Ok(true)
@@ -496,7 +505,8 @@ impl ClassicSession {
                 self.fail(CLOSE_POLICY, format!("more than {SESSION_DOCUMENTS_MAX} documents on one connection"));
                 return Ok(());
             }
-            let conversation = Conversation::new(document, Vec::new()).with_whole_documents(self.whole_documents);
+            let mut conversation = Conversation::new(document, Vec::new());
+            conversation.set_whole_documents(self.whole_documents);
             self.conversations.insert(document, conversation);
             self.outputs.push_back(Output::Subscribe { document });
         }

@@ -189,7 +189,7 @@ impl Conversation {
         if !sends && !asks && !heads_news {
             return Ok(None);
         }
-        let have = self.summary(tx, &state, &need, exact)?;
+        let have = self.summary(tx, &state, &need, exact.then_some(&batch.heads))?;
         self.in_flight = !exact;
         self.wanted.clear();
         self.last_sent = Some(batch.heads.clone());
@@ -328,12 +328,18 @@ impl Conversation {
         tx: &dyn ReadTx,
         state: &DocumentState,
         need: &[ChangeHash],
-        exact: bool,
+        exact_heads: Option<&Vec<ChangeHash>>,
     ) -> Result<Vec<Have>, StoreError> {
         let theirs = self.theirs.as_ref().map_or(&[][..], |theirs| &theirs.heads);
-        if exact {
-            // The peer knows these heads: it has shown them itself, or they come with this message or an earlier one.
-            let last_sync = self.known(tx, theirs)?;
+        if let Some(heads) = exact_heads {
+            // The peer knows these heads: it has shown them itself, or they come with this message or an earlier one. An
+            // Automerge peer sends everything above them, even what it just got from us.
+            let mut last_sync = self.known(tx, theirs)?;
+            if !self.whole.peer_is_read_only() {
+                last_sync.extend(heads);
+                last_sync.sort_unstable();
+                last_sync.dedup();
+            }
             return Ok(vec![Have { last_sync, bloom: Bloom::default() }]);
         }
         if need.iter().any(|hash| !theirs.contains(hash)) {

@@ -57,6 +57,11 @@ impl Whole {
         }
     }
 
+    /// Says whether the peer applies nothing that is sent to it.
+    pub(super) fn peer_is_read_only(&self) -> bool {
+        self.peer_is_read_only
+    }
+
     /// Takes in a document chunk out of `message`.
     pub(super) fn take(&mut self, chunk: &Chunk<'_>, message: &Bytes) -> Result<(), GateError> {
         let header = DocumentHeader::of(chunk)?;
@@ -77,10 +82,8 @@ impl Whole {
 
 impl Conversation {
     /// Sets what is done with whole documents from the peer. Default: [`WholeDocuments::Refused`].
-    #[must_use]
-    pub fn with_whole_documents(mut self, policy: WholeDocuments) -> Self {
+    pub fn set_whole_documents(&mut self, policy: WholeDocuments) {
         self.whole.policy = policy;
-        self
     }
 
     /// Takes out the whole document that the last message brought, if it has heads that are unknown here.

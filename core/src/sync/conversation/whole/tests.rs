@@ -39,7 +39,8 @@ fn edited(mut document: Automerge, from: i64, to: i64) -> Automerge {
 
 impl Ours {
     fn new(policy: WholeDocuments) -> Self {
-        let conversation = Conversation::new(DOCUMENT, Vec::new()).with_whole_documents(policy);
+        let mut conversation = Conversation::new(DOCUMENT, Vec::new());
+        conversation.set_whole_documents(policy);
         Self { store: MemoryStore::new(), conversation, echoes: 0, refused: Vec::new(), documents: Vec::new() }
     }
 
@@ -189,7 +190,8 @@ fn empty_document_is_passed_over_and_others_come_only_to_who_takes_them() {
         ..SyncMessage::default()
     };
     for (policy, taken) in [(WholeDocuments::Refused, 0), (WholeDocuments::Taken, 1)] {
-        let mut conversation = Conversation::new(DOCUMENT, Vec::new()).with_whole_documents(policy);
+        let mut conversation = Conversation::new(DOCUMENT, Vec::new());
+        conversation.set_whole_documents(policy);
         let store = MemoryStore::new();
         let tx = store.read().unwrap();
         let (changes, errors) = conversation.handle_message(v2(&Automerge::new()));
@@ -231,6 +233,10 @@ fn fresh_peer_does_not_send_back_what_it_gets_as_changes() {
     let full = edited(Automerge::new(), 0, 30);
     let mut ours = Ours::new(WholeDocuments::Refused).with(&full);
     let mut theirs = Theirs::new(Automerge::new());
+    converge(&mut ours, &mut theirs);
+    assert_eq!(theirs.automerge.get_heads(), ours.heads());
+    // Nor later, what others make.
+    let mut ours = ours.with(&edited(full, 30, 33));
     converge(&mut ours, &mut theirs);
     assert_eq!(theirs.automerge.get_heads(), ours.heads());
     assert_eq!(ours.echoes, 0);
