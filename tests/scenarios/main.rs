@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod crash;
+mod fold;
 mod interop_native;
 mod interop_relay;
 mod keystrokes;

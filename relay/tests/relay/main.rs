@@ -4,6 +4,8 @@
 
 mod bad_input;
 mod client;
+mod fold;
+mod folder;
 mod http;
 mod process;
 mod relay;
