@@ -35,6 +35,9 @@ pub use child::child_main;
 pub use folder::{FoldCommand, FoldError, Folder};
 pub use wire::Input;
 
+/// How many changes are applied together: enough to share the work, few enough to be small beside the document.
+const BATCH_CHANGES: usize = 16_384;
+
 /// A document's changes in one chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folded {
@@ -95,6 +98,9 @@ pub fn fold<'c>(changes: impl Iterator<Item = &'c [u8]>) -> Result<Folded, WorkE
             }
             heads.insert(change.hash());
             batch.push(change);
+            if batch.len() >= BATCH_CHANGES {
+                document.apply_changes(std::mem::take(&mut batch)).map_err(refused)?;
+            }
         }
         document.apply_changes(batch).map_err(refused)?;
         let chunk = document.save_with_options(SaveOptions { deflate: true, retain_orphans: false });

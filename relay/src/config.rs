@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rejoin::fold::FoldCommand;
+use rejoin::sync::WholeDocuments;
 
 use crate::limits::{CONNECTIONS_MAX_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT};
 
@@ -52,11 +53,12 @@ pub struct Config {
     /// How to start the child process that folds long histories; without one, every peer gets changes. Default: none. The
     /// binary starts itself.
     pub fold: Option<FoldCommand>,
-    /// Whether peers are told that they may upload whole documents, which the child process takes apart. Default: `false`.
+    /// What is done with whole documents that peers upload; needs `fold`. Default: [`WholeDocuments::Refused`].
     ///
-    /// It saves 100 bytes a change of a first upload, and costs the document in memory, in a child. A peer that was told
-    /// so cannot be told otherwise on that connection: it is closed when a document cannot be taken apart.
-    pub ask_for_whole_documents: bool,
+    /// Stock peers send them only where they are asked for. That saves 100 bytes a change of a first upload; it also lets
+    /// anybody who may write keep a child process busy, and a peer that was asked cannot be asked otherwise on the same
+    /// connection: it is closed when a document cannot be taken apart, and the next one asks for changes.
+    pub whole_documents: WholeDocuments,
 }
 
 impl Config {
@@ -69,7 +71,7 @@ impl Config {
             handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
             log_format: LogFormat::Human,
             fold: None,
-            ask_for_whole_documents: false,
+            whole_documents: WholeDocuments::Refused,
         }
     }
 }

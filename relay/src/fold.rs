@@ -24,13 +24,18 @@ use rejoin::store::{Store, StoreError, StoreExt};
 use rejoin::{ChangeHash, DocumentId};
 use tokio::sync::Semaphore;
 
-use crate::limits::{FOLD_CHECK_EVERY, FOLD_QUEUE_MAX, FOLD_STARTS_FAILED_MAX, UNFOLD_REFUSED_MAX, UNFOLDS_AT_ONCE};
+use crate::limits::{
+    FOLD_CHECK_EVERY, FOLD_QUEUE_MAX, FOLD_STARTS_FAILED_MAX, UNFOLD_CPU_SECONDS, UNFOLD_REFUSED_MAX, UNFOLD_TIMEOUT,
+    UNFOLDS_AT_ONCE,
+};
 use crate::show::{Foreign, Label};
 
 /// Folds documents in the background, and takes whole documents apart.
 #[derive(Debug)]
 pub(crate) struct Folding {
     folder: Arc<Folder>,
+    /// The same, for work that strangers set.
+    unfolder: Arc<Folder>,
     queue: Mutex<Option<SyncSender<DocumentId>>>,
     /// What is in the queue, so that it is there once.
     queued: Arc<Mutex<HashSet<DocumentId>>>,
@@ -64,13 +69,17 @@ impl Folding {
     /// What the operating system says when it grants no thread.
     pub(crate) fn start(store: Arc<dyn Store>, command: FoldCommand) -> io::Result<Self> {
         let (sender, inbox) = sync_channel(FOLD_QUEUE_MAX);
-        let folder = Arc::new(Folder::new(command));
+        let mut hasty = command.clone();
+        hasty.cpu_seconds = hasty.cpu_seconds.min(UNFOLD_CPU_SECONDS);
+        hasty.timeout = hasty.timeout.min(UNFOLD_TIMEOUT);
+        let (folder, unfolder) = (Arc::new(Folder::new(command)), Arc::new(Folder::new(hasty)));
         let queued = Arc::<Mutex<HashSet<_>>>::default();
         let worker =
             Worker { store, folder: Arc::clone(&folder), inbox, queued: Arc::clone(&queued), starts_failed: 0 };
         let thread = std::thread::Builder::new().name("fold".to_owned()).spawn(move || worker.run())?;
         Ok(Self {
             folder,
+            unfolder,
             queue: Mutex::new(Some(sender)),
             queued,
             thread: Mutex::new(Some(thread)),
@@ -113,18 +122,22 @@ impl Folding {
 
     /// Takes a whole document apart into its changes, as far as they pass the gate; none if it cannot be done.
     pub(crate) async fn unfold(&self, document: DocumentId, chunk: Bytes) -> Option<Vec<CheckedChange>> {
+        if !self.may_ask_for(&document) {
+            return None;
+        }
         // The semaphore is never closed.
         let _turn = self.unfolds.acquire().await.ok()?;
-        let folder = Arc::clone(&self.folder);
+        let folder = Arc::clone(&self.unfolder);
         let bytes = chunk.len();
         let begun = Instant::now();
         let outcome = tokio::task::spawn_blocking(move || {
             let changes = folder.unfold(&chunk)?;
-            let checked = changes.iter().map(|change| CheckedChange::parse(change));
+            let checked = changes.into_iter().map(|change| CheckedChange::parse(&change));
             Ok::<_, FoldError>(checked.collect::<Vec<_>>())
         });
+        let outcome = outcome.await;
         let ms = begun.elapsed().as_millis();
-        match outcome.await {
+        match outcome {
             Ok(Ok(changes)) => {
                 let found = changes.len();
                 let changes: Vec<_> = changes.into_iter().filter_map(Result::ok).collect();
@@ -134,7 +147,9 @@ impl Folding {
             }
             Ok(Err(error)) => {
                 tracing::warn!(document = %Label(&document), bytes, error = %Foreign(&error.to_string()), "a whole document was refused");
-                self.refuse(document);
+                if error.is_about_the_document() {
+                    self.refuse(document);
+                }
                 None
             }
             // It panicked, and said so itself.
@@ -155,10 +170,16 @@ impl Folding {
         refused.insert(document);
     }
 
-    /// Kills the child under way and ends the thread.
-    pub(crate) async fn finish(&self) {
+    /// Kills the children under way, and starts no other.
+    pub(crate) fn stop(&self) {
         self.folder.stop();
+        self.unfolder.stop();
         lock(&self.queue).take();
+    }
+
+    /// Waits for the end of the thread, after [`Folding::stop`].
+    pub(crate) async fn finish(&self) {
+        self.stop();
         let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             // Its panic, if there was one, was reported by itself.

@@ -103,6 +103,12 @@ pub const FOLD_STARTS_FAILED_MAX: u32 = 5;
 /// How many whole documents are taken apart at once: 1, beside one that is folded. A child may take 1 GiB.
 pub const UNFOLDS_AT_ONCE: usize = 1;
 
+/// The processor time of a child that takes a stranger's document apart, in seconds: 10. 260,000 keystrokes take one.
+pub const UNFOLD_CPU_SECONDS: u64 = 10;
+
+/// How long it may take by the clock on the wall. Its connection is not read from meanwhile.
+pub const UNFOLD_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The most documents that are remembered because a whole form of them could not be taken apart. Beyond it all are
 /// forgotten, which costs at most another attempt each.
 pub const UNFOLD_REFUSED_MAX: usize = 4_096;

@@ -90,6 +90,9 @@ pub async fn run(
     tracing::info!("the relay is stopping");
     // The receivers are alive: this function holds one.
     let _ = drain.send(true);
+    if let Some(folding) = &shared.folding {
+        folding.stop();
+    }
     let ended = timeout(DRAIN_DEADLINE, drained(server, &room, config.connections_max, &shared)).await;
     if ended.is_err() {
         tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time and are cut");
@@ -107,11 +110,8 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
     let folding = folding.transpose()?.map(Arc::new);
     let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?;
     let identity = Identity { peer, storage: Some(storage) };
-    let whole_documents = match (&folding, config.ask_for_whole_documents) {
-        (None, _) => WholeDocuments::Refused,
-        (Some(_), false) => WholeDocuments::Taken,
-        (Some(_), true) => WholeDocuments::AskedFor,
-    };
+    // Without a child process nobody could take them apart.
+    let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
     Ok(Shared {
         store,
         hub,

@@ -194,6 +194,18 @@ mod tests {
     }
 
     #[test]
+    fn input_is_bounded_in_changes() {
+        let mut input = Input::new();
+        (0..FOLD_CHANGES_MAX).for_each(|_| input.push(b"").unwrap());
+        assert!(matches!(input.push(b""), Err(FoldError::TooLarge { what: "changes", limit: FOLD_CHANGES_MAX })));
+        let mut bytes = Vec::new();
+        input.write(&mut bytes).unwrap();
+        assert_eq!(items(&bytes).unwrap().len(), FOLD_CHANGES_MAX);
+        bytes.splice(0..0, [0; 4]);
+        assert_eq!(items(&bytes), None);
+    }
+
+    #[test]
     fn request_of_another_version_is_refused() {
         let mut head = Vec::new();
         write_head(&mut head, Task::Unfold, 7, 9).unwrap();

@@ -12,6 +12,7 @@ use rejoin::gate::CheckedChange;
 use rejoin::ledger::{self, Appender, snapshot};
 use rejoin::limits::{FOLD_CHANGES_MIN, FOLD_FAILURES_MAX};
 use rejoin::store::{MemoryStore, Store, StoreExt};
+use rejoin::sync::WholeDocuments;
 use rejoin_relay::Config;
 
 use crate::client::{Client, Raw, document, peer, set};
@@ -20,6 +21,13 @@ use crate::relay::Relay;
 
 fn folding(command: FoldCommand) -> impl FnOnce(&mut Config) {
     move |config| config.fold = Some(command)
+}
+
+fn taking(command: FoldCommand) -> impl FnOnce(&mut Config) {
+    move |config| {
+        config.fold = Some(command);
+        config.whole_documents = WholeDocuments::Taken;
+    }
 }
 
 /// Puts what an Automerge document holds into a store.
@@ -212,7 +220,7 @@ async fn whole_document_is_taken_apart_where_peers_are_asked_for_it() {
     let store = Arc::new(MemoryStore::new());
     let ask = |config: &mut Config| {
         config.fold = Some(command());
-        config.ask_for_whole_documents = true;
+        config.whole_documents = WholeDocuments::AskedFor;
     };
     let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, ask).await;
     let mut alice = Stock::connect(&relay, "alice", typed(300)).await;
@@ -232,7 +240,7 @@ async fn whole_document_is_taken_apart_where_peers_are_asked_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whole_document_that_comes_unasked_is_taken_apart_too() {
     let store = Arc::new(MemoryStore::new());
-    let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, folding(command())).await;
+    let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, taking(command())).await;
     let full = typed(50);
     send_whole(&relay, &full).await;
     eventually("it is stored", || heads(&store) == full.get_heads()).await;
@@ -242,7 +250,7 @@ async fn whole_document_that_comes_unasked_is_taken_apart_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whole_document_that_cannot_be_taken_apart_leaves_the_connection_open() {
     let store = Arc::new(MemoryStore::new());
-    let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, folding(script("exit 3"))).await;
+    let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, taking(script("exit 3"))).await;
     let full = typed(50);
     let mut raw = send_whole(&relay, &full).await;
     let Some(Frame::Sync { data, .. }) = raw.frame().await else { panic!("no answer") };
@@ -256,7 +264,7 @@ async fn who_was_asked_for_a_whole_document_in_vain_is_asked_for_changes_on_its_
     let store = Arc::new(MemoryStore::new());
     let ask = |config: &mut Config| {
         config.fold = Some(script("exit 3"));
-        config.ask_for_whole_documents = true;
+        config.whole_documents = WholeDocuments::AskedFor;
     };
     let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, ask).await;
     let full = typed(50);
@@ -266,6 +274,18 @@ async fn who_was_asked_for_a_whole_document_in_vain_is_asked_for_changes_on_its_
     while heads(&store) != full.get_heads() {
         assert!(second.step("alice").await, "the relay closed");
     }
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_document_is_refused_unless_the_configuration_takes_it() {
+    let store = Arc::new(MemoryStore::new());
+    let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, folding(command())).await;
+    let full = typed(50);
+    let mut raw = send_whole(&relay, &full).await;
+    let Some(Frame::Sync { data, .. }) = raw.frame().await else { panic!("no answer") };
+    assert_eq!(SyncMessage::decode(&data).unwrap().need, full.get_heads());
+    assert!(heads(&store).is_empty());
     relay.stop().await;
 }
 

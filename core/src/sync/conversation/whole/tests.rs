@@ -85,6 +85,11 @@ impl Ours {
         self.conversation.handle_appended(results);
     }
 
+    fn poll(&mut self) -> Option<SyncMessage> {
+        let tx = self.store.read().unwrap();
+        self.conversation.poll_message(tx.as_ref()).unwrap().map(|outgoing| outgoing.message)
+    }
+
     fn heads(&self) -> Vec<ChangeHash> {
         ledger::heads(self.store.read().unwrap().as_ref(), &DOCUMENT).unwrap()
     }
@@ -240,4 +245,34 @@ fn fresh_peer_does_not_send_back_what_it_gets_as_changes() {
     converge(&mut ours, &mut theirs);
     assert_eq!(theirs.automerge.get_heads(), ours.heads());
     assert_eq!(ours.echoes, 0);
+}
+
+#[test]
+fn two_of_us_exchange_a_snapshot_if_the_fresh_one_asks_for_it() {
+    let old = edited(Automerge::new(), 0, 50);
+    let new = edited(old.clone(), 50, 60);
+    for (policy, versions) in [
+        (WholeDocuments::AskedFor, vec![(Version::V2, 1), (Version::V1, 10)]),
+        (WholeDocuments::Taken, vec![(Version::V1, 60)]),
+    ] {
+        let mut has = Ours::new(WholeDocuments::Refused).with(&new).with_snapshot(&old);
+        let mut fresh = Ours::new(policy);
+        let mut sent = Vec::new();
+        for _ in 0..10 {
+            while let Some(outgoing) = fresh.poll() {
+                has.receive(sync::Message::decode(&outgoing.encode()).unwrap());
+            }
+            while let Some(message) = has.poll() {
+                sent.push((message.version, message.changes.len()));
+                fresh.receive(sync::Message::decode(&message.encode()).unwrap());
+                if let Some(whole) = fresh.documents.pop() {
+                    assert_eq!(whole.heads, old.get_heads());
+                    fresh = fresh.with(&Automerge::load(&whole.chunk).unwrap());
+                }
+            }
+        }
+        assert_eq!(fresh.heads(), new.get_heads());
+        sent.retain(|(_, changes)| *changes > 0);
+        assert_eq!((sent, has.echoes), (versions, 0));
+    }
 }
