@@ -2,7 +2,7 @@
 //!
 //! Indices count UTF-16 code units on every platform, as JavaScript does, so that a position means the same everywhere.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,9 +12,27 @@ use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, ReadDoc,
 use crate::gate::{CheckedChange, GateError};
 use crate::id::DocumentId;
 use crate::ledger;
+use crate::limits::QUARANTINE_CULPRITS_MAX;
 use crate::store::{ReadTx, StoreError};
 
 pub mod json;
+mod patch;
+mod path;
+mod quarantine;
+mod read;
+mod restore;
+mod rich;
+mod salvage;
+pub mod write;
+
+pub use patch::{Patch, PatchAction, diff};
+pub use path::{FieldPath, Step};
+pub use quarantine::Quarantined;
+pub use read::Reader;
+pub use restore::restore;
+pub use rich::{Cursor, CursorMove, Expand, Mark, ParseCursorError, Span};
+pub use salvage::{Lost, Salvaged, salvage};
+pub use write::Element;
 
 /// Who makes a change, when, and why.
 #[derive(Debug, Clone)]
@@ -31,10 +49,12 @@ pub struct Commit {
 pub struct Materialised {
     document: DocumentId,
     automerge: Automerge,
-    /// Everything below this position of the ledger is in.
+    /// Everything below this position of the ledger is in, or in quarantine.
     upto: u64,
     /// Changes made here that the ledger may not show yet, oldest first.
     own: VecDeque<ChangeHash>,
+    /// Changes of the ledger that are left out, in its order.
+    quarantine: Vec<Quarantined>,
 }
 
 impl std::fmt::Debug for Materialised {
@@ -52,7 +72,14 @@ impl Materialised {
     /// The actor must be new to the document, or its own last user: one that another process uses too breaks both.
     pub fn new(document: DocumentId, actor: ActorId) -> Self {
         let automerge = Automerge::new_with_encoding(TextEncoding::Utf16CodeUnit).with_actor(actor);
-        Self { document, automerge, upto: 0, own: VecDeque::new() }
+        Self { document, automerge, upto: 0, own: VecDeque::new(), quarantine: Vec::new() }
+    }
+
+    /// Leaves these changes out, and whatever depends on them: what [`Materialised::quarantined`] told of an earlier one.
+    #[must_use]
+    pub fn without(mut self, quarantine: Vec<Quarantined>) -> Self {
+        self.quarantine = quarantine;
+        self
     }
 
     /// Returns the document as Automerge has it.
@@ -60,21 +87,61 @@ impl Materialised {
         &self.automerge
     }
 
+    /// Returns the changes that are stored and left out, because Automerge cannot take them.
+    pub fn quarantined(&self) -> &[Quarantined] {
+        &self.quarantine
+    }
+
     /// Takes in the changes that the ledger has gained. Cost: those changes.
+    ///
+    /// They are applied to the document itself, not to a copy, which would cost O(document) for each keystroke that
+    /// arrives. That is safe because a document on which this failed is never read again.
     ///
     /// # Errors
     ///
     /// [`DocumentError`] if the store cannot be read or Automerge refuses a change; the document must then be dropped and
-    /// made anew, it may be half-way.
+    /// made anew, it may be half-way. [`Materialised::catch_up_isolating`] finds the change that did it.
     pub fn catch_up(&mut self, tx: &dyn ReadTx) -> Result<(), DocumentError> {
+        let (changes, upto) = self.news(tx)?;
+        if !changes.is_empty() {
+            guarded(|| self.automerge.apply_changes(changes))??;
+        }
+        self.upto = upto;
+        Ok(())
+    }
+
+    /// Takes in the changes of the ledger and leaves out those that Automerge cannot take, with all that depend on them.
+    ///
+    /// For a document made by [`Materialised::new`] after [`Materialised::catch_up`] failed. Each step is applied to a
+    /// copy, and the step that fails is halved until one change is left. Cost: O(document x log(changes)) for each such
+    /// change, and an author can bring in one at most, for the next ones of the same author depend on it.
+    ///
+    /// # Errors
+    ///
+    /// [`DocumentError::Store`] if the store cannot be read. [`DocumentError::Refused`] beyond
+    /// [`QUARANTINE_CULPRITS_MAX`].
+    pub fn catch_up_isolating(&mut self, tx: &dyn ReadTx) -> Result<(), DocumentError> {
+        let (changes, upto) = self.news(tx)?;
+        let mut apply = |automerge: &mut Automerge, changes: &[Change]| Ok(automerge.apply_changes(changes.to_vec())?);
+        let (automerge, mut culprits) = quarantine::isolate(&self.automerge, &changes, &mut apply)?;
+        self.automerge = automerge;
+        self.quarantine.append(&mut culprits);
+        self.upto = upto;
+        Ok(())
+    }
+
+    /// Reads the changes that the ledger has gained, without those that are in already or must stay out.
+    fn news(&mut self, tx: &dyn ReadTx) -> Result<(Vec<Change>, u64), DocumentError> {
         let count = ledger::state(tx, &self.document)?.map_or(0, |state| state.count);
         if count <= self.upto {
-            return Ok(());
+            return Ok((Vec::new(), self.upto));
         }
         let mut changes = Vec::new();
-        let mut refused = None;
+        let mut failed = None;
         let mut position = self.upto;
         let mut own = std::mem::take(&mut self.own);
+        let mut out: HashSet<ChangeHash> = self.quarantine.iter().map(|left_out| left_out.hash).collect();
+        let mut left_out = Vec::new();
         ledger::export(tx, &self.document, self.upto, &mut |bytes| {
             let here = position;
             position += 1;
@@ -86,21 +153,25 @@ impl Materialised {
                 return ControlFlow::Continue(());
             }
             match guarded(|| Change::from_bytes(bytes.to_vec())) {
-                Ok(Ok(change)) => changes.push(change),
-                Ok(Err(error)) => refused = Some(DocumentError::Refused(error.to_string())),
-                Err(error) => refused = Some(error),
+                Ok(Ok(change)) if out.contains(&change.hash()) => {}
+                Ok(Ok(change)) => match Quarantined::follower(&change, &out) {
+                    Some(follower) => {
+                        out.insert(follower.hash);
+                        left_out.push(follower);
+                    }
+                    None => changes.push(change),
+                },
+                refused => match ledger::node(tx, &self.document, here) {
+                    Ok(node) if out.insert(node.hash) => left_out.push(Quarantined::undecodable(node.hash, refused)),
+                    Ok(_) => {}
+                    Err(error) => failed = Some(error),
+                },
             }
-            if refused.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         self.own = own;
-        if let Some(error) = refused {
-            return Err(error);
-        }
-        if !changes.is_empty() {
-            guarded(|| self.automerge.apply_changes(changes))??;
-        }
-        self.upto = position;
-        Ok(())
+        self.quarantine.append(&mut left_out);
+        failed.map_or(Ok((changes, position)), |error| Err(error.into()))
     }
 
     /// Runs an edit and commits it as one change; `None` when nothing was changed.
@@ -124,24 +195,31 @@ impl Materialised {
         let outcome = guarded(|| {
             let mut transaction = automerge.transaction();
             match edit(&mut transaction) {
-                Ok(value) => Ok((value, transaction.commit_with(options).0)),
+                Ok(value) => {
+                    let hash = transaction.commit_with(options).0;
+                    let change = hash.map(|hash| automerge.get_change_by_hash(&hash).ok_or(DocumentError::Panicked));
+                    Ok((value, change.transpose()?))
+                }
                 Err(error) => {
                     transaction.rollback();
                     Err(error)
                 }
             }
         });
-        let (value, hash) = outcome??;
-        let Some(hash) = hash else { return Ok((value, None)) };
-        let change = self.automerge.get_change_by_hash(&hash).ok_or(DocumentError::Panicked)?;
+        let (value, change) = outcome??;
+        let Some(change) = change else { return Ok((value, None)) };
         let change = CheckedChange::parse(change.raw_bytes()).map_err(DocumentError::Gate)?;
-        self.own.push_back(hash);
+        self.own.push_back(change.hash());
         Ok((value, Some(change)))
     }
 }
 
-/// Runs a piece of Automerge; a panic in it becomes an error.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DocumentError> {
+/// Runs a piece of Automerge; a panic in it becomes an error. What it changed must then never be read again.
+///
+/// # Errors
+///
+/// [`DocumentError::Panicked`].
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, DocumentError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| DocumentError::Panicked)
 }
 
@@ -161,6 +239,45 @@ pub enum DocumentError {
     /// The edit makes a change that no relay would take.
     #[error("failed to edit the document: {0}")]
     Gate(GateError),
+    /// The path does not lead to what the edit needs.
+    #[error("failed to edit the document: there is no {wanted} at {path}")]
+    Path {
+        /// The path.
+        path: FieldPath,
+        /// What should be there.
+        wanted: &'static str,
+    },
+    /// The index is beyond the end.
+    #[error("failed to use the document: index {index} is beyond the end, {length}")]
+    Index {
+        /// The index; in a text, in UTF-16 code units.
+        index: usize,
+        /// How long the list or text is.
+        length: usize,
+    },
+    /// The range is empty, turned round, or reaches beyond the end.
+    #[error("failed to edit the document: the range {}..{} is empty or reaches beyond the end, {length}", .range.start, .range.end)]
+    Range {
+        /// The range, in UTF-16 code units.
+        range: std::ops::Range<usize>,
+        /// How long the text is.
+        length: usize,
+    },
+    /// A text's index holds a character, not a block.
+    #[error("failed to edit the document: no block begins at index {index} of the text")]
+    NoBlock {
+        /// The index, in UTF-16 code units.
+        index: usize,
+    },
+    /// Values are nested beyond [`crate::limits::JSON_DEPTH_MAX`].
+    #[error("failed to use the document: more than {} levels are nested", crate::limits::JSON_DEPTH_MAX)]
+    TooDeep,
+    /// The document does not hold the state that was asked for.
+    #[error("failed to look back: {} of the heads are no changes of this document, or are in quarantine", .missing.len())]
+    UnknownHeads {
+        /// The hashes that are not there.
+        missing: Vec<ChangeHash>,
+    },
     /// Automerge panicked; the document was dropped and will be made anew.
     #[error("failed to use the document: Automerge panicked; it is loaded afresh the next time")]
     Panicked,

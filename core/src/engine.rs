@@ -46,11 +46,39 @@ pub fn accept(
     changes: Vec<CheckedChange>,
     origin: Origin,
 ) -> Result<Accepted, StoreError> {
+    take(tx, document, changes, origin, Projector::append)
+}
+
+/// Appends a change that this process made on the document as the same store has it, and puts it into the outbox.
+///
+/// What it refers to is there, so nobody looks; otherwise as [`accept`].
+///
+/// # Errors
+///
+/// As [`accept`].
+pub(crate) fn accept_own(
+    tx: &mut dyn WriteTx,
+    document: DocumentId,
+    change: CheckedChange,
+) -> Result<Accepted, StoreError> {
+    take(tx, document, vec![change], Origin::Local, Projector::append_own)
+}
+
+type Append<'t> =
+    fn(&mut Projector, &mut (dyn WriteTx + 't), &mut Appender, &CheckedChange) -> Result<Appended, StoreError>;
+
+fn take<'t>(
+    tx: &mut (dyn WriteTx + 't),
+    document: DocumentId,
+    changes: Vec<CheckedChange>,
+    origin: Origin,
+    append: Append<'t>,
+) -> Result<Accepted, StoreError> {
     let mut accepted = Accepted::default();
     let mut appender = Appender::begin(tx, document)?;
     let mut projector = Projector::begin(document);
     for change in changes {
-        let appended = projector.append(tx, &mut appender, &change)?;
+        let appended = append(&mut projector, tx, &mut appender, &change)?;
         if let Appended::Stored { position } = appended {
             accepted.stored += 1;
             if origin == Origin::Local {

@@ -77,7 +77,7 @@ pub enum WorkError {
 /// Makes one chunk of changes, given as uncompressed chunks, dependencies first, each once.
 ///
 /// Runs Automerge: call it only where a panic, an endless loop or the end of all memory hurts nobody else. Cost: for
-/// 260,000 keystrokes some seconds and 200 MB.
+/// 260,000 keystrokes 3 seconds and 310 MB.
 ///
 /// # Errors
 ///

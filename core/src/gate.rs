@@ -14,19 +14,19 @@
 //! [`encode`] goes the other way: from operations to the bytes that Automerge would have written.
 
 mod change;
-mod chunk;
-mod columns;
+pub(crate) mod chunk;
+pub(crate) mod columns;
 mod document;
-mod encode;
+pub(crate) mod encode;
 mod error;
 pub(crate) mod leb;
 mod op;
 mod op_rules;
 mod rules;
-mod runs;
+pub(crate) mod runs;
 mod stored;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use change::CheckedChange;
 pub use chunk::{Chunk, ChunkKind, Chunks, chunks};

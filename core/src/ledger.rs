@@ -19,6 +19,7 @@ use crate::store::{ReadTx, StoreError, Table, WriteTx};
 mod actors;
 mod ancestry;
 mod append;
+pub mod base;
 mod migrate;
 pub mod outbox;
 mod packs;
@@ -53,6 +54,8 @@ pub struct DocumentState {
     pub bytes: u64,
     /// How many changes are packed: the first ones, by position.
     pub packed: u64,
+    /// How many of the first changes are only inside the document's snapshot, to be unfolded; see [`base`].
+    pub folded: u64,
     /// The changes that no other change depends on, by hash.
     pub heads: Vec<Head>,
 }
@@ -159,6 +162,7 @@ pub fn create(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result
 ///
 /// [`StoreError`] if the store cannot be written.
 pub fn delete(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
+    base::forget(tx, document)?;
     let end = prefix_end(document.as_bytes());
     for table in Table::ALL {
         if table != Table::Meta {
@@ -209,7 +213,10 @@ pub fn position(
 pub fn node(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<Node, StoreError> {
     match tx.get(Table::Node, &position_key(document, position))? {
         Some(bytes) => decode_node(&bytes, position),
-        None => packs::node(tx, document, position)?.ok_or(StoreError::Damaged { what: NODE }),
+        None => match packs::node(tx, document, position)? {
+            Some(node) => Ok(node),
+            None => Err(absent(tx, document, position, NODE)?),
+        },
     }
 }
 
@@ -223,7 +230,25 @@ pub fn change(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64)
         Some(bytes) => Some(bytes),
         None => packs::change(tx, document, position)?,
     };
-    bytes.ok_or(StoreError::Damaged { what: "change-1" })
+    bytes.map_or_else(|| Err(absent(tx, document, position, "change-1")?), Ok)
+}
+
+fn refuse_folded(tx: &(impl ReadTx + ?Sized), document: &DocumentId, from: u64) -> Result<(), StoreError> {
+    match state(tx, document)? {
+        Some(state) if from < state.folded => Err(StoreError::Folded),
+        _ => Ok(()),
+    }
+}
+
+/// Says why there is no record for a position that the store itself named.
+fn absent(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    position: u64,
+    what: &'static str,
+) -> Result<StoreError, StoreError> {
+    let folded = state(tx, document)?.is_some_and(|state| position < state.folded);
+    Ok(if folded { StoreError::Folded } else { StoreError::Damaged { what } })
 }
 
 /// Visits the changes from a position on, in topological order, until the visitor breaks.
@@ -237,6 +262,7 @@ pub fn export(
     from: u64,
     visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
+    refuse_folded(tx, document, from)?;
     let (from, flow) = packs::export(tx, document, from, &mut |bytes, _| visit(bytes))?;
     if flow.is_break() {
         return Ok(());
@@ -251,6 +277,7 @@ pub fn export(
 ///
 /// [`StoreError`] if the store cannot be read.
 pub fn hashes(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<ChangeHash>, StoreError> {
+    refuse_folded(tx, document, 0)?;
     let mut hashes = Vec::new();
     let (from, _) = packs::export(tx, document, 0, &mut |_, hash| {
         hashes.push(hash);
@@ -285,6 +312,7 @@ fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &Do
     record::put_uint(&mut out, state.max_op);
     record::put_uint(&mut out, state.bytes);
     record::put_uint(&mut out, state.packed);
+    record::put_uint(&mut out, state.folded);
     record::put_uint(&mut out, state.heads.len() as u64);
     for head in &state.heads {
         record::put_uint(&mut out, head.position);
@@ -298,9 +326,9 @@ fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
     let mut reader = Reader::new(bytes, "document-1");
     let version = reader.byte()?;
     let (count, max_op, bytes) = (reader.uint()?, reader.uint()?, reader.uint()?);
-    let packed = match version {
-        STATE_VERSION => reader.uint()?,
-        STATE_VERSION_UNPACKED => 0,
+    let (packed, folded) = match version {
+        STATE_VERSION => (reader.uint()?, reader.uint()?),
+        STATE_VERSION_UNPACKED => (0, 0),
         _ => return Err(reader.damaged()),
     };
     let heads = (0..reader.uint()?).map(|_| {
@@ -308,7 +336,7 @@ fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
         Ok(Head { position, max_op, hash: reader.hash()? })
     });
     let heads = heads.collect::<Result<_, StoreError>>()?;
-    Ok(DocumentState { count, max_op, bytes, packed, heads })
+    Ok(DocumentState { count, max_op, bytes, packed, folded, heads })
 }
 
 fn encode_node(node: &Node, position: u64) -> Vec<u8> {

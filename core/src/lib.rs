@@ -15,6 +15,7 @@ pub mod gate;
 pub mod id;
 pub mod ledger;
 pub mod limits;
+pub mod migrate;
 pub mod pack;
 #[cfg(feature = "client")]
 pub mod repo;

@@ -77,12 +77,6 @@ pub const REFERENCED_BYTES_MAX: usize = 128 << 20;
 /// How many references to earlier changes are gathered before they are looked up together: 65,536 of ~72 bytes, 5 MiB.
 pub const REFERENCES_BATCH: usize = 65_536;
 
-/// The most changes in one pack: 4,096.
-pub const PACK_CHANGES_MAX: usize = 4_096;
-
-/// The most bytes of changes in one pack, unpacked: 16 MiB, two of the largest changes.
-pub const PACK_BYTES_MAX: usize = 16 << 20;
-
 /// The fewest changes that are worth packing: 1,024.
 pub const PACK_CHANGES_MIN: usize = 1_024;
 
@@ -226,7 +220,7 @@ pub const FOLD_BYTES_MAX: usize = 64 << 20;
 /// The most changes that are folded, or come out of a chunk: 2^20. Each costs a length of 4 bytes.
 pub const FOLD_CHANGES_MAX: usize = 1 << 20;
 
-/// The address space of a child that folds: 1 GiB. 260,000 keystrokes take a quarter of it.
+/// The address space of a child that folds: 1 GiB. 260,000 keystrokes of 110 bytes take a third of it.
 pub const FOLD_MEMORY_BYTES: u64 = 1 << 30;
 
 /// The processor time of a child that folds, in seconds: 60.
@@ -242,6 +236,55 @@ pub const FOLD_STDERR_BYTES_MAX: usize = 1 << 10;
 /// document whose snapshot would be larger goes out as changes.
 pub const SNAPSHOT_BYTES_MAX: usize = CHANGE_BYTES_MAX;
 
+/// The most bytes that the documents in memory may take together, by estimate: 256 MiB.
+///
+/// A text with the history of 260,000 keystrokes is estimated at 27 MB of changes + 260,000 x (32 + 16) bytes = 40 MB, so
+/// six such texts fit, or some 14,000 notes of ten changes at 18 KB. One document beyond it is kept alone.
+pub const LOADED_BYTES_MAX: u64 = 256 << 20;
+
+/// What an empty document takes in memory, estimated: 16 KiB. Measured: 18.7 KB with ten changes of one field each.
+pub const LOADED_DOCUMENT_BYTES: u64 = 16 << 10;
+
+/// What a change takes in memory beside its own bytes, estimated: 32.
+///
+/// Its hash and its place in the graph cost more, but of its 106 bytes the author's id and the dependency are kept once.
+/// Measured: 135 bytes for a change of one keystroke, where 106 + 32 + 16 = 154 are estimated.
+pub const LOADED_CHANGE_BYTES: u64 = 32;
+
+/// What an operation takes in memory beside its own bytes, estimated: 16, its part of the columns and of their index.
+pub const LOADED_OP_BYTES: u64 = 16;
+
+/// The most changes that one document leaves out because Automerge cannot take them, not counting those that depend on
+/// them: 256 authors that each brought one in. Finding one costs O(document x log(changes)).
+pub const QUARANTINE_CULPRITS_MAX: usize = 256;
+
+/// The most places in a damaged file that are tried as the beginning of a chunk: 4,096. Each try may hash the rest.
+pub const SALVAGE_TRIES_MAX: usize = 4_096;
+
+/// The most bytes that all those tries may hash together, as a multiple of the file's size: 8.
+pub const SALVAGE_HASH_FACTOR: usize = 8;
+
+/// The most changes in one pack: 4,096. Enough that what all share is stored once, few enough to open for one of them.
+pub const PACK_CHANGES_MAX: usize = 4_096;
+
+/// The most bytes of the changes of one pack, unpacked: 16 MiB. Two of the largest changes, or 4,096 of 4 KiB.
+pub const PACK_BYTES_MAX: usize = 16 << 20;
+
+/// The most operations of a change that a pack models one by one, and the most predecessors: 64.
+///
+/// A larger change is stored by its columns: runs already keep it small, and rows would undo that.
+pub const PACK_ROWS_MAX: usize = 64;
+
+/// The most bytes of a pack's inflated streams together: 32 MiB.
+///
+/// What stands in the changes is in no stream twice, and what runs hid takes at most 34 bytes a row and 12 bytes a
+/// predecessor: 16 MiB + 4,096 x 64 x (34 + 12) bytes is 27.5 MiB.
+pub const PACK_STREAMS_BYTES_MAX: usize = 32 << 20;
+
+// Every change fits into a pack of its own, with its header.
+const _: () = assert!(CHANGE_BYTES_MAX + 64 < PACK_BYTES_MAX);
+// The streams of the fullest pack fit.
+const _: () = assert!(PACK_BYTES_MAX + PACK_CHANGES_MAX * PACK_ROWS_MAX * (34 + 12) < PACK_STREAMS_BYTES_MAX);
 // A change must fit into the frame that carries it, with its envelope.
 const _: () = assert!(CHANGE_BYTES_MAX * 2 < FRAME_BYTES_MAX);
 // The gate remembers where a column lies in 32 bits.

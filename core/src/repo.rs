@@ -10,27 +10,29 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use automerge::{ActorId, Automerge, LoadOptions, TextEncoding};
+use automerge::ActorId;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::engine::{self, Origin};
-use crate::gate::CheckedChange;
 use crate::id::{DocumentId, PeerId, StorageId};
 use crate::ledger::{self, outbox};
+use crate::migrate;
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
 mod documents;
 mod error;
 mod events;
+mod files;
 mod handle;
-mod path;
 mod writer;
 
+pub use documents::LoadedDocument;
 pub use error::RepoError;
 pub(crate) use events::publish_accepted;
 pub use events::{Ephemeral, Event, EventKind, Events, Lagged};
-pub use handle::{DocHandle, Ephemerals, HistoryEntry};
-pub use path::FieldPath;
+pub use files::Rescued;
+pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
+
+pub use crate::document::{FieldPath, Step};
 
 use documents::Documents;
 use writer::Writer;
@@ -106,12 +108,13 @@ impl Repo {
         Self::with_store(Arc::new(MemoryStore::new()))
     }
 
-    /// Makes a repo on any store.
+    /// Makes a repo on any store. One of an older format is migrated.
     ///
     /// # Errors
     ///
     /// [`RepoError`] if the store cannot be used, or the system gives no thread.
     pub fn with_store(store: Arc<dyn Store>) -> Result<Self, RepoError> {
+        migrate::migrate(store.as_ref())?;
         let storage = store::storage_id(store.as_ref(), random_bytes())?;
         let (threads, ended) = mpsc::channel(1);
         let inner = Inner {
@@ -199,36 +202,6 @@ impl Repo {
         self.inner.documents.evict(document).await
     }
 
-    /// Takes the bytes of an `.automerge` file in as a new document.
-    ///
-    /// The file is trusted as far as a file the user chose is: Automerge loads it here, then every change passes the gate.
-    ///
-    /// # Errors
-    ///
-    /// [`RepoError::Import`] if it is no such file, or a change in it breaks a rule; nothing is stored then.
-    pub async fn import(&self, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
-        let changes = tokio::task::spawn_blocking(move || read_file(&bytes)).await.map_err(|_| RepoError::Closed)??;
-        let document = DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
-        let work = move |tx: &mut dyn store::WriteTx| {
-            ledger::create(tx, &document)?;
-            engine::accept(tx, document, changes, Origin::Local)
-        };
-        let events = self.inner.events.clone();
-        let tell =
-            move |accepted: &engine::Accepted| events::publish_accepted(&events, document, Origin::Remote, accepted);
-        let accepted = self.inner.writer.write(work, tell).await?;
-        let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
-            ledger::Appended::Rejected(error) => Some(error.to_string()),
-            ledger::Appended::Missing { .. } => Some("a change depends on one that is not in the file".to_owned()),
-            _ => None,
-        });
-        if let Some(reason) = refused {
-            self.delete(document).await?;
-            return Err(RepoError::Import { reason });
-        }
-        Ok(self.handle(document))
-    }
-
     /// Returns how many local changes no relay has acknowledged yet. Cost: one visit for each.
     ///
     /// # Errors
@@ -304,20 +277,6 @@ impl Repo {
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
     }
-}
-
-/// Loads a file and takes it apart into its changes.
-fn read_file(bytes: &[u8]) -> Result<Vec<CheckedChange>, RepoError> {
-    let import = |reason: String| RepoError::Import { reason };
-    let loaded = std::panic::catch_unwind(|| {
-        let options = LoadOptions::new().text_encoding(TextEncoding::Utf16CodeUnit);
-        Automerge::load_with_options(bytes, options).map(|document| {
-            document.get_changes(&[]).into_iter().map(|change| CheckedChange::parse(change.raw_bytes())).collect()
-        })
-    });
-    let loaded = loaded.map_err(|_| import("Automerge panicked on it: the file is damaged".to_owned()))?;
-    let changes: Result<Vec<_>, _> = loaded.map_err(|error| import(error.to_string()))?;
-    changes.map_err(|error| import(error.to_string()))
 }
 
 /// Queues a message at once if there is room, so that calls run in the order of their first polls: an async send alone

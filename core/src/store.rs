@@ -246,6 +246,21 @@ pub fn storage_id(store: &dyn Store, random: [u8; 16]) -> Result<StorageId, Stor
     })
 }
 
+/// Returns the number of the format that a store has.
+///
+/// # Errors
+///
+/// [`StoreError::Damaged`] if there is no such number; otherwise what the store reports.
+pub fn format(tx: &(impl ReadTx + ?Sized)) -> Result<u32, StoreError> {
+    let bytes = tx.get(Table::Meta, FORMAT_KEY)?.and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    bytes.filter(|format| *format > 0).ok_or(StoreError::Damaged { what: "the format version" })
+}
+
+/// Sets the number of the format: for [`crate::migrate`] alone.
+pub(crate) fn set_format(tx: &mut (impl WriteTx + ?Sized), format: u32) -> Result<(), StoreError> {
+    tx.put(Table::Meta, FORMAT_KEY, &format.to_le_bytes())
+}
+
 /// What can go wrong with a store. The data already committed is safe in every case.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -283,6 +298,9 @@ pub enum StoreError {
         /// Which record.
         what: &'static str,
     },
+    /// The history that is asked for is still inside the document's snapshot; see [`crate::ledger::base`].
+    #[error("the document's history is still being unfolded: try again in a moment")]
+    Folded,
     /// The storage engine reported an error of its own.
     #[error("failed to use the store: {0}")]
     Engine(String),

@@ -103,7 +103,7 @@ async fn wrong_edits_say_what_to_do_and_change_nothing() {
     assert!(matches!(handle.set(["title", "inner"], 1).await, Err(RepoError::Field(_))));
     assert!(matches!(handle.increment("title", 1).await, Err(RepoError::Field(_))));
     assert!(handle.set(FieldPath::root(), 1).await.is_err());
-    assert!(matches!(handle.splice_text("title", 0, 0, "x").await, Err(RepoError::Typed(_))));
+    assert!(matches!(handle.splice_text("title", 0, 0, "x").await, Err(RepoError::Document(_))));
     assert!(matches!(handle.splice_text("body", 5, 0, "x").await, Err(RepoError::Document(_))));
     assert_eq!(handle.heads().await.unwrap(), heads);
     handle.set("title", "a").await.unwrap();

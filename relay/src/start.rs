@@ -51,7 +51,7 @@ pub enum StartError {
     },
 }
 
-/// Opens the relay's store, and makes it and its directory if they are not there.
+/// Opens the relay's store, and makes it and its directory if they are not there. One of an older format is migrated.
 ///
 /// # Errors
 ///
@@ -61,7 +61,11 @@ pub fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
         .map_err(|source| StartError::Directory { path: config.data.clone(), source })?;
     let path = config.data.join(STORE_FILE);
     let options = RedbOptions::new().cache_bytes(STORE_CACHE_BYTES).quick_repair(true);
-    match RedbStore::open(&path, options) {
+    let opened = RedbStore::open(&path, options).and_then(|store| {
+        rejoin::migrate::migrate(&store)?;
+        Ok(store)
+    });
+    match opened {
         Ok(store) => Ok(Arc::new(store)),
         Err(StoreError::Io(source)) => Err(StartError::File { path, source }),
         Err(source) => Err(StartError::Store { path, source }),

@@ -1,11 +1,11 @@
 //! A document as JSON, lists and text included. The mapping of scalars is that of [`crate::value`].
 
-use automerge::{Automerge, ObjId, ObjType, ROOT, ReadDoc, Value};
+use automerge::{Automerge, ObjId, ObjType, ReadDoc, Value};
 use serde_json::{Map, Value as Json};
 
-use super::DocumentError;
+use super::{DocumentError, Reader};
 use crate::limits::JSON_DEPTH_MAX;
-use crate::value::scalar_to_json;
+use crate::value::{key_to_json, scalar_to_json};
 
 /// Returns the whole document as JSON.
 ///
@@ -13,37 +13,50 @@ use crate::value::scalar_to_json;
 ///
 /// [`DocumentError`] if it is nested deeper than [`JSON_DEPTH_MAX`].
 pub fn to_json(automerge: &Automerge) -> Result<Json, DocumentError> {
-    object_to_json(automerge, &ROOT, ObjType::Map, JSON_DEPTH_MAX)
+    Reader::now(automerge).to_json()
 }
 
-fn object_to_json(automerge: &Automerge, object: &ObjId, kind: ObjType, depth: usize) -> Result<Json, DocumentError> {
-    let Some(depth) = depth.checked_sub(1) else {
-        return Err(DocumentError::Refused(format!("it is nested deeper than {JSON_DEPTH_MAX} levels")));
-    };
+/// Returns one object with all that is in it, as the reader sees it.
+pub(super) fn object_to_json(reader: &Reader<'_>, object: &ObjId, kind: ObjType) -> Result<Json, DocumentError> {
+    // The root, then as many levels as the registers' JSON has.
+    nested(reader, object, kind, JSON_DEPTH_MAX + 1)
+}
+
+fn nested(reader: &Reader<'_>, object: &ObjId, kind: ObjType, depth: usize) -> Result<Json, DocumentError> {
+    let depth = depth.checked_sub(1).ok_or(DocumentError::TooDeep)?;
+    let automerge = reader.automerge();
     Ok(match kind {
         ObjType::Map | ObjType::Table => {
             let mut map = Map::new();
-            for item in automerge.map_range(object, ..) {
+            let items = match reader.heads() {
+                Some(heads) => automerge.map_range_at(object, .., heads),
+                None => automerge.map_range(object, ..),
+            };
+            for item in items {
                 let value = item.value.clone().into_value();
-                map.insert(item.key.to_string(), value_to_json(automerge, &item.id(), &value, depth)?);
+                map.insert(key_to_json(&item.key).into_owned(), value_to_json(reader, &item.id(), &value, depth)?);
             }
             Json::Object(map)
         }
         ObjType::List => {
             let mut list = Vec::new();
-            for item in automerge.list_range(object, ..) {
+            let items = match reader.heads() {
+                Some(heads) => automerge.list_range_at(object, .., heads),
+                None => automerge.list_range(object, ..),
+            };
+            for item in items {
                 let value = item.value.clone().into_value();
-                list.push(value_to_json(automerge, &item.id(), &value, depth)?);
+                list.push(value_to_json(reader, &item.id(), &value, depth)?);
             }
             Json::Array(list)
         }
-        ObjType::Text => Json::String(automerge.text(object)?),
+        ObjType::Text => Json::String(reader.text_of(object)?),
     })
 }
 
-fn value_to_json(automerge: &Automerge, id: &ObjId, value: &Value<'_>, depth: usize) -> Result<Json, DocumentError> {
+fn value_to_json(reader: &Reader<'_>, id: &ObjId, value: &Value<'_>, depth: usize) -> Result<Json, DocumentError> {
     match value {
-        Value::Object(kind) => object_to_json(automerge, id, *kind, depth),
+        Value::Object(kind) => nested(reader, id, *kind, depth),
         Value::Scalar(scalar) => Ok(scalar_to_json(scalar)),
     }
 }

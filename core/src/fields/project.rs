@@ -48,6 +48,24 @@ impl Projector {
         Ok(appended)
     }
 
+    /// Appends and applies a change that this process made from what it read in the same store: what it refers to is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Projector::append`].
+    pub(crate) fn append_own(
+        &mut self,
+        tx: &mut (impl WriteTx + ?Sized),
+        appender: &mut Appender,
+        change: &CheckedChange,
+    ) -> Result<Appended, StoreError> {
+        let appended = appender.append_own(tx, change)?;
+        if matches!(appended, Appended::Stored { .. }) {
+            self.project(tx, change)?;
+        }
+        Ok(appended)
+    }
+
     /// Checks that no operation adds to a field that is full. Cost: one look-up for each that overwrites nothing.
     fn check_values(
         &self,

@@ -196,6 +196,11 @@ impl CheckedChange {
         &self.inner.bytes
     }
 
+    /// Returns where the columns are in [`CheckedChange::bytes`].
+    pub(crate) fn columns(&self) -> &Columns {
+        &self.inner.columns
+    }
+
     /// Walks the operations without allocating.
     pub fn ops(&self) -> Ops<'_> {
         Ops::new(&self.inner.columns, &self.inner.bytes, self.inner.start_op, self.inner.op_count)

@@ -15,7 +15,7 @@ use crate::limits::{CHANGE_BYTES_MAX, INFLATED_BYTES_MAX};
 pub(crate) const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 
 /// The type byte of an uncompressed change.
-const CHANGE_TYPE: u8 = 1;
+pub(crate) const CHANGE_TYPE: u8 = 1;
 
 /// The first buffer an inflated body gets; it grows towards the cap only as bytes arrive.
 const INFLATE_BYTES_FIRST: usize = 4 << 10;
@@ -208,6 +208,6 @@ fn checked_hash(hashed: &[u8], checksum: [u8; 4]) -> Result<ChangeHash, GateErro
     Ok(hash)
 }
 
-fn sha256(bytes: &[u8]) -> ChangeHash {
+pub(crate) fn sha256(bytes: &[u8]) -> ChangeHash {
     ChangeHash(Sha256::digest(bytes).into())
 }

@@ -96,6 +96,26 @@ impl Columns {
         Ok(columns)
     }
 
+    /// Returns every column that a change can have with its number, in their order; absent ones are empty.
+    pub(crate) fn all(&self) -> [(u64, Span); 14] {
+        [
+            (number::OBJECT_ACTOR, self.object_actor),
+            (number::OBJECT_COUNTER, self.object_counter),
+            (number::KEY_ACTOR, self.key_actor),
+            (number::KEY_COUNTER, self.key_counter),
+            (number::KEY_TEXT, self.key_text),
+            (number::INSERT, self.insert),
+            (number::ACTION, self.action),
+            (number::VALUE_META, self.value_meta),
+            (number::VALUE, self.value),
+            (number::PRED_COUNT, self.pred_count),
+            (number::PRED_ACTOR, self.pred_actor),
+            (number::PRED_COUNTER, self.pred_counter),
+            (number::EXPAND, self.expand),
+            (number::MARK_NAME, self.mark_name),
+        ]
+    }
+
     fn slot(&mut self, number: u64) -> Option<&mut Span> {
         Some(match number {
             number::OBJECT_ACTOR => &mut self.object_actor,

@@ -94,7 +94,7 @@ fn write_header(draft: &ChangeDraft<'_>, others: &[&ActorId], out: &mut Vec<u8>)
     }
 }
 
-fn write_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn write_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     write_unsigned(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
@@ -174,14 +174,14 @@ impl<'a> Rows<'a> {
 
 /// Collects columns; empty ones are left out.
 #[derive(Default)]
-struct ColumnWriter {
+pub(crate) struct ColumnWriter {
     count: u64,
     table: Vec<u8>,
     data: Vec<u8>,
 }
 
 impl ColumnWriter {
-    fn column(&mut self, number: u64, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn column(&mut self, number: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.data.len();
         write(&mut self.data);
         let length = self.data.len() - start;
@@ -192,7 +192,7 @@ impl ColumnWriter {
         }
     }
 
-    fn runs<T: Copy + PartialEq>(
+    pub(crate) fn runs<T: Copy + PartialEq>(
         &mut self,
         number: u64,
         rows: usize,
@@ -202,7 +202,7 @@ impl ColumnWriter {
         self.column(number, |data| write_runs(data, rows, at, write));
     }
 
-    fn finish(self, out: &mut Vec<u8>) {
+    pub(crate) fn finish(self, out: &mut Vec<u8>) {
         write_unsigned(out, self.count);
         out.extend_from_slice(&self.table);
         out.extend_from_slice(&self.data);

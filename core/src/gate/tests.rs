@@ -22,21 +22,21 @@ use super::leb::{write_signed, write_unsigned};
 use super::*;
 
 /// Every failure prints the seed that replays it. `GATE_CASES_FACTOR=100` makes a night's run of it.
-pub(super) fn cases(cases: u32) -> proptest::prelude::ProptestConfig {
+pub(crate) fn cases(cases: u32) -> proptest::prelude::ProptestConfig {
     let factor = std::env::var("GATE_CASES_FACTOR").map_or(1, |factor| factor.parse().unwrap());
     let cases = cases * factor;
     proptest::prelude::ProptestConfig { cases, failure_persistence: None, ..Default::default() }
 }
 
 /// A small deterministic generator: a failing seed replays for ever, whatever happens to other crates.
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(super) fn roll(&mut self, below: u64) -> u64 {
+    pub(crate) fn roll(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -49,7 +49,7 @@ impl Dice {
 }
 
 /// A scalar of any type, at its extremes now and then.
-pub(super) fn any_scalar(dice: &mut Dice) -> ScalarValue {
+pub(crate) fn any_scalar(dice: &mut Dice) -> ScalarValue {
     let wide = dice.roll(u64::MAX) >> dice.roll(64);
     match dice.roll(12) {
         0 => ScalarValue::Null,
@@ -66,7 +66,7 @@ pub(super) fn any_scalar(dice: &mut Dice) -> ScalarValue {
 }
 
 /// Several devices that edit maps, lists and texts apart and merge now and then; returns all their changes.
-pub(super) fn honest_changes(seed: u64) -> Vec<Change> {
+pub(crate) fn honest_changes(seed: u64) -> Vec<Change> {
     let mut dice = Dice::new(seed);
     let mut docs: Vec<AutoCommit> = vec![AutoCommit::new().with_actor(actor(&mut dice))];
     docs[0].put(ROOT, "k0", 1).unwrap();
@@ -168,7 +168,7 @@ fn any_object(doc: &AutoCommit, dice: &mut Dice) -> (ObjId, ObjType) {
 }
 
 /// Turns a checked change's operation into Automerge's own form of it.
-pub(super) fn to_legacy(change: &CheckedChange, op: &Op<'_>) -> LegacyOp {
+pub(crate) fn to_legacy(change: &CheckedChange, op: &Op<'_>) -> LegacyOp {
     let id = |op: OpRef| LegacyOpId::new(op.counter, &change.actors()[op.actor_index as usize]);
     let value = op.value.to_scalar();
     let action = match op.action {
@@ -201,39 +201,39 @@ pub(super) fn to_legacy(change: &CheckedChange, op: &Op<'_>) -> LegacyOp {
 }
 
 /// Puts a body into a chunk with the right length and checksum: what an attacker does.
-pub(super) fn chunk_of(body: &[u8]) -> Vec<u8> {
+pub(crate) fn chunk_of(body: &[u8]) -> Vec<u8> {
     super::chunk::frame(body, None).unwrap().0
 }
 
 /// Returns the body of a chunk.
-pub(super) fn body_of(chunk: &[u8]) -> &[u8] {
+pub(crate) fn body_of(chunk: &[u8]) -> &[u8] {
     let mut reader = super::leb::Reader::new(&chunk[9..]);
     reader.unsigned().unwrap();
     reader.rest()
 }
 
 /// The code of the rule that a chunk breaks, or `ok`.
-pub(super) fn verdict(chunk: &[u8]) -> &'static str {
+pub(crate) fn verdict(chunk: &[u8]) -> &'static str {
     CheckedChange::parse(chunk).map_or_else(|error| error.rule().code(), |_| "ok")
 }
 
 /// A change written by hand, so that any part of it can be wrong.
 #[derive(Clone)]
-pub(super) struct Forged {
-    pub(super) deps: Vec<[u8; 32]>,
-    pub(super) actor: Vec<u8>,
-    pub(super) seq: u64,
-    pub(super) start_op: u64,
-    pub(super) time: i64,
-    pub(super) message: Vec<u8>,
-    pub(super) others: Vec<Vec<u8>>,
-    pub(super) columns: BTreeMap<u64, Vec<u8>>,
-    pub(super) extra: Vec<u8>,
+pub(crate) struct Forged {
+    pub(crate) deps: Vec<[u8; 32]>,
+    pub(crate) actor: Vec<u8>,
+    pub(crate) seq: u64,
+    pub(crate) start_op: u64,
+    pub(crate) time: i64,
+    pub(crate) message: Vec<u8>,
+    pub(crate) others: Vec<Vec<u8>>,
+    pub(crate) columns: BTreeMap<u64, Vec<u8>>,
+    pub(crate) extra: Vec<u8>,
 }
 
 impl Forged {
     /// Puts null into the field `k`, `rows` times.
-    pub(super) fn puts(rows: u64) -> Self {
+    pub(crate) fn puts(rows: u64) -> Self {
         let run = |value: &[u8]| {
             let mut column = Vec::new();
             write_signed(&mut column, if rows == 1 { -1 } else { rows.cast_signed() });
@@ -263,19 +263,19 @@ impl Forged {
     }
 
     /// Puts null into the field `k`; any part of it can then be changed.
-    pub(super) fn with(edit: impl FnOnce(&mut Self)) -> Self {
+    pub(crate) fn with(edit: impl FnOnce(&mut Self)) -> Self {
         let mut forged = Self::puts(1);
         edit(&mut forged);
         forged
     }
 
     /// Replaces a column's bytes.
-    pub(super) fn column(mut self, number: u64, bytes: &[u8]) -> Self {
+    pub(crate) fn column(mut self, number: u64, bytes: &[u8]) -> Self {
         self.columns.insert(number, bytes.to_vec());
         self
     }
 
-    pub(super) fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         let mut body = Vec::new();
         let prefixed = |body: &mut Vec<u8>, bytes: &[u8]| {
             write_unsigned(body, bytes.len() as u64);
@@ -300,17 +300,17 @@ impl Forged {
         body
     }
 
-    pub(super) fn chunk(&self) -> Vec<u8> {
+    pub(crate) fn chunk(&self) -> Vec<u8> {
         chunk_of(&self.body())
     }
 
-    pub(super) fn verdict(&self) -> &'static str {
+    pub(crate) fn verdict(&self) -> &'static str {
         verdict(&self.chunk())
     }
 }
 
 /// Deflates a body into a compressed chunk, with the checksum of the uncompressed one.
-pub(super) fn compressed_chunk_of(body: &[u8]) -> Vec<u8> {
+pub(crate) fn compressed_chunk_of(body: &[u8]) -> Vec<u8> {
     let checksum = chunk_of(body);
     let mut deflated = Vec::new();
     flate2::bufread::DeflateEncoder::new(body, flate2::Compression::best()).read_to_end(&mut deflated).unwrap();
@@ -318,7 +318,7 @@ pub(super) fn compressed_chunk_of(body: &[u8]) -> Vec<u8> {
 }
 
 /// Frames deflated bytes.
-pub(super) fn compressed_chunk(checksum: &[u8], deflated: &[u8]) -> Vec<u8> {
+pub(crate) fn compressed_chunk(checksum: &[u8], deflated: &[u8]) -> Vec<u8> {
     let mut chunk = [&super::chunk::MAGIC[..], checksum, &[2]].concat();
     write_unsigned(&mut chunk, deflated.len() as u64);
     chunk.extend_from_slice(deflated);

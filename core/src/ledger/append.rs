@@ -93,15 +93,31 @@ impl Appender {
         if change.seq() <= last_seq && position(tx, &self.document, &change.hash())?.is_some() {
             return Ok(Appended::Duplicate);
         }
-        self.append_checked(tx, change, |appender, tx, place| {
+        let folded = self.state.folded > 0;
+        let appended = self.append_checked(tx, change, |appender, tx, place| {
             let (document, ancestors) = (&appender.document, &mut appender.ancestors);
             let judged = appender.references.check(tx, document, change, place, ancestors)?;
-            if judged.is_err() { Ok(judged) } else { check(tx) }
-        })
+            match judged {
+                Ok(()) => check(tx),
+                // What is not found may be folded.
+                Err(_) if folded => Err(StoreError::Folded),
+                refused => Ok(refused),
+            }
+        });
+        match appended {
+            // Nothing was written yet. The change is welcome when what it stands on is unfolded.
+            Err(StoreError::Folded) => Ok(Appended::Missing { hashes: change.deps().to_vec() }),
+            appended => appended,
+        }
     }
 
-    /// Appends a change that was made from the registers in the same transaction: all it refers to was just read there.
-    pub(crate) fn append_own(
+    /// Appends a change without looking up what its operations refer to, nor whether it is there already: for one that was
+    /// just made from what the same transaction reads, never for one from a network.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::append`].
+    pub fn append_own(
         &mut self,
         tx: &mut (impl WriteTx + ?Sized),
         change: &CheckedChange,

@@ -57,21 +57,22 @@ impl Opened {
     }
 
     fn node(&self, place: usize) -> Result<Node, StoreError> {
+        let change = self.unpacked.get(place).ok_or(StoreError::Damaged { what: PACK })?;
         let mut deps = Vec::new();
-        for hash in self.unpacked.deps(place) {
+        for hash in change.deps() {
             let inside = self.places.get(&hash).map(|place| self.position(*place));
             deps.push(inside.or_else(|| self.outside.get(&hash).copied()).ok_or(StoreError::Damaged { what: PACK })?);
         }
         deps.sort_unstable();
         Ok(Node {
-            hash: self.unpacked.hash(place),
+            hash: change.hash(),
             deps,
             floor: self.floors.get(place).copied().unwrap_or(0),
-            actor: self.unpacked.actor(place).clone(),
-            seq: self.unpacked.seq(place),
-            start_op: self.unpacked.start_op(place),
-            op_count: self.unpacked.op_count(place),
-            bytes: self.unpacked.chunk(place).len() as u64,
+            actor: change.actor().clone(),
+            seq: change.seq(),
+            start_op: change.start_op(),
+            op_count: change.op_count(),
+            bytes: change.as_slice().len() as u64,
         })
     }
 }
@@ -93,7 +94,8 @@ pub(super) fn change(
     position: u64,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(opened) = holding(tx, document, position)? else { return Ok(None) };
-    Ok(opened.place(position).map(|place| opened.unpacked.chunk(place).to_vec()))
+    let place = opened.place(position);
+    Ok(place.and_then(|place| opened.unpacked.get(place)).map(|change| change.as_slice().to_vec()))
 }
 
 /// Visits packed changes from a position on; says where the packs end, and whether the visitor broke.
@@ -105,8 +107,8 @@ pub(super) fn export(
 ) -> Result<(u64, ControlFlow<()>), StoreError> {
     let mut position = from;
     while let Some(opened) = holding(tx, document, position)? {
-        for place in opened.place(position).unwrap_or(opened.unpacked.len())..opened.unpacked.len() {
-            if visit(opened.unpacked.chunk(place), opened.unpacked.hash(place)).is_break() {
+        for change in opened.unpacked.iter().skip(opened.place(position).unwrap_or(usize::MAX)) {
+            if visit(change.as_slice(), change.hash()).is_break() {
                 return Ok((position, ControlFlow::Break(())));
             }
             position += 1;
@@ -159,15 +161,14 @@ pub(super) fn holding_op(
     })?;
     let Some(entry) = found else { return Ok(None) };
     let opened = open(tx, document, &entry)?;
-    let unpacked = &opened.unpacked;
-    let listed = |place: usize| ActorChange {
+    let listed = opened.unpacked.iter().enumerate().filter(|(_, change)| change.actor() == actor);
+    let mut listed = listed.map(|(place, change)| ActorChange {
         position: opened.position(place),
-        seq: unpacked.seq(place),
-        start_op: unpacked.start_op(place),
-        op_count: unpacked.op_count(place),
-    };
-    let mut places = (0..unpacked.len()).filter(|place| unpacked.actor(*place) == actor).map(listed);
-    Ok(places.find(|change| change.holds(counter)))
+        seq: change.seq(),
+        start_op: change.start_op(),
+        op_count: change.op_count(),
+    });
+    Ok(listed.find(|change| change.holds(counter)))
 }
 
 /// Visits the index of a document's packs, those that end at or above a position.
@@ -248,7 +249,7 @@ fn open(tx: &(impl ReadTx + ?Sized), document: &DocumentId, entry: &Entry) -> Re
             return Err(damaged());
         }
     }
-    let places = (0..unpacked.len()).map(|place| (unpacked.hash(place), place)).collect();
+    let places = unpacked.iter().enumerate().map(|(place, change)| (change.hash(), place)).collect();
     let opened = Arc::new(Opened { first: entry.first, unpacked, outside, floors, places });
     Cache::put(entry.digest, &opened);
     Ok(opened)
@@ -300,7 +301,7 @@ pub(super) fn compact_within(
     if newly == 0 {
         return Ok(0);
     }
-    let packed = match pack::pack(changes.iter()) {
+    let packed = match pack::pack(&changes) {
         Ok(packed) => packed,
         Err(error) => {
             // The changes stay as they are: nothing is lost but room.
@@ -340,7 +341,7 @@ fn small_last(
     })?;
     let Some(entry) = found else { return Ok(None) };
     let opened = open(tx, document, &entry)?;
-    let bytes: usize = (0..opened.unpacked.len()).map(|place| opened.unpacked.chunk(place).len()).sum();
+    let bytes: usize = opened.unpacked.iter().map(|change| change.as_slice().len()).sum();
     Ok((bytes <= PACK_BYTES_MAX / 2).then_some(entry))
 }
 
@@ -414,7 +415,7 @@ const OPENED_OVERHEAD_BYTES: usize = 160;
 
 impl Opened {
     fn size(&self) -> usize {
-        (0..self.unpacked.len()).map(|place| self.unpacked.chunk(place).len() + OPENED_OVERHEAD_BYTES).sum()
+        self.unpacked.iter().map(|change| change.as_slice().len() + OPENED_OVERHEAD_BYTES).sum()
     }
 }
 

@@ -8,11 +8,12 @@ use rand::{RngExt, SeedableRng};
 
 use super::actors;
 use super::ancestry::{Ancestors, Place};
-use super::{Appended, Appender, DocumentState, Head, node, put_state};
+use super::base::{self, FoldedChange};
+use super::{Appended, Appender, DocumentState, Head, Node, node, put_state};
 use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
 use crate::id::{DocumentId, OpId};
 use crate::limits::ANCESTRY_WALK_MAX;
-use crate::store::{MemoryStore, Store, StoreError, StoreExt, Table, WriteTx};
+use crate::store::{MemoryStore, ReadTx, Store, StoreError, StoreExt, Table, WriteTx};
 
 const DOCUMENT: DocumentId = DocumentId::from_bytes([3; 16]);
 
@@ -198,18 +199,22 @@ fn predecessor_must_be_below_the_change_and_not_beside_it() -> Result<(), StoreE
 fn document_record_has_the_bytes_that_the_storage_page_draws() -> Result<(), StoreError> {
     let document = DocumentId::from_bytes([1; 16]);
     let head = Head { hash: ChangeHash([0xaa; 32]), position: 2, max_op: 9 };
-    let state = DocumentState { count: 3, max_op: 9, bytes: 350, packed: 2, heads: vec![head] };
+    let state = DocumentState { count: 3, max_op: 9, bytes: 350, packed: 2, folded: 0, heads: vec![head] };
     let store = MemoryStore::new();
     store.write_with(|tx| put_state(tx, &document, &state))?;
     let bytes = store.read()?.get(Table::Document, document.as_bytes())?.unwrap_or_default();
-    assert_eq!(bytes[..9], [0x02, 0x03, 0x09, 0xde, 0x02, 0x02, 0x01, 0x02, 0x09]);
-    assert_eq!(bytes[9..], [0xaa; 32]);
+    assert_eq!(bytes[..10], [0x02, 0x03, 0x09, 0xde, 0x02, 0x02, 0x00, 0x01, 0x02, 0x09]);
+    assert_eq!(bytes[10..], [0xaa; 32]);
     assert_eq!(super::state(store.read()?.as_ref(), &document)?, Some(state));
     Ok(())
 }
 
 /// All that the ledger says about a document, to compare.
 fn everything(tx: &dyn WriteTx) -> Result<Vec<String>, StoreError> {
+    everything_of(tx)
+}
+
+fn everything_of(tx: &(impl ReadTx + ?Sized)) -> Result<Vec<String>, StoreError> {
     let state = super::state(tx, &DOCUMENT)?.expect("there is a document");
     let mut said = vec![format!("{:?}", DocumentState { packed: 0, ..state.clone() })];
     let mut exported = Vec::new();
@@ -272,4 +277,79 @@ fn packed_history_is_the_same_history() -> Result<(), StoreError> {
         })?;
     }
     Ok(())
+}
+
+/// Installs what another store has as a folded history.
+fn install(tx: &mut dyn WriteTx, whole: &dyn ReadTx) -> Result<(), StoreError> {
+    let state = super::state(whole, &DOCUMENT)?.expect("there is a document");
+    let mut folded = Vec::new();
+    for at in 0..state.count {
+        let node = node(whole, &DOCUMENT, at)?;
+        let max_op = node.max_op();
+        let deps = node.deps.iter().map(|dep| Ok(super::node(whole, &DOCUMENT, *dep)?.hash));
+        let deps = deps.collect::<Result<_, StoreError>>()?;
+        let Node { hash, actor, seq, start_op, .. } = node;
+        folded.push(FoldedChange { hash, deps, actor, seq, start_op, max_op });
+    }
+    assert_eq!(base::install(tx, &DOCUMENT, &folded)?, Ok(()));
+    Ok(())
+}
+
+#[test]
+fn folded_history_is_written_on_and_unfolds_to_the_same() -> Result<(), StoreError> {
+    for seed in 0..30 {
+        let whole = MemoryStore::new();
+        whole.write_with(|tx| {
+            grow(tx, seed, 130)?;
+            while super::packs::compact_within(tx, &DOCUMENT, 20, 5, 30)? > 0 {}
+            Ok(())
+        })?;
+        let whole = whole.read()?;
+        MemoryStore::new().write_with(|tx| {
+            install(tx, whole.as_ref())?;
+            assert_eq!(base::folded(tx)?, [DOCUMENT]);
+            assert!(matches!(super::hashes(tx, &DOCUMENT), Err(StoreError::Folded)));
+            let (there, here) = (super::state(whole.as_ref(), &DOCUMENT)?, super::state(tx, &DOCUMENT)?);
+            let (there, here) = (there.expect("was made"), here.expect("was installed"));
+            assert_eq!((&here.heads, here.count, here.max_op), (&there.heads, there.count, there.max_op));
+
+            // On top of everything, and beside the newest of it.
+            let mut appender = Appender::begin(tx, DOCUMENT)?;
+            let top = change(&actor(50), 1, here.max_op + 1, &here.head_hashes(), vec![put("new", vec![])]);
+            assert!(matches!(appender.append(tx, &top)?, Appended::Stored { .. }), "seed {seed}");
+            let old = node(whole.as_ref(), &DOCUMENT, 3)?;
+            let beside = change(&actor(51), 1, old.max_op() + 1, &[old.hash], vec![put("new", vec![])]);
+            let before = appender.append(tx, &beside)?;
+            appender.finish(tx)?;
+            if here.heads.iter().all(|head| head.hash != old.hash) {
+                assert!(matches!(before, Appended::Missing { .. }), "seed {seed}: {before:?}");
+            }
+
+            assert_eq!(base::unfold(tx, &DOCUMENT, whole.as_ref())?, Ok(()));
+            assert!(base::folded(tx)?.is_empty());
+            let mut appender = Appender::begin(tx, DOCUMENT)?;
+            assert!(matches!(appender.append(tx, &beside)?, Appended::Stored { .. } | Appended::Duplicate));
+            appender.finish(tx)?;
+            let (mine, theirs) = (everything(tx)?, everything_of(whole.as_ref())?);
+            assert_eq!(mine[1..theirs.len()], theirs[1..], "seed {seed}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn another_history_than_the_installed_one_is_not_unfolded() -> Result<(), StoreError> {
+    let (whole, other) = (MemoryStore::new(), MemoryStore::new());
+    whole.write_with(|tx| grow(tx, 1, 40))?;
+    other.write_with(|tx| grow(tx, 2, 40))?;
+    MemoryStore::new().write_with(|tx| {
+        install(tx, whole.read()?.as_ref())?;
+        let different = base::unfold(tx, &DOCUMENT, other.read()?.as_ref())?;
+        assert_eq!(different, Err(base::BaseError::Different));
+        assert_eq!(base::folded(tx)?, [DOCUMENT]);
+        super::delete(tx, &DOCUMENT)?;
+        assert!(base::folded(tx)?.is_empty());
+        Ok(())
+    })
 }

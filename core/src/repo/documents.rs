@@ -1,25 +1,25 @@
 //! The documents thread: holds the documents that are in memory, and runs every edit and view of them.
 //!
 //! To load a long document takes a while and to edit it needs it whole, so neither happens on an async thread nor in a
-//! transaction of the store. One thread does it for all documents, in the order of the calls.
+//! transaction of the store. One thread does it for all documents, in the order of the calls. Those used longest ago are
+//! dropped when all together take more than they may.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{RepoError, in_order, random_actor};
-use crate::document::{DocumentError, Materialised};
+use super::{Repo, RepoError, in_order, random_actor};
+use crate::document::{DocumentError, Materialised, Quarantined, guarded};
 use crate::id::DocumentId;
-use crate::store::Store;
+use crate::ledger::{self, DocumentState};
+use crate::limits::{LOADED_BYTES_MAX, LOADED_CHANGE_BYTES, LOADED_DOCUMENT_BYTES, LOADED_OP_BYTES};
+use crate::store::{ReadTx, Store};
 
 /// The most calls that wait.
 const QUEUE_CALLS_MAX: usize = 1_024;
-
-/// The most documents in memory; the one used longest ago goes first.
-const DOCUMENTS_MAX: usize = 32;
 
 /// A call: gets the document, caught up, or why there is none.
 type Call = Box<dyn FnOnce(Result<&mut Loaded, DocumentError>) + Send>;
@@ -31,29 +31,65 @@ pub(crate) struct Loaded {
     /// Set when an edit did not reach the ledger: the document shows what is not stored, and must go.
     pub(crate) spoilt: Arc<AtomicBool>,
     used: u64,
+    bytes: u64,
+}
+
+/// A document that is in memory now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadedDocument {
+    /// Which one.
+    pub document: DocumentId,
+    /// How much memory it takes, estimated from its changes and operations, in bytes.
+    pub estimated_bytes: u64,
+}
+
+impl Repo {
+    /// Returns the documents that are in memory now, the one used last first.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Closed`] if the repo is going down.
+    pub async fn loaded_documents(&self) -> Result<Vec<LoadedDocument>, RepoError> {
+        let (reply, answer) = oneshot::channel();
+        in_order(&self.inner().documents.calls, Message::List(reply)).await?;
+        answer.await.map_err(|_| RepoError::Closed)
+    }
+
+    /// Bounds the memory that loaded documents take together, by estimate. Default: [`LOADED_BYTES_MAX`].
+    ///
+    /// Those used longest ago are dropped first, when the next document is used; one that is larger than the bound is kept
+    /// alone.
+    pub fn set_loaded_bytes_max(&self, bytes: u64) {
+        self.inner().documents.bytes_max.store(bytes, Ordering::Relaxed);
+    }
 }
 
 /// A handle to the documents thread. The thread ends when the last handle is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Documents {
-    calls: mpsc::Sender<(DocumentId, Message)>,
+    calls: mpsc::Sender<Message>,
+    bytes_max: Arc<AtomicU64>,
 }
 
 enum Message {
-    Call(Call),
-    Drop,
+    Call(DocumentId, Call),
+    Drop(DocumentId),
+    List(oneshot::Sender<Vec<LoadedDocument>>),
 }
 
 impl Documents {
     /// Starts the thread. It drops `ended` last of all, when it no longer holds the store.
     pub(crate) fn start(store: Arc<dyn Store>, ended: mpsc::Sender<()>) -> Result<Self, RepoError> {
         let (calls, queue) = mpsc::channel(QUEUE_CALLS_MAX);
+        let bytes_max = Arc::new(AtomicU64::new(LOADED_BYTES_MAX));
+        let cache = Cache::new(Arc::clone(&bytes_max));
         thread::Builder::new().name("rejoin-documents".to_owned()).spawn(move || {
-            run(store.as_ref(), queue);
+            run(store.as_ref(), cache, queue);
             drop(store);
             drop(ended);
         })?;
-        Ok(Self { calls })
+        Ok(Self { calls, bytes_max })
     }
 
     /// Runs a call with a document.
@@ -62,58 +98,140 @@ impl Documents {
         document: DocumentId,
         call: impl FnOnce(Result<&mut Loaded, DocumentError>) + Send + 'static,
     ) -> Result<(), RepoError> {
-        in_order(&self.calls, (document, Message::Call(Box::new(call)))).await
+        in_order(&self.calls, Message::Call(document, Box::new(call))).await
     }
 
     /// Drops a document from memory, after the calls before this one.
     pub(crate) async fn evict(&self, document: DocumentId) -> Result<(), RepoError> {
-        self.calls.send((document, Message::Drop)).await.map_err(|_| RepoError::Closed)
+        self.calls.send(Message::Drop(document)).await.map_err(|_| RepoError::Closed)
     }
 }
 
-fn run(store: &dyn Store, mut queue: mpsc::Receiver<(DocumentId, Message)>) {
-    let mut documents: HashMap<DocumentId, Loaded> = HashMap::new();
-    let mut clock = 0;
-    while let Some((document, message)) = queue.blocking_recv() {
-        clock += 1;
+fn run(store: &dyn Store, mut cache: Cache, mut queue: mpsc::Receiver<Message>) {
+    while let Some(message) = queue.blocking_recv() {
         match message {
-            Message::Drop => {
-                documents.remove(&document);
+            Message::Call(document, call) => cache.serve(store, document, call),
+            Message::Drop(document) => {
+                cache.remove(&document);
+                cache.quarantined.remove(&document);
             }
-            Message::Call(call) => serve(store, &mut documents, document, clock, call),
+            // Whoever asked may have gone.
+            Message::List(reply) => drop(reply.send(cache.list())),
         }
     }
 }
 
-fn serve(store: &dyn Store, documents: &mut HashMap<DocumentId, Loaded>, document: DocumentId, clock: u64, call: Call) {
-    if documents.get(&document).is_some_and(|loaded| loaded.spoilt.load(Ordering::Acquire)) {
-        documents.remove(&document);
+/// The documents in memory.
+struct Cache {
+    documents: HashMap<DocumentId, Loaded>,
+    /// The estimates of all of them together.
+    bytes: u64,
+    bytes_max: Arc<AtomicU64>,
+    /// Counts the calls, for what was used longest ago.
+    clock: u64,
+    /// What had to be left out of documents, so that the next load need not search for it again.
+    quarantined: HashMap<DocumentId, Vec<Quarantined>>,
+}
+
+impl Cache {
+    fn new(bytes_max: Arc<AtomicU64>) -> Self {
+        Self { documents: HashMap::new(), bytes: 0, bytes_max, clock: 0, quarantined: HashMap::new() }
     }
-    if !documents.contains_key(&document) {
-        make_room(documents);
-    }
-    let loaded = documents.entry(document).or_insert_with(|| Loaded {
-        materialised: Materialised::new(document, random_actor()),
-        spoilt: Arc::default(),
-        used: clock,
-    });
-    loaded.used = clock;
-    let caught_up = store.read().map_err(DocumentError::from).and_then(|tx| loaded.materialised.catch_up(tx.as_ref()));
-    match caught_up {
-        Ok(()) => call(Ok(loaded)),
-        Err(error) => {
-            documents.remove(&document);
-            call(Err(error));
+
+    /// Brings a document up to the ledger and runs a call with it. The transaction has ended when the call runs.
+    fn serve(&mut self, store: &dyn Store, document: DocumentId, call: Call) {
+        self.clock += 1;
+        if self.documents.get(&document).is_some_and(|loaded| loaded.spoilt.load(Ordering::Acquire)) {
+            self.remove(&document);
         }
+        let caught_up = store.read().map_err(DocumentError::from).and_then(|tx| self.load(tx.as_ref(), document));
+        let loaded = match caught_up {
+            Ok(()) => self.documents.get_mut(&document).ok_or(DocumentError::Panicked),
+            Err(error) => {
+                self.remove(&document);
+                Err(error)
+            }
+        };
+        // Calls guard themselves. This thread serves all documents, so it trusts no one to.
+        if guarded(|| call(loaded)).is_err() {
+            self.remove(&document);
+        }
+    }
+
+    fn load(&mut self, tx: &dyn ReadTx, document: DocumentId) -> Result<(), DocumentError> {
+        let bytes = ledger::state(tx, &document)?.map_or(LOADED_DOCUMENT_BYTES, |state| estimate(&state));
+        self.make_room(&document, bytes);
+        let known = self.documents.get(&document).map_or(0, |loaded| loaded.materialised.quarantined().len());
+        let clock = self.clock;
+        let quarantined = &self.quarantined;
+        let loaded = self.documents.entry(document).or_insert_with(|| Loaded {
+            materialised: fresh(document, quarantined),
+            spoilt: Arc::default(),
+            used: clock,
+            bytes: 0,
+        });
+        loaded.used = clock;
+        self.bytes = self.bytes - loaded.bytes + bytes;
+        loaded.bytes = bytes;
+        match loaded.materialised.catch_up(tx) {
+            Ok(()) => {}
+            Err(error @ DocumentError::Store(_)) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%document, %error, "failed to load a document; searching for the change that does it");
+                // The old one is never read again, and its actor never used: its last changes may still be on their way.
+                loaded.materialised = fresh(document, quarantined);
+                loaded.spoilt = Arc::default();
+                loaded.materialised.catch_up_isolating(tx)?;
+            }
+        }
+        let left_out = loaded.materialised.quarantined();
+        if left_out.len() > known {
+            for one in &left_out[known..] {
+                tracing::warn!(%document, hash = %one.hash, why = one.why, "left a change out of a document");
+            }
+            self.quarantined.insert(document, left_out.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Drops those used longest ago until a document of this size fits, or is alone.
+    fn make_room(&mut self, document: &DocumentId, bytes: u64) {
+        let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        let own = self.documents.get(document).map_or(0, |loaded| loaded.bytes);
+        while self.bytes - own + bytes > bytes_max {
+            let others = self.documents.iter().filter(|(other, _)| *other != document);
+            let Some(oldest) = others.min_by_key(|(_, loaded)| loaded.used).map(|(other, _)| *other) else { return };
+            self.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, document: &DocumentId) {
+        if let Some(loaded) = self.documents.remove(document) {
+            self.bytes -= loaded.bytes;
+        }
+    }
+
+    fn list(&self) -> Vec<LoadedDocument> {
+        let mut loaded: Vec<_> = self.documents.iter().collect();
+        loaded.sort_by_key(|(_, loaded)| std::cmp::Reverse(loaded.used));
+        let list = loaded
+            .into_iter()
+            .map(|(document, loaded)| LoadedDocument { document: *document, estimated_bytes: loaded.bytes });
+        list.collect()
     }
 }
 
-fn make_room(documents: &mut HashMap<DocumentId, Loaded>) {
-    if documents.len() < DOCUMENTS_MAX {
-        return;
-    }
-    let oldest = documents.iter().min_by_key(|(_, loaded)| loaded.used).map(|(document, _)| *document);
-    if let Some(oldest) = oldest {
-        documents.remove(&oldest);
-    }
+/// Makes an empty document with an actor that nothing was written with yet.
+fn fresh(document: DocumentId, quarantined: &HashMap<DocumentId, Vec<Quarantined>>) -> Materialised {
+    Materialised::new(document, random_actor()).without(quarantined.get(&document).cloned().unwrap_or_default())
+}
+
+/// Estimates what a document takes in memory.
+///
+/// The greatest operation counter stands for the number of operations: concurrent ones share counters, but each change's
+/// own bytes are counted too.
+fn estimate(state: &DocumentState) -> u64 {
+    let per_change = state.count.saturating_mul(LOADED_CHANGE_BYTES);
+    let per_op = state.max_op.saturating_mul(LOADED_OP_BYTES);
+    LOADED_DOCUMENT_BYTES.saturating_add(state.bytes).saturating_add(per_change).saturating_add(per_op)
 }

@@ -28,6 +28,12 @@ pub enum RepoError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A change of another document breaks a rule in this one.
+    #[error("failed to merge the documents: {reason}")]
+    Merge {
+        /// Why the first of them was not taken.
+        reason: String,
+    },
     /// A typed value does not fit the document, or cannot be stored in one.
     #[error("failed to map the document to its type: {0}")]
     Typed(String),

@@ -304,9 +304,9 @@ fn check_format(database: &impl ReadableDatabase, name: &str) -> Result<(), Stor
     let found =
         bytes.try_into().map(u32::from_le_bytes).map_err(|_| StoreError::Damaged { what: "the format version" })?;
     match found {
-        // There is no older format yet, so there is nothing to migrate: this arm is where that begins.
-        FORMAT_VERSION => Ok(()),
         0 => Err(StoreError::Damaged { what: "the format version" }),
+        // An older one is for `crate::migrate`, which needs the store open.
+        1..=FORMAT_VERSION => Ok(()),
         _ => Err(StoreError::Newer { found, supported: FORMAT_VERSION }),
     }
 }

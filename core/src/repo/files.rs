@@ -1,0 +1,148 @@
+//! Files: whole `.automerge` files in, damaged ones as far as they can be read.
+
+use automerge::{Automerge, LoadOptions, TextEncoding};
+
+use super::{DocHandle, Repo, RepoError, events, random_actor};
+use crate::document::{Lost, salvage};
+use crate::engine::{self, Accepted, Origin};
+use crate::gate::CheckedChange;
+use crate::id::DocumentId;
+use crate::ledger::{self, Appended};
+use crate::store::WriteTx;
+
+/// The stack of the thread that reads a damaged file: 256 MiB, of which only what is used is taken from the system.
+///
+/// Automerge reads nested values by recursion, ~7 KB a level: enough for 30,000 levels.
+const RESCUE_STACK_BYTES: usize = 256 << 20;
+
+/// What became of a damaged file.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Rescued {
+    /// The new document.
+    pub handle: DocHandle,
+    /// How many changes it holds.
+    pub changes: usize,
+    /// Whether some values came without their history: marks and blocks of texts are lost then, and other copies of the
+    /// document do not merge with them.
+    pub values_only: bool,
+    /// What was lost or came over changed, by where it stood in the file; empty if the file was whole.
+    pub lost: Vec<Lost>,
+}
+
+/// What became of changes that were offered to a document.
+pub(super) struct Taken {
+    pub(super) stored: usize,
+    /// Why the first of those that were not taken was not.
+    pub(super) refused: Option<String>,
+}
+
+impl Repo {
+    /// Takes the bytes of an `.automerge` file in as a new document.
+    ///
+    /// The file is trusted as far as a file the user chose is: Automerge loads it here, then every change passes the gate.
+    /// If it is damaged, [`Repo::rescue`] keeps what can be kept.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Import`] if it is no such file, or a change in it breaks a rule; nothing is stored then.
+    pub async fn import(&self, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
+        let changes = tokio::task::spawn_blocking(move || read_file(&bytes)).await.map_err(|_| RepoError::Closed)??;
+        self.store_new(changes).await
+    }
+
+    /// Takes what can be read of a damaged `.automerge` file in as a new document, and says what was lost.
+    ///
+    /// Sound changes are kept with their history as long as all that they depend on is there too. Of a document chunk that
+    /// Automerge refuses, the values are kept as a new change if they can be read. Cost: loads the file up to three times.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Import`] if nothing at all can be kept.
+    pub async fn rescue(&self, bytes: Vec<u8>) -> Result<Rescued, RepoError> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let actor = random_actor();
+        std::thread::Builder::new().name("rejoin-rescue".to_owned()).stack_size(RESCUE_STACK_BYTES).spawn(
+            move || {
+                // Whoever asked may have gone.
+                let _ = reply.send(salvage(&bytes, &actor));
+            },
+        )?;
+        let salvaged = answer.await.map_err(|_| RepoError::Closed)?;
+        if salvaged.changes.is_empty() {
+            let reason = salvaged.lost.into_iter().next().map_or_else(
+                || "it is empty".to_owned(),
+                |lost| format!("nothing can be kept; at byte {}: {}", lost.offset, lost.why),
+            );
+            return Err(RepoError::Import { reason });
+        }
+        let mut lost = salvaged.lost;
+        let document = new_document();
+        let offered = salvaged.changes.len();
+        let taken = self.store_into(document, salvaged.changes, true).await?;
+        if let Some(reason) = taken.refused {
+            let why = format!("{} changes cannot be kept: {reason}", offered - taken.stored);
+            lost.push(Lost::somewhere(why));
+        }
+        Ok(Rescued { handle: self.handle(document), changes: taken.stored, values_only: salvaged.values_only, lost })
+    }
+
+    /// Stores changes as a new document: all of them, or nothing.
+    pub(super) async fn store_new(&self, changes: Vec<CheckedChange>) -> Result<DocHandle, RepoError> {
+        let document = new_document();
+        let taken = self.store_into(document, changes, true).await?;
+        if let Some(reason) = taken.refused {
+            self.delete(document).await?;
+            return Err(RepoError::Import { reason });
+        }
+        Ok(self.handle(document))
+    }
+
+    /// Stores changes that were made elsewhere in a document, and queues them for the relay.
+    pub(super) async fn store_into(
+        &self,
+        document: DocumentId,
+        changes: Vec<CheckedChange>,
+        is_new: bool,
+    ) -> Result<Taken, RepoError> {
+        let work = move |tx: &mut dyn WriteTx| {
+            if is_new {
+                ledger::create(tx, &document)?;
+            } else if ledger::state(tx, &document)?.is_none() {
+                return Ok(None);
+            }
+            engine::accept(tx, document, changes, Origin::Local).map(Some)
+        };
+        let events = self.inner.events.clone();
+        let tell = move |accepted: &Option<Accepted>| {
+            if let Some(accepted) = accepted {
+                events::publish_accepted(&events, document, Origin::Remote, accepted);
+            }
+        };
+        let accepted = self.inner.writer.write(work, tell).await?.ok_or(RepoError::NotFound)?;
+        let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
+            Appended::Rejected(error) => Some(error.to_string()),
+            Appended::Missing { .. } => Some("a change depends on one that is not there".to_owned()),
+            _ => None,
+        });
+        Ok(Taken { stored: accepted.stored, refused })
+    }
+}
+
+fn new_document() -> DocumentId {
+    DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes())
+}
+
+/// Loads a file and takes it apart into its changes.
+fn read_file(bytes: &[u8]) -> Result<Vec<CheckedChange>, RepoError> {
+    let import = |reason: String| RepoError::Import { reason };
+    let loaded = std::panic::catch_unwind(|| {
+        let options = LoadOptions::new().text_encoding(TextEncoding::Utf16CodeUnit);
+        Automerge::load_with_options(bytes, options).map(|document| {
+            document.get_changes(&[]).into_iter().map(|change| CheckedChange::parse(change.raw_bytes())).collect()
+        })
+    });
+    let loaded = loaded.map_err(|_| import("Automerge panicked on it: the file is damaged".to_owned()))?;
+    let changes: Result<Vec<_>, _> = loaded.map_err(|error| import(error.to_string()))?;
+    changes.map_err(|error| import(error.to_string()))
+}
