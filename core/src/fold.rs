@@ -12,11 +12,14 @@
 //! This chapter is a driver: it knows processes, threads and the clock, as the chapters below it do not.
 //!
 //! ```no_run
-//! // At the beginning of the host's `main`, which is started a second time with this argument:
-//! if std::env::args().nth(1).as_deref() == Some("fold-child") {
-//!     return rejoin::fold::child_main(std::io::stdin().lock(), std::io::stdout().lock());
+//! fn main() -> std::process::ExitCode {
+//!     // The host's executable, started a second time with this argument.
+//!     if std::env::args().nth(1).as_deref() == Some("fold-child") {
+//!         return rejoin::fold::child_main(std::io::stdin().lock(), std::io::stdout().lock());
+//!     }
+//!     // What the host does otherwise.
+//!     std::process::ExitCode::SUCCESS
 //! }
-//! # std::process::ExitCode::SUCCESS
 //! ```
 
 use std::collections::HashSet;
