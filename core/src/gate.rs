@@ -16,6 +16,7 @@
 mod change;
 pub(crate) mod chunk;
 pub(crate) mod columns;
+mod document;
 pub(crate) mod encode;
 mod error;
 pub(crate) mod leb;
@@ -29,6 +30,7 @@ pub(crate) mod tests;
 
 pub use change::CheckedChange;
 pub use chunk::{Chunk, ChunkKind, Chunks, chunks};
+pub use document::DocumentHeader;
 pub use encode::{ChangeDraft, DraftObject, DraftOp, encode};
 pub use error::{GateError, Rule};
 pub use op::{Action, KeyRef, ObjectRef, Op, OpRef, Ops, Preds, ValueRef};

@@ -25,6 +25,7 @@ pub mod outbox;
 mod packs;
 mod references;
 pub mod shared;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -10,6 +10,8 @@ pub mod codec;
 pub mod document;
 pub mod engine;
 pub mod fields;
+#[cfg(feature = "fold")]
+pub mod fold;
 pub mod gate;
 pub mod id;
 pub mod ledger;

@@ -3,6 +3,8 @@
 //! A number that bounds what a peer can make us do stands here and nowhere else. Relations between them are asserted
 //! when the crate is compiled.
 
+use std::time::Duration;
+
 /// The largest WebSocket message taken from a peer: 32 MiB.
 ///
 /// A stock automerge-repo client sends all changes the other side lacks in one message: a keystroke trace of 260,000
@@ -197,6 +199,43 @@ pub const PROJECT_BYTES_MAX: usize = 4 * CHANGE_BYTES_MAX;
 /// The most fields that are named as changed to those who watch; beyond it they are told that there are more.
 pub const TOUCHED_FIELDS_MAX: usize = 4_096;
 
+/// The fewest changes a document has when it is folded into a snapshot: 1,024, about 100 kB. Fewer go out as they are.
+pub const FOLD_CHANGES_MIN: u64 = 1_024;
+
+/// By how much a history must have grown since its last snapshot for another one: a quarter, as a divisor.
+///
+/// So all folds of a document together cost at most 5 times its last, and a fresh peer gets at most a fifth as raw
+/// changes.
+pub const FOLD_GROWTH_DIVISOR: u64 = 4;
+
+/// How often a document is tried before it counts as one that cannot be folded: 2. It is then left alone until its history
+/// is twice as long.
+pub const FOLD_FAILURES_MAX: u64 = 2;
+
+/// The most bytes of changes that are folded, or come out of a chunk: 64 MiB, 600,000 keystrokes of 110 bytes.
+///
+/// They are held in memory once by the parent and once by the child, beside the document.
+pub const FOLD_BYTES_MAX: usize = 64 << 20;
+
+/// The most changes that are folded, or come out of a chunk: 2^20. Each costs a length of 4 bytes.
+pub const FOLD_CHANGES_MAX: usize = 1 << 20;
+
+/// The address space of a child that folds: 1 GiB. 260,000 keystrokes of 110 bytes take a third of it.
+pub const FOLD_MEMORY_BYTES: u64 = 1 << 30;
+
+/// The processor time of a child that folds, in seconds: 60.
+pub const FOLD_CPU_SECONDS: u64 = 60;
+
+/// How long a child that folds may take by the clock on the wall: 3 minutes, for a machine that is busy otherwise.
+pub const FOLD_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// How much is kept of what a child that folds writes to its standard error, in bytes.
+pub const FOLD_STDERR_BYTES_MAX: usize = 1 << 10;
+
+/// The largest snapshot: 8 MiB, as the largest change. It goes out in one frame, and many peers take 16 MiB at most. A
+/// document whose snapshot would be larger goes out as changes.
+pub const SNAPSHOT_BYTES_MAX: usize = CHANGE_BYTES_MAX;
+
 /// The most bytes that the documents in memory may take together, by estimate: 256 MiB.
 ///
 /// A text with the history of 260,000 keystrokes is estimated at 27 MB of changes + 260,000 x (32 + 16) bytes = 40 MB, so
@@ -272,3 +311,9 @@ pub const BACKUP_BATCH_BYTES: usize = 8 << 20;
 
 /// How many changes are replayed in one transaction when a document's records are computed anew.
 pub const REPLAY_CHANGES: usize = 1_024;
+// A snapshot's frame is no longer than one that carries a batch of changes and the largest one.
+const _: () = assert!(SNAPSHOT_BYTES_MAX <= SYNC_MESSAGE_BYTES + CHANGE_BYTES_MAX);
+// Whatever one frame brings can be handed to a child, and a list of changes it makes of it to the gate.
+const _: () = assert!(FRAME_BYTES_MAX <= FOLD_BYTES_MAX && FOLD_CHANGES_MAX <= SYNC_CHANGES_MAX);
+// The last fold and those before it are a geometric series: 1 + 4/5 + (4/5)^2 + ... = 5.
+const _: () = assert!(FOLD_GROWTH_DIVISOR >= 1 && FOLD_CHANGES_MIN >= FOLD_GROWTH_DIVISOR);

@@ -61,7 +61,7 @@ pub enum Table {
     Register = 6,
     /// (document, object) -> what kind of object, where it hangs.
     Object = 7,
-    /// document -> a saved materialisation, to load it faster.
+    /// document -> the changes below a position, as one document chunk; document, 1 byte -> that chunk, failures.
     Snapshot = 8,
     /// (document, position) -> nothing: a local change that no relay has acknowledged.
     Outbox = 9,

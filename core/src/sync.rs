@@ -18,4 +18,4 @@ pub mod classic;
 mod conversation;
 mod orphans;
 
-pub use conversation::Conversation;
+pub use conversation::{Conversation, WholeDocument, WholeDocuments};

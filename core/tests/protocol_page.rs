@@ -40,6 +40,7 @@ fn every_limit_is_told_with_its_value() {
         ("BLOOM_ENTRIES_MAX", u64::from(BLOOM_ENTRIES_MAX)),
         ("BLOOM_BITS_PER_ENTRY_MAX", u64::from(BLOOM_BITS_PER_ENTRY_MAX)),
         ("BLOOM_PROBES_MAX", u64::from(BLOOM_PROBES_MAX)),
+        ("SNAPSHOT_BYTES_MAX", SNAPSHOT_BYTES_MAX as u64),
         ("SESSION_DOCUMENTS_MAX", SESSION_DOCUMENTS_MAX as u64),
     ];
     for (name, value) in limits {

@@ -6,6 +6,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rejoin::fold::FoldCommand;
+use rejoin::sync::WholeDocuments;
+
 use crate::limits::{CONNECTIONS_MAX_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT};
 
 /// The arguments of `rejoin-relay serve`, as they were given.
@@ -47,6 +50,15 @@ pub struct Config {
     pub handshake_deadline: Duration,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// How to start the child process that folds long histories; without one, every peer gets changes. Default: none. The
+    /// binary starts itself.
+    pub fold: Option<FoldCommand>,
+    /// What is done with whole documents that peers upload; needs `fold`. Default: [`WholeDocuments::Refused`].
+    ///
+    /// Stock peers send them only where they are asked for. That saves 100 bytes a change of a first upload; it also lets
+    /// anybody who may write keep a child process busy, and a peer that was asked cannot be asked otherwise on the same
+    /// connection: it is closed when a document cannot be taken apart, and the next one asks for changes.
+    pub whole_documents: WholeDocuments,
 }
 
 impl Config {
@@ -58,6 +70,8 @@ impl Config {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
             log_format: LogFormat::Human,
+            fold: None,
+            whole_documents: WholeDocuments::Refused,
         }
     }
 }

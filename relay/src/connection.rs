@@ -16,15 +16,18 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use axum::extract::ws::{Message, WebSocket};
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use rejoin::gate::{CheckedChange, GateError};
 use rejoin::store::{Store, StoreError};
+use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Identity, Output, Role};
 use rejoin::{DocumentId, ledger};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
+use crate::fold::Folding;
 use crate::hub::{Ephemeral, Hub, Member};
 use crate::limits::{
     CLOSE_WAIT, COMPLAINTS_LOGGED_MAX, DEAD_AFTER, LARGE_FRAME_BYTES, PING_INTERVAL, SEND_BATCH_BYTES,
@@ -38,6 +41,8 @@ use crate::socket::Activity;
 const CLOSE_GOING_AWAY: u16 = 1001;
 /// WebSocket close code: a message is too long.
 const CLOSE_TOO_BIG: u16 = 1009;
+/// WebSocket close code: it may go better the next time.
+const CLOSE_TRY_AGAIN: u16 = 1013;
 /// WebSocket close code: the fault is ours.
 const CLOSE_INTERNAL: u16 = 1011;
 
@@ -46,6 +51,9 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: GroupCommit,
+    /// Makes snapshots, and takes whole documents apart.
+    pub(crate) folding: Option<Arc<Folding>>,
+    pub(crate) whole_documents: WholeDocuments,
     pub(crate) identity: Identity,
     pub(crate) handshake_deadline: std::time::Duration,
     /// Becomes true when the relay is to stop.
@@ -65,6 +73,13 @@ enum Event {
     Drain,
 }
 
+/// What a peer brought, to be appended.
+enum Brought {
+    Changes(Vec<CheckedChange>),
+    /// A whole document, which has to be taken apart first.
+    Whole(Bytes),
+}
+
 /// Whether the connection goes on.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -78,7 +93,7 @@ struct Connection {
     member: Member,
     outbound: Outbound,
     appending: Option<Appending>,
-    appends: VecDeque<(DocumentId, Vec<CheckedChange>)>,
+    appends: VecDeque<(DocumentId, Brought)>,
     /// Whether the session may have a frame to send: saves a look into the store.
     may_transmit: bool,
     activity: Activity,
@@ -92,8 +107,10 @@ struct Connection {
 /// Serves a WebSocket until it ends.
 pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
     let now = Instant::now();
+    let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
+    session.set_whole_documents(shared.whole_documents);
     let mut connection = Connection {
-        session: ClassicSession::new(Role::Server, shared.identity.clone()),
+        session,
         member: shared.hub.enter(),
         shared,
         outbound: Outbound::default(),
@@ -232,6 +249,10 @@ impl Connection {
                 self.outbound.close(CLOSE_GOING_AWAY, "the relay is stopping, connect again later");
                 Ok(())
             }
+            Err(AppendError::Whole) => {
+                self.outbound.close(CLOSE_TRY_AGAIN, "a whole document was refused: connect again and send changes");
+                Ok(())
+            }
             Err(AppendError::Store) => {
                 self.outbound.close(CLOSE_INTERNAL, "the relay failed to store a change");
                 Ok(())
@@ -269,7 +290,8 @@ impl Connection {
                     tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
                 }
                 Output::Subscribe { document } => self.subscribe(document)?,
-                Output::Append { document, changes } => self.appends.push_back((document, changes)),
+                Output::Append { document, changes } => self.appends.push_back((document, Brought::Changes(changes))),
+                Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
                 Output::Ephemeral { document, sender, session_id, count, data } => {
                     let message = Ephemeral { document, sender, session_id, count, data };
                     self.shared.hub.forward(message, self.member.id());
@@ -290,9 +312,15 @@ impl Connection {
     fn subscribe(&mut self, document: DocumentId) -> Result<(), StoreError> {
         self.member.subscribe(document);
         // The session looked into the store before; what came between that and now was announced to nobody here.
-        if ledger::state(&*self.shared.store.read()?, &document)?.is_some() {
+        if let Some(state) = ledger::state(&*self.shared.store.read()?, &document)? {
             self.session.handle_heads_changed(document);
             self.may_transmit = true;
+            if let Some(folding) = &self.shared.folding {
+                folding.subscribed(document, state.count);
+            }
+        }
+        if self.shared.folding.as_ref().is_some_and(|folding| !folding.may_ask_for(&document)) {
+            self.session.set_whole_documents_of(&document, WholeDocuments::Refused);
         }
         Ok(())
     }
@@ -315,9 +343,18 @@ impl Connection {
         if self.appending.is_some() || self.outbound.is_closing() {
             return;
         }
-        let Some((document, changes)) = self.appends.pop_front() else { return };
+        let Some((document, brought)) = self.appends.pop_front() else { return };
         let (shared, from) = (Arc::clone(&self.shared), self.member.id());
-        self.appending = Some(Box::pin(async move { (document, shared.log.append(from, document, changes).await) }));
+        self.appending = Some(Box::pin(async move {
+            let changes = match brought {
+                Brought::Changes(changes) => changes,
+                Brought::Whole(chunk) => match unfold(&shared, document, chunk).await {
+                    Ok(changes) => changes,
+                    Err(error) => return (document, Err(error)),
+                },
+            };
+            (document, shared.log.append(from, document, changes).await)
+        }));
     }
 
     fn tick(&mut self, timer: Pin<&mut Sleep>) -> Next {
@@ -374,6 +411,19 @@ impl Connection {
 fn beside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
     let can_move = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if is_long && can_move { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// Takes a whole document apart. Of one that cannot be, nothing is appended, and the session asks for its changes by name;
+/// but a peer that was told to send whole documents would never send them on this connection.
+async fn unfold(shared: &Shared, document: DocumentId, chunk: Bytes) -> Result<Vec<CheckedChange>, AppendError> {
+    let changes = match &shared.folding {
+        Some(folding) => folding.unfold(document, chunk).await,
+        None => None,
+    };
+    match changes {
+        None if shared.whole_documents == WholeDocuments::AskedFor => Err(AppendError::Whole),
+        changes => Ok(changes.unwrap_or_default()),
+    }
 }
 
 /// Waits for an append under way, for ever if there is none.

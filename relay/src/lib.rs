@@ -9,6 +9,7 @@
 //! * [`server`] accepts sockets, answers HTTP, and drains on shutdown.
 //! * `connection` drives one classic session over one WebSocket.
 //! * `log` makes appended changes durable, many connections' in one commit, and answers only then.
+//! * `fold` has long histories made into snapshots by a child process, for peers that have nothing.
 //! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on.
 //!
 //! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
@@ -16,6 +17,7 @@
 pub mod care;
 pub mod config;
 mod connection;
+mod fold;
 mod hub;
 pub mod limits;
 mod log;

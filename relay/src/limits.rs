@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rejoin::limits::{BLOOM_ENTRIES_MAX, CHANGE_BYTES_MAX, FRAME_BYTES_MAX, SYNC_HASHES_MAX, SYNC_MESSAGE_BYTES};
+use rejoin::limits::{
+    BLOOM_ENTRIES_MAX, CHANGE_BYTES_MAX, FOLD_CHANGES_MIN, FOLD_GROWTH_DIVISOR, FRAME_BYTES_MAX, SYNC_HASHES_MAX,
+    SYNC_MESSAGE_BYTES,
+};
 
 /// How many WebSocket connections are served at once unless the configuration says otherwise: 10,000.
 ///
@@ -86,6 +89,29 @@ pub const COMPLAINTS_LOGGED_MAX: u64 = 5;
 
 /// How much of the store is kept in memory: 256 MiB.
 pub const STORE_CACHE_BYTES: usize = 256 << 20;
+
+/// Every how many changes of a document it is looked at whether it should be folded: 256, a quarter of the shortest history
+/// that is.
+pub const FOLD_CHECK_EVERY: u64 = FOLD_CHANGES_MIN / FOLD_GROWTH_DIVISOR;
+
+/// The most documents that wait to be folded. One beyond that comes again when it has grown.
+pub const FOLD_QUEUE_MAX: usize = 1_024;
+
+/// How many child processes in a row may fail to start before folding is given up.
+pub const FOLD_STARTS_FAILED_MAX: u32 = 5;
+
+/// How many whole documents are taken apart at once: 1, beside one that is folded. A child may take 1 GiB.
+pub const UNFOLDS_AT_ONCE: usize = 1;
+
+/// The processor time of a child that takes a stranger's document apart, in seconds: 10. 260,000 keystrokes take one.
+pub const UNFOLD_CPU_SECONDS: u64 = 10;
+
+/// How long it may take by the clock on the wall. Its connection is not read from meanwhile.
+pub const UNFOLD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most documents that are remembered because a whole form of them could not be taken apart. Beyond it all are
+/// forgotten, which costs at most another attempt each.
+pub const UNFOLD_REFUSED_MAX: usize = 4_096;
 
 // The longest frame the relay makes fits the write buffer: a batch with its last change, a filter, three lists of hashes.
 const _: () = assert!(

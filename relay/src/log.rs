@@ -18,6 +18,7 @@ use rejoin::ledger::{Appended, Appender};
 use rejoin::store::{self, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
     APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX,
@@ -45,6 +46,9 @@ pub(crate) enum AppendError {
     /// The relay is stopping.
     #[error("the relay is stopping")]
     Stopped,
+    /// They came as a whole document that cannot be taken apart.
+    #[error("the document cannot be taken apart")]
+    Whole,
     /// The store refused; the log has the reason.
     #[error("the store cannot be written")]
     Store,
@@ -76,10 +80,10 @@ impl GroupCommit {
     /// # Errors
     ///
     /// What the operating system says when it grants no thread.
-    pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>) -> std::io::Result<Self> {
+    pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>, folding: Option<Arc<Folding>>) -> std::io::Result<Self> {
         let (requests, inbox) = mpsc::channel(COMMIT_REQUESTS_MAX);
         let writable = Arc::new(AtomicBool::new(true));
-        let writer = Writer { store, hub, inbox, jobs: VecDeque::new(), writable: Arc::clone(&writable) };
+        let writer = Writer { store, hub, folding, inbox, jobs: VecDeque::new(), writable: Arc::clone(&writable) };
         let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
         let room = Arc::new(Semaphore::new(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES));
         Ok(Self { requests, room, writable, thread: Mutex::new(Some(thread)) })
@@ -136,6 +140,8 @@ impl GroupCommit {
 struct Writer {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
+    /// Is told what grew.
+    folding: Option<Arc<Folding>>,
     inbox: mpsc::Receiver<Request>,
     /// What is to be done, each in turn.
     jobs: VecDeque<Job>,
@@ -282,6 +288,9 @@ impl Writer {
         let mut job = slice.job;
         if results.iter().any(is_stored) {
             self.hub.publish(job.document, job.from);
+            if let Some(folding) = &self.folding {
+                folding.appended(job.document, &results);
+            }
         }
         job.done.extend(results);
         if job.done.len() < job.changes.len() {
@@ -371,7 +380,7 @@ mod tests {
 
     fn start(store: &Arc<Watched>) -> (GroupCommit, ConnectionId) {
         let hub = Arc::new(Hub::default());
-        let log = GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub)).expect("a thread");
+        let log = GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
         (log, hub.enter().id())
     }
 

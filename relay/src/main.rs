@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use rejoin::fold::{FoldCommand, child_main};
 use rejoin_relay::care::{self, BackupArgs, RepairArgs, ReportArgs};
 use rejoin_relay::config::{Config, LogFormat, RawConfig};
 use rejoin_relay::start;
@@ -19,6 +20,9 @@ struct Arguments {
     command: Command,
 }
 
+/// The name of [`Command::FoldChild`].
+const FOLD_CHILD: &str = "fold-child";
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Run the relay until SIGTERM or SIGINT; a second one ends it at once
@@ -31,6 +35,9 @@ enum Command {
     Repair(RepairArgs),
     /// Count what is in a stopped relay's data
     Stats(ReportArgs),
+    /// What the relay starts itself as, to fold a document under limits
+    #[command(hide = true)]
+    FoldChild,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
             let config = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}"));
             config.and_then(serve).map(|()| true)
         }
+        Command::FoldChild => return child_main(std::io::stdin().lock(), std::io::stdout().lock()),
         Command::Backup(args) => care::backup(&args, out).map(|()| true),
         Command::Verify(args) => care::verify(&args, out),
         Command::Repair(args) => care::repair(&args, out).map(|()| true),
@@ -62,7 +70,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> Result<(), String> {
+fn serve(mut config: Config) -> Result<(), String> {
+    let fold = FoldCommand::this_executable(FOLD_CHILD);
+    config.fold = Some(fold.map_err(|error| format!("find the relay's own executable: {error}"))?);
     let store = start::open_store(&config).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;

@@ -16,6 +16,7 @@ use axum::routing::get;
 use rejoin::PeerId;
 use rejoin::limits::FRAME_BYTES_MAX;
 use rejoin::store::{Store, StoreError, storage_id};
+use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::Identity;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::connection::{self, Shared};
+use crate::fold::Folding;
 use crate::hub::Hub;
 use crate::limits::{
     DRAIN_DEADLINE, RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES,
@@ -88,6 +90,9 @@ pub async fn run(
     tracing::info!("the relay is stopping");
     // The receivers are alive: this function holds one.
     let _ = drain.send(true);
+    if let Some(folding) = &shared.folding {
+        folding.stop();
+    }
     let ended = timeout(DRAIN_DEADLINE, drained(server, &room, config.connections_max, &shared)).await;
     if ended.is_err() {
         tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time and are cut");
@@ -101,9 +106,22 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
     let storage = storage_id(&*store, random)?;
     let peer = PeerId::new(format!("relay-{storage}")).expect("six characters and a UUID are within the bound");
     let hub = Arc::new(Hub::default());
-    let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub))?;
+    let folding = config.fold.clone().map(|command| Folding::start(Arc::clone(&store), command));
+    let folding = folding.transpose()?.map(Arc::new);
+    let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?;
     let identity = Identity { peer, storage: Some(storage) };
-    Ok(Shared { store, hub, log, identity, handshake_deadline: config.handshake_deadline, draining })
+    // Without a child process nobody could take them apart.
+    let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
+    Ok(Shared {
+        store,
+        hub,
+        log,
+        folding,
+        whole_documents,
+        identity,
+        handshake_deadline: config.handshake_deadline,
+        draining,
+    })
 }
 
 /// Waits until the last socket is closed and the last commit is done.
@@ -125,6 +143,9 @@ async fn drained(
         tracing::warn!("some connections are still open; their last changes are committed without an answer");
     }
     shared.log.finish().await;
+    if let Some(folding) = &shared.folding {
+        folding.finish().await;
+    }
 }
 
 /// How much of the drain's time is kept for the commits.

@@ -17,7 +17,7 @@ use url::Url;
 use crate::{PATIENCE, eventually, fetch};
 
 /// Dials a WebSocket for samod.
-struct WebSocketDialer(Url);
+pub(crate) struct WebSocketDialer(pub(crate) Url);
 
 impl Dialer for WebSocketDialer {
     type Error = Infallible;

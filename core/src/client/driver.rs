@@ -220,8 +220,8 @@ impl Driver {
                 tracing::debug!(%document, "the relay does not have the document");
                 self.settle(&document);
             }
-            // Every document of this device takes part anyway.
-            Output::Subscribe { .. } => {}
+            // Every document of this device takes part anyway, and whole documents are not taken.
+            Output::Subscribe { .. } | Output::Snapshot { .. } => {}
         }
         Ok(())
     }

@@ -114,6 +114,12 @@ impl<'a> Chunk<'a> {
         Ok(chunk)
     }
 
+    /// Makes a chunk of a body, whatever is in it.
+    #[cfg(test)]
+    pub(super) fn unchecked(kind: ChunkKind, body: &'a [u8]) -> Self {
+        Self { kind, raw: body, body, checksum: [0; 4], hash: None }
+    }
+
     /// Inflates a compressed change into the chunk it was before, and returns it with its hash.
     ///
     /// Never holds more than the body and its copy in the chunk, each at most [`INFLATED_BYTES_MAX`], whatever the

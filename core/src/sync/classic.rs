@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use automerge::ChangeHash;
 use bytes::Bytes;
 
-use super::Conversation;
+use super::{Conversation, WholeDocument, WholeDocuments};
 use crate::codec::classic::{DecodeError, Frame, PeerMetadata, encode_doc_unavailable, encode_sync};
 use crate::codec::sync_message::SyncMessage;
 use crate::gate::{CheckedChange, GateError};
@@ -59,6 +59,18 @@ pub enum Output {
         document: DocumentId,
         /// The changes, checked as far as their own bytes go.
         changes: Vec<CheckedChange>,
+    },
+    /// Append what is in this whole-document chunk, then call [`ClassicSession::handle_appended`]; with nothing if it cannot
+    /// be taken apart. The chunk may be anything: only where a panic hurts nobody may it be loaded.
+    ///
+    /// Comes only if the session was told to take whole documents, and if the chunk names heads that are unknown here.
+    Snapshot {
+        /// To which document.
+        document: DocumentId,
+        /// The chunk.
+        chunk: Bytes,
+        /// The heads that the chunk says it ends with.
+        heads: Vec<ChangeHash>,
     },
     /// The other side has shown that it has these heads, which are all known here.
     PeerHas {
@@ -122,6 +134,8 @@ pub struct ClassicSession {
     peer_storage: Option<StorageId>,
     closed: bool,
     conversations: HashMap<DocumentId, Conversation>,
+    /// What is done with whole documents in conversations that begin from now on.
+    whole_documents: WholeDocuments,
     /// Documents we said `request` for instead of `sync`.
     requests: HashSet<DocumentId>,
     /// Documents with something to say, in the order they came to have it.
@@ -140,6 +154,7 @@ impl ClassicSession {
             peer_storage: None,
             closed: false,
             conversations: HashMap::new(),
+            whole_documents: WholeDocuments::default(),
             requests: HashSet::new(),
             dirty: VecDeque::new(),
             dirty_set: BTreeSet::new(),
@@ -154,6 +169,20 @@ impl ClassicSession {
             session.outputs.push_back(Output::Send(join.encode()));
         }
         session
+    }
+
+    /// Sets what is done with whole documents, in conversations that begin from now on. Default:
+    /// [`WholeDocuments::Refused`].
+    pub fn set_whole_documents(&mut self, policy: WholeDocuments) {
+        self.whole_documents = policy;
+    }
+
+    /// Sets what is done with whole forms of one document, in a conversation that has begun. Peers remember what they were
+    /// told before.
+    pub fn set_whole_documents_of(&mut self, document: &DocumentId, policy: WholeDocuments) {
+        if let Some(conversation) = self.conversations.get_mut(document) {
+            conversation.set_whole_documents(policy);
+        }
     }
 
     /// Returns who the other side is, once the handshake is done.
@@ -221,7 +250,9 @@ impl ClassicSession {
         if ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {
             self.requests.insert(document);
         }
-        self.conversations.insert(document, Conversation::new(document, shared));
+        let mut conversation = Conversation::new(document, shared);
+        conversation.set_whole_documents(self.whole_documents);
+        self.conversations.insert(document, conversation);
         self.mark(document);
         Ok(true)
     }
@@ -474,7 +505,9 @@ impl ClassicSession {
                 self.fail(CLOSE_POLICY, format!("more than {SESSION_DOCUMENTS_MAX} documents on one connection"));
                 return Ok(());
             }
-            self.conversations.insert(document, Conversation::new(document, Vec::new()));
+            let mut conversation = Conversation::new(document, Vec::new());
+            conversation.set_whole_documents(self.whole_documents);
+            self.conversations.insert(document, conversation);
             self.outputs.push_back(Output::Subscribe { document });
         }
         let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
@@ -482,8 +515,15 @@ impl ClassicSession {
         for error in errors {
             self.outputs.push_back(Output::Refused { document, error });
         }
+        let whole = conversation.take_document(tx)?;
+        let brings_news = whole.is_some() || !changes.is_empty();
+        if let Some(WholeDocument { chunk, heads }) = whole {
+            self.outputs.push_back(Output::Snapshot { document, chunk, heads });
+        }
         if !changes.is_empty() {
             self.outputs.push_back(Output::Append { document, changes });
+        }
+        if brings_news {
             return Ok(());
         }
         if is_request && ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {

@@ -5,15 +5,20 @@
 //! have", so it too sends just what is new. Only while the peer has heads that are unknown here do filters decide, and
 //! then one message waits for the other's answer, because a filter may be wrong.
 
+mod whole;
+
+pub use whole::{WholeDocument, WholeDocuments};
+
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use automerge::ChangeHash;
 use bytes::Bytes;
 
+use self::whole::Whole;
 use super::orphans::Orphans;
 use crate::codec::bloom::Bloom;
 use crate::codec::sync_message::{Flags, Have, SyncMessage, Version};
-use crate::gate::{self, CheckedChange, GateError};
+use crate::gate::{self, CheckedChange, ChunkKind, GateError};
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, DocumentState};
 use crate::limits::{NEED_REPEATS_MAX, REFUSED_MAX, SYNC_MESSAGE_BYTES};
@@ -37,6 +42,7 @@ pub struct Conversation {
     need_repeats: u32,
     orphans: Orphans,
     refused: HashSet<ChangeHash>,
+    whole: Whole,
 }
 
 #[derive(Debug)]
@@ -68,6 +74,7 @@ impl Conversation {
             need_repeats: 0,
             orphans: Orphans::default(),
             refused: HashSet::new(),
+            whole: Whole::default(),
         }
     }
 
@@ -89,13 +96,19 @@ impl Conversation {
             // restored from a backup. And one that lost its data, or ignored what we sent, has nothing we told it.
             self.peer_has.clear();
         }
+        self.whole.hear(message.flags);
         let mut changes = Vec::with_capacity(message.changes.len());
         let mut errors = Vec::new();
         for bytes in &message.changes {
             for chunk in gate::chunks(bytes) {
-                match chunk.and_then(|chunk| CheckedChange::from_chunk(&chunk)) {
-                    Ok(change) => changes.push(change),
-                    Err(error) => errors.push(error),
+                match chunk {
+                    Ok(chunk) if chunk.kind() == ChunkKind::Document => {
+                        errors.extend(self.whole.take(&chunk, bytes).err())
+                    }
+                    chunk => match chunk.and_then(|chunk| CheckedChange::from_chunk(&chunk)) {
+                        Ok(change) => changes.push(change),
+                        Err(error) => errors.push(error),
+                    },
                 }
             }
         }
@@ -166,6 +179,9 @@ impl Conversation {
         if self.in_flight && !exact {
             return Ok(None);
         }
+        if exact && let Some(outgoing) = self.snapshot_message(tx, &state)? {
+            return Ok(Some(outgoing));
+        }
         let batch = if exact { self.exact_batch(tx, &state)? } else { self.guessed_batch(tx, &state)? };
         let sends = !batch.changes.is_empty();
         let asks = !need.is_empty() && self.may_ask(&need);
@@ -173,7 +189,7 @@ impl Conversation {
         if !sends && !asks && !heads_news {
             return Ok(None);
         }
-        let have = self.summary(tx, &state, &need, exact)?;
+        let have = self.summary(tx, &state, &need, exact.then_some(&batch.heads))?;
         self.in_flight = !exact;
         self.wanted.clear();
         self.last_sent = Some(batch.heads.clone());
@@ -181,8 +197,14 @@ impl Conversation {
             self.peer_has.clone_from(&batch.heads);
         }
         let need = if asks { need } else { Vec::new() };
-        let message =
-            SyncMessage { version: Version::V1, heads: batch.heads, need, have, changes: batch.changes, flags: None };
+        let message = SyncMessage {
+            version: Version::V1,
+            heads: batch.heads,
+            need,
+            have,
+            changes: batch.changes,
+            flags: self.whole.flags(&state),
+        };
         Ok(Some(Outgoing { message, more: batch.more }))
     }
 
@@ -202,7 +224,7 @@ impl Conversation {
             need: Vec::new(),
             have: vec![Have { last_sync, bloom }],
             changes: Vec::new(),
-            flags: None,
+            flags: self.whole.flags(state),
         };
         Ok(Some(Outgoing { message, more: false }))
     }
@@ -306,12 +328,18 @@ impl Conversation {
         tx: &dyn ReadTx,
         state: &DocumentState,
         need: &[ChangeHash],
-        exact: bool,
+        exact_heads: Option<&Vec<ChangeHash>>,
     ) -> Result<Vec<Have>, StoreError> {
         let theirs = self.theirs.as_ref().map_or(&[][..], |theirs| &theirs.heads);
-        if exact {
-            // The peer knows these heads: it has shown them itself, or they come with this message or an earlier one.
-            let last_sync = self.known(tx, theirs)?;
+        if let Some(heads) = exact_heads {
+            // The peer knows these heads: it has shown them itself, or they come with this message or an earlier one. An
+            // Automerge peer sends everything above them, even what it just got from us.
+            let mut last_sync = self.known(tx, theirs)?;
+            if !self.whole.peer_is_read_only() {
+                last_sync.extend(heads);
+                last_sync.sort_unstable();
+                last_sync.dedup();
+            }
             return Ok(vec![Have { last_sync, bloom: Bloom::default() }]);
         }
         if need.iter().any(|hash| !theirs.contains(hash)) {

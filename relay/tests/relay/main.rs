@@ -5,6 +5,8 @@
 mod bad_input;
 mod care;
 mod client;
+mod fold;
+mod folder;
 mod http;
 mod process;
 mod relay;

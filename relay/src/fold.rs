@@ -1,0 +1,268 @@
+//! Folding: long histories made into snapshots, for peers that have nothing, one at a time beside everything else.
+//!
+//! One thread waits for documents that may have grown enough, reads their changes, hands them to a child process
+//! ([`rejoin::fold`]) and stores what comes back. No transaction is open while the child works. What a document does to
+//! its child is nobody else's affair: it fails, is noted, and goes out as changes as before.
+//!
+//! The queue is short and forgets what does not fit: a document that goes on growing comes again, and so does one that
+//! somebody asks for.
+
+use std::collections::HashSet;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rejoin::fold::{FoldCommand, FoldError, Folder, Input};
+use rejoin::gate::CheckedChange;
+use rejoin::ledger::{self, Appended, snapshot};
+use rejoin::limits::FOLD_CHANGES_MIN;
+use rejoin::store::{Store, StoreError, StoreExt};
+use rejoin::{ChangeHash, DocumentId};
+use tokio::sync::Semaphore;
+
+use crate::limits::{
+    FOLD_CHECK_EVERY, FOLD_QUEUE_MAX, FOLD_STARTS_FAILED_MAX, UNFOLD_CPU_SECONDS, UNFOLD_REFUSED_MAX, UNFOLD_TIMEOUT,
+    UNFOLDS_AT_ONCE,
+};
+use crate::show::{Foreign, Label};
+
+/// Folds documents in the background, and takes whole documents apart.
+#[derive(Debug)]
+pub(crate) struct Folding {
+    folder: Arc<Folder>,
+    /// The same, for work that strangers set.
+    unfolder: Arc<Folder>,
+    queue: Mutex<Option<SyncSender<DocumentId>>>,
+    /// What is in the queue, so that it is there once.
+    queued: Arc<Mutex<HashSet<DocumentId>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    unfolds: Semaphore,
+    /// Documents of which a whole form could not be taken apart: nobody is asked for one again.
+    refused: Mutex<HashSet<DocumentId>>,
+}
+
+/// The thread that folds.
+struct Worker {
+    store: Arc<dyn Store>,
+    folder: Arc<Folder>,
+    inbox: Receiver<DocumentId>,
+    queued: Arc<Mutex<HashSet<DocumentId>>>,
+    starts_failed: u32,
+}
+
+/// A document's changes, read for a fold.
+struct Reading {
+    input: Input,
+    count: u64,
+    heads: Vec<ChangeHash>,
+}
+
+impl Folding {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says when it grants no thread.
+    pub(crate) fn start(store: Arc<dyn Store>, command: FoldCommand) -> io::Result<Self> {
+        let (sender, inbox) = sync_channel(FOLD_QUEUE_MAX);
+        let mut hasty = command.clone();
+        hasty.cpu_seconds = hasty.cpu_seconds.min(UNFOLD_CPU_SECONDS);
+        hasty.timeout = hasty.timeout.min(UNFOLD_TIMEOUT);
+        let (folder, unfolder) = (Arc::new(Folder::new(command)), Arc::new(Folder::new(hasty)));
+        let queued = Arc::<Mutex<HashSet<_>>>::default();
+        let worker =
+            Worker { store, folder: Arc::clone(&folder), inbox, queued: Arc::clone(&queued), starts_failed: 0 };
+        let thread = std::thread::Builder::new().name("fold".to_owned()).spawn(move || worker.run())?;
+        Ok(Self {
+            folder,
+            unfolder,
+            queue: Mutex::new(Some(sender)),
+            queued,
+            thread: Mutex::new(Some(thread)),
+            unfolds: Semaphore::new(UNFOLDS_AT_ONCE),
+            refused: Mutex::default(),
+        })
+    }
+
+    /// Learns what was appended to a document. Every so many changes it is looked at. Cost: a glance at each.
+    pub(crate) fn appended(&self, document: DocumentId, results: &[Appended]) {
+        let is_time = |appended: &Appended| match appended {
+            Appended::Stored { position } => (position + 1).is_multiple_of(FOLD_CHECK_EVERY),
+            _ => false,
+        };
+        if results.iter().any(is_time) {
+            self.look_at(document);
+        }
+    }
+
+    /// Learns that somebody takes part in a document of this many changes.
+    pub(crate) fn subscribed(&self, document: DocumentId, count: u64) {
+        if count >= FOLD_CHANGES_MIN {
+            self.look_at(document);
+        }
+    }
+
+    /// Queues a document, unless it is queued or the queue is full.
+    fn look_at(&self, document: DocumentId) {
+        if !lock(&self.queued).insert(document) {
+            return;
+        }
+        let sent = lock(&self.queue).as_ref().map(|queue| queue.try_send(document));
+        if !matches!(sent, Some(Ok(()))) {
+            if let Some(Err(TrySendError::Full(_))) = sent {
+                tracing::debug!("the queue of documents to fold is full");
+            }
+            lock(&self.queued).remove(&document);
+        }
+    }
+
+    /// Takes a whole document apart into its changes, as far as they pass the gate; none if it cannot be done.
+    pub(crate) async fn unfold(&self, document: DocumentId, chunk: Bytes) -> Option<Vec<CheckedChange>> {
+        if !self.may_ask_for(&document) {
+            return None;
+        }
+        // The semaphore is never closed.
+        let _turn = self.unfolds.acquire().await.ok()?;
+        let folder = Arc::clone(&self.unfolder);
+        let bytes = chunk.len();
+        let begun = Instant::now();
+        let outcome = tokio::task::spawn_blocking(move || {
+            let changes = folder.unfold(&chunk)?;
+            let checked = changes.into_iter().map(|change| CheckedChange::parse(&change));
+            Ok::<_, FoldError>(checked.collect::<Vec<_>>())
+        });
+        let outcome = outcome.await;
+        let ms = begun.elapsed().as_millis();
+        match outcome {
+            Ok(Ok(changes)) => {
+                let found = changes.len();
+                let changes: Vec<_> = changes.into_iter().filter_map(Result::ok).collect();
+                let refused = found - changes.len();
+                tracing::info!(document = %Label(&document), changes = found, refused, bytes, ms, "a whole document came");
+                Some(changes)
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(document = %Label(&document), bytes, error = %Foreign(&error.to_string()), "a whole document was refused");
+                if error.is_about_the_document() {
+                    self.refuse(document);
+                }
+                None
+            }
+            // It panicked, and said so itself.
+            Err(_) => None,
+        }
+    }
+
+    /// Says whether peers may be asked for a document as a whole.
+    pub(crate) fn may_ask_for(&self, document: &DocumentId) -> bool {
+        !lock(&self.refused).contains(document)
+    }
+
+    fn refuse(&self, document: DocumentId) {
+        let mut refused = lock(&self.refused);
+        if refused.len() >= UNFOLD_REFUSED_MAX {
+            refused.clear();
+        }
+        refused.insert(document);
+    }
+
+    /// Kills the children under way, and starts no other.
+    pub(crate) fn stop(&self) {
+        self.folder.stop();
+        self.unfolder.stop();
+        lock(&self.queue).take();
+    }
+
+    /// Waits for the end of the thread, after [`Folding::stop`].
+    pub(crate) async fn finish(&self) {
+        self.stop();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // Its panic, if there was one, was reported by itself.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Worker {
+    fn run(mut self) {
+        while let Ok(document) = self.inbox.recv() {
+            lock(&self.queued).remove(&document);
+            if self.folder.is_stopped() {
+                return;
+            }
+            if let Err(error) = self.fold(document) {
+                tracing::error!(document = %Label(&document), %error, "failed to read or write a snapshot");
+            }
+            if self.starts_failed >= FOLD_STARTS_FAILED_MAX {
+                tracing::error!(
+                    "child processes do not start: nothing is folded any more, documents go out as changes"
+                );
+                return;
+            }
+        }
+    }
+
+    fn fold(&mut self, document: DocumentId) -> Result<(), StoreError> {
+        let Some(reading) = self.read(&document)? else { return Ok(()) };
+        let Reading { input, count, heads } = reading;
+        let (bytes_before, begun) = (input.bytes(), Instant::now());
+        match self.folder.fold(input, &heads) {
+            Ok(folded) => {
+                self.starts_failed = 0;
+                let put = |tx: &mut dyn rejoin::store::WriteTx| {
+                    snapshot::put(tx, &document, folded.count, &folded.heads, &folded.chunk)
+                };
+                let kept = self.store.write_with(put)?;
+                let (bytes_after, ms) = (folded.chunk.len(), begun.elapsed().as_millis());
+                tracing::info!(
+                    document = %Label(&document), changes = count, bytes_before, bytes_after, ms, kept,
+                    "a document was folded"
+                );
+                Ok(())
+            }
+            Err(error) => self.failed(document, count, &error),
+        }
+    }
+
+    fn failed(&mut self, document: DocumentId, count: u64, error: &FoldError) -> Result<(), StoreError> {
+        if matches!(error, FoldError::Stopped) {
+            return Ok(());
+        }
+        let text = error.to_string();
+        tracing::warn!(document = %Label(&document), changes = count, error = %Foreign(&text), "a document was not folded");
+        if error.is_about_the_document() {
+            self.starts_failed = 0;
+            return self.store.write_with(|tx| snapshot::note_failure(tx, &document, count));
+        }
+        self.starts_failed += 1;
+        Ok(())
+    }
+
+    /// Reads a document's changes if it is time to fold it.
+    fn read(&self, document: &DocumentId) -> Result<Option<Reading>, StoreError> {
+        let tx = self.store.read()?;
+        let Some(state) = ledger::state(&*tx, document)? else { return Ok(None) };
+        if !snapshot::is_due(&*tx, document, &state)? {
+            return Ok(None);
+        }
+        let mut input = Input::new();
+        let mut fits = true;
+        ledger::export(&*tx, document, 0, &mut |change| {
+            fits = input.push(change).is_ok();
+            if fits { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        // A snapshot of a document whose count and changes disagree would be wrong for ever.
+        let is_whole = fits && input.count() == state.count;
+        Ok(is_whole.then(|| Reading { input, count: state.count, heads: state.head_hashes() }))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these locks panics half-way through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
