@@ -455,6 +455,6 @@ fn damaged_page_is_a_finding_or_a_refusal_and_never_a_panic() {
             Err(error) => unreachable!("page {page}: {error:?}"),
         }
     }
-    // redb walks its trees when it opens a file for reading alone, so nearly all are refused there.
+    // Of so small a file redb needs nearly every page to open it.
     assert!(findings + refusals > 5, "{findings} findings, {refusals} refusals");
 }
