@@ -431,3 +431,30 @@ fn statistics_count_what_is_there() {
     assert_eq!(stats.to_json()["tables"]["outbox-1"]["rows"], 15);
     assert!(stats.to_string().starts_with("3 documents, 57 changes, "), "{stats}");
 }
+
+/// A page of the file is damaged after a clean close: redb stumbles over it where it stands.
+#[test]
+fn damaged_page_is_a_finding_or_a_refusal_and_never_a_panic() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("store.redb");
+    let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
+    fixture::fill(&store);
+    drop(store);
+    let whole = fs::read(&path).unwrap();
+    let (mut findings, mut refusals) = (0, 0);
+    for page in (1..whole.len() / 4_096).filter(|page| whole[page * 4_096..].iter().take(4_096).any(|byte| *byte != 0))
+    {
+        let mut damaged = whole.clone();
+        damaged[page * 4_096..(page + 1) * 4_096].fill(0xa5);
+        fs::write(&path, &damaged).unwrap();
+        let checked = RedbStore::open(&path, RedbOptions::new())
+            .and_then(|store| care::verify(&store, &VerifyOptions::new(Registers::Kept), &mut |_| ()));
+        match checked {
+            Ok(report) => findings += usize::from(!report.is_sound()),
+            Err(StoreError::Damaged { .. } | StoreError::Foreign { .. }) => refusals += 1,
+            Err(error) => unreachable!("page {page}: {error:?}"),
+        }
+    }
+    // Of so small a file redb needs nearly every page to open it.
+    assert!(findings + refusals > 5, "{findings} findings, {refusals} refusals");
+}

@@ -122,7 +122,13 @@ impl fmt::Display for Finding {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Records cannot be read, so the rest was not checked.
+    /// A table cannot be read, so the documents that stand in it alone were not found.
+    #[error("{} cannot be read", table.name())]
+    Table {
+        /// Which.
+        table: Table,
+    },
+    /// Records of the document cannot be read, so the rest of it was not checked.
     #[error("{what} cannot be read; what depends on it was not checked")]
     Unreadable {
         /// Which.
@@ -240,6 +246,7 @@ impl Fault {
     /// Returns the fault's name for programs: once released, it means the same for ever.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Table { .. } => "table",
             Self::Unreadable { .. } => "unreadable",
             Self::ForeignKey { .. } => "foreign-key",
             Self::NoRecord { .. } => "no-record",
@@ -261,8 +268,9 @@ impl Fault {
     /// Returns what to do about it.
     pub const fn advice(&self) -> Advice {
         match self {
-            Self::Unreadable { .. } | Self::ForeignKey { .. } => Advice::Restore,
-            Self::Change { .. }
+            Self::Table { .. } | Self::ForeignKey { .. } => Advice::Restore,
+            Self::Unreadable { .. }
+            | Self::Change { .. }
             | Self::ChangesMissing { .. }
             | Self::Dependency { .. }
             | Self::Sequence { .. }

@@ -83,7 +83,7 @@ fn all_documents(tx: &dyn ReadTx, report: &mut Report) -> Result<BTreeSet<Docume
         match documents_in(tx, table, &mut found) {
             Ok(None) => {}
             Ok(Some(key)) => report.add(None, Fault::ForeignKey { table, key }),
-            Err(StoreError::Damaged { .. }) => report.add(None, Fault::Unreadable { what: table.name() }),
+            Err(StoreError::Damaged { .. }) => report.add(None, Fault::Table { table }),
             Err(error) => return Err(error),
         }
         for document in found {
