@@ -33,7 +33,7 @@ use rejoin::gate::{CheckedChange, Rule, chunks};
 use rejoin::ledger::Appended;
 use rejoin::store::{MemoryStore, ReadTx, Store, StoreExt};
 use serde_json::Value as Json;
-use world::{DOCUMENT, assert_registers_agree, made_by};
+use world::{DOCUMENT, Dice, Replica, assert_registers_agree, made_by};
 
 /// What no version of Automerge can live with, though a released one wrote it: the rule that refuses it, and why that is right.
 const REFUSED: [(&str, Rule, &str); 6] = [
@@ -200,6 +200,33 @@ fn histories_of_every_version_pass_and_registers_agree() {
     eprintln!("{} histories, {compared} fields compared", histories.len());
     assert_nothing_broken(&counts);
     assert!(failed.is_empty(), "{failed:?} failed");
+}
+
+#[test]
+fn old_histories_go_on_with_the_fields_and_documents_of_today() {
+    for (name, path) in stored() {
+        if REFUSED.iter().any(|(other, ..)| *other == name) {
+            continue;
+        }
+        let changes = changes_of(&path).unwrap();
+        let mut dice = Dice::new(changes.len() as u64);
+        let mut replicas = [Replica::new(&[0xab; 16]), Replica::new(&[0x05; 16])];
+        replicas.iter_mut().for_each(|replica| replica.receive(&changes, true));
+        for step in 0..40 {
+            let replica = &mut replicas[step % 2];
+            if dice.roll(2) == 0 {
+                histories::write_fields(replica, &mut dice);
+            } else {
+                histories::edit_document(replica, &mut dice);
+            }
+        }
+        let [one, other] = &mut replicas;
+        one.take(other.news_for(one).into_iter(), true);
+        assert!(one.log.len() > changes.len() + 5, "{name}: hardly anything was written");
+        one.assert_agrees();
+        let loaded = Automerge::load(&one.doc().save()).unwrap();
+        assert_eq!(loaded.get_heads(), one.heads(), "{name}: it is saved as another document");
+    }
 }
 
 #[test]

@@ -212,7 +212,7 @@ fn shuffle_soundly(changes: &mut Vec<Rc<Both>>, to: &Replica, dice: &mut Dice) {
     }
 }
 
-fn write_fields(replica: &mut Replica, dice: &mut Dice) {
+pub(crate) fn write_fields(replica: &mut Replica, dice: &mut Dice) {
     let count = *dice.pick(&[1, 1, 1, 2, 6]);
     let edits: Vec<Edit> = (0..count).map(|_| any_edit(replica, dice)).collect();
     // A refusal is compared with Automerge's own; what is left of the edits is another history.
@@ -265,7 +265,7 @@ fn any_scalar(dice: &mut Dice) -> ScalarValue {
 }
 
 /// Edits the Automerge document: fields, lists and texts, anywhere.
-fn edit_document(replica: &mut Replica, dice: &mut Dice) {
+pub(crate) fn edit_document(replica: &mut Replica, dice: &mut Dice) {
     if dice.roll(15) == 0 {
         replica.commit_nothing();
         return;
