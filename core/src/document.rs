@@ -11,7 +11,7 @@ use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, ReadDoc,
 
 use crate::gate::{CheckedChange, GateError};
 use crate::id::DocumentId;
-use crate::ledger;
+use crate::ledger::{self, snapshot};
 use crate::limits::QUARANTINE_CULPRITS_MAX;
 use crate::store::{ReadTx, StoreError};
 
@@ -23,6 +23,7 @@ mod read;
 mod restore;
 mod rich;
 mod salvage;
+pub mod whole;
 pub mod write;
 
 pub use patch::{Patch, PatchAction, diff};
@@ -73,6 +74,37 @@ impl Materialised {
     pub fn new(document: DocumentId, actor: ActorId) -> Self {
         let automerge = Automerge::new_with_encoding(TextEncoding::Utf16CodeUnit).with_actor(actor);
         Self { document, automerge, upto: 0, own: VecDeque::new(), quarantine: Vec::new() }
+    }
+
+    /// Says whether nothing was taken in yet.
+    pub fn is_new(&self) -> bool {
+        self.upto == 0 && self.own.is_empty()
+    }
+
+    /// Begins with the store's own copy of the first changes, where there is one that loads. For a document made by
+    /// [`Materialised::new`]; faster than taking the changes in one by one, and the only way while they are folded.
+    ///
+    /// # Errors
+    ///
+    /// [`DocumentError::Store`] if the store cannot be read.
+    pub fn begin(&mut self, tx: &dyn ReadTx) -> Result<(), DocumentError> {
+        let Some(info) = snapshot::info(tx, &self.document)? else { return Ok(()) };
+        let Some(chunk) = snapshot::chunk(tx, &self.document)? else { return Ok(()) };
+        let actor = self.automerge.get_actor().clone();
+        match guarded(|| whole::load(&chunk)) {
+            Ok(Ok(automerge)) if automerge.get_heads() == info.heads => {
+                self.automerge = automerge.with_actor(actor);
+                self.upto = info.count;
+            }
+            // The changes are there, unless they are folded; then catching up says so.
+            _ => tracing::warn!(document = %self.document, "a snapshot does not load"),
+        }
+        Ok(())
+    }
+
+    /// Begins with a document that was just taken in whole, all its changes below position `count`.
+    pub(crate) fn adopt(document: DocumentId, automerge: Automerge, count: u64) -> Self {
+        Self { document, automerge, upto: count, own: VecDeque::new(), quarantine: Vec::new() }
     }
 
     /// Leaves these changes out, and whatever depends on them: what [`Materialised::quarantined`] told of an earlier one.

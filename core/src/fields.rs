@@ -43,6 +43,7 @@ mod project;
 mod read;
 mod record;
 mod registers;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -50,6 +51,7 @@ mod write;
 pub use json::to_json;
 pub use project::{Projector, project};
 pub use read::{entries, get, get_all, keys, object_kind, resolve};
+pub use restore::restore;
 pub use write::{Author, Edit, EditAction, FieldError, Target, Written, write};
 
 /// Names an object of a document: the root map, or what an operation made.

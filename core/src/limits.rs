@@ -77,6 +77,14 @@ pub const REFERENCED_BYTES_MAX: usize = 128 << 20;
 /// How many references to earlier changes are gathered before they are looked up together: 65,536 of ~72 bytes, 5 MiB.
 pub const REFERENCES_BATCH: usize = 65_536;
 
+/// The most rows of any column of a whole document that is loaded here: 16 million.
+///
+/// A text of 1,000,000 characters with all its history has about as many. Automerge takes ~30 bytes for each: 500 MB.
+pub const WHOLE_ROWS_MAX: u64 = 16 << 20;
+
+/// The most bytes that the columns of a whole document inflate to together: 128 MiB, twice a document's own bound.
+pub const WHOLE_INFLATED_BYTES_MAX: usize = 128 << 20;
+
 /// The fewest changes that are worth packing: 1,024.
 pub const PACK_CHANGES_MIN: usize = 1_024;
 

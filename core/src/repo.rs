@@ -24,6 +24,8 @@ mod error;
 mod events;
 mod files;
 mod handle;
+mod upkeep;
+mod whole;
 mod writer;
 
 pub use documents::LoadedDocument;
@@ -120,7 +122,7 @@ impl Repo {
         let (threads, ended) = mpsc::channel(1);
         let inner = Inner {
             writer: Writer::start(Arc::clone(&store), threads.clone())?,
-            documents: Documents::start(Arc::clone(&store), threads)?,
+            documents: Documents::start(Arc::clone(&store), threads.clone())?,
             ended: Mutex::new(ended),
             events: broadcast::Sender::new(EVENTS_MAX),
             ephemerals: broadcast::Sender::new(EVENTS_MAX),
@@ -131,7 +133,9 @@ impl Repo {
             storage,
             store,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        upkeep::start(Arc::downgrade(&inner), inner.events.subscribe(), threads)?;
+        Ok(Self { inner })
     }
 
     /// Creates an empty document under a new random id.

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use rejoin::fold::{FoldCommand, FoldError, Folder, Input};
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::{self, Appended, snapshot};
-use rejoin::limits::FOLD_CHANGES_MIN;
+use rejoin::limits::{FOLD_CHANGES_MIN, PACK_KEEP};
 use rejoin::store::{Store, StoreError, StoreExt};
 use rejoin::{ChangeHash, DocumentId};
 use tokio::sync::Semaphore;
@@ -198,6 +198,9 @@ impl Worker {
             if let Err(error) = self.fold(document) {
                 tracing::error!(document = %Label(&document), %error, "failed to read or write a snapshot");
             }
+            if let Err(error) = self.pack(document) {
+                tracing::error!(document = %Label(&document), %error, "failed to pack old changes");
+            }
             if self.starts_failed >= FOLD_STARTS_FAILED_MAX {
                 tracing::error!(
                     "child processes do not start: nothing is folded any more, documents go out as changes"
@@ -227,6 +230,16 @@ impl Worker {
             }
             Err(error) => self.failed(document, count, &error),
         }
+    }
+
+    /// Packs the document's old changes, each pack in a transaction of its own, between those of the connections.
+    fn pack(&self, document: DocumentId) -> Result<(), StoreError> {
+        while self.store.write_with(|tx| ledger::compact(tx, &document, PACK_KEEP))? > 0 {
+            if self.folder.is_stopped() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn failed(&mut self, document: DocumentId, count: u64, error: &FoldError) -> Result<(), StoreError> {

@@ -13,6 +13,7 @@ mod interop_relay;
 mod keystrokes;
 mod notes;
 mod samod;
+mod whole;
 
 use std::future::Future;
 use std::time::Duration;

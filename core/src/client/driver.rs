@@ -15,6 +15,7 @@ use crate::id::{DocumentId, StorageId};
 use crate::ledger::{self, outbox, shared};
 use crate::repo::{Ephemeral, Event, EventKind, Inner, RepoError, publish_accepted};
 use crate::store::WriteTx;
+use crate::sync::WholeDocuments;
 use crate::sync::classic::{ClassicSession, Identity, Output, Role};
 
 /// What goes to the socket.
@@ -63,7 +64,8 @@ impl Driver {
         progress: watch::Sender<Option<usize>>,
     ) -> Self {
         let identity = Identity { peer: inner.peer.clone(), storage: Some(inner.storage) };
-        let session = ClassicSession::new(Role::Client, identity);
+        let mut session = ClassicSession::new(Role::Client, identity);
+        session.set_whole_documents(WholeDocuments::AskedFor);
         Self {
             inner,
             mailbox,
@@ -126,6 +128,11 @@ impl Driver {
         }
         if batch.look_at_all {
             self.open_all()?;
+        }
+        for document in batch.unfolded {
+            // What was put off while the history was folded is talked over from the beginning.
+            self.session.forget(&document);
+            self.open(document)?;
         }
         for document in batch.changed {
             self.open(document)?;
@@ -203,6 +210,10 @@ impl Driver {
                 let outcome = self.append(document, changes)?;
                 appending.push(Appending { document, outcome });
             }
+            Output::Snapshot { document, chunk, .. } => {
+                let results = self.inner.take_whole(document, &chunk)?;
+                self.session.handle_appended(document, results, self.inner.store.read()?.as_ref())?;
+            }
             Output::PeerHas { document, heads } => {
                 self.settle(&document);
                 self.note_shared(document, heads)?;
@@ -221,7 +232,7 @@ impl Driver {
                 self.settle(&document);
             }
             // Every document of this device takes part anyway, and whole documents are not taken.
-            Output::Subscribe { .. } | Output::Snapshot { .. } => {}
+            Output::Subscribe { .. } => {}
         }
         Ok(())
     }
@@ -299,6 +310,7 @@ pub(super) async fn pump_events(
         tokio::select! {
             event = events.recv() => match event {
                 Ok(event) if event.kind == EventKind::Deleted => mailbox.put_deleted(event.document),
+                Ok(event) if event.kind == EventKind::Unfolded => mailbox.put_unfolded(event.document),
                 Ok(event) => mailbox.put_changed(event.document),
                 Err(broadcast::error::RecvError::Lagged(_)) => mailbox.put_look_at_all(),
                 Err(broadcast::error::RecvError::Closed) => return,

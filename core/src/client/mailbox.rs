@@ -25,6 +25,8 @@ pub(super) struct Batch {
     pub(super) changed: BTreeSet<DocumentId>,
     /// Documents that were deleted.
     pub(super) deleted: BTreeSet<DocumentId>,
+    /// Documents whose history was folded and is no longer.
+    pub(super) unfolded: BTreeSet<DocumentId>,
     /// Some news were missed: look at every document.
     pub(super) look_at_all: bool,
     /// Ephemeral messages to send.
@@ -40,6 +42,7 @@ impl Batch {
         self.frames.is_empty()
             && self.changed.is_empty()
             && self.deleted.is_empty()
+            && self.unfolded.is_empty()
             && self.ephemerals.is_empty()
             && !self.look_at_all
             && self.room == 0
@@ -106,6 +109,13 @@ impl Mailbox {
         self.change(|batch| {
             batch.changed.remove(&document);
             batch.deleted.insert(document);
+        });
+    }
+
+    /// Says that a document's history was unfolded.
+    pub(super) fn put_unfolded(&self, document: DocumentId) {
+        self.change(|batch| {
+            batch.unfolded.insert(document);
         });
     }
 

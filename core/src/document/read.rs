@@ -320,7 +320,7 @@ pub(crate) fn field_value(value: &Value<'_>, id: &ObjId) -> Option<(OpId, FieldV
     Some((id, value))
 }
 
-fn kind_of(kind: ObjType) -> ObjectKind {
+pub(super) fn kind_of(kind: ObjType) -> ObjectKind {
     match kind {
         ObjType::Map => ObjectKind::Map,
         ObjType::Table => ObjectKind::Table,

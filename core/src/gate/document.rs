@@ -1,12 +1,16 @@
 //! What stands at the beginning of a whole-document chunk: who wrote in it, and the heads it ends with. Read without
 //! Automerge, to tell what a chunk is about before anybody dares to load it.
 
+use std::io::Read;
+
 use automerge::ChangeHash;
 
 use super::chunk::{Chunk, ChunkKind};
 use super::leb::Reader;
 use super::{GateError, Rule};
-use crate::limits::{ACTOR_BYTES_MAX, DOCUMENT_HEADS_MAX};
+use crate::limits::{
+    ACTOR_BYTES_MAX, CHANGE_COLUMNS_MAX, DOCUMENT_HEADS_MAX, WHOLE_INFLATED_BYTES_MAX, WHOLE_ROWS_MAX,
+};
 
 /// The beginning of a whole-document chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +45,96 @@ impl DocumentHeader {
         Rule::DepsOrder.require(heads.is_sorted_by(|one, next| one < next))?;
         Ok(Self { actors, heads })
     }
+
+    /// Finds out how much a document chunk unpacks to, and refuses one that would take too much: a column of 20 bytes can
+    /// claim 10^9 rows, and a deflated one grow a thousandfold.
+    ///
+    /// Cost: O(bytes), inflated at most [`WHOLE_INFLATED_BYTES_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// `columns`, `too-many-ops`, `inflate`, `inflate-too-large`, `truncated`, `integer`.
+    pub fn check_size(chunk: &Chunk<'_>) -> Result<(), GateError> {
+        let mut reader = Reader::new(chunk.body());
+        for _ in 0..reader.unsigned()? {
+            reader.prefixed()?;
+        }
+        let heads = reader.unsigned()?;
+        reader.take(heads.saturating_mul(32))?;
+        let tables = [read_columns(&mut reader)?, read_columns(&mut reader)?];
+        let mut inflated = 0;
+        for (number, length) in tables.concat() {
+            let bytes = reader.take(length)?;
+            if number & DEFLATED == 0 {
+                count_rows(number, bytes)?;
+                continue;
+            }
+            let bytes = inflate(bytes, WHOLE_INFLATED_BYTES_MAX - inflated)?;
+            inflated += bytes.len();
+            count_rows(number, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// The bit in a column's number that says it is deflated.
+const DEFLATED: u64 = 8;
+
+/// Reads a table of columns: numbers and lengths.
+fn read_columns(reader: &mut Reader<'_>) -> Result<Vec<(u64, u64)>, GateError> {
+    let count = reader.unsigned()?;
+    Rule::Columns.at_most(count, CHANGE_COLUMNS_MAX as u64)?;
+    (0..count).map(|_| Ok((reader.unsigned()?, reader.unsigned()?))).collect()
+}
+
+/// Counts the rows of a column, and what the values of a counting one add up to; refuses too many of either.
+fn count_rows(number: u64, column: &[u8]) -> Result<(), GateError> {
+    let mut reader = Reader::new(column);
+    let mut total = 0u64;
+    let mut add = |count: u64| {
+        total = total.saturating_add(count);
+        Rule::TooManyOps.at_most(total, WHOLE_ROWS_MAX)
+    };
+    match number & 7 {
+        4 => {
+            while !reader.is_empty() {
+                add(reader.unsigned()?)?;
+            }
+        }
+        // Raw values have no rows: how they are cut stands in the column before.
+        7 => {}
+        kind => {
+            while !reader.is_empty() {
+                let head = reader.signed()?;
+                if head == 0 {
+                    add(reader.unsigned()?)?;
+                    continue;
+                }
+                let (values, times) = if head > 0 { (1, head.unsigned_abs()) } else { (head.unsigned_abs(), 1) };
+                for _ in 0..values {
+                    let value = match kind {
+                        3 => reader.signed().map(|_| 0)?,
+                        5 => reader.prefixed().map(|_| 0)?,
+                        _ => reader.unsigned()?,
+                    };
+                    // A group column counts rows of others. The others' values count nothing.
+                    add(if kind == 0 { times.saturating_mul(value.saturating_add(1)) } else { times })?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Inflates a column up to a bound.
+fn inflate(bytes: &[u8], limit: usize) -> Result<Vec<u8>, GateError> {
+    let mut out = Vec::new();
+    let mut decoder = flate2::read::DeflateDecoder::new(bytes).take(limit as u64 + 1);
+    decoder.read_to_end(&mut out).map_err(|_| Rule::Inflate.error())?;
+    if out.len() > limit {
+        return Err(Rule::InflateTooLarge.found(out.len() as u64, limit as u64));
+    }
+    Ok(out)
 }
 
 #[cfg(test)]

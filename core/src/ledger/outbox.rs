@@ -71,7 +71,12 @@ pub fn acknowledge(
         heads.extend(position(tx, document, hash)?);
     }
     // One walk tells for all of them: what it reaches above the relay's heads is what the relay lacks.
-    let lacking: BTreeSet<u64> = not_below(tx, document, waiting.iter().copied(), heads)?.into_iter().collect();
+    let lacking: BTreeSet<u64> = match not_below(tx, document, waiting.iter().copied(), heads) {
+        Ok(lacking) => lacking.into_iter().collect(),
+        // Nobody knows yet what the relay's heads cover; it shows them again.
+        Err(StoreError::Folded) => return Ok(waiting.len() as u64),
+        Err(error) => return Err(error),
+    };
     let mut left = 0;
     for position in waiting {
         if lacking.contains(&position) {

@@ -74,6 +74,7 @@ pub(crate) struct Documents {
 
 enum Message {
     Call(DocumentId, Call),
+    Adopt(DocumentId, Box<Materialised>),
     Drop(DocumentId),
     List(oneshot::Sender<Vec<LoadedDocument>>),
 }
@@ -101,6 +102,12 @@ impl Documents {
         in_order(&self.calls, Message::Call(document, Box::new(call))).await
     }
 
+    /// Takes over a document that was just loaded elsewhere, from a thread that may wait.
+    pub(crate) fn adopt(&self, document: DocumentId, materialised: Materialised) -> Result<(), RepoError> {
+        let message = Message::Adopt(document, Box::new(materialised));
+        self.calls.blocking_send(message).map_err(|_| RepoError::Closed)
+    }
+
     /// Drops a document from memory, after the calls before this one.
     pub(crate) async fn evict(&self, document: DocumentId) -> Result<(), RepoError> {
         self.calls.send(Message::Drop(document)).await.map_err(|_| RepoError::Closed)
@@ -111,6 +118,7 @@ fn run(store: &dyn Store, mut cache: Cache, mut queue: mpsc::Receiver<Message>) 
     while let Some(message) = queue.blocking_recv() {
         match message {
             Message::Call(document, call) => cache.serve(store, document, call),
+            Message::Adopt(document, materialised) => cache.adopt(document, *materialised),
             Message::Drop(document) => {
                 cache.remove(&document);
                 cache.quarantined.remove(&document);
@@ -158,6 +166,15 @@ impl Cache {
         }
     }
 
+    /// Keeps a document that was loaded elsewhere, unless something stands in its place. What it takes is counted when it is
+    /// used.
+    fn adopt(&mut self, document: DocumentId, materialised: Materialised) {
+        self.clock += 1;
+        let used = self.clock;
+        let loaded = || Loaded { materialised, spoilt: Arc::default(), used, bytes: 0 };
+        self.documents.entry(document).or_insert_with(loaded);
+    }
+
     fn load(&mut self, tx: &dyn ReadTx, document: DocumentId) -> Result<(), DocumentError> {
         let bytes = ledger::state(tx, &document)?.map_or(LOADED_DOCUMENT_BYTES, |state| estimate(&state));
         self.make_room(&document, bytes);
@@ -171,6 +188,9 @@ impl Cache {
             bytes: 0,
         });
         loaded.used = clock;
+        if loaded.bytes == 0 && loaded.materialised.is_new() {
+            loaded.materialised.begin(tx)?;
+        }
         self.bytes = self.bytes - loaded.bytes + bytes;
         loaded.bytes = bytes;
         match loaded.materialised.catch_up(tx) {

@@ -24,6 +24,8 @@ pub struct Event {
     pub touched: Arc<Touched>,
     /// The document's heads after it.
     pub heads: Arc<[ChangeHash]>,
+    /// How many changes it brought.
+    pub changes: u64,
 }
 
 /// What happened to a document.
@@ -36,6 +38,10 @@ pub enum EventKind {
     Opened,
     /// It was deleted from this device.
     Deleted,
+    /// It arrived whole: everything in it can be used. Its history follows.
+    Arrived,
+    /// The history of a document that arrived whole is here now, change by change.
+    Unfolded,
 }
 
 impl Event {
@@ -47,8 +53,18 @@ impl Event {
         Self::bare(document, EventKind::Deleted)
     }
 
+    pub(super) fn arrived(document: DocumentId, heads: &[ChangeHash], changes: u64) -> Self {
+        let touched = Arc::new(Touched { more: true, elements: true, ..Touched::default() });
+        let heads = heads.into();
+        Self { document, origin: Origin::Remote, kind: EventKind::Arrived, touched, heads, changes }
+    }
+
+    pub(super) fn unfolded(document: DocumentId) -> Self {
+        Self::bare(document, EventKind::Unfolded)
+    }
+
     fn bare(document: DocumentId, kind: EventKind) -> Self {
-        Self { document, origin: Origin::Local, kind, touched: Arc::default(), heads: Arc::new([]) }
+        Self { document, origin: Origin::Local, kind, touched: Arc::default(), heads: Arc::new([]), changes: 0 }
     }
 }
 
@@ -119,6 +135,7 @@ pub(crate) fn publish_accepted(
     if accepted.stored > 0 && events.receiver_count() > 0 {
         let touched = Arc::new(accepted.touched.clone());
         let heads = accepted.heads.as_slice().into();
-        publish(events, Event { document, origin, kind: EventKind::Changed, touched, heads });
+        let changes = accepted.stored as u64;
+        publish(events, Event { document, origin, kind: EventKind::Changed, touched, heads, changes });
     }
 }

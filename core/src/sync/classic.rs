@@ -336,7 +336,13 @@ impl ClassicSession {
         while let Some(document) = self.dirty.pop_front() {
             self.dirty_set.remove(&document);
             let Some(conversation) = self.conversations.get_mut(&document) else { continue };
-            let Some(outgoing) = conversation.poll_message(tx)? else { continue };
+            let outgoing = match conversation.poll_message(tx) {
+                Ok(outgoing) => outgoing,
+                // Whoever unfolds the history marks the document again.
+                Err(StoreError::Folded) => None,
+                Err(error) => return Err(error),
+            };
+            let Some(outgoing) = outgoing else { continue };
             let data = outgoing.message.encode();
             // To ask is to send an empty sync message under another name.
             let frame = if outgoing.message.heads.is_empty() && self.requests.contains(&document) {

@@ -1,0 +1,67 @@
+//! Upkeep: the work that nobody waits for. One thread packs old changes and unfolds documents that arrived whole.
+
+use std::collections::HashMap;
+use std::thread;
+
+use tokio::sync::{broadcast, mpsc};
+
+use super::events::{Event, EventKind};
+use super::whole::{self, Weak};
+use super::{Inner, RepoError};
+use crate::id::DocumentId;
+use crate::ledger::base;
+use crate::limits::PACK_CHANGES_MIN;
+
+/// Starts the thread. It ends with the repo, and drops `ended` last of all.
+pub(super) fn start(repo: Weak, events: broadcast::Receiver<Event>, ended: mpsc::Sender<()>) -> Result<(), RepoError> {
+    thread::Builder::new().name("rejoin-upkeep".to_owned()).spawn(move || {
+        run(&repo, events);
+        drop(ended);
+    })?;
+    Ok(())
+}
+
+fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
+    unfold_all(repo);
+    // How many changes a document got since it was looked at.
+    let mut grown: HashMap<DocumentId, u64> = HashMap::new();
+    loop {
+        match events.blocking_recv() {
+            Ok(event) => match event.kind {
+                EventKind::Changed => {
+                    let count = grown.entry(event.document).or_default();
+                    *count += event.changes;
+                    if *count >= PACK_CHANGES_MIN as u64 {
+                        *count = 0;
+                        attend(repo, "pack", event.document, |inner| whole::pack(inner, event.document));
+                    }
+                }
+                EventKind::Arrived => attend(repo, "unfold", event.document, |inner| inner.unfold(event.document)),
+                EventKind::Deleted => drop(grown.remove(&event.document)),
+                _ => {}
+            },
+            Err(broadcast::error::RecvError::Lagged(_)) => unfold_all(repo),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+fn unfold_all(repo: &Weak) {
+    let folded = repo.upgrade().and_then(|inner| base::folded(inner.store.read().ok()?.as_ref()).ok());
+    for document in folded.unwrap_or_default() {
+        attend(repo, "unfold", document, |inner| inner.unfold(document));
+    }
+}
+
+/// Does a piece of work if the repo is still there. What fails is tried again another time.
+fn attend(
+    repo: &Weak,
+    what: &str,
+    document: DocumentId,
+    work: impl FnOnce(&std::sync::Arc<Inner>) -> Result<(), RepoError>,
+) {
+    let Some(inner) = repo.upgrade() else { return };
+    if let Err(error) = work(&inner) {
+        tracing::warn!(%document, %error, "failed to {what} the history of a document");
+    }
+}

@@ -1,0 +1,124 @@
+//! Whole documents from a relay: used at once, unfolded afterwards.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::events::{self, Event};
+use super::{Inner, RepoError, random_actor};
+use crate::document::whole::{self, Whole};
+use crate::document::{DocumentError, Materialised};
+use crate::engine::{self, Origin};
+use crate::gate::CheckedChange;
+use crate::id::DocumentId;
+use crate::ledger::{self, Appended, Appender, base, snapshot};
+use crate::limits::PACK_CHANGES_MAX;
+use crate::store::{MemoryStore, Store, StoreExt, WriteTx};
+
+impl Inner {
+    /// Takes in a whole-document chunk that a relay sent. Blocks while Automerge loads it.
+    ///
+    /// One that cannot be loaded is dropped with a line in the log: the relay is asked for the changes then.
+    pub(crate) fn take_whole(
+        &self,
+        document: DocumentId,
+        chunk: &Bytes,
+    ) -> Result<Vec<(CheckedChange, Appended)>, RepoError> {
+        let is_empty = ledger::state(self.store.read()?.as_ref(), &document)?.is_none_or(|state| state.count == 0);
+        let taken =
+            if is_empty { self.install(document, chunk).map(|()| Vec::new()) } else { self.explode(document, chunk) };
+        match taken {
+            Err(RepoError::Document(error)) if !matches!(*error, DocumentError::Store(_)) => {
+                tracing::warn!(%document, %error, "a whole document from the relay was refused");
+                Ok(Vec::new())
+            }
+            taken => taken,
+        }
+    }
+
+    /// Takes it into an empty document, folded.
+    fn install(&self, document: DocumentId, chunk: &Bytes) -> Result<(), RepoError> {
+        let mut whole = whole::read(chunk)?;
+        let bytes = chunk.clone();
+        let work = move |tx: &mut dyn WriteTx| {
+            let installed = whole::install(tx, &document, &mut whole, &bytes)?;
+            Ok((installed, whole))
+        };
+        let installed = self.writer.write_from_thread(work, |_: &(Result<(), base::BaseError>, Whole)| {})?;
+        let (installed, whole) = installed.blocking_recv().map_err(|_| RepoError::Closed)??;
+        if let Err(error) = installed {
+            tracing::warn!(%document, %error, "a whole document from the relay was refused");
+            return Ok(());
+        }
+        let count = whole.changes.len() as u64;
+        let arrived = Event::arrived(document, &whole.heads, count);
+        let materialised = Materialised::adopt(document, whole.into_automerge(random_actor()), count);
+        self.documents.adopt(document, materialised)?;
+        events::publish(&self.events, arrived);
+        Ok(())
+    }
+
+    /// Takes its changes into a document that has some already.
+    fn explode(&self, document: DocumentId, chunk: &Bytes) -> Result<Vec<(CheckedChange, Appended)>, RepoError> {
+        let mut results = Vec::new();
+        whole::unfolded(chunk, PACK_CHANGES_MAX, |changes| {
+            let work = move |tx: &mut dyn WriteTx| engine::accept(tx, document, changes, Origin::Remote);
+            let events = self.events.clone();
+            let tell = move |accepted: &engine::Accepted| {
+                events::publish_accepted(&events, document, Origin::Remote, accepted);
+            };
+            let accepted =
+                self.writer.write_from_thread(work, tell)?.blocking_recv().map_err(|_| RepoError::Closed)??;
+            results.extend(accepted.results);
+            Ok::<_, RepoError>(())
+        })?;
+        Ok(results)
+    }
+
+    /// Unfolds a document that arrived whole: holds every change of it against the gate, and files them.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`]; the document stays as it is then, to be read and written, and is tried again when the repo is opened.
+    pub(super) fn unfold(&self, document: DocumentId) -> Result<(), RepoError> {
+        let Some(chunk) = snapshot::chunk(self.store.read()?.as_ref(), &document)? else { return Ok(()) };
+        let aside = MemoryStore::new();
+        whole::unfolded(&chunk, PACK_CHANGES_MAX, |changes| {
+            let refused = aside.write_with(|tx| {
+                let mut appender = Appender::begin(tx, document)?;
+                for change in &changes {
+                    match appender.append(tx, change)? {
+                        Appended::Stored { .. } => {}
+                        Appended::Rejected(error) => return Ok(Some(DocumentError::Gate(error))),
+                        Appended::Missing { .. } | Appended::Duplicate => {
+                            return Ok(Some(DocumentError::Refused("its history has gaps".to_owned())));
+                        }
+                    }
+                }
+                appender.finish(tx)?;
+                while ledger::compact(tx, &document, 0)? > 0 {}
+                Ok(None)
+            });
+            refused?.map_or(Ok(()), |error| Err(RepoError::from(error)))
+        })?;
+        let unfolded = aside.read()?;
+        let outcome = self.store.write_with(|tx| base::unfold(tx, &document, unfolded.as_ref()))?;
+        outcome.map_err(|error| DocumentError::Refused(error.to_string()))?;
+        events::publish(&self.events, Event::unfolded(document));
+        Ok(())
+    }
+}
+
+/// Where the thread for upkeep gets the repo from, without keeping it open.
+pub(super) type Weak = std::sync::Weak<Inner>;
+
+/// Packs the old changes of a document, a few thousand in each transaction.
+pub(super) fn pack(inner: &Arc<Inner>, document: DocumentId) -> Result<(), RepoError> {
+    loop {
+        let packed = inner.store.write_with(|tx| ledger::compact(tx, &document, crate::limits::PACK_KEEP))?;
+        if packed == 0 {
+            return Ok(());
+        }
+        tracing::debug!(%document, packed, "old changes were packed");
+    }
+}
