@@ -141,6 +141,10 @@ pub const SYNC_MESSAGE_BYTES: usize = 1 << 20;
 /// How often the same missing changes are asked for before a conversation gives up on them.
 pub const NEED_REPEATS_MAX: u32 = 3;
 
+/// How often a peer may say in one conversation that it does not know the heads it was taken to have: 3. It then gets
+/// again what is above those it shows; after the last time it is taken to have nothing but what it shows.
+pub const SYNC_RESETS_MAX: u32 = 3;
+
 /// The most refused changes that one conversation remembers, so that it does not ask for them again.
 pub const REFUSED_MAX: usize = 1_024;
 

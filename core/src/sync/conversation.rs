@@ -21,7 +21,7 @@ use crate::codec::sync_message::{Flags, Have, SyncMessage, Version};
 use crate::gate::{self, CheckedChange, ChunkKind, GateError};
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, DocumentState};
-use crate::limits::{NEED_REPEATS_MAX, REFUSED_MAX, SYNC_MESSAGE_BYTES};
+use crate::limits::{NEED_REPEATS_MAX, REFUSED_MAX, SYNC_MESSAGE_BYTES, SYNC_RESETS_MAX};
 use crate::store::{ReadTx, StoreError};
 
 /// The state of one conversation. Reset by dropping it: every connection begins afresh.
@@ -42,6 +42,8 @@ pub struct Conversation {
     need_repeats: u32,
     orphans: Orphans,
     refused: HashSet<ChangeHash>,
+    /// How often the peer did not know what we took it to have.
+    resets: u32,
     whole: Whole,
 }
 
@@ -74,6 +76,7 @@ impl Conversation {
             need_repeats: 0,
             orphans: Orphans::default(),
             refused: HashSet::new(),
+            resets: 0,
             whole: Whole::default(),
         }
     }
@@ -91,6 +94,7 @@ impl Conversation {
         if self.theirs.is_none()
             || message.heads.is_empty()
             || message.flags.is_some_and(|flags| flags.contains(Flags::SYNC_RESET))
+            || self.begins_afresh(&message)
         {
             // What was shared on an earlier connection is hearsay once the peer speaks for itself: it may have been
             // restored from a backup. And one that lost its data, or ignored what we sent, has nothing we told it.
@@ -115,6 +119,15 @@ impl Conversation {
         self.wanted = message.need;
         self.theirs = Some(Theirs { heads: message.heads, have: message.have });
         (changes, errors)
+    }
+
+    /// Says whether the peer begins afresh: it has changes, and shows neither a filter nor anything shared. That is how an
+    /// Automerge peer says that it does not know the heads which we took it to have.
+    fn begins_afresh(&mut self, message: &SyncMessage) -> bool {
+        let afresh = !message.heads.is_empty() && message.have == [Have::default()];
+        self.resets += u32::from(afresh);
+        // One that says so again and again does not take what it is sent; it is not sent everything for ever.
+        afresh && self.resets <= SYNC_RESETS_MAX
     }
 
     /// Learns that the peer does not have the document: there is nothing to compare.
@@ -335,7 +348,7 @@ impl Conversation {
             // The peer knows these heads: it has shown them itself, or they come with this message or an earlier one. An
             // Automerge peer sends everything above them, even what it just got from us.
             let mut last_sync = self.known(tx, theirs)?;
-            if !self.whole.peer_is_read_only() {
+            if !self.whole.peer_is_read_only() && self.resets < SYNC_RESETS_MAX {
                 last_sync.extend(heads);
                 last_sync.sort_unstable();
                 last_sync.dedup();

@@ -113,12 +113,10 @@ impl Theirs {
 fn converge(ours: &mut Ours, theirs: &mut Theirs) {
     for _ in 0..100 {
         let mut silent = true;
-        while let Some(message) = theirs.automerge.generate_sync_message(&mut theirs.state) {
+        // Once an event, as automerge-repo does: one that begins afresh would say so for ever.
+        if let Some(message) = theirs.automerge.generate_sync_message(&mut theirs.state) {
             ours.receive(message);
             silent = false;
-            if theirs.state.in_flight {
-                break;
-            }
         }
         let tx = ours.store.read().unwrap();
         while let Some(outgoing) = ours.conversation.poll_message(tx.as_ref()).unwrap() {
@@ -275,4 +273,39 @@ fn two_of_us_exchange_a_snapshot_if_the_fresh_one_asks_for_it() {
         sent.retain(|(_, changes)| *changes > 0);
         assert_eq!((sent, has.echoes), (versions, 0));
     }
+}
+
+#[test]
+fn peer_that_lost_a_message_gets_its_changes_again() {
+    let full = edited(Automerge::new(), 0, 10);
+    let mut ours = Ours::new(WholeDocuments::Refused).with(&full);
+    let mut theirs = Theirs::new(Automerge::new());
+    converge(&mut ours, &mut theirs);
+    for (from, to) in [(10, 12), (14, 16)] {
+        let lost = edited(full.fork(), from, to);
+        let mut ours_now = ours.with(&lost);
+        // Taken for delivered, and never was.
+        assert!(!ours_now.poll().unwrap().changes.is_empty());
+        ours = ours_now.with(&edited(lost, to, to + 2));
+        converge(&mut ours, &mut theirs);
+        assert_eq!(theirs.automerge.get_heads(), ours.heads());
+    }
+}
+
+#[test]
+fn peer_that_never_takes_anything_is_not_sent_everything_for_ever() {
+    let full = edited(Automerge::new(), 0, 30);
+    let mut ours = Ours::new(WholeDocuments::Refused).with(&full);
+    let stuck = SyncMessage {
+        heads: vec![full.get_changes(&[])[0].hash()],
+        have: vec![Have::default()],
+        flags: Some(Flags::default()),
+        ..SyncMessage::default()
+    };
+    let mut sent = 0;
+    for _ in 0..20 {
+        ours.receive(sync::Message::decode(&stuck.encode()).unwrap());
+        sent += ours.poll().map_or(0, |message| message.changes.len());
+    }
+    assert!((29..=29 * 5).contains(&sent), "{sent}");
 }
