@@ -130,9 +130,7 @@ impl Driver {
             self.open_all()?;
         }
         for document in batch.unfolded {
-            // What was put off while the history was folded is talked over from the beginning.
-            self.session.forget(&document);
-            self.open(document)?;
+            self.session.handle_unfolded(document);
         }
         for document in batch.changed {
             self.open(document)?;

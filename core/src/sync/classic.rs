@@ -295,6 +295,16 @@ impl ClassicSession {
         self.settle(document, tx)
     }
 
+    /// Learns that a document's history is unfolded: what could not be judged or answered until then is taken up again.
+    pub fn handle_unfolded(&mut self, document: DocumentId) {
+        let Some(conversation) = self.conversations.get_mut(&document) else { return };
+        let changes = conversation.handle_unfolded();
+        if !changes.is_empty() {
+            self.outputs.push_back(Output::Append { document, changes });
+        }
+        self.mark(document);
+    }
+
     /// Sends an ephemeral message to the other side, if it takes part in the document.
     pub fn send_ephemeral(
         &mut self,

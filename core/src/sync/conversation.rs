@@ -159,6 +159,11 @@ impl Conversation {
         self.orphans.release(arrived.into_iter())
     }
 
+    /// Learns that the document's history is unfolded; returns what had to wait for that, to be appended next.
+    pub fn handle_unfolded(&mut self) -> Vec<CheckedChange> {
+        self.orphans.take_all()
+    }
+
     /// Says whether the peer shows heads that are all known here, so that they tell what it surely has.
     ///
     /// # Errors

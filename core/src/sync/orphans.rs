@@ -46,6 +46,13 @@ impl Orphans {
         released
     }
 
+    /// Takes everything out, in no order.
+    pub(super) fn take_all(&mut self) -> Vec<CheckedChange> {
+        self.held.clear();
+        self.bytes = 0;
+        self.waiting.drain().flat_map(|(_, changes)| changes).collect()
+    }
+
     /// Returns what the heads need that is neither known nor held: the changes to ask for.
     pub(super) fn lacking(
         &self,
