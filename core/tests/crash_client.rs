@@ -87,7 +87,6 @@ struct Writer {
     script: Script,
     text: Materialised,
     remote_seq: u64,
-    remote_last: Option<ChangeHash>,
 }
 
 impl Writer {
@@ -145,7 +144,6 @@ impl Writer {
             deps = vec![change.hash()];
             changes.push(change);
         }
-        self.remote_last = deps.first().copied();
         self.step(Step::Accept(Origin::Remote, A, changes));
     }
 
@@ -160,7 +158,7 @@ impl Script {
         let store = MemoryStore::new();
         let script = Script { steps: Vec::new(), states: vec![digest(&store).unwrap()] };
         let text = Materialised::new(A, ActorId::from(&b"typist"[..]));
-        let mut writer = Writer { store, script, text, remote_seq: 0, remote_last: None };
+        let mut writer = Writer { store, script, text, remote_seq: 0 };
         writer.step(Step::Identify);
         writer.step(Step::Create(A));
         writer.write(A, vec![Edit::set("title", "first"), Edit::set("count", Value::counter(0))]);
