@@ -304,6 +304,22 @@ pub fn last_seq(tx: &(impl ReadTx + ?Sized), document: &DocumentId, actor: &Acto
     Ok(actors::last(tx, document, actor)?.map_or(0, |last| last.seq))
 }
 
+/// Packs as [`compact`] does, from `changes_min` changes on and at most `changes_max`: for tests with short histories.
+///
+/// # Errors
+///
+/// As [`compact`].
+#[cfg(feature = "testing")]
+pub fn compact_within(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    keep: u64,
+    changes_min: usize,
+    changes_max: usize,
+) -> Result<u64, StoreError> {
+    packs::compact_within(tx, document, keep, changes_min, changes_max)
+}
+
 /// Writes a document's record; `core/docs/storage.md` draws it.
 fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &DocumentState) -> Result<(), StoreError> {
     let mut out = Vec::with_capacity(16 + state.heads.len() * 40);

@@ -6,172 +6,10 @@
 #![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
-use redb::StorageBackend;
+use rejoin::store::testing::disk::{Chance, CutDisk, Kept};
 use rejoin::store::{RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, WriteTx};
 
-const SECTOR_BYTES: usize = 512;
 const COMMITS: u64 = 6;
-
-/// An operation that has not been synced.
-#[derive(Debug, Clone)]
-enum Pending {
-    Length(usize),
-    Write { at: usize, bytes: Vec<u8> },
-}
-
-#[derive(Debug, Default)]
-struct State {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Pending>,
-    /// How many operations the power lasts for.
-    operations_left: usize,
-    /// A sync that fails drops what it should have brought to the disk, as operating systems do: they go on showing it,
-    /// and the next sync knows nothing of it.
-    forgetful: bool,
-}
-
-/// A disk in memory whose power can be cut.
-#[derive(Debug, Clone)]
-struct Disk(Arc<Mutex<State>>);
-
-impl Disk {
-    fn new(bytes: Vec<u8>, operations_left: usize) -> Self {
-        let (live, durable) = (bytes.clone(), bytes);
-        Self(Arc::new(Mutex::new(State { live, durable, pending: Vec::new(), operations_left, forgetful: false })))
-    }
-
-    fn operate(&self, operate: impl FnOnce(&mut State)) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
-        state.operations_left = state.operations_left.checked_sub(1).ok_or(io::Error::other("the power is cut"))?;
-        operate(&mut state);
-        Ok(())
-    }
-
-    fn operations_left(&self) -> usize {
-        self.0.lock().unwrap().operations_left
-    }
-
-    /// What may be found on the disk when the power is back.
-    fn image(&self, kept: Kept, chance: &mut Chance) -> Vec<u8> {
-        let state = self.0.lock().unwrap();
-        let mut image = state.durable.clone();
-        let last = state.pending.len().saturating_sub(1);
-        for (number, pending) in state.pending.iter().enumerate() {
-            match pending {
-                Pending::Length(length) => {
-                    if kept != Kept::None && (kept != Kept::Some || chance.coin()) {
-                        image.resize(*length, 0);
-                    }
-                }
-                Pending::Write { at, bytes } => {
-                    let mut at = *at;
-                    for sector in bytes.chunks(SECTOR_BYTES) {
-                        let keep = match kept {
-                            Kept::None => false,
-                            Kept::All => true,
-                            Kept::Some => chance.coin(),
-                            Kept::HeaderOnly => at < SECTOR_BYTES,
-                            Kept::AllButHeader => at >= SECTOR_BYTES,
-                            Kept::LastTorn => number < last || chance.coin(),
-                        };
-                        if keep {
-                            write_at(&mut image, at, sector);
-                        }
-                        at += sector.len();
-                    }
-                }
-            }
-        }
-        image
-    }
-}
-
-fn write_at(image: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    let end = at + bytes.len();
-    if image.len() < end {
-        image.resize(end, 0);
-    }
-    image[at..end].copy_from_slice(bytes);
-}
-
-/// Which of the operations that were not synced reached the disk.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kept {
-    None,
-    All,
-    Some,
-    HeaderOnly,
-    AllButHeader,
-    LastTorn,
-}
-
-const KEPT: [Kept; 7] =
-    [Kept::None, Kept::All, Kept::Some, Kept::Some, Kept::HeaderOnly, Kept::AllButHeader, Kept::LastTorn];
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().live.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock().unwrap();
-        let start = usize::try_from(offset).unwrap();
-        let found = state.live.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        out.copy_from_slice(found);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let len = usize::try_from(len).unwrap();
-        self.operate(|state| {
-            state.live.resize(len, 0);
-            state.pending.push(Pending::Length(len));
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
-        if state.forgetful && state.operations_left == 0 {
-            state.pending.clear();
-        }
-        drop(state);
-        self.operate(|state| {
-            for pending in std::mem::take(&mut state.pending) {
-                match pending {
-                    Pending::Length(length) => state.durable.resize(length, 0),
-                    Pending::Write { at, bytes } => write_at(&mut state.durable, at, &bytes),
-                }
-            }
-        })
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let at = usize::try_from(offset).unwrap();
-        self.operate(|state| {
-            write_at(&mut state.live, at, data);
-            state.pending.push(Pending::Write { at, bytes: data.to_vec() });
-        })
-    }
-}
-
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn coin(&mut self) -> bool {
-        self.next() & 1 == 0
-    }
-}
 
 /// What the transaction of this number does: it touches several tables and takes back a part of the one before.
 fn step(tx: &mut dyn WriteTx, number: u64) -> Result<(), StoreError> {
@@ -183,7 +21,7 @@ fn step(tx: &mut dyn WriteTx, number: u64) -> Result<(), StoreError> {
 }
 
 /// Opens a store and writes to it until the power fails. Returns how many commits were acknowledged.
-fn live(disk: &Disk, options: &RedbOptions) -> u64 {
+fn live(disk: &CutDisk, options: &RedbOptions) -> u64 {
     let Ok(store) = RedbStore::open_backend(disk.clone(), options.clone()) else { return 0 };
     let start = check(&store);
     for number in start + 1..=start + COMMITS {
@@ -210,22 +48,23 @@ fn check(store: &RedbStore) -> u64 {
 }
 
 fn survives_every_cut(options: &RedbOptions) {
-    let mut chance = Chance(0x2545_f491_4f6c_dd1d);
-    let whole = Disk::new(Vec::new(), usize::MAX);
+    let whole = CutDisk::new();
     assert_eq!(live(&whole, options), COMMITS);
-    let operations = usize::MAX - whole.operations_left();
-    for cut in 0..operations {
-        let disk = Disk::new(Vec::new(), cut);
+    for cut in 0..whole.operations() {
+        let disk = CutDisk::new();
+        disk.cut_after(cut);
         let acknowledged = live(&disk, options);
-        for kept in KEPT {
+        let mut chance = Chance::new(cut as u64);
+        for kept in Kept::ALL {
             let mut image = disk.image(kept, &mut chance);
             let mut acknowledged = acknowledged;
             if chance.coin() {
-                let again = Disk::new(image, usize::try_from(chance.next() % 24).unwrap());
+                let again = CutDisk::from_image(image);
+                again.cut_after(chance.below(24));
                 acknowledged = acknowledged.max(live(&again, options));
                 image = again.image(kept, &mut chance);
             }
-            let store = RedbStore::open_backend(Disk::new(image, usize::MAX), options.clone())
+            let store = RedbStore::open_backend(CutDisk::from_image(image), options.clone())
                 .unwrap_or_else(|error| unreachable!("cut at {cut}, kept {kept:?}: {error}"));
             let found = check(&store);
             assert!(found >= acknowledged, "cut at {cut}, kept {kept:?}: {found} of {acknowledged} commits");
@@ -249,30 +88,30 @@ fn acknowledged_writes_survive_a_power_cut_with_quick_repair() {
 /// write is there as a whole or not at all shows only then.
 #[test]
 fn failed_commit_is_whole_or_absent_and_the_next_write_goes_on() {
-    let whole = Disk::new(Vec::new(), usize::MAX);
+    let whole = CutDisk::new();
     let store = RedbStore::open_backend(whole.clone(), RedbOptions::new()).unwrap();
     store.write_with(|tx| step(tx, 1)).unwrap();
-    let before = whole.operations_left();
+    let before = whole.operations();
     store.write_with(|tx| step(tx, 2)).unwrap();
-    let operations = before - whole.operations_left();
+    let operations = whole.operations() - before;
     assert!(operations > 3);
     for (left, forgetful) in (0..operations).flat_map(|left| [(left, false), (left, true)]) {
-        let disk = Disk::new(Vec::new(), usize::MAX);
-        disk.0.lock().unwrap().forgetful = forgetful;
+        let disk = CutDisk::new();
+        disk.set_forgetful(forgetful);
         let store = RedbStore::open_backend(disk.clone(), RedbOptions::new()).unwrap();
         store.write_with(|tx| step(tx, 1)).unwrap();
-        disk.0.lock().unwrap().operations_left = left;
+        disk.cut_after(left);
         let error = store.write_with(|tx| step(tx, 2)).unwrap_err();
         assert!(matches!(error, StoreError::Io(_)), "{error}");
         assert!(store.write_with(|tx| step(tx, 2)).is_err(), "the power is still off");
         let seen = check(&store);
-        assert!([1, 2].contains(&seen), "it can be read all the same");
-        disk.0.lock().unwrap().operations_left = usize::MAX;
+        assert_eq!(seen, 1, "it can be read all the same, without what may be lost");
+        disk.cut_after(usize::MAX);
         store.write_with(|tx| step(tx, seen + 1)).unwrap();
         assert_eq!(check(&store), seen + 1);
         drop(store);
-        let image = disk.image(Kept::None, &mut Chance(1));
-        let store = RedbStore::open_backend(Disk::new(image, usize::MAX), RedbOptions::new()).unwrap();
+        let image = disk.image(Kept::None, &mut Chance::new(1));
+        let store = RedbStore::open_backend(CutDisk::from_image(image), RedbOptions::new()).unwrap();
         assert_eq!(check(&store), seen + 1, "what was acknowledged then is on the disk, {left} operations before");
     }
 }

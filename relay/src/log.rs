@@ -308,6 +308,9 @@ fn is_stored(appended: &Appended) -> bool {
 }
 
 #[cfg(test)]
+mod crash;
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 

@@ -6,7 +6,7 @@
 //!
 //! Packs hold the first positions of a document, without gaps. The newest changes keep their rows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -354,7 +354,8 @@ fn put_pack(
 ) -> Result<(), StoreError> {
     let inside: BTreeSet<ChangeHash> = changes.iter().map(CheckedChange::hash).collect();
     let mut outside: BTreeSet<ChangeHash> = BTreeSet::new();
-    let mut actors: HashMap<&ActorId, (u64, u64)> = HashMap::new();
+    // In one order: the same changes make the same bytes.
+    let mut actors: BTreeMap<&ActorId, (u64, u64)> = BTreeMap::new();
     let mut floors: Vec<(u64, u64)> = Vec::new();
     for (place, change) in changes.iter().enumerate() {
         outside.extend(change.deps().iter().filter(|hash| !inside.contains(hash)));

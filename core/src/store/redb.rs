@@ -93,7 +93,8 @@ impl Default for RedbOptions {
 /// [`StoreError::Interrupted`]; new ones see every acknowledged write, for as long as the file can be read. Each further
 /// write first tries whether the disk takes writes again, and then goes on as if nothing had been.
 ///
-/// When a *commit* fails, law 1 is weaker than it reads: the transaction is there as a whole or not at all.
+/// When a *commit* fails, law 1 is weaker than it reads: the transaction is there as a whole or not at all. Which it
+/// is shows only when the disk takes writes again: until then nobody reads what may be lost.
 #[derive(Debug)]
 pub struct RedbStore {
     opened: RwLock<Opened>,

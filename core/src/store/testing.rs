@@ -11,7 +11,7 @@
 #![expect(clippy::unwrap_used, reason = "this is test code, for the tests of other crates too")]
 
 #[cfg(feature = "redb")]
-mod disk;
+pub mod disk;
 mod model;
 #[cfg(test)]
 mod tests;

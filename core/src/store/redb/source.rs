@@ -6,6 +6,10 @@
 //!
 //! A store that cannot be written must go on being read. redb cannot open a file without writing to it once a commit was
 //! cut short, so it gets an [`Overlay`]: it recovers into memory, and the file stays as it is.
+//!
+//! What an operating system shows after a failed sync may be gone after a power loss. So an overlay begins with the header
+//! that the disk is known to have, and a commit that is in doubt does not show: else a relay would tell its clients that
+//! it has what it may lose. Only the header matters, because redb never writes over a page that the header leads to.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -25,6 +29,8 @@ pub(super) struct Source {
     locked: Mutex<HashSet<LockRange>>,
     /// What was written since the last sync that went well.
     unsynced: Mutex<Vec<Range<u64>>>,
+    /// The header as it was at that sync, if it was written over since.
+    synced_header: Mutex<Option<Vec<u8>>>,
 }
 
 impl fmt::Debug for Source {
@@ -46,13 +52,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Holds all of redb's header, which has 320 bytes.
+const HEADER_BYTES: u64 = 512;
+
 /// How much of the source is copied at once when it is written again.
 const REWRITE_BYTES: u64 = 1 << 20;
 
 impl Source {
     pub(super) fn new(backend: impl StorageBackend, writable: bool) -> Arc<Self> {
-        let (locked, unsynced) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { backend: Box::new(backend), writable, locked, unsynced })
+        let (locked, unsynced, synced_header) = Default::default();
+        Arc::new(Self { backend: Box::new(backend), writable, locked, unsynced, synced_header })
     }
 
     pub(super) fn is_writable(&self) -> bool {
@@ -69,11 +78,29 @@ impl Source {
     /// could not write is written: only writing it again brings it to the disk.
     pub(super) fn rewrite_unsynced(&self) -> io::Result<()> {
         let ranges = std::mem::take(&mut *lock(&self.unsynced));
-        let outcome = ranges.iter().try_for_each(|range| self.rewrite(range)).and_then(|()| self.backend.sync_data());
+        let outcome = ranges.iter().try_for_each(|range| self.rewrite(range)).and_then(|()| self.sync());
         if outcome.is_err() {
             lock(&self.unsynced).extend(ranges);
         }
         outcome
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.backend.sync_data()?;
+        *lock(&self.synced_header) = None;
+        Ok(())
+    }
+
+    /// Keeps the header that the disk is known to have before it is written over. Cost: a small read after each sync.
+    fn keep_header(&self) -> io::Result<()> {
+        let mut kept = lock(&self.synced_header);
+        if kept.is_none() {
+            let length = self.backend.len()?.min(HEADER_BYTES);
+            let mut header = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+            self.backend.read(0, &mut header)?;
+            *kept = Some(header);
+        }
+        Ok(())
     }
 
     fn rewrite(&self, range: &Range<u64>) -> io::Result<()> {
@@ -134,10 +161,13 @@ impl StorageBackend for Direct {
 
     fn sync_data(&self) -> io::Result<()> {
         let pending = std::mem::take(&mut *lock(&self.0.unsynced));
-        self.0.backend.sync_data().inspect_err(|_| lock(&self.0.unsynced).extend(pending))
+        self.0.sync().inspect_err(|_| lock(&self.0.unsynced).extend(pending))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if offset < HEADER_BYTES {
+            self.0.keep_header()?;
+        }
         self.0.note_written(offset..offset.saturating_add(data.len() as u64));
         self.0.backend.write(offset, data)
     }
@@ -173,7 +203,10 @@ struct Written {
 impl Overlay {
     pub(super) fn new(source: Arc<Source>) -> io::Result<Self> {
         let len = source.len()?;
-        Ok(Self { source, written: Mutex::new(Written { len, shown: len, blocks: BTreeMap::new() }) })
+        let header = lock(&source.synced_header).clone();
+        let overlay = Self { source, written: Mutex::new(Written { len, shown: len, blocks: BTreeMap::new() }) };
+        overlay.write(0, &header.unwrap_or_default())?;
+        Ok(overlay)
     }
 }
 

@@ -1,4 +1,8 @@
-//! A disk in memory that can be told to fail.
+//! Disks in memory: one that can be told to fail, and one whose power can be cut.
+
+mod power;
+
+pub use power::{Chance, CutDisk, Kept};
 
 use std::io;
 use std::sync::{Arc, Mutex};
