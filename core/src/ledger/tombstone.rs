@@ -187,11 +187,11 @@ pub fn expire(tx: &mut (impl WriteTx + ?Sized), before_seconds: u64) -> Result<u
     Ok(expired)
 }
 
+/// Is shown a document, which relay's mark it is unless it is the tombstone itself, and the record.
+type Visit<'v> = dyn FnMut(DocumentId, Option<&[u8]>, &[u8]) + 'v;
+
 /// Visits every tombstone, and after each the ids of the relays that have it.
-fn visit(
-    tx: &(impl ReadTx + ?Sized),
-    visit: &mut dyn FnMut(DocumentId, Option<&[u8]>, &[u8]),
-) -> Result<(), StoreError> {
+fn visit(tx: &(impl ReadTx + ?Sized), visit: &mut Visit<'_>) -> Result<(), StoreError> {
     tx.scan(Table::Tombstone, &[]..&prefix_end(&[u8::MAX]), &mut |key, value| {
         if let Some((document, mark)) = key.split_first_chunk::<16>() {
             visit(DocumentId::from_bytes(*document), Some(mark).filter(|mark| !mark.is_empty()), value);
