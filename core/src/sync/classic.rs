@@ -555,7 +555,7 @@ impl ClassicSession {
         };
         if !self.conversations.contains_key(&document) {
             if self.role == Role::Client && ledger::state(tx, &document)?.is_none() {
-                return self.handle_unsolicited(document, tx);
+                return self.handle_unsolicited(document, is_request, tx);
             }
             if self.conversations.len() >= SESSION_DOCUMENTS_MAX {
                 self.fail(CLOSE_POLICY, format!("more than {SESSION_DOCUMENTS_MAX} documents on one connection"));

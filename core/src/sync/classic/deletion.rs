@@ -129,12 +129,19 @@ impl ClassicSession {
     }
 
     /// Takes in a message about a document that a client does not have. It may have been deleted here, while the other side
-    /// still takes us to have it: unless it was deleted everywhere, nothing is said, so that the other side need not send
-    /// it again.
-    pub(super) fn handle_unsolicited(&mut self, document: DocumentId, tx: &dyn ReadTx) -> Result<(), StoreError> {
+    /// still takes us to have it: unless it was deleted everywhere, only who asks is answered, so that the other side need
+    /// not send it again.
+    pub(super) fn handle_unsolicited(
+        &mut self,
+        document: DocumentId,
+        is_request: bool,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
         if tombstone::is_buried(tx, &document)? {
             self.deletions.telling.insert(document);
             self.mark(document);
+        } else if is_request {
+            self.say_unavailable(document);
         }
         Ok(())
     }
