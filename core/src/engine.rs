@@ -49,6 +49,24 @@ pub fn accept(
     take(tx, document, changes, origin, Projector::append)
 }
 
+/// Appends changes from a peer as [`accept`] does, to a document that is here: if it is not, it was deleted, and they do
+/// not bring it back.
+///
+/// # Errors
+///
+/// As [`accept`].
+pub fn accept_known(
+    tx: &mut dyn WriteTx,
+    document: DocumentId,
+    changes: Vec<CheckedChange>,
+) -> Result<Accepted, StoreError> {
+    if ledger::state(tx, &document)?.is_some() {
+        return accept(tx, document, changes, Origin::Remote);
+    }
+    let results = changes.into_iter().map(|change| (change, Appended::Deleted)).collect();
+    Ok(Accepted { results, ..Accepted::default() })
+}
+
 /// Appends a change that this process made on the document as the same store has it, and puts it into the outbox.
 ///
 /// What it refers to is there, so nobody looks; otherwise as [`accept`].

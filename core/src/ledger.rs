@@ -28,6 +28,7 @@ pub mod shared;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod tombstone;
 mod walk;
 
 pub use append::Appender;
@@ -124,6 +125,8 @@ pub enum Appended {
     },
     /// It breaks a rule, and was not stored. The rest of the document is untouched.
     Rejected(GateError),
+    /// The document was deleted, and takes no change any more.
+    Deleted,
 }
 
 /// Returns what is known of a document, or `None` if there is no such document. Cost: one lookup.
@@ -144,19 +147,25 @@ pub fn heads(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<C
     Ok(state(tx, document)?.unwrap_or_default().head_hashes())
 }
 
-/// Creates a document without changes; nothing happens if it is there.
+/// Creates a document without changes; nothing happens if it is there. Returns whether it is there now: one that was
+/// deleted everywhere is not.
 ///
 /// # Errors
 ///
 /// [`StoreError`] if the store cannot be written.
-pub fn create(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
+pub fn create(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<bool, StoreError> {
     if tx.contains(Table::Document, document.as_bytes())? {
-        return Ok(());
+        return Ok(true);
     }
-    put_state(tx, document, &DocumentState::default())
+    if tombstone::is_buried(tx, document)? {
+        return Ok(false);
+    }
+    put_state(tx, document, &DocumentState::default())?;
+    Ok(true)
 }
 
-/// Deletes a document from this store with everything that belongs to it. Other stores keep theirs.
+/// Deletes a document from this store with everything that belongs to it. Other stores keep theirs, and if it was deleted
+/// everywhere, that stays known.
 ///
 /// # Errors
 ///
@@ -165,7 +174,7 @@ pub fn delete(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result
     base::forget(tx, document)?;
     let end = prefix_end(document.as_bytes());
     for table in Table::ALL {
-        if table != Table::Meta {
+        if !matches!(table, Table::Meta | Table::Tombstone) {
             tx.delete_range(table, document.as_bytes()..&end)?;
         }
     }

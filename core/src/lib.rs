@@ -7,6 +7,7 @@ pub mod care;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;
+pub mod deletion;
 pub mod document;
 pub mod engine;
 pub mod fields;

@@ -154,6 +154,9 @@ pub const PEER_ID_BYTES_MAX: usize = 256;
 /// The longest storage id in bytes, in a classic frame. automerge-repo sends a UUID in text, 36.
 pub const STORAGE_ID_BYTES_MAX: usize = 256;
 
+/// The longest name of who deleted a document, in bytes: a peer or storage id.
+pub const DELETED_BY_BYTES_MAX: usize = PEER_ID_BYTES_MAX;
+
 /// The longest session id of an ephemeral message in bytes. automerge-repo makes ~12 characters.
 pub const SESSION_ID_BYTES_MAX: usize = 256;
 

@@ -14,11 +14,12 @@ use automerge::ActorId;
 use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::id::{DocumentId, PeerId, StorageId};
-use crate::ledger::{self, outbox};
+use crate::ledger::{self, outbox, tombstone};
 use crate::migrate;
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
 mod care;
+mod deletion;
 mod documents;
 mod error;
 mod events;
@@ -28,6 +29,7 @@ mod upkeep;
 mod whole;
 mod writer;
 
+pub(crate) use deletion::Burial;
 pub use documents::LoadedDocument;
 pub use error::RepoError;
 pub(crate) use events::publish_accepted;
@@ -145,11 +147,11 @@ impl Repo {
     /// [`RepoError`] if the store cannot be written.
     pub async fn create(&self) -> Result<DocHandle, RepoError> {
         let document = DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
-        self.inner.writer.write(move |tx| ledger::create(tx, &document), |()| {}).await?;
+        self.inner.writer.write(move |tx| ledger::create(tx, &document), |_: &bool| {}).await?;
         Ok(self.handle(document))
     }
 
-    /// Returns a document of this device, or `None` if it is not here. Cost: one lookup.
+    /// Returns a document of this device, or `None` if it is not here or was deleted everywhere. Cost: one lookup.
     ///
     /// To wait for one that a relay has, connect and use [`Repo::open_or_fetch`].
     ///
@@ -168,21 +170,23 @@ impl Repo {
     ///
     /// # Errors
     ///
-    /// [`RepoError`] if the store cannot be written.
+    /// [`RepoError::Deleted`] if it was deleted everywhere; [`RepoError`] if the store cannot be written.
     pub async fn open_or_fetch(&self, document: DocumentId) -> Result<DocHandle, RepoError> {
         let events = self.inner.events.clone();
         let created = move |tx: &mut dyn store::WriteTx| {
             let is_new = ledger::state(tx, &document)?.is_none();
-            ledger::create(tx, &document)?;
-            Ok(is_new)
+            let is_here = ledger::create(tx, &document)?;
+            Ok((is_new, is_here))
         };
-        let tell = move |is_new: &bool| {
-            if *is_new {
+        let tell = move |seen: &(bool, bool)| {
+            if *seen == (true, true) {
                 events::publish(&events, Event::opened(document));
             }
         };
-        self.inner.writer.write(created, tell).await?;
-        Ok(self.handle(document))
+        match self.inner.writer.write(created, tell).await? {
+            (_, true) => Ok(self.handle(document)),
+            (_, false) => Err(RepoError::Deleted),
+        }
     }
 
     /// Returns every document of this device, by id. Cost: one visit a document.
@@ -194,26 +198,13 @@ impl Repo {
         self.read(|tx| ledger::documents(tx)).await
     }
 
-    /// Deletes a document from this device. Other devices and the relay keep theirs.
-    ///
-    /// # Errors
-    ///
-    /// [`RepoError`] if the store cannot be written.
-    pub async fn delete(&self, document: DocumentId) -> Result<(), RepoError> {
-        let events = self.inner.events.clone();
-        let tell = move |(): &()| events::publish(&events, Event::deleted(document));
-        self.inner.writer.write(move |tx| ledger::delete(tx, &document), tell).await?;
-        self.lock_actors().remove(&document);
-        self.inner.documents.evict(document).await
-    }
-
-    /// Returns how many local changes no relay has acknowledged yet. Cost: one visit for each.
+    /// Returns how many local changes and deletions no relay has acknowledged yet. Cost: one visit for each.
     ///
     /// # Errors
     ///
     /// [`RepoError`] if the store cannot be read.
     pub async fn pending(&self) -> Result<u64, RepoError> {
-        self.read(|tx| outbox::count(tx)).await
+        self.read(|tx| Ok(outbox::count(tx)? + tombstone::waiting(tx)?)).await
     }
 
     /// Waits until every local change was acknowledged by a relay: until nothing is lost if this device is.

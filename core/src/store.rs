@@ -40,6 +40,9 @@ const FORMAT_KEY: &[u8] = b"format";
 /// The key of the storage id in [`Table::Meta`].
 const STORAGE_ID_KEY: &[u8] = b"storage-id";
 
+/// The key in [`Table::Meta`] that is there while a scrub is asked for.
+const SCRUB_KEY: &[u8] = b"scrub";
+
 /// The tables. A table's name in the file carries the version of its format; see `core/docs/storage.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -71,7 +74,7 @@ pub enum Table {
     Pack = 11,
     /// (document, first position) -> how many changes a pack holds, whose, and a filter of their hashes.
     PackIndex = 12,
-    /// document -> when and by whom it was deleted everywhere.
+    /// document -> when and by whom it was deleted everywhere; document, a relay's storage id -> nothing: it has that too.
     Tombstone = 13,
     /// Format 1's form of [`Table::Node`]; only a migration reads it.
     NodeV1 = 14,
@@ -205,6 +208,18 @@ pub trait Store: Send + Sync + 'static {
     fn size_bytes(&self) -> Result<Option<u64>, StoreError> {
         Ok(None)
     }
+
+    /// Sees to it that nothing is left of what was deleted before, where the store is kept. Returns whether that is so now;
+    /// if not, it can only be done when the store is opened the next time. Default: `false`.
+    ///
+    /// Writes wait for its end. Cost: what is there is written once more, so it needs room for a second copy of it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it cannot be done now: everything is as it was.
+    fn scrub(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 /// Conveniences over [`Store`] that its object-safe form cannot have.
@@ -259,6 +274,20 @@ pub fn storage_id(store: &dyn Store, random: [u8; 16]) -> Result<StorageId, Stor
 #[cfg(feature = "redb")]
 pub(crate) fn put_storage_id(tx: &mut (impl WriteTx + ?Sized), id: &StorageId) -> Result<(), StoreError> {
     tx.put(Table::Meta, STORAGE_ID_KEY, id.as_bytes())
+}
+
+/// Asks that nothing be left of what was deleted, at the latest when the store is opened the next time: [`Store::scrub`].
+pub(crate) fn ask_for_scrub(tx: &mut (impl WriteTx + ?Sized)) -> Result<(), StoreError> {
+    tx.put(Table::Meta, SCRUB_KEY, &[])
+}
+
+/// Says whether a scrub was asked for and has not been made yet.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn is_scrub_due(tx: &(impl ReadTx + ?Sized)) -> Result<bool, StoreError> {
+    tx.contains(Table::Meta, SCRUB_KEY)
 }
 
 /// Returns the number of the format that a store has.

@@ -1,6 +1,6 @@
-//! Care for a stopped relay's data: `backup`, `verify`, `repair` and `stats`.
+//! Care for a stopped relay's data: `backup`, `verify`, `repair`, `stats` and `purge`.
 //!
-//! All but `repair` open the store for reading only, so it may stand on a disk that is full or read-only; a store that is
+//! All but `repair` and `purge` open the store for reading only, so it may stand on a disk that is full or read-only; a store that is
 //! in use is refused. One of an older format is migrated by `serve` and refused here.
 
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rejoin::DocumentId;
 use rejoin::care::{self, BackupOptions, CopyId, Registers, VerifyOptions};
-use rejoin::store::RedbStore;
+use rejoin::store::{RedbStore, storage_id};
 
 use crate::start::{self, STORE_FILE};
 
@@ -52,6 +52,17 @@ pub struct RepairArgs {
     #[command(flatten)]
     pub data: DataArgs,
     /// Document to repair, as verify names it
+    #[arg(long, value_name = "ID")]
+    pub document: DocumentId,
+}
+
+/// The arguments of `rejoin-relay purge`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PurgeArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Document to purge; it need not be there any more
     #[arg(long, value_name = "ID")]
     pub document: DocumentId,
 }
@@ -108,6 +119,24 @@ pub fn stats(args: &ReportArgs, out: &mut dyn Write) -> Result<(), String> {
     let stats = care::stats(&store).map_err(|error| format!("read the store: {error}"))?;
     let text = if args.json { stats.to_json().to_string() } else { stats.to_string().trim_end().to_owned() };
     say(out, &text);
+    Ok(())
+}
+
+/// Deletes a document everywhere and leaves none of its bytes in a stopped relay's store. Devices hear of it when they
+/// connect.
+///
+/// # Errors
+///
+/// As [`backup`]. If the document was deleted and only its bytes could not be, the relay tries again when it is started.
+pub fn purge(args: &PurgeArgs, out: &mut dyn Write) -> Result<(), String> {
+    let store = start::open_file(find(&args.data.data)?).map_err(|error| error.to_string())?;
+    rejoin::migrate::migrate(&store).map_err(|error| completing(&error))?;
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| format!("get random bytes from the operating system: {error}"))?;
+    let id = storage_id(&store, random).map_err(|error| completing(&error))?;
+    let gone = crate::purge(&store, &args.document, &id.to_string()).map_err(|error| completing(&error))?;
+    let when = if gone { "its bytes are gone from the store" } else { "its bytes go when the relay is started" };
+    say(out, &format!("purged the document; {when}; backups and snapshots of the disk are for you to delete"));
     Ok(())
 }
 

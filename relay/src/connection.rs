@@ -18,6 +18,7 @@ use std::sync::Arc;
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use rejoin::deletion::Tombstone;
 use rejoin::gate::{CheckedChange, GateError};
 use rejoin::store::{Store, StoreError};
 use rejoin::sync::WholeDocuments;
@@ -27,6 +28,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
+use crate::deletion::Deletions;
 use crate::fold::Folding;
 use crate::hub::{Ephemeral, Hub, Member};
 use crate::limits::{
@@ -34,6 +36,7 @@ use crate::limits::{
 };
 use crate::log::{AppendError, GroupCommit, Results};
 use crate::outbound::Outbound;
+use crate::rights;
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
 
@@ -68,6 +71,7 @@ enum Event {
     Received(Option<Result<Message, axum::Error>>),
     Hint,
     Appended(DocumentId, Result<Results, AppendError>),
+    Deleted(DocumentId, Tombstone, Result<(), AppendError>),
     Timer,
     Late,
     Drain,
@@ -94,6 +98,7 @@ struct Connection {
     outbound: Outbound,
     appending: Option<Appending>,
     appends: VecDeque<(DocumentId, Brought)>,
+    deletions: Deletions,
     /// Whether the session may have a frame to send: saves a look into the store.
     may_transmit: bool,
     activity: Activity,
@@ -116,6 +121,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         outbound: Outbound::default(),
         appending: None,
         appends: VecDeque::new(),
+        deletions: Deletions::default(),
         may_transmit: false,
         activity,
         was_listening: true,
@@ -148,6 +154,7 @@ impl Connection {
                 message = stream.next(), if self.is_listening() => Event::Received(message),
                 () = self.member.mailbox().notified() => Event::Hint,
                 (document, results) = answer(&mut self.appending) => Event::Appended(document, results),
+                (document, tombstone, outcome) = self.deletions.finished() => Event::Deleted(document, tombstone, outcome),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
                 () = drained(&mut draining), if self.may_drain() => Event::Drain,
@@ -163,7 +170,8 @@ impl Connection {
 
     /// Says whether frames are taken from the peer: not before the earlier ones are dealt with.
     fn is_listening(&self) -> bool {
-        self.appending.is_none() && self.appends.is_empty() && !self.outbound.is_full() && !self.outbound.is_closing()
+        let is_done = self.appending.is_none() && self.appends.is_empty() && self.deletions.is_idle();
+        is_done && !self.outbound.is_full() && !self.outbound.is_closing()
     }
 
     fn note_listening(&mut self) {
@@ -176,7 +184,7 @@ impl Connection {
 
     /// Says whether a stopping relay may close now: an append is answered first.
     fn may_drain(&self) -> bool {
-        !self.outbound.is_closing() && self.appending.is_none()
+        !self.outbound.is_closing() && self.appending.is_none() && self.deletions.is_idle()
     }
 
     fn handle(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Next {
@@ -192,6 +200,10 @@ impl Connection {
             Event::Appended(document, results) => {
                 self.appending = None;
                 self.appended(document, results)
+            }
+            Event::Deleted(document, tombstone, outcome) => {
+                self.deleted(document, &tombstone, outcome);
+                Ok(())
             }
             Event::Timer => return self.tick(timer),
             Event::Late => {
@@ -245,19 +257,27 @@ impl Connection {
                 let (session, store) = (&mut self.session, &self.shared.store);
                 beside(results.len() > 1_000, || session.handle_appended(document, results, &*store.read()?))
             }
-            Err(AppendError::Stopped) => {
-                self.outbound.close(CLOSE_GOING_AWAY, "the relay is stopping, connect again later");
-                Ok(())
-            }
-            Err(AppendError::Whole) => {
-                self.outbound.close(CLOSE_TRY_AGAIN, "a whole document was refused: connect again and send changes");
-                Ok(())
-            }
-            Err(AppendError::Store) => {
-                self.outbound.close(CLOSE_INTERNAL, "the relay failed to store a change");
+            Err(error) => {
+                self.close_after(error);
                 Ok(())
             }
         }
+    }
+
+    fn deleted(&mut self, document: DocumentId, tombstone: &Tombstone, outcome: Result<(), AppendError>) {
+        match outcome {
+            Ok(()) => self.session.handle_deleted(document, tombstone),
+            Err(error) => self.close_after(error),
+        }
+    }
+
+    fn close_after(&mut self, error: AppendError) {
+        let (code, reason) = match error {
+            AppendError::Stopped => (CLOSE_GOING_AWAY, "the relay is stopping, connect again later"),
+            AppendError::Whole => (CLOSE_TRY_AGAIN, "a whole document was refused: connect again and send changes"),
+            AppendError::Store => (CLOSE_INTERNAL, "the relay failed to store a change"),
+        };
+        self.outbound.close(code, reason);
     }
 
     /// Does what the session wants, and makes frames while there is room for them.
@@ -288,6 +308,11 @@ impl Connection {
                 Output::Established { peer, storage } => {
                     let remembered = storage.is_some();
                     tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
+                }
+                Output::Delete { document, tombstone } => {
+                    if rights::may_delete(self.session.peer(), &document) {
+                        self.deletions.push(document, tombstone);
+                    }
                 }
                 Output::Subscribe { document } => self.subscribe(document)?,
                 Output::Append { document, changes } => self.appends.push_back((document, Brought::Changes(changes))),
@@ -343,7 +368,10 @@ impl Connection {
         if self.appending.is_some() || self.outbound.is_closing() {
             return;
         }
-        let Some((document, brought)) = self.appends.pop_front() else { return };
+        let Some((document, brought)) = self.appends.pop_front() else {
+            // After what came before it, so that a connection's requests keep their order.
+            return self.deletions.begin(&self.shared, self.member.id());
+        };
         let (shared, from) = (Arc::clone(&self.shared), self.member.id());
         self.appending = Some(Box::pin(async move {
             let changes = match brought {

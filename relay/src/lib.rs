@@ -10,6 +10,7 @@
 //! * `connection` drives one classic session over one WebSocket.
 //! * `log` makes appended changes durable, many connections' in one commit, and answers only then.
 //! * `fold` has long histories made into snapshots by a child process, for peers that have nothing.
+//! * `deletion` carries out that documents are deleted everywhere; `rights` says who may have that done.
 //! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on.
 //!
 //! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
@@ -17,16 +18,19 @@
 pub mod care;
 pub mod config;
 mod connection;
+mod deletion;
 mod fold;
 mod hub;
 pub mod limits;
 mod log;
 mod outbound;
 mod pages;
+mod rights;
 pub mod server;
 mod show;
 mod socket;
 pub mod start;
 
 pub use config::{Config, RawConfig};
+pub use deletion::purge;
 pub use server::{RunError, run};

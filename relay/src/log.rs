@@ -13,11 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use rejoin::DocumentId;
+use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::{Appended, Appender};
 use rejoin::store::{self, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::deletion::{self, Deletion};
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
@@ -58,6 +60,7 @@ enum Request {
     Append(Job),
     /// See whether the store can be written again.
     Probe,
+    Delete(Deletion),
     /// Finish what is queued, then end.
     Stop,
 }
@@ -109,6 +112,23 @@ impl GroupCommit {
         let done = Vec::with_capacity(changes.len());
         let job = Job { from, document, changes, done, answer, _room: room };
         self.requests.send(Request::Append(job)).await.map_err(|_| AppendError::Stopped)?;
+        answered.await.map_err(|_| AppendError::Stopped)?
+    }
+
+    /// Deletes a document everywhere, as far as this relay goes, and returns when that is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError`]; the document may be deleted all the same. Trying again does no harm.
+    pub(crate) async fn delete(
+        &self,
+        from: ConnectionId,
+        document: DocumentId,
+        tombstone: Tombstone,
+    ) -> Result<(), AppendError> {
+        let (answer, answered) = oneshot::channel();
+        let deletion = Deletion { from, document, tombstone, answer };
+        self.requests.send(Request::Delete(deletion)).await.map_err(|_| AppendError::Stopped)?;
         answered.await.map_err(|_| AppendError::Stopped)?
     }
 
@@ -184,8 +204,29 @@ impl Writer {
         match request {
             Request::Append(job) => self.jobs.push_back(job),
             Request::Probe => self.probe(),
+            Request::Delete(deletion) => self.delete(deletion),
             Request::Stop => self.inbox.close(),
         }
+    }
+
+    /// Deletes at once: of changes to the document that wait for their commit, none is taken any more.
+    fn delete(&self, deletion: Deletion) {
+        let Deletion { from, document, tombstone, answer } = deletion;
+        let outcome = match deletion::bury(&*self.store, &document, &tombstone) {
+            Ok(is_news) => {
+                if is_news {
+                    self.hub.publish(document, from);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.writable.store(false, Ordering::Relaxed);
+                tracing::error!(%error, "failed to delete a document");
+                Err(AppendError::Store)
+            }
+        };
+        // Whoever asked may have gone; the document stays deleted.
+        let _ = answer.send(outcome);
     }
 
     fn probe(&self) {

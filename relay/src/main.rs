@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
-use rejoin_relay::care::{self, BackupArgs, RepairArgs, ReportArgs};
+use rejoin_relay::care::{self, BackupArgs, PurgeArgs, RepairArgs, ReportArgs};
 use rejoin_relay::config::{Config, LogFormat, RawConfig};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +35,8 @@ enum Command {
     Repair(RepairArgs),
     /// Count what is in a stopped relay's data
     Stats(ReportArgs),
+    /// Delete a document everywhere, and leave none of its bytes in a stopped relay's data
+    Purge(PurgeArgs),
     /// What the relay starts itself as, to fold a document under limits
     #[command(hide = true)]
     FoldChild,
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => care::verify(&args, out),
         Command::Repair(args) => care::repair(&args, out).map(|()| true),
         Command::Stats(args) => care::stats(&args, out).map(|()| true),
+        Command::Purge(args) => care::purge(&args, out).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

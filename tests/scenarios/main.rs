@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod crash;
+mod deletion;
 mod fold;
 mod hostile_client;
 mod hostile_mutants;

@@ -94,19 +94,17 @@ async fn fresh_native_client_uses_a_whole_document_before_its_history_is_unfolde
     config.fold = Some(FoldCommand::new(rejoin_tests::binary("rejoin-relay"), "fold-child"));
     let serving = Arc::clone(&kept) as Arc<dyn Store>;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let relay = tokio::spawn(async move {
-        rejoin_relay::run(listener, serving, &config, async move { drop(stopped.await) }).await
-    });
+    let relay =
+        tokio::spawn(
+            async move { rejoin_relay::run(listener, serving, &config, async move { drop(stopped.await) }).await },
+        );
 
     // Whoever asks first, before it is folded, gets every change.
     let first = Repo::in_memory().unwrap();
     let _first = first.connect(&url).unwrap();
     let author = first.open_or_fetch(DOCUMENT).await.unwrap();
     eventually("the first has it", || async { heads(&author).await.len() == 1 }).await;
-    eventually("it is folded", || async {
-        snapshot::info(&*kept.read().unwrap(), &DOCUMENT).unwrap().is_some()
-    })
-    .await;
+    eventually("it is folded", || async { snapshot::info(&*kept.read().unwrap(), &DOCUMENT).unwrap().is_some() }).await;
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fresh.redb");
@@ -160,11 +158,12 @@ fn packed_relay_serves_every_change_as_it_was() {
     let store = MemoryStore::new();
     append(&store, &document);
     let before = changes(&store);
-    store.write_with(|tx| {
-        while ledger::compact(tx, &DOCUMENT, 100)? > 0 {}
-        Ok(())
-    })
-    .unwrap();
+    store
+        .write_with(|tx| {
+            while ledger::compact(tx, &DOCUMENT, 100)? > 0 {}
+            Ok(())
+        })
+        .unwrap();
     let state = ledger::state(&*store.read().unwrap(), &DOCUMENT).unwrap().unwrap();
     assert!(state.packed > 1_000 && changes(&store) == before);
 }

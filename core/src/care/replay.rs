@@ -75,6 +75,7 @@ pub(super) fn append(
             Appended::Duplicate => "it is there twice".to_owned(),
             Appended::Missing { .. } => "a change it depends on is not before it".to_owned(),
             Appended::Rejected(error) => reason(&error),
+            Appended::Deleted => "its document was deleted".to_owned(),
         };
         return Ok(Err(Refusal::Refused { position, reason }));
     }

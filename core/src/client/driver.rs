@@ -18,6 +18,8 @@ use crate::store::WriteTx;
 use crate::sync::WholeDocuments;
 use crate::sync::classic::{ClassicSession, Identity, Output, Role};
 
+mod deletion;
+
 /// What goes to the socket.
 #[derive(Debug)]
 pub(super) enum Outgoing {
@@ -44,6 +46,8 @@ pub(super) struct Driver {
     progress: watch::Sender<Option<usize>>,
     /// Heads the relay has shown, to begin from the next time.
     shared: HashMap<DocumentId, Vec<ChangeHash>>,
+    /// Deletions on their way through the writer.
+    burying: Vec<deletion::Burying>,
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
@@ -75,6 +79,7 @@ impl Driver {
             unsettled: HashSet::new(),
             progress,
             shared: HashMap::new(),
+            burying: Vec::new(),
             room: 0,
             ended: false,
         }
@@ -125,6 +130,8 @@ impl Driver {
         for document in batch.deleted {
             self.session.forget(&document);
             self.settle(&document);
+            self.shared.remove(&document);
+            self.tell_deleted(document)?;
         }
         if batch.look_at_all {
             self.open_all()?;
@@ -149,12 +156,16 @@ impl Driver {
             self.open(document)?;
             self.session.handle_heads_changed(document);
         }
-        Ok(())
+        self.tell_all_deleted()
     }
 
     fn open(&mut self, document: DocumentId) -> Result<(), RepoError> {
         let store = Arc::clone(&self.inner.store);
         let tx = store.read()?;
+        if ledger::state(tx.as_ref(), &document)?.is_none() {
+            // Deleted since: to ask for it would bring it back.
+            return Ok(());
+        }
         let known = match &self.relay {
             Some(relay) => shared::get(tx.as_ref(), &document, relay)?,
             None => Vec::new(),
@@ -182,7 +193,8 @@ impl Driver {
             while let Some(output) = self.session.poll_output() {
                 self.obey(output, &mut appending)?;
             }
-            if appending.is_empty() {
+            let buried = self.finish_burying()?;
+            if appending.is_empty() && !buried {
                 return Ok(());
             }
             for Appending { document, outcome } in appending {
@@ -212,6 +224,8 @@ impl Driver {
                 let results = self.inner.take_whole(document, &chunk)?;
                 self.session.handle_appended(document, results, self.inner.store.read()?.as_ref())?;
             }
+            Output::Delete { document, tombstone } => self.bury(document, tombstone)?,
+            Output::DeleteAcknowledged { document, kind } => self.note_acknowledged(document, kind)?,
             Output::PeerHas { document, heads } => {
                 self.settle(&document);
                 self.note_shared(document, heads)?;
@@ -241,7 +255,7 @@ impl Driver {
         changes: Vec<CheckedChange>,
     ) -> Result<tokio::sync::oneshot::Receiver<Result<Accepted, RepoError>>, RepoError> {
         let events = self.inner.events.clone();
-        let work = move |tx: &mut dyn WriteTx| engine::accept(tx, document, changes, Origin::Remote);
+        let work = move |tx: &mut dyn WriteTx| engine::accept_known(tx, document, changes);
         let tell = move |accepted: &Accepted| publish_accepted(&events, document, Origin::Remote, accepted);
         self.inner.writer.write_from_thread(work, tell)
     }

@@ -18,11 +18,15 @@ use bytes::Bytes;
 pub use encode::{FanOut, encode_doc_unavailable, encode_sync};
 
 use super::Fault;
+use crate::deletion::Tombstone;
 use crate::id::{DocumentId, ParseIdError, PeerId};
 use crate::limits::CBOR_DEPTH_MAX;
 
 /// The only version of the protocol there is.
 pub const PROTOCOL_VERSION: &str = "1";
+
+/// The additions of ours that this version speaks: see [`PeerMetadata::rejoin`].
+pub const REJOIN_LEVEL: u32 = 1;
 
 /// One message.
 ///
@@ -122,6 +126,20 @@ pub enum Frame {
         /// Storage ids to remove.
         remove: Vec<String>,
     },
+    /// The sender knows that a document was deleted everywhere, or has taken note of it. Between Rejoin peers only: see
+    /// [`PeerMetadata::rejoin`].
+    Delete {
+        /// Who tells.
+        sender_id: PeerId,
+        /// Who is told.
+        target_id: PeerId,
+        /// Which document.
+        document: DocumentId,
+        /// How, when and by whom.
+        tombstone: Tombstone,
+        /// Whether this is the answer: the sender has taken durable note.
+        is_ack: bool,
+    },
     /// What heads other stores were seen to have.
     RemoteHeadsChanged {
         /// Who tells.
@@ -142,6 +160,9 @@ pub struct PeerMetadata {
     pub storage_id: Option<String>,
     /// Whether its store will not be there next time, so that nothing about it needs to be kept.
     pub is_ephemeral: bool,
+    /// Which additions of ours to the protocol it speaks: 0 for none, as every other implementation; 1 for
+    /// [`Frame::Delete`]. A higher number includes the lower ones.
+    pub rejoin: u32,
 }
 
 /// The heads that one store was seen to have.
@@ -187,6 +208,7 @@ impl Frame {
             Self::DocUnavailable { .. } => "doc-unavailable",
             Self::RemoteSubscriptionChange { .. } => "remote-subscription-change",
             Self::RemoteHeadsChanged { .. } => "remote-heads-changed",
+            Self::Delete { .. } => "rejoin-delete",
         }
     }
 
@@ -202,6 +224,7 @@ impl Frame {
             | Self::Ephemeral { sender_id, .. }
             | Self::DocUnavailable { sender_id, .. }
             | Self::RemoteSubscriptionChange { sender_id, .. }
+            | Self::Delete { sender_id, .. }
             | Self::RemoteHeadsChanged { sender_id, .. } => Some(sender_id),
         }
     }
@@ -217,6 +240,7 @@ impl Frame {
             | Self::Ephemeral { target_id, .. }
             | Self::DocUnavailable { target_id, .. }
             | Self::RemoteSubscriptionChange { target_id, .. }
+            | Self::Delete { target_id, .. }
             | Self::RemoteHeadsChanged { target_id, .. } => Some(target_id),
         }
     }
@@ -228,6 +252,7 @@ impl Frame {
             | Self::Sync { document, .. }
             | Self::Ephemeral { document, .. }
             | Self::DocUnavailable { document, .. }
+            | Self::Delete { document, .. }
             | Self::RemoteHeadsChanged { document, .. } => Some(*document),
             _ => None,
         }

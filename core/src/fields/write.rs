@@ -250,7 +250,10 @@ fn write_or_fail(
         Appended::Stored { position } => position,
         Appended::Rejected(error) => return Err(FieldError::Refused(error).into()),
         // Its dependencies are the heads, and its sequence number is new.
-        Appended::Missing { .. } | Appended::Duplicate => return Err(StoreError::Damaged { what: "document-1" }.into()),
+        // That the document is there was looked up above.
+        Appended::Missing { .. } | Appended::Duplicate | Appended::Deleted => {
+            return Err(StoreError::Damaged { what: "document-1" }.into());
+        }
     };
     appender.finish(tx)?;
     let mut touched = Touched::default();

@@ -7,7 +7,7 @@ use automerge::{ActorId, ChangeHash};
 use super::actors::{self, ActorChange};
 use super::ancestry::{Ancestors, Place};
 use super::references::References;
-use super::{Appended, DocumentState, Head, Node, encode_node, node, position, put_state};
+use super::{Appended, DocumentState, Head, Node, encode_node, node, position, put_state, tombstone};
 use crate::gate::{CheckedChange, Facts, GateError, Rule, admit};
 use crate::id::DocumentId;
 use crate::limits::{DOCUMENT_HEADS_MAX, MISSING_HASHES_MAX};
@@ -28,6 +28,8 @@ pub struct Appender {
     references: References,
     appended: u64,
     exists: bool,
+    /// It was deleted everywhere, and takes nothing.
+    deleted: bool,
 }
 
 /// A dependency that is there.
@@ -37,7 +39,8 @@ struct Dep {
 }
 
 impl Appender {
-    /// Begins a batch. A document that is not there is created by [`Appender::finish`].
+    /// Begins a batch. A document that is not there is created by [`Appender::finish`], unless it was deleted everywhere:
+    /// then nothing is appended.
     ///
     /// # Errors
     ///
@@ -45,6 +48,8 @@ impl Appender {
     pub fn begin(tx: &(impl ReadTx + ?Sized), document: DocumentId) -> Result<Self, StoreError> {
         let state = super::state(tx, &document)?;
         let exists = state.is_some();
+        // A tombstone and a document's state are never there together.
+        let deleted = !exists && tombstone::is_buried(tx, &document)?;
         Ok(Self {
             document,
             state: state.unwrap_or_default(),
@@ -53,6 +58,7 @@ impl Appender {
             references: References::default(),
             appended: 0,
             exists,
+            deleted,
         })
     }
 
@@ -88,6 +94,9 @@ impl Appender {
         change: &CheckedChange,
         check: impl FnOnce(&T) -> Result<Result<(), GateError>, StoreError>,
     ) -> Result<Appended, StoreError> {
+        if self.deleted {
+            return Ok(Appended::Deleted);
+        }
         // Only a number that was given before can belong to a change that is there.
         let last_seq = self.last_of(tx, change.actor())?.map_or(0, |last| last.seq);
         if change.seq() <= last_seq && position(tx, &self.document, &change.hash())?.is_some() {
@@ -131,6 +140,9 @@ impl Appender {
         change: &CheckedChange,
         check: impl FnOnce(&mut Self, &T, &Place<'_>) -> Result<Result<(), GateError>, StoreError>,
     ) -> Result<Appended, StoreError> {
+        if self.deleted {
+            return Ok(Appended::Deleted);
+        }
         let deps = match self.find_deps(tx, change)? {
             Ok(deps) => deps,
             Err(hashes) => return Ok(Appended::Missing { hashes }),
@@ -160,7 +172,7 @@ impl Appender {
     ///
     /// [`StoreError`] if the store cannot be written.
     pub fn finish(self, tx: &mut (impl WriteTx + ?Sized)) -> Result<DocumentState, StoreError> {
-        if self.appended > 0 || !self.exists {
+        if self.appended > 0 || !(self.exists || self.deleted) {
             put_state(tx, &self.document, &self.state)?;
         }
         Ok(self.state)

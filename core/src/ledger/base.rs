@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use automerge::{ActorId, ChangeHash};
 
 use super::actors::{self, ActorChange};
-use super::{DocumentState, Head, Node, encode_node, put_state, state};
+use super::{DocumentState, Head, Node, encode_node, put_state, state, tombstone};
 use crate::id::DocumentId;
 use crate::store::record::{self, position_key, prefix_end, tail_key};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
@@ -48,6 +48,9 @@ pub enum BaseError {
     /// What was unfolded is not what the snapshot had told.
     #[error("the unfolded history is another than the snapshot told")]
     Different,
+    /// The document was deleted.
+    #[error("the document was deleted")]
+    Deleted,
 }
 
 /// Takes a whole history into an empty document. `changes` are all of them, in the order in which unfolding will give them.
@@ -61,8 +64,10 @@ pub fn install(
     document: &DocumentId,
     changes: &[FoldedChange],
 ) -> Result<Result<(), BaseError>, StoreError> {
-    if state(tx, document)?.is_some_and(|state| state.count > 0) {
-        return Ok(Err(BaseError::NotEmpty));
+    match state(tx, document)? {
+        Some(state) if state.count > 0 => return Ok(Err(BaseError::NotEmpty)),
+        None if tombstone::is_buried(tx, document)? => return Ok(Err(BaseError::Deleted)),
+        _ => {}
     }
     let Some(graph) = Graph::of(changes) else { return Ok(Err(BaseError::Gaps)) };
     let mut actors: HashMap<&ActorId, usize> = HashMap::new();

@@ -108,6 +108,11 @@ impl Documents {
         self.calls.blocking_send(message).map_err(|_| RepoError::Closed)
     }
 
+    /// Drops a document from memory as [`Documents::evict`] does, from a thread that may wait.
+    pub(crate) fn evict_from_thread(&self, document: DocumentId) -> Result<(), RepoError> {
+        self.calls.blocking_send(Message::Drop(document)).map_err(|_| RepoError::Closed)
+    }
+
     /// Drops a document from memory, after the calls before this one.
     pub(crate) async fn evict(&self, document: DocumentId) -> Result<(), RepoError> {
         self.calls.send(Message::Drop(document)).await.map_err(|_| RepoError::Closed)

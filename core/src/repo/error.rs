@@ -22,9 +22,12 @@ pub enum RepoError {
     /// A document cannot be loaded or edited like that.
     #[error(transparent)]
     Document(Arc<DocumentError>),
-    /// The document was deleted, or never was here.
+    /// The document was deleted from this device, or never was here.
     #[error("failed to find the document: it is not on this device (use open_or_fetch to ask the relay)")]
     NotFound,
+    /// The document was deleted everywhere.
+    #[error("failed to find the document: it was deleted everywhere, and cannot come back")]
+    Deleted,
     /// The bytes are no Automerge document, or one that breaks a rule.
     #[error("failed to import the file: {reason}")]
     Import {

@@ -36,7 +36,7 @@ pub enum EventKind {
     Changed,
     /// It was opened to be fetched: it is empty until a relay has it.
     Opened,
-    /// It was deleted from this device.
+    /// It was deleted from this device; if the origin is remote, somebody deleted it everywhere.
     Deleted,
     /// It arrived whole: everything in it can be used. Its history follows.
     Arrived,
@@ -49,8 +49,8 @@ impl Event {
         Self::bare(document, EventKind::Opened)
     }
 
-    pub(super) fn deleted(document: DocumentId) -> Self {
-        Self::bare(document, EventKind::Deleted)
+    pub(super) fn deleted(document: DocumentId, origin: Origin) -> Self {
+        Self { origin, ..Self::bare(document, EventKind::Deleted) }
     }
 
     pub(super) fn arrived(document: DocumentId, heads: &[ChangeHash], changes: u64) -> Self {

@@ -119,10 +119,13 @@ impl Repo {
                 events::publish_accepted(&events, document, Origin::Remote, accepted);
             }
         };
-        let accepted = self.inner.writer.write(work, tell).await?.ok_or(RepoError::NotFound)?;
+        let Some(accepted) = self.inner.writer.write(work, tell).await? else {
+            return Err(self.absent(document).await);
+        };
         let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
             Appended::Rejected(error) => Some(error.to_string()),
             Appended::Missing { .. } => Some("a change depends on one that is not there".to_owned()),
+            Appended::Deleted => Some("the document was deleted".to_owned()),
             _ => None,
         });
         Ok(Taken { stored: accepted.stored, refused })

@@ -150,7 +150,9 @@ impl DocHandle {
         self.repo.inner.documents.call(document, call).await?;
         let (value, stored) = answer.await.map_err(|_| RepoError::Closed)??;
         let Some(stored) = stored else { return Ok(value) };
-        let Some(accepted) = stored.await.map_err(|_| RepoError::Closed)?? else { return Err(RepoError::NotFound) };
+        let Some(accepted) = stored.await.map_err(|_| RepoError::Closed)?? else {
+            return Err(self.repo.absent(document).await);
+        };
         match accepted.results.into_iter().next() {
             Some((_, Appended::Stored { .. } | Appended::Duplicate)) => Ok(value),
             Some((_, Appended::Rejected(error))) => Err(DocumentError::Gate(error).into()),

@@ -41,7 +41,11 @@ impl Inner {
         let mut whole = whole::read(chunk)?;
         let bytes = chunk.clone();
         let work = move |tx: &mut dyn WriteTx| {
-            let installed = whole::install(tx, &document, &mut whole, &bytes)?;
+            // It may have been deleted while it was read.
+            let installed = match ledger::state(tx, &document)? {
+                Some(_) => whole::install(tx, &document, &mut whole, &bytes)?,
+                None => Err(base::BaseError::Deleted),
+            };
             Ok((installed, whole))
         };
         let installed = self.writer.write_from_thread(work, |_: &(Result<(), base::BaseError>, Whole)| {})?;
@@ -62,7 +66,7 @@ impl Inner {
     fn explode(&self, document: DocumentId, chunk: &Bytes) -> Result<Vec<(CheckedChange, Appended)>, RepoError> {
         let mut results = Vec::new();
         whole::unfolded(chunk, PACK_CHANGES_MAX, |changes| {
-            let work = move |tx: &mut dyn WriteTx| engine::accept(tx, document, changes, Origin::Remote);
+            let work = move |tx: &mut dyn WriteTx| engine::accept_known(tx, document, changes);
             let events = self.events.clone();
             let tell = move |accepted: &engine::Accepted| {
                 events::publish_accepted(&events, document, Origin::Remote, accepted);
@@ -90,7 +94,7 @@ impl Inner {
                     match appender.append(tx, change)? {
                         Appended::Stored { .. } => {}
                         Appended::Rejected(error) => return Ok(Some(DocumentError::Gate(error))),
-                        Appended::Missing { .. } | Appended::Duplicate => {
+                        Appended::Missing { .. } | Appended::Duplicate | Appended::Deleted => {
                             return Ok(Some(DocumentError::Refused("its history has gaps".to_owned())));
                         }
                     }

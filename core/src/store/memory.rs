@@ -82,6 +82,12 @@ impl Default for MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn scrub(&self) -> Result<bool, StoreError> {
+        // What was deleted is in no map, and there is no file.
+        self.write(&mut |tx| tx.delete(Table::Meta, super::SCRUB_KEY))?;
+        Ok(true)
+    }
+
     fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
         Ok(Box::new(Reading { tables: self.snapshot() }))
     }

@@ -10,9 +10,9 @@
 use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::ops::{ControlFlow, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -21,6 +21,7 @@ use super::{FORMAT_KEY, FORMAT_VERSION, ReadTx, Store, StoreError, Table, Visito
 
 mod create;
 mod error;
+mod scrub;
 mod source;
 
 use error::{contained, open_error, storage_error, table_error};
@@ -100,16 +101,22 @@ pub struct RedbStore {
     opened: RwLock<Opened>,
     /// Held for as long as a write lasts, so that the database is not exchanged under it.
     writer: Mutex<()>,
-    source: Arc<Source>,
+    /// Databases whose file was exchanged, for those who still read in them.
+    retired: Mutex<Vec<Retired>>,
     options: RedbOptions,
     name: String,
+    /// The file, if it is one and may be exchanged.
+    path: Option<PathBuf>,
 }
 
 /// The database that is open now.
 #[derive(Debug)]
 struct Opened {
+    source: Arc<Source>,
     /// `None` when opening it again has failed.
     database: Option<Database>,
+    /// Shared with every reader in it.
+    readers: Arc<()>,
     /// It is over an overlay: what it writes is lost.
     read_only: bool,
     /// Set at the first operation of the file that fails: redb refuses all others from then on. Each database has its
@@ -117,7 +124,18 @@ struct Opened {
     broken: Arc<AtomicBool>,
 }
 
+/// A database that is read in to the end and takes no new readers.
+#[derive(Debug)]
+struct Retired {
+    readers: Weak<()>,
+    _database: Option<Database>,
+}
+
 impl Opened {
+    fn new(source: Arc<Source>, database: Database, read_only: bool) -> Self {
+        Self { source, database: Some(database), readers: Arc::default(), read_only, broken: Arc::default() }
+    }
+
     fn usable(&self) -> Option<&Database> {
         self.database.as_ref().filter(|_| !self.broken.load(Ordering::Acquire))
     }
@@ -148,7 +166,10 @@ impl RedbStore {
         let file =
             OpenOptions::new().read(true).write(true).open(path).map_err(|error| error::file_error(error, path))?;
         let backend = FileBackend::new(file).map_err(|error| open_error(error, &name))?;
-        Self::open_source(Source::new(backend, true), options, name)
+        let mut store = Self::open_source(Source::new(backend, true), options, name)?;
+        store.path = Some(path.canonicalize().map_err(|error| error::file_error(error, path))?);
+        store.scrub_if_due();
+        Ok(store)
     }
 
     /// Opens the store in a file for reading alone: the file is not written to, not even to recover it, so it may stand
@@ -185,8 +206,9 @@ impl RedbStore {
     fn open_source(source: Arc<Source>, options: RedbOptions, name: String) -> Result<Self, StoreError> {
         let read_only = !source.is_writable();
         let database = open_database(&source, &options, &name, read_only)?;
-        let opened = Opened { database: Some(database), read_only, broken: Arc::default() };
-        Ok(Self { opened: RwLock::new(opened), writer: Mutex::new(()), source, options, name })
+        let opened = Opened::new(source, database, read_only);
+        let (writer, retired) = (Mutex::default(), Mutex::default());
+        Ok(Self { opened: RwLock::new(opened), writer, retired, options, name, path: None })
     }
 
     /// Begins a read in the database that is open, or returns `None` if it is of no use any more.
@@ -195,7 +217,8 @@ impl RedbStore {
         let database = opened.usable()?;
         let broken = Arc::clone(&opened.broken);
         let begun = watched(&broken, || database.begin_read().map_err(error::transaction_error));
-        Some(begun.map(|transaction| Reading { transaction, tables: Default::default(), broken }))
+        let readers = Arc::clone(&opened.readers);
+        Some(begun.map(|transaction| Reading { transaction, tables: Default::default(), broken, _reader: readers }))
     }
 
     /// Puts a new database in the place of one that is of no use any more. Readers of the old one fail.
@@ -207,23 +230,25 @@ impl RedbStore {
         }
         // The old one must be gone before the new one opens the same file.
         opened.database = None;
-        let database = open_database(&self.source, &self.options, &self.name, read_only)?;
-        *opened = Opened { database: Some(database), read_only, broken: Arc::default() };
+        let source = Arc::clone(&opened.source);
+        let database = open_database(&source, &self.options, &self.name, read_only)?;
+        *opened = Opened::new(source, database, read_only);
         tracing::warn!(store = %self.name, read_only, "opened the store again after its disk failed");
         Ok(())
     }
 
     /// Begins a write, after opening the database again if need be. The caller holds the writer's turn.
     fn begin_write(&self) -> Result<(WriteTransaction, Arc<AtomicBool>), StoreError> {
-        if !self.source.is_writable() {
+        self.drop_retired();
+        let (source, fit) = {
+            let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&opened.source), !opened.read_only && opened.usable().is_some())
+        };
+        if !source.is_writable() {
             return Err(StoreError::ReadOnly { detail: "it was opened for reading only".to_owned() });
         }
-        let fit = {
-            let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-            !opened.read_only && opened.usable().is_some()
-        };
         if !fit {
-            self.source.rewrite_unsynced().map_err(error::io_error)?;
+            source.rewrite_unsynced().map_err(error::io_error)?;
             self.reopen(false)?;
         }
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
@@ -302,7 +327,12 @@ impl Store for RedbStore {
     }
 
     fn size_bytes(&self) -> Result<Option<u64>, StoreError> {
-        self.source.len().map(Some).map_err(error::io_error)
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        opened.source.len().map(Some).map_err(error::io_error)
+    }
+
+    fn scrub(&self) -> Result<bool, StoreError> {
+        self.exchange_file()
     }
 }
 
@@ -320,6 +350,8 @@ struct Reading {
     /// table that the file has not, because an older version made the file: it reads as empty.
     tables: [OnceCell<Option<ReadTable>>; Table::ALL.len()],
     broken: Arc<AtomicBool>,
+    /// Keeps the database open after its file was exchanged.
+    _reader: Arc<()>,
 }
 
 impl Reading {

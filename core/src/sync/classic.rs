@@ -6,13 +6,18 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::{Conversation, WholeDocument, WholeDocuments};
-use crate::codec::classic::{DecodeError, Frame, PeerMetadata, encode_doc_unavailable, encode_sync};
+use crate::codec::classic::{DecodeError, Frame, PeerMetadata, REJOIN_LEVEL, encode_doc_unavailable, encode_sync};
 use crate::codec::sync_message::SyncMessage;
+use crate::deletion::{DeletionKind, Tombstone};
 use crate::gate::{CheckedChange, GateError};
 use crate::id::{DocumentId, PeerId, StorageId};
 use crate::ledger::{self, Appended};
 use crate::limits::SESSION_DOCUMENTS_MAX;
 use crate::store::{ReadTx, StoreError};
+
+mod deletion;
+
+use deletion::{Deletions, Telling};
 
 /// The one protocol version there is.
 const VERSION: &str = "1";
@@ -79,6 +84,21 @@ pub enum Output {
         /// The heads.
         heads: Vec<ChangeHash>,
     },
+    /// The other side says that a document was deleted everywhere. Carry it out durably, then call
+    /// [`ClassicSession::handle_deleted`]; or do nothing if it has no right to delete.
+    Delete {
+        /// Which.
+        document: DocumentId,
+        /// What to put in its place.
+        tombstone: Tombstone,
+    },
+    /// The other side has taken durable note of a deletion.
+    DeleteAcknowledged {
+        /// Of which document.
+        document: DocumentId,
+        /// Of which kind.
+        kind: DeletionKind,
+    },
     /// The other side says that it does not have a document we asked for.
     Unavailable {
         /// Which.
@@ -141,6 +161,7 @@ pub struct ClassicSession {
     /// Documents with something to say, in the order they came to have it.
     dirty: VecDeque<DocumentId>,
     dirty_set: BTreeSet<DocumentId>,
+    deletions: Deletions,
     outputs: VecDeque<Output>,
 }
 
@@ -158,6 +179,7 @@ impl ClassicSession {
             requests: HashSet::new(),
             dirty: VecDeque::new(),
             dirty_set: BTreeSet::new(),
+            deletions: Deletions::default(),
             outputs: VecDeque::new(),
         };
         if role == Role::Client {
@@ -281,6 +303,10 @@ impl ClassicSession {
         results: Vec<(CheckedChange, Appended)>,
         tx: &dyn ReadTx,
     ) -> Result<(), StoreError> {
+        if results.iter().any(|(_, appended)| *appended == Appended::Deleted) {
+            self.refused_as_deleted(document);
+            return Ok(());
+        }
         let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
         for (_, appended) in &results {
             if let Appended::Rejected(error) = appended {
@@ -345,6 +371,13 @@ impl ClassicSession {
         let Some(peer) = &self.peer else { return Ok(None) };
         while let Some(document) = self.dirty.pop_front() {
             self.dirty_set.remove(&document);
+            if self.deletions.telling.remove(&document) {
+                match self.deletions.tell(&self.identity.peer, peer, document, tx)? {
+                    Telling::Nothing => {}
+                    Telling::Told => continue,
+                    Telling::Frame(frame) => return Ok(Some(frame)),
+                }
+            }
             let Some(conversation) = self.conversations.get_mut(&document) else { continue };
             let outgoing = match conversation.poll_message(tx) {
                 Ok(outgoing) => outgoing,
@@ -352,6 +385,13 @@ impl ClassicSession {
                 Err(StoreError::Folded) => None,
                 Err(error) => return Err(error),
             };
+            if conversation.is_absent() {
+                match self.deletions.tell(&self.identity.peer, peer, document, tx)? {
+                    Telling::Nothing => {}
+                    Telling::Told => continue,
+                    Telling::Frame(frame) => return Ok(Some(frame)),
+                }
+            }
             let Some(outgoing) = outgoing else { continue };
             let data = outgoing.message.encode();
             // To ask is to send an empty sync message under another name.
@@ -377,7 +417,8 @@ impl ClassicSession {
     }
 
     fn metadata(&self) -> PeerMetadata {
-        PeerMetadata { storage_id: self.identity.storage.map(|id| id.to_string()), is_ephemeral: false }
+        let storage_id = self.identity.storage.map(|id| id.to_string());
+        PeerMetadata { storage_id, is_ephemeral: false, rejoin: REJOIN_LEVEL }
     }
 
     fn mark(&mut self, document: DocumentId) {
@@ -422,6 +463,7 @@ impl ClassicSession {
         self.conversations.clear();
         self.dirty.clear();
         self.dirty_set.clear();
+        self.deletions.clear();
     }
 
     fn joined(&mut self, sender: PeerId, metadata: &PeerMetadata, versions: &[String]) {
@@ -452,6 +494,7 @@ impl ClassicSession {
         let storage = metadata.storage_id.as_deref().and_then(|text| text.parse().ok());
         let storage = storage.filter(|_| !metadata.is_ephemeral);
         self.peer_storage = storage;
+        self.note_level(metadata.rejoin);
         self.peer = Some(peer.clone());
         self.outputs.push_back(Output::Established { peer, storage });
     }
@@ -481,6 +524,10 @@ impl ClassicSession {
             Frame::Leave { .. } => {
                 self.closed = true;
                 self.outputs.push_back(Output::Close { code: 1000, reason: "the peer left".to_owned() });
+                Ok(())
+            }
+            Frame::Delete { target_id, document, tombstone, is_ack, .. } => {
+                self.hear_deletion(&target_id, document, tombstone, is_ack);
                 Ok(())
             }
             // Gossip about other stores' heads is not spoken here; a peer that offers it does without.
@@ -517,6 +564,9 @@ impl ClassicSession {
             }
         };
         if !self.conversations.contains_key(&document) {
+            if self.role == Role::Client && ledger::state(tx, &document)?.is_none() {
+                return self.handle_unsolicited(document, is_request, tx);
+            }
             if self.conversations.len() >= SESSION_DOCUMENTS_MAX {
                 self.fail(CLOSE_POLICY, format!("more than {SESSION_DOCUMENTS_MAX} documents on one connection"));
                 return Ok(());
@@ -543,7 +593,9 @@ impl ClassicSession {
             return Ok(());
         }
         if is_request && ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {
-            self.say_unavailable(document);
+            if !self.answers_deleted(document, tx)? {
+                self.say_unavailable(document);
+            }
             return Ok(());
         }
         self.settle(document, tx)

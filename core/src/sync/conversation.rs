@@ -42,6 +42,8 @@ pub struct Conversation {
     need_repeats: u32,
     orphans: Orphans,
     refused: HashSet<ChangeHash>,
+    /// There was no such document when a message was last asked for.
+    absent: bool,
     /// How often the peer did not know what we took it to have.
     resets: u32,
     whole: Whole,
@@ -76,6 +78,7 @@ impl Conversation {
             need_repeats: 0,
             orphans: Orphans::default(),
             refused: HashSet::new(),
+            absent: false,
             resets: 0,
             whole: Whole::default(),
         }
@@ -149,6 +152,8 @@ impl Conversation {
                         self.orphans.hold(change, *first);
                     }
                 }
+                // The talk about it ends; see `super::deletion`.
+                Appended::Deleted => {}
                 Appended::Rejected(_) => {
                     if self.refused.len() < REFUSED_MAX {
                         self.refused.insert(change.hash());
@@ -179,6 +184,11 @@ impl Conversation {
         Ok(true)
     }
 
+    /// Says whether there was no such document when [`Conversation::poll_message`] last looked: it may have been deleted.
+    pub fn is_absent(&self) -> bool {
+        self.absent
+    }
+
     /// Returns the next message to send, or `None` when there is nothing to say.
     ///
     /// The answer changes when a message arrived, when changes were appended, and after each call that returned one.
@@ -188,7 +198,9 @@ impl Conversation {
     ///
     /// [`StoreError`] if the store cannot be read.
     pub fn poll_message(&mut self, tx: &dyn ReadTx) -> Result<Option<Outgoing>, StoreError> {
-        let state = ledger::state(tx, &self.document)?.unwrap_or_default();
+        let state = ledger::state(tx, &self.document)?;
+        self.absent = state.is_none();
+        let state = state.unwrap_or_default();
         let Some(theirs) = &self.theirs else { return self.first_message(tx, &state) };
         let need = self.orphans.lacking(&theirs.heads, |hash| {
             Ok(self.refused.contains(hash) || ledger::position(tx, &self.document, hash)?.is_some())

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use rejoin::codec::classic::Frame;
+use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
-use rejoin::ledger::{self, Appender};
+use rejoin::ledger::{self, Appender, tombstone};
 use rejoin::store::{MemoryStore, Store, StoreError, StoreExt};
 use rejoin::sync::classic::{ClassicSession, Identity, Output, Role};
 use rejoin::{ActorId, ChangeHash, DocumentId, PeerId, ScalarValue};
@@ -87,6 +88,9 @@ pub struct Client {
     pub ephemeral: Vec<(PeerId, u64, Bytes)>,
     /// The heads that the relay last showed to have, all known here.
     pub relay_heads: HashMap<DocumentId, Vec<ChangeHash>>,
+    /// Deletions that the relay told of, and those that it acknowledged.
+    pub deleted: Vec<(DocumentId, Tombstone)>,
+    pub acknowledged: Vec<(DocumentId, DeletionKind)>,
 }
 
 impl Client {
@@ -99,7 +103,8 @@ impl Client {
         let session = ClassicSession::new(Role::Client, Identity { peer: me.clone(), storage: None });
         let raw = Raw::connect(url).await;
         let (unavailable, ephemeral) = (Vec::new(), Vec::new());
-        let mut client = Self { raw, session, store, me, unavailable, ephemeral, relay_heads: HashMap::new() };
+        let (deleted, acknowledged, relay_heads) = (Vec::new(), Vec::new(), HashMap::new());
+        let mut client = Self { raw, session, store, me, unavailable, ephemeral, relay_heads, deleted, acknowledged };
         client.until(|client| client.session.peer().is_some()).await;
         client
     }
@@ -112,6 +117,13 @@ impl Client {
     pub fn set(&mut self, document: DocumentId, key: &str, value: i64) {
         set(&self.store, document, self.me.as_str(), key, value);
         self.session.handle_heads_changed(document);
+    }
+
+    /// Deletes a document everywhere.
+    pub fn bury(&mut self, document: DocumentId, kind: DeletionKind) {
+        let tombstone = Tombstone { kind, time_seconds: 1_795_240_300, by: self.me.to_string() };
+        self.store.write_with(|tx| tombstone::bury(tx, &document, &tombstone)).unwrap();
+        self.session.tell_deleted(document);
     }
 
     pub fn heads(&self, document: DocumentId) -> Vec<ChangeHash> {
@@ -201,6 +213,12 @@ impl Client {
                 Output::PeerHas { document, heads } => {
                     self.relay_heads.insert(document, heads);
                 }
+                Output::Delete { document, tombstone } => {
+                    self.store.write_with(|tx| tombstone::bury(tx, &document, &tombstone)).unwrap();
+                    self.session.handle_deleted(document, &tombstone);
+                    self.deleted.push((document, tombstone));
+                }
+                Output::DeleteAcknowledged { document, kind } => self.acknowledged.push((document, kind)),
                 Output::Unavailable { document } => self.unavailable.push(document),
                 Output::Ephemeral { sender, count, data, .. } => self.ephemeral.push((sender, count, data)),
                 Output::Refused { error, .. } => panic!("an honest change was refused: {error}"),
@@ -212,7 +230,7 @@ impl Client {
 }
 
 /// Appends a change that sets a field, by an actor of this name.
-pub fn set(store: &impl Store, document: DocumentId, actor: &str, key: &str, value: i64) {
+pub fn set(store: &(impl Store + ?Sized), document: DocumentId, actor: &str, key: &str, value: i64) {
     let actor = ActorId::from(actor.as_bytes());
     store
         .write_with(|tx| {

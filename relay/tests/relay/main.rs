@@ -5,6 +5,7 @@
 mod bad_input;
 mod care;
 mod client;
+mod deletion;
 mod fold;
 mod folder;
 mod http;

@@ -5,11 +5,12 @@ use bytes::Bytes;
 
 use super::cbor::{Value, within};
 use super::{DecodeError, Frame, PROTOCOL_VERSION, PeerMetadata, RemoteHeads};
+use crate::deletion::{DeletionKind, Tombstone};
 use crate::id::{DocumentId, PeerId};
 use crate::limits::{
-    DOCUMENT_ID_TEXT_BYTES_MAX, EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, GOSSIP_ENTRIES_MAX, GOSSIP_HEADS_MAX,
-    PEER_ERROR_BYTES_MAX, PEER_ID_BYTES_MAX, PROTOCOL_VERSION_BYTES_MAX, PROTOCOL_VERSIONS_MAX, SESSION_ID_BYTES_MAX,
-    STORAGE_ID_BYTES_MAX, UNKNOWN_TYPE_BYTES_MAX,
+    DELETED_BY_BYTES_MAX, DOCUMENT_ID_TEXT_BYTES_MAX, EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, GOSSIP_ENTRIES_MAX,
+    GOSSIP_HEADS_MAX, PEER_ERROR_BYTES_MAX, PEER_ID_BYTES_MAX, PROTOCOL_VERSION_BYTES_MAX, PROTOCOL_VERSIONS_MAX,
+    SESSION_ID_BYTES_MAX, STORAGE_ID_BYTES_MAX, UNKNOWN_TYPE_BYTES_MAX,
 };
 
 /// The longest text of a change hash: 36 bytes in base58 are 50 characters.
@@ -49,6 +50,7 @@ pub(super) fn frame(message: &Bytes) -> Result<Frame, DecodeError> {
             remove: fields.storage_ids(Key::Remove)?,
         }),
         "remote-heads-changed" => remote_heads_changed(&fields),
+        "rejoin-delete" => delete(&fields),
         unknown => Err(DecodeError::UnknownType(cut(unknown, UNKNOWN_TYPE_BYTES_MAX).to_owned())),
     }
 }
@@ -90,6 +92,15 @@ fn ephemeral(fields: &Fields<'_>, message: &Bytes) -> Result<Frame, DecodeError>
         session_id: fields.need(Key::SessionId)?.text("sessionId", SESSION_ID_BYTES_MAX)?.to_owned(),
         data: fields.data(message, EPHEMERAL_BYTES_MAX)?,
     })
+}
+
+fn delete(fields: &Fields<'_>) -> Result<Frame, DecodeError> {
+    let (sender_id, target_id, document) = fields.about("rejoin-delete")?;
+    let kind = if fields.flag(Key::Purge)? { DeletionKind::Purged } else { DeletionKind::Deleted };
+    let time_seconds = fields.need(Key::Time)?.whole_number("time")?;
+    let by = fields.need(Key::By)?.text("by", DELETED_BY_BYTES_MAX)?.to_owned();
+    let tombstone = Tombstone { kind, time_seconds, by };
+    Ok(Frame::Delete { sender_id, target_id, document, tombstone, is_ack: fields.flag(Key::Ack)? })
 }
 
 fn remote_heads_changed(fields: &Fields<'_>) -> Result<Frame, DecodeError> {
@@ -181,10 +192,14 @@ enum Key {
     Add,
     Remove,
     NewHeads,
+    Time,
+    By,
+    Purge,
+    Ack,
 }
 
 impl Key {
-    const COUNT: usize = 14;
+    const COUNT: usize = 18;
 
     fn from_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -203,6 +218,10 @@ impl Key {
             "add" => Self::Add,
             "remove" => Self::Remove,
             "newHeads" => Self::NewHeads,
+            "time" => Self::Time,
+            "by" => Self::By,
+            "purge" => Self::Purge,
+            "ack" => Self::Ack,
             _ => return None,
         })
     }
@@ -223,6 +242,10 @@ impl Key {
             Self::Add => "add",
             Self::Remove => "remove",
             Self::NewHeads => "newHeads",
+            Self::Time => "time",
+            Self::By => "by",
+            Self::Purge => "purge",
+            Self::Ack => "ack",
         }
     }
 }
@@ -254,6 +277,11 @@ impl<'b> Fields<'b> {
 
     fn need(&self, key: Key) -> Result<Value<'b>, DecodeError> {
         self.get(key).ok_or(DecodeError::MissingField { field: key.name() })
+    }
+
+    /// Reads a truth value that counts as false when it is absent.
+    fn flag(&self, key: Key) -> Result<bool, DecodeError> {
+        self.get(key).map_or(Ok(false), |value| value.boolean(key.name()))
     }
 
     fn sender(&self) -> Result<PeerId, DecodeError> {
@@ -295,6 +323,9 @@ impl<'b> Fields<'b> {
                     metadata.storage_id = Some(value.text("storageId", STORAGE_ID_BYTES_MAX)?.to_owned());
                 }
                 Some("isEphemeral") => metadata.is_ephemeral = value.boolean("isEphemeral")?,
+                Some("rejoin") => {
+                    metadata.rejoin = u32::try_from(value.whole_number("rejoin")?).unwrap_or(u32::MAX);
+                }
                 _ => {}
             }
             Ok(())

@@ -7,6 +7,7 @@ use minicbor::Encoder;
 use minicbor::encode::Error;
 
 use super::{Frame, PeerMetadata, RemoteHeads};
+use crate::deletion::{DeletionKind, Tombstone};
 use crate::id::{DocumentId, PeerId};
 
 /// One message for many targets: everything but `targetId`, encoded once.
@@ -126,6 +127,10 @@ impl Fields {
                 self.bytes("data", data)
             }
             Frame::DocUnavailable { sender_id, document, .. } => self.about_document(sender_id, document),
+            Frame::Delete { sender_id, document, tombstone, is_ack, .. } => {
+                self.about_document(sender_id, document)?;
+                self.tombstone(tombstone, *is_ack)
+            }
             Frame::RemoteSubscriptionChange { sender_id, add, remove, .. } => {
                 self.text("senderId", sender_id.as_str())?;
                 self.texts("add", add)?;
@@ -170,13 +175,31 @@ impl Fields {
         self.about(sender_id, &document.to_string())
     }
 
+    /// What is false is left out.
+    fn tombstone(&mut self, tombstone: &Tombstone, is_ack: bool) -> Written {
+        self.key("time")?;
+        whole_number(&mut self.out, tombstone.time_seconds)?;
+        self.text("by", &tombstone.by)?;
+        for (name, holds) in [("purge", tombstone.kind == DeletionKind::Purged), ("ack", is_ack)] {
+            if holds {
+                self.key(name)?;
+                self.out.bool(true)?.ok()?;
+            }
+        }
+        Ok(())
+    }
+
     fn metadata(&mut self, metadata: &PeerMetadata) -> Written {
         self.key("peerMetadata")?;
-        self.out.map(1 + u64::from(metadata.storage_id.is_some()))?;
+        self.out.map(1 + u64::from(metadata.storage_id.is_some()) + u64::from(metadata.rejoin > 0))?;
         if let Some(storage_id) = &metadata.storage_id {
             self.out.str("storageId")?.str(storage_id)?;
         }
-        self.out.str("isEphemeral")?.bool(metadata.is_ephemeral)?.ok()
+        self.out.str("isEphemeral")?.bool(metadata.is_ephemeral)?;
+        if metadata.rejoin > 0 {
+            self.out.str("rejoin")?.u32(metadata.rejoin)?;
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ mod roundtrip;
 use minicbor::Encoder;
 
 use super::*;
+use crate::deletion::DeletionKind;
 use crate::limits::*;
 
 /// What other implementations wrote.
@@ -51,12 +52,12 @@ fn head() -> ChangeHash {
 }
 
 fn metadata(storage_id: Option<&str>, is_ephemeral: bool) -> PeerMetadata {
-    PeerMetadata { storage_id: storage_id.map(str::to_owned), is_ephemeral }
+    PeerMetadata { storage_id: storage_id.map(str::to_owned), is_ephemeral, rejoin: 0 }
 }
 
 /// One frame of each type, the ones that `docs/protocol.md` shows.
 fn our_frames() -> Vec<(&'static str, Frame)> {
-    let frames = our_handshake().into_iter().chain(our_document_frames()).chain(our_gossip());
+    let frames = our_handshake().into_iter().chain(our_document_frames()).chain(our_gossip()).chain(our_additions());
     frames.map(|frame| (frame.kind(), frame)).collect()
 }
 
@@ -65,13 +66,13 @@ fn our_handshake() -> [Frame; 4] {
     [
         Frame::Join {
             sender_id: alice.clone(),
-            metadata: metadata(Some(ALICE_STORE), false),
+            metadata: PeerMetadata { rejoin: REJOIN_LEVEL, ..metadata(Some(ALICE_STORE), false) },
             versions: vec!["1".to_owned()],
         },
         Frame::Peer {
             sender_id: server.clone(),
             target_id: alice.clone(),
-            metadata: metadata(Some(SERVER_STORE), false),
+            metadata: PeerMetadata { rejoin: REJOIN_LEVEL, ..metadata(Some(SERVER_STORE), false) },
             selected_version: "1".to_owned(),
         },
         Frame::Error {
@@ -114,6 +115,18 @@ fn our_gossip() -> [Frame; 2] {
             remove: vec![],
         },
         Frame::RemoteHeadsChanged { sender_id: server, target_id: bob, document: document(), new_heads: vec![seen] },
+    ]
+}
+
+/// What is spoken between Rejoin peers only.
+fn our_additions() -> [Frame; 2] {
+    let (alice, server) = (peer(ALICE), peer(SERVER));
+    let deleted = Tombstone { kind: DeletionKind::Deleted, time_seconds: 1_795_240_300, by: ALICE_STORE.to_owned() };
+    let purged = Tombstone { kind: DeletionKind::Purged, ..deleted.clone() };
+    let (document, told) = (document(), server.clone());
+    [
+        Frame::Delete { sender_id: alice.clone(), target_id: told, document, tombstone: deleted, is_ack: false },
+        Frame::Delete { sender_id: server, target_id: alice, document, tombstone: purged, is_ack: true },
     ]
 }
 
@@ -351,6 +364,54 @@ fn counts_are_read_from_integers_and_floats_up_to_two_to_the_53() {
         assert!(matches!(count_of(value), Err(DecodeError::WrongFieldType { field: "count", .. })), "{value}");
     }
     assert_eq!(count_of("f7"), Err(DecodeError::MissingField { field: "count" }));
+}
+
+/// Writes a `rejoin-delete` frame with other values under some keys; `None` leaves the key out.
+fn delete_with(key: &str, value: Option<&str>) -> Bytes {
+    let mut out = Encoder::new(Vec::new());
+    out.begin_map().unwrap().str("type").unwrap().str("rejoin-delete").unwrap();
+    for (name, text) in [("senderId", ALICE), ("targetId", SERVER), ("documentId", DOCUMENT), ("by", ALICE_STORE)] {
+        if name != key {
+            out.str(name).unwrap().str(text).unwrap();
+        }
+    }
+    if key != "time" {
+        out.str("time").unwrap().u8(7).unwrap();
+    }
+    if let Some(value) = value {
+        out.str(key).unwrap().writer_mut().extend(unhex(value));
+    }
+    out.end().unwrap();
+    out.into_writer().into()
+}
+
+#[test]
+fn deletion_is_strict_in_what_it_needs_and_lenient_in_what_it_does_not_know() {
+    let plain = Frame::Delete {
+        sender_id: peer(ALICE),
+        target_id: peer(SERVER),
+        document: document(),
+        tombstone: Tombstone { kind: DeletionKind::Deleted, time_seconds: 7, by: ALICE_STORE.to_owned() },
+        is_ack: false,
+    };
+    // False, null and absent are the same; unknown keys are passed over.
+    for (key, value) in [("ack", "f4"), ("purge", "f6"), ("unknown", "a0"), ("time", "fb401c000000000000")] {
+        assert_eq!(Frame::decode(&delete_with(key, Some(value))), Ok(plain.clone()), "{key} {value}");
+    }
+    for key in ["senderId", "targetId", "documentId", "by", "time"] {
+        let error = Frame::decode(&delete_with(key, None)).unwrap_err();
+        assert!(matches!(error, DecodeError::MissingField { field } if field == key) && error.is_fatal(), "{error}");
+    }
+    // A number for a truth value, a text for a number, a negative time, one above 2^53, bytes for a text.
+    for (key, value) in [("ack", "01"), ("purge", "6130"), ("time", "6137"), ("time", "20"), ("by", "4161")] {
+        let error = Frame::decode(&delete_with(key, Some(value))).unwrap_err();
+        assert!(error.is_fatal() && error.close_code() == 1002, "{key}: {error}");
+    }
+    let error = Frame::decode(&delete_with("time", Some("1b0020000000000001"))).unwrap_err();
+    assert_eq!(error, DecodeError::NumberOutOfRange { field: "time" });
+    // Another implementation's id: nothing that we could have.
+    let error = Frame::decode(&delete_with("documentId", Some("63616263"))).unwrap_err();
+    assert!(!error.is_fatal(), "{error}");
 }
 
 #[test]

@@ -158,7 +158,7 @@ impl DocHandle {
         let (written, _) = self.repo.inner().writer.write(work, tell).await?;
         match written {
             Ok(_) => Ok(()),
-            Err(fields::FieldError::NoDocument { .. }) => Err(RepoError::NotFound),
+            Err(fields::FieldError::NoDocument { .. }) => Err(self.repo.absent(document).await),
             Err(error) => Err(error.into()),
         }
     }

@@ -164,7 +164,10 @@ impl DocHandle {
             })?;
             Ok(Ok(changes))
         });
-        let changes = changes.await??;
+        let changes = match changes.await? {
+            Err(RepoError::NotFound) => return Err(self.repo.absent(document).await),
+            changes => changes?,
+        };
         self.repo.store_new(changes).await
     }
 
@@ -186,7 +189,7 @@ impl DocHandle {
             let changes = positions.into_iter().map(|position| parse(&ledger::change(tx, &source, position)?));
             changes.collect::<Result<Vec<_>, StoreError>>().map(Some)
         });
-        let changes = changes.await?.ok_or(RepoError::NotFound)?;
+        let Some(changes) = changes.await? else { return Err(other.repo.absent(source).await) };
         if changes.is_empty() {
             return Ok(0);
         }

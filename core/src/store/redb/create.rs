@@ -122,7 +122,7 @@ fn make_file(path: &Path, temporary: &Path) -> Result<(), StoreError> {
 }
 
 /// Removes what an interrupted making left under the temporary name, now that the target is there.
-fn remove_leftover(temporary: &Path) {
+pub(super) fn remove_leftover(temporary: &Path) {
     if let Err(error) = fs::remove_file(temporary)
         && error.kind() != io::ErrorKind::NotFound
     {
@@ -192,7 +192,7 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Makes the rename itself survive a power loss. Only Unix lets a program sync a directory, and needs it.
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     if cfg!(unix) {
         let parent = parent(path);
         File::open(parent)

@@ -70,6 +70,13 @@ fn every_list_has_its_limit() {
             }
         })
     });
+    limit_holds("by", DELETED_BY_BYTES_MAX, |length| {
+        edited("rejoin-delete", |frame| {
+            if let Frame::Delete { tombstone, .. } = frame {
+                tombstone.by = "b".repeat(length);
+            }
+        })
+    });
     limit_holds("selectedProtocolVersion", PROTOCOL_VERSION_BYTES_MAX, |length| {
         edited("peer", |frame| {
             if let Frame::Peer { selected_version, .. } = frame {

@@ -17,8 +17,8 @@ fn any_document() -> impl Strategy<Value = DocumentId> {
 }
 
 fn any_metadata() -> impl Strategy<Value = PeerMetadata> {
-    (prop::option::of("\\PC{0,40}"), any::<bool>())
-        .prop_map(|(storage_id, is_ephemeral)| PeerMetadata { storage_id, is_ephemeral })
+    (prop::option::of("\\PC{0,40}"), any::<bool>(), any::<u32>())
+        .prop_map(|(storage_id, is_ephemeral, rejoin)| PeerMetadata { storage_id, is_ephemeral, rejoin })
 }
 
 fn any_heads() -> impl Strategy<Value = RemoteHeads> {
@@ -27,6 +27,15 @@ fn any_heads() -> impl Strategy<Value = RemoteHeads> {
         storage_id,
         heads,
         timestamp_ms,
+    })
+}
+
+fn any_tombstone() -> impl Strategy<Value = Tombstone> {
+    let kind = prop_oneof![Just(DeletionKind::Deleted), Just(DeletionKind::Purged)];
+    (kind, 0..=CLASSIC_INTEGER_MAX, "\\PC{0,40}").prop_map(|(kind, time_seconds, by)| Tombstone {
+        kind,
+        time_seconds,
+        by,
     })
 }
 
@@ -75,6 +84,9 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         about().prop_map(|(sender_id, target_id, document)| Frame::DocUnavailable { sender_id, target_id, document }),
         (any_peer(), any_peer(), texts(), texts()).prop_map(|(sender_id, target_id, add, remove)| {
             Frame::RemoteSubscriptionChange { sender_id, target_id, add, remove }
+        }),
+        (about(), any_tombstone(), any::<bool>()).prop_map(|((sender_id, target_id, document), tombstone, is_ack)| {
+            Frame::Delete { sender_id, target_id, document, tombstone, is_ack }
         }),
         (about(), prop::collection::vec(any_heads(), 0..4)).prop_map(
             |((sender_id, target_id, document), new_heads)| Frame::RemoteHeadsChanged {
