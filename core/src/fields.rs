@@ -51,7 +51,7 @@ mod write;
 pub use json::to_json;
 pub use project::{Projector, project};
 pub use read::{entries, get, get_all, keys, object_kind, resolve};
-pub use restore::restore;
+pub use restore::{ShownField, restore};
 pub use write::{Author, Edit, EditAction, FieldError, Target, Written, write};
 
 /// Names an object of a document: the root map, or what an operation made.

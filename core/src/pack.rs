@@ -40,7 +40,7 @@
 //!
 //! The numbers of the streams and what each holds: `pack/tape.rs`. How numbers are expected: `pack/header.rs` for what
 //! stands around the columns, `pack/model.rs` for the operations of changes of at most
-//! [`PACK_ROWS_MAX`](crate::limits::PACK_ROWS_MAX) operations. The columns of larger ones are stored as they are.
+//! [`PACK_ROWS_MAX`] operations. The columns of larger ones are stored as they are.
 
 mod header;
 mod model;

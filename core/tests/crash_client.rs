@@ -46,7 +46,7 @@ impl Step {
     fn apply(&self, tx: &mut dyn WriteTx) -> Result<(), StoreError> {
         match self {
             Self::Identify => unreachable!("it makes a transaction of its own"),
-            Self::Create(document) => ledger::create(tx, document),
+            Self::Create(document) => ledger::create(tx, document).map(drop),
             Self::Write(document, edits) => {
                 let actor = ActorId::from(&b"device"[..]);
                 let author = Author { actor: &actor, time_seconds: 0, message: None };

@@ -309,10 +309,11 @@ impl Connection {
                     let remembered = storage.is_some();
                     tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
                 }
-                Output::Delete { document, tombstone } => {
-                    if rights::may_delete(self.session.peer(), &document) {
-                        self.deletions.push(document, tombstone);
-                    }
+                Output::Delete { document, tombstone } if rights::may_delete(self.session.peer(), &document) => {
+                    self.deletions.push(document, tombstone);
+                }
+                Output::Delete { document, .. } => {
+                    tracing::info!(document = %Label(&document), "a peer without the right to it asked for a deletion");
                 }
                 Output::Subscribe { document } => self.subscribe(document)?,
                 Output::Append { document, changes } => self.appends.push_back((document, Brought::Changes(changes))),

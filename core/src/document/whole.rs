@@ -5,7 +5,7 @@ use automerge::{ActorId, Automerge, ChangeHash, LoadOptions, ObjId, ROOT, ReadDo
 
 use super::read::{field_value, kind_of};
 use super::{DocumentError, guarded};
-use crate::fields::{self, FieldValue, ObjectId, ObjectKind};
+use crate::fields::{self, ObjectId, ObjectKind, ShownField};
 use crate::gate::{CheckedChange, Chunk, DocumentHeader, GateError};
 use crate::id::{DocumentId, OpId};
 use crate::ledger::base::{self, BaseError, FoldedChange};
@@ -20,7 +20,7 @@ pub struct Whole {
     /// All its changes, as far as they are known without their operations, dependencies first.
     pub changes: Vec<FoldedChange>,
     /// Every field that shows a value: its map, its key, and its values, the winner first.
-    pub fields: Vec<(ObjectId, String, Vec<(OpId, FieldValue)>)>,
+    pub fields: Vec<ShownField>,
     /// Every object that can be reached, with its kind and what it was made in.
     pub objects: Vec<(ObjectId, ObjectKind, ObjectId)>,
 }
@@ -113,7 +113,7 @@ impl Whole {
 /// A walk over everything that can be reached, conflicts included.
 struct Visit<'d> {
     automerge: &'d Automerge,
-    fields: Vec<(ObjectId, String, Vec<(OpId, FieldValue)>)>,
+    fields: Vec<ShownField>,
     objects: Vec<(ObjectId, ObjectKind, ObjectId)>,
     open: Vec<(ObjId, ObjectKind, ObjectId)>,
 }

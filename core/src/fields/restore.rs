@@ -5,6 +5,9 @@ use super::{FieldValue, ObjectId, ObjectKind};
 use crate::id::{DocumentId, OpId};
 use crate::store::{StoreError, Table, WriteTx};
 
+/// A field with its values, the winner first: its map, its key.
+pub type ShownField = (ObjectId, String, Vec<(OpId, FieldValue)>);
+
 /// Writes the registers and objects of a document that has none yet. Cost: one put for each.
 ///
 /// # Errors
@@ -13,7 +16,7 @@ use crate::store::{StoreError, Table, WriteTx};
 pub fn restore(
     tx: &mut dyn WriteTx,
     document: &DocumentId,
-    fields: Vec<(ObjectId, String, Vec<(OpId, FieldValue)>)>,
+    fields: Vec<ShownField>,
     objects: &[(ObjectId, ObjectKind, ObjectId)],
 ) -> Result<(), StoreError> {
     let mut register_key = Vec::with_capacity(96);

@@ -171,12 +171,15 @@ pub(super) fn holding_op(
     Ok(listed.find(|change| change.holds(counter)))
 }
 
+/// Gets an entry of the index, and the rest of its record.
+type EntryVisitor<'v> = dyn FnMut(Entry, &mut Reader<'_>) -> Result<ControlFlow<()>, StoreError> + 'v;
+
 /// Visits the index of a document's packs, those that end at or above a position.
 fn entries(
     tx: &(impl ReadTx + ?Sized),
     document: &DocumentId,
     from: u64,
-    visit: &mut dyn FnMut(Entry, &mut Reader<'_>) -> Result<ControlFlow<()>, StoreError>,
+    visit: &mut EntryVisitor<'_>,
 ) -> Result<(), StoreError> {
     let (start, end) = (position_key(document, from), prefix_end(document.as_bytes()));
     let mut failed = None;
