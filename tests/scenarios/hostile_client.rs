@@ -1,6 +1,8 @@
 //! Every attack of the catalogue by a hostile relay against a native client: no panic, nothing stored that was refused, and
 //! the application goes on reading and writing as if it were offline.
 
+#![expect(clippy::print_stdout, reason = "what an attack costs is there to be read")]
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -89,6 +91,8 @@ impl World {
         }
         same.set("n", self.edits).await.unwrap();
         assert_eq!(same.get("n").await.unwrap().unwrap().as_i64(), Some(self.edits), "{}", attack.name);
+        // Whether it is too deep to be shown or not, it is answered.
+        let _ = same.to_json().await;
         if attack.is_heavy || attack.is_pending() {
             return;
         }

@@ -1,6 +1,8 @@
 //! Every attack of the catalogue against a running relay, while two honest clients go on editing the attacked document and
 //! another one: nobody else notices, nothing that was refused is stored or passed on, and what is stored is sound.
 
+#![expect(clippy::print_stdout, reason = "what an attack costs is there to be read")]
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;

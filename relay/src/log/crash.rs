@@ -256,7 +256,9 @@ impl<'a> Relay<'a> {
 fn fresh_clients() -> [MemoryStore; 2] {
     [(); 2].map(|()| {
         let store = MemoryStore::new();
-        store.write_with(|tx| DOCUMENTS.iter().try_for_each(|document| ledger::create(tx, document))).unwrap();
+        store
+            .write_with(|tx| DOCUMENTS.iter().try_for_each(|document| ledger::create(tx, document).map(drop)))
+            .unwrap();
         store
     })
 }
