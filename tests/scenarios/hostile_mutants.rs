@@ -3,6 +3,8 @@
 //! `REJOIN_HOSTILE_INPUTS` says how many frames (the long run has 1,000,000 and more), `REJOIN_HOSTILE_SEED` with which
 //! seed, `REJOIN_HOSTILE_CASE` repeats a single case.
 
+#![expect(clippy::print_stdout, reason = "what an attack costs is there to be read")]
+
 use rejoin_tests::hostile::{PENDING, run};
 
 /// How many frames `make test` tries.

@@ -99,6 +99,8 @@ pub struct Attack {
     /// Whether the engine must not be asked to materialise the document afterwards in this process: what it stores is
     /// within every limit, and heavy.
     pub is_heavy: bool,
+    /// Whether real Automerge takes all memory there is when it applies what is stored: it must never be asked to.
+    pub is_deadly: bool,
     /// Whether it is known to keep honest authors from writing to the attacked document, though it breaks no rule.
     pub is_harmful: bool,
     make: Box<Make>,
@@ -111,6 +113,7 @@ impl Attack {
             opening: Opening::Joined,
             expect: Expect::default(),
             is_heavy: false,
+            is_deadly: false,
             is_harmful: false,
             make: Box::new(make),
         }
@@ -154,6 +157,11 @@ impl Attack {
     fn heavy(mut self) -> Self {
         self.is_heavy = true;
         self
+    }
+
+    fn deadly(mut self) -> Self {
+        self.is_deadly = true;
+        self.heavy()
     }
 
     fn harmful(mut self) -> Self {

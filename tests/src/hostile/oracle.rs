@@ -144,7 +144,8 @@ fn edit(document: &Automerge, chunks: &[Bytes]) -> Result<(), Complaint> {
     let mut fresh = Automerge::new();
     fresh.apply_changes(changes).or_else(|error| complain("a fresh replica takes not all", error))?;
     let (mut left, mut right) = (fresh.get_heads(), document.get_heads());
-    (left.sort_unstable(), right.sort_unstable());
+    left.sort_unstable();
+    right.sort_unstable();
     if left == right { Ok(()) } else { complain("a fresh replica has other heads", "") }
 }
 

@@ -56,9 +56,8 @@ pub fn record(seed: u64) -> Vec<Recorded> {
         [("alice", 0x3c), ("bob", 0x11), ("carol", 0xd4)].map(|(name, byte)| client(name, byte)).into();
     let mut recorded = Vec::new();
     for round in 0..ROUNDS {
-        for at in 0..clients.len() {
-            edit(&clients[at], round, &mut random);
-            let client = &mut clients[at];
+        for client in &mut clients {
+            edit(client, round, &mut random);
             client.here.session.open(DOCUMENT, Vec::new(), &*client.store.read().unwrap()).unwrap();
             client.here.session.handle_heads_changed(DOCUMENT);
             if round % 3 == 1 {

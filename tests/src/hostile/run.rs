@@ -231,6 +231,7 @@ struct Watch {
 }
 
 impl Watch {
+    #[expect(clippy::print_stderr, reason = "nobody else could say it: the process ends")]
     fn start(seed: u64) -> Self {
         let watch = Self { case: Arc::default(), ended: Arc::default() };
         let (case, ended) = (Arc::clone(&watch.case), Arc::clone(&watch.ended));

@@ -121,7 +121,7 @@ fn bombs() -> Vec<Attack> {
             vec![change.chunk()]
         })
         .stores(1)
-        .heavy(),
+        .deadly(),
     ]
 }
 

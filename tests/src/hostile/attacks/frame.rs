@@ -78,6 +78,13 @@ fn malformed() -> Vec<Attack> {
 }
 
 fn wrong() -> Vec<Attack> {
+    let mut all = wrong_names();
+    all.extend(wrong_handshakes());
+    all.extend(wrong_fields());
+    all
+}
+
+fn wrong_names() -> Vec<Attack> {
     let peer_id = "p".repeat(300);
     vec![
         Attack::new("text-frame", |_| vec![Sent::Text("hello")]).closes(1003),
@@ -103,6 +110,11 @@ fn wrong() -> Vec<Attack> {
             scene.about("sync", scene.document, RawSync::default().encode())
         })
         .closes(1009),
+    ]
+}
+
+fn wrong_handshakes() -> Vec<Attack> {
+    vec![
         Attack::frame("second-handshake", |scene| scene.hello("1")).closes(1002),
         Attack::frame("version-unsupported", |scene| scene.hello("2")).fresh().closes(1002),
         Attack::frame("sync-before-handshake", |scene| {
@@ -121,6 +133,11 @@ fn wrong() -> Vec<Attack> {
         })
         .fresh()
         .closes(1009),
+    ]
+}
+
+fn wrong_fields() -> Vec<Attack> {
+    vec![
         Attack::frame("document-id-damaged", |scene| {
             Cbor::Map(vec![
                 ("type", Cbor::text("ephemeral")),

@@ -122,6 +122,7 @@ fn graphs() -> Vec<Attack> {
             (0..8_192).map(|number| scene.sync(&RawSync::offer(vec![orphan(number)]))).collect()
         }),
         Attack::changes("orphans-100k-at-once", || (0..100_000).map(orphan).collect()),
+        Attack::changes("orphans-350k-fill-a-frame", || (0..350_000).map(orphan).collect()),
         Attack::changes("orphan-chain-8192-backwards", || {
             // Each waits for the next one in the message; the last waits for ever.
             let mut chunks = Vec::new();
@@ -137,6 +138,19 @@ fn graphs() -> Vec<Attack> {
         }),
         Attack::changes("roots-20k", || {
             (0..20_000).map(|number| put(RawChange::new(&actor(number)), "root").chunk()).collect()
+        })
+        .breaks(&["too-many-heads"])
+        .stores(DOCUMENT_HEADS_MAX as u64 - 2),
+        // As many heads as are allowed; then an honest author who was offline comes with an edit beside them. That the
+        // edit is refused is the price of the bound, until roots are bound to principals.
+        Attack::changes("roots-lock-out-a-late-author", || {
+            let roots = DOCUMENT_HEADS_MAX as u64 + 8;
+            let mut chunks: Vec<_> =
+                (0..roots).map(|number| put(RawChange::new(&actor(number)), "root").chunk()).collect();
+            let mut late = put(RawChange::new(&[0x33; 16]), "late");
+            (late.deps, late.start_op) = (vec![base::changes()[0].hash()], 11);
+            chunks.push(late.chunk());
+            chunks
         })
         .breaks(&["too-many-heads"])
         .stores(DOCUMENT_HEADS_MAX as u64 - 2),
