@@ -92,7 +92,7 @@ impl World {
         same.set("n", self.edits).await.unwrap();
         assert_eq!(same.get("n").await.unwrap().unwrap().as_i64(), Some(self.edits), "{}", attack.name);
         // Whether it is too deep to be shown or not, it is answered. It is Automerge that is asked.
-        if !attack.is_deadly {
+        if !attack.is_deadly && !attack.is_pending() {
             let _ = same.to_json().await;
         }
         if attack.is_heavy || attack.is_pending() {
