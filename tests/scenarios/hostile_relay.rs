@@ -185,7 +185,9 @@ impl World {
         if reaction.close.is_some() && reaction.error.is_none() {
             wrong.push("closed without a word".to_owned());
         }
-        if stored != attack.expect.stored {
+        // How many heads the honest pair has at that moment is up to the two.
+        let slack = if attack.expect.rules == ["too-many-heads"] { 4 } else { 0 };
+        if stored.abs_diff(attack.expect.stored) > slack {
             wrong.push(format!("stored {stored}, not {}", attack.expect.stored));
         }
         wrong

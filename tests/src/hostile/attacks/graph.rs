@@ -144,7 +144,7 @@ fn graphs() -> Vec<Attack> {
         // As many heads as are allowed; then an honest author who was offline comes with an edit beside them. That the
         // edit is refused is the price of the bound, until roots are bound to principals.
         Attack::changes("roots-lock-out-a-late-author", || {
-            let roots = DOCUMENT_HEADS_MAX as u64 - 2;
+            let roots = DOCUMENT_HEADS_MAX as u64 + 8;
             let mut chunks: Vec<_> =
                 (0..roots).map(|number| put(RawChange::new(&actor(number)), "root").chunk()).collect();
             let mut late = put(RawChange::new(&[0x33; 16]), "late");
