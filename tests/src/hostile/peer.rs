@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::attacks::{Attack, Opening, Scene, Sent};
+use super::attacks::{Attack, Scene, Sent};
 
 /// How long an answer may take on a busy machine. It ends a test that waits for ever and measures nothing.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -26,8 +26,8 @@ pub struct Reaction {
     pub bytes: usize,
 }
 
-/// Sends an attack over a WebSocket whose handshake is done as far as the attack wants, then asks a question, and waits
-/// for its answer or for the close.
+/// Sends an attack over a WebSocket whose handshake is done as far as the attack wants, and waits for the close; where
+/// none is expected, it asks a question and waits for the answer.
 pub async fn attack<S>(socket: &mut WebSocketStream<S>, scene: &Scene, attack: &Attack, frames: &[Sent]) -> Reaction
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -45,7 +45,8 @@ where
                 return;
             }
         }
-        if attack.opening == Opening::Joined {
+        // A question that nobody reads any more would reset the connection, and the close frame would be lost with it.
+        if attack.expect.close.is_none() {
             let _ = send_one(&mut sink, Message::Binary(question)).await;
         }
     };
