@@ -23,6 +23,13 @@ pub const CHANGE_OPS_MAX: u64 = 1_000_000;
 /// The most predecessors of all operations of one change together.
 pub const CHANGE_PREDS_MAX: u64 = 1_000_000;
 
+/// The most bytes of the keys and mark names of all operations of one change together, each counted as often as it stands:
+/// 32 MiB.
+///
+/// 1,000,000 operations on keys of 32 bytes. A run of 100,000 operations on a key of 1 MiB is a change of 1 MiB, of which
+/// Automerge makes 100 GB.
+pub const CHANGE_NAME_BYTES_MAX: u64 = 32 << 20;
+
 /// The most dependencies of one change. Each is a head the author knew: 1,000 devices that all wrote apart.
 pub const CHANGE_DEPS_MAX: usize = 1_024;
 

@@ -3,7 +3,7 @@
 use super::leb::Reader;
 use super::runs::{scan, scan_booleans};
 use super::{GateError, Rule};
-use crate::limits::{CHANGE_COLUMNS_MAX, CHANGE_OPS_MAX, CHANGE_PREDS_MAX};
+use crate::limits::{CHANGE_COLUMNS_MAX, CHANGE_NAME_BYTES_MAX, CHANGE_OPS_MAX, CHANGE_PREDS_MAX};
 
 /// The highest action an operation may have.
 const ACTION_MAX: u64 = 7;
@@ -153,8 +153,15 @@ impl Columns {
         nullable(self.object_counter, scan(self.object_counter.of(chunk), ops, |_: Option<u64>, _| Ok(()))?)?;
         nullable(self.key_actor, scan(self.key_actor.of(chunk), ops, &mut actors)?)?;
         nullable(self.key_counter, scan(self.key_counter.of(chunk), ops, |_: Option<i64>, _| Ok(()))?)?;
-        nullable(self.key_text, scan(self.key_text.of(chunk), ops, |_: Option<&str>, _| Ok(()))?)?;
-        nullable(self.mark_name, scan(self.mark_name.of(chunk), ops, |_: Option<&str>, _| Ok(()))?)?;
+        // Automerge copies a name for every operation that has it, however short the run is written.
+        let mut name_bytes = 0u64;
+        let mut names = |name: Option<&str>, times: u64| {
+            let bytes = name.map_or(0, |name| name.len() as u64).saturating_mul(times);
+            name_bytes = name_bytes.saturating_add(bytes);
+            Rule::NamesTooLong.at_most(name_bytes, CHANGE_NAME_BYTES_MAX)
+        };
+        nullable(self.key_text, scan(self.key_text.of(chunk), ops, &mut names)?)?;
+        nullable(self.mark_name, scan(self.mark_name.of(chunk), ops, &mut names)?)?;
         whole(scan_booleans(self.insert.of(chunk), ops)?.0)?;
         let (rows, trues) = scan_booleans(self.expand.of(chunk), ops)?;
         nullable(self.expand, rows)?;

@@ -96,6 +96,7 @@ rules! {
     Columns "columns" "the columns are unknown, compressed, empty or out of order",
     TooManyOps "too-many-ops" "the change has too many operations",
     TooManyPreds "too-many-preds" "the operations have too many predecessors",
+    NamesTooLong "names-too-long" "the keys and mark names of all operations together are too long",
     OpCounter "op-counter" "the last operation's counter is too large",
     Runs "runs" "a column is not run-length encoded in its one canonical form",
     ColumnLength "column-length" "a column has not as many rows as the change has operations",

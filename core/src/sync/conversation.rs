@@ -372,7 +372,8 @@ impl Conversation {
             }
             return Ok(vec![Have { last_sync, bloom: Bloom::default() }]);
         }
-        if need.iter().any(|hash| !theirs.contains(hash)) {
+        let shown: HashSet<&ChangeHash> = theirs.iter().collect();
+        if need.iter().any(|hash| !shown.contains(hash)) {
             // We ask for changes by name; a summary would make the peer send the rest twice.
             return Ok(Vec::new());
         }

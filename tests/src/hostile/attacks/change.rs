@@ -120,8 +120,7 @@ fn bombs() -> Vec<Attack> {
             change.columns.insert(column::KEY_TEXT, run(100_000, &key));
             vec![change.chunk()]
         })
-        .stores(1)
-        .deadly(),
+        .breaks(&["names-too-long"]),
     ]
 }
 
@@ -198,6 +197,6 @@ fn chunks() -> Vec<Attack> {
             };
             (0..body.len()).map(mutant).collect()
         })
-        .breaks(&["chunk-type"]),
+        .breaks(&["truncated", "actor-length", "chunk-type", "deps-order"]),
     ]
 }
