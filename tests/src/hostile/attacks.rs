@@ -159,11 +159,6 @@ impl Attack {
         self
     }
 
-    fn deadly(mut self) -> Self {
-        self.is_deadly = true;
-        self.heavy()
-    }
-
     fn harmful(mut self) -> Self {
         self.is_harmful = true;
         self
