@@ -123,6 +123,9 @@ pub enum Appended {
         /// Some of them: all, or [`crate::limits::MISSING_HASHES_MAX`].
         hashes: Vec<ChangeHash>,
     },
+    /// It cannot be judged before the document's history is unfolded, and was not stored: offer it again then. See
+    /// [`base`].
+    Folded,
     /// It breaks a rule, and was not stored. The rest of the document is untouched.
     Rejected(GateError),
     /// The document was deleted, and takes no change any more.

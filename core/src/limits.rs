@@ -137,6 +137,10 @@ pub const ORPHANS_MAX: usize = 4_096;
 /// The most bytes of such changes.
 pub const ORPHAN_BYTES_MAX: usize = 8 << 20;
 
+/// The most changes that wait in one conversation for the document's history to be unfolded: 32,768. They are what was
+/// written since the relay's snapshot, which it makes anew when its history has doubled; what does not fit is asked for again.
+pub const FOLDED_WAITING_MAX: usize = 32_768;
+
 /// The most missing hashes named in one answer about orphans.
 pub const MISSING_HASHES_MAX: usize = 64;
 

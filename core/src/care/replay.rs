@@ -73,7 +73,7 @@ pub(super) fn append(
             Appended::Stored { position: stored } if stored == position => continue,
             Appended::Stored { .. } => "it was stored elsewhere".to_owned(),
             Appended::Duplicate => "it is there twice".to_owned(),
-            Appended::Missing { .. } => "a change it depends on is not before it".to_owned(),
+            Appended::Missing { .. } | Appended::Folded => "a change it depends on is not before it".to_owned(),
             Appended::Rejected(error) => reason(&error),
             Appended::Deleted => "its document was deleted".to_owned(),
         };

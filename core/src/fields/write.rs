@@ -251,7 +251,7 @@ fn write_or_fail(
         Appended::Rejected(error) => return Err(FieldError::Refused(error).into()),
         // Its dependencies are the heads, and its sequence number is new.
         // That the document is there was looked up above.
-        Appended::Missing { .. } | Appended::Duplicate | Appended::Deleted => {
+        Appended::Missing { .. } | Appended::Folded | Appended::Duplicate | Appended::Deleted => {
             return Err(StoreError::Damaged { what: "document-1" }.into());
         }
     };

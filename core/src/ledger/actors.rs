@@ -75,8 +75,9 @@ pub(super) fn holding(
     counter: u64,
 ) -> Result<Option<ActorChange>, StoreError> {
     match at_or_below(tx, document, actor, counter)? {
-        Some(found) => Ok(Some(found).filter(|found| found.holds(counter))),
-        None => packs::holding_op(tx, document, actor, counter),
+        Some(found) if found.holds(counter) => Ok(Some(found)),
+        // What is listed below may have been the actor's newest when it was packed: those after it may be packed since.
+        _ => packs::holding_op(tx, document, actor, counter),
     }
 }
 

@@ -114,8 +114,8 @@ impl Appender {
             }
         });
         match appended {
-            // Nothing was written yet. The change is welcome when what it stands on is unfolded.
-            Err(StoreError::Folded) => Ok(Appended::Missing { hashes: change.deps().to_vec() }),
+            // Nothing was written yet.
+            Err(StoreError::Folded) => Ok(Appended::Folded),
             appended => appended,
         }
     }
@@ -145,6 +145,8 @@ impl Appender {
         }
         let deps = match self.find_deps(tx, change)? {
             Ok(deps) => deps,
+            // What is not found may be folded.
+            Err(_) if self.state.folded > 0 => return Ok(Appended::Folded),
             Err(hashes) => return Ok(Appended::Missing { hashes }),
         };
         let deps_max_op = deps.iter().map(|dep| dep.max_op).max().unwrap_or(0);

@@ -125,6 +125,9 @@ impl Repo {
         let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
             Appended::Rejected(error) => Some(error.to_string()),
             Appended::Missing { .. } => Some("a change depends on one that is not there".to_owned()),
+            Appended::Folded => {
+                Some("the document's history is still being unfolded: try again in a moment".to_owned())
+            }
             Appended::Deleted => Some("the document was deleted".to_owned()),
             _ => None,
         });

@@ -94,7 +94,7 @@ impl Inner {
                     match appender.append(tx, change)? {
                         Appended::Stored { .. } => {}
                         Appended::Rejected(error) => return Ok(Some(DocumentError::Gate(error))),
-                        Appended::Missing { .. } | Appended::Duplicate | Appended::Deleted => {
+                        Appended::Missing { .. } | Appended::Folded | Appended::Duplicate | Appended::Deleted => {
                             return Ok(Some(DocumentError::Refused("its history has gaps".to_owned())));
                         }
                     }

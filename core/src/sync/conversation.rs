@@ -152,6 +152,8 @@ impl Conversation {
                         self.orphans.hold(change, *first);
                     }
                 }
+                // At the bound it is dropped, and asked for again when the history is unfolded.
+                Appended::Folded => drop(self.orphans.hold_folded(change)),
                 // The talk about it ends; see `super::deletion`.
                 Appended::Deleted => {}
                 Appended::Rejected(_) => {
@@ -166,7 +168,7 @@ impl Conversation {
 
     /// Learns that the document's history is unfolded; returns what had to wait for that, to be appended next.
     pub fn handle_unfolded(&mut self) -> Vec<CheckedChange> {
-        self.orphans.take_all()
+        self.orphans.take_folded()
     }
 
     /// Says whether the peer shows heads that are all known here, so that they tell what it surely has.
@@ -205,6 +207,10 @@ impl Conversation {
         let need = self.orphans.lacking(&theirs.heads, |hash| {
             Ok(self.refused.contains(hash) || ledger::position(tx, &self.document, hash)?.is_some())
         })?;
+        if state.folded > 0 && !need.is_empty() {
+            // What seems to be lacking may be folded. Whoever unfolds it says so, and then it is known.
+            return Ok(None);
+        }
         let exact = need.is_empty() && self.refused.is_empty();
         if self.in_flight && !exact {
             return Ok(None);
@@ -260,18 +266,30 @@ impl Conversation {
     }
 
     /// Chooses what the graph says the peer lacks, oldest first, up to the byte budget.
-    fn exact_batch(&self, tx: &dyn ReadTx, state: &DocumentState) -> Result<Batch, StoreError> {
+    fn exact_batch(&mut self, tx: &dyn ReadTx, state: &DocumentState) -> Result<Batch, StoreError> {
         let heads = state.head_hashes();
         let theirs = self.theirs.as_ref().map_or(&[][..], |theirs| &theirs.heads);
         if self.wanted.is_empty() && (self.peer_has == heads || theirs == heads) {
             return Ok(Batch { heads, changes: Vec::new(), more: false });
         }
         let mut has = self.known(tx, theirs)?;
+        let shown = has.len();
         has.extend(self.known(tx, &self.peer_has)?);
         let mut positions: VecDeque<u64> = ledger::missing(tx, &self.document, state, &has)?.into();
         let mut wanted = BTreeSet::new();
         for hash in &self.wanted {
             wanted.extend(ledger::position(tx, &self.document, hash)?);
+        }
+        if self.resets < SYNC_RESETS_MAX
+            && has.len() > shown
+            && wanted.iter().any(|position| positions.binary_search(position).is_err())
+        {
+            // It had no room for what it was sent, and asks for it by name: to answer with just that would go on, change by
+            // change, for as long as the rest is lacking too.
+            self.resets += 1;
+            self.peer_has.clear();
+            has.truncate(shown);
+            positions = ledger::missing(tx, &self.document, state, &has)?.into();
         }
         for position in wanted.into_iter().rev() {
             if positions.binary_search(&position).is_err() {

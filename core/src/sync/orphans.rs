@@ -1,17 +1,19 @@
-//! Changes that arrived before their dependencies, held in bounded memory until those come.
+//! Changes that arrived before their dependencies, or before these were unfolded, held in bounded memory until then.
 
 use std::collections::{HashMap, HashSet};
 
 use automerge::ChangeHash;
 
 use crate::gate::CheckedChange;
-use crate::limits::{ORPHAN_BYTES_MAX, ORPHANS_MAX};
+use crate::limits::{FOLDED_WAITING_MAX, ORPHAN_BYTES_MAX, ORPHANS_MAX};
 
 /// The orphans of one conversation, each filed under one change it waits for.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     waiting: HashMap<ChangeHash, Vec<CheckedChange>>,
     held: HashMap<ChangeHash, Vec<ChangeHash>>,
+    /// What waits for the history to be unfolded, in the order it came.
+    folded: Vec<CheckedChange>,
     bytes: usize,
 }
 
@@ -46,11 +48,22 @@ impl Orphans {
         released
     }
 
-    /// Takes everything out, in no order.
-    pub(super) fn take_all(&mut self) -> Vec<CheckedChange> {
-        self.held.clear();
-        self.bytes = 0;
-        self.waiting.drain().flat_map(|(_, changes)| changes).collect()
+    /// Holds a change that waits for the history to be unfolded. Says no when the bound is reached; it is then dropped.
+    pub(super) fn hold_folded(&mut self, change: CheckedChange) -> bool {
+        let bytes = change.bytes().len();
+        if self.folded.len() >= FOLDED_WAITING_MAX || self.bytes + bytes > ORPHAN_BYTES_MAX {
+            return false;
+        }
+        self.bytes += bytes;
+        self.folded.push(change);
+        true
+    }
+
+    /// Takes out what waits for the history to be unfolded, in the order it came.
+    pub(super) fn take_folded(&mut self) -> Vec<CheckedChange> {
+        let folded = std::mem::take(&mut self.folded);
+        self.bytes -= folded.iter().map(|change| change.bytes().len()).sum::<usize>();
+        folded
     }
 
     /// Returns what the heads need that is neither known nor held: the changes to ask for.

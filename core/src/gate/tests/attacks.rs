@@ -1,7 +1,7 @@
 //! Attacks that were measured against Automerge, each stopped before it costs anything.
 
 use super::*;
-use crate::limits::{CHANGE_OPS_MAX, INFLATED_BYTES_MAX};
+use crate::limits::{CHANGE_NAME_BYTES_MAX, CHANGE_OPS_MAX, INFLATED_BYTES_MAX};
 
 /// Encodes a run of equal values.
 fn run(length: i64, value: &[u8]) -> Vec<u8> {
@@ -55,12 +55,15 @@ fn billion_predecessors() {
 }
 
 #[test]
-fn million_operations_on_a_megabyte_key_read_the_key_once() {
+fn keys_are_counted_as_often_as_they_stand() {
     let mut key = Vec::new();
     write_unsigned(&mut key, 1 << 20);
     key.resize(key.len() + (1 << 20), b'k');
-    let forged = Forged::puts(CHANGE_OPS_MAX).column(number::KEY_TEXT, &run(CHANGE_OPS_MAX.cast_signed(), &key));
-    assert_eq!(forged.verdict(), "ok");
+    let ops_max = CHANGE_NAME_BYTES_MAX >> 20;
+    for (ops, verdict) in [(ops_max, "ok"), (ops_max + 1, "names-too-long"), (CHANGE_OPS_MAX, "names-too-long")] {
+        let forged = Forged::puts(ops).column(number::KEY_TEXT, &run(ops.cast_signed(), &key));
+        assert_eq!(forged.verdict(), verdict, "{ops} operations");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use automerge::transaction::Transactable;
 use automerge::{ActorId, Automerge, AutomergeError, ROOT};
 
 use super::*;
-use crate::ledger::Appender;
+use crate::ledger::{Appender, base};
 use crate::store::{MemoryStore, Store, StoreExt};
 
 const DOCUMENT: DocumentId = DocumentId::from_bytes([1; 16]);
@@ -308,4 +308,65 @@ fn peer_that_never_takes_anything_is_not_sent_everything_for_ever() {
         sent += ours.poll().map_or(0, |message| message.changes.len());
     }
     assert!((29..=29 * 5).contains(&sent), "{sent}");
+}
+
+#[test]
+fn peer_that_asks_by_name_for_what_it_was_sent_gets_all_that_it_lacks() {
+    let full = edited(Automerge::new(), 0, 30);
+    let changes = full.get_changes(&[]);
+    let mut ours = Ours::new(WholeDocuments::Refused).with(&full);
+    let had_no_room = SyncMessage { heads: vec![changes[9].hash()], need: full.get_heads(), ..SyncMessage::default() };
+    let sent = (0..=SYNC_RESETS_MAX + 2).map(|_| {
+        ours.receive(sync::Message::decode(&had_no_room.encode()).unwrap());
+        ours.poll().map_or(0, |message| message.changes.len())
+    });
+    // The first time it was not sent anything yet; and not for ever, if it never takes it.
+    let mut expected = vec![20; SYNC_RESETS_MAX as usize + 1];
+    expected.extend([1, 1]);
+    assert_eq!(sent.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn what_comes_while_the_history_is_folded_waits_in_silence_until_it_is_unfolded() {
+    let old = edited(Automerge::new(), 0, 20);
+    let new = edited(old.clone(), 20, 30);
+    let has = Ours::new(WholeDocuments::Refused).with(&old);
+    let mut fresh = Ours::new(WholeDocuments::AskedFor);
+    fresh
+        .store
+        .write_with(|tx| {
+            let folded = old.get_changes(&[]).into_iter().map(|change| base::FoldedChange {
+                hash: change.hash(),
+                deps: change.deps().to_vec(),
+                actor: change.actor_id().clone(),
+                seq: change.seq(),
+                start_op: change.start_op().get(),
+                max_op: change.max_op(),
+            });
+            base::install(tx, &DOCUMENT, &folded.collect::<Vec<_>>())
+        })
+        .unwrap()
+        .unwrap();
+    assert_eq!(fresh.heads(), old.get_heads());
+    let tail = SyncMessage {
+        heads: new.get_heads(),
+        changes: new
+            .get_changes(&old.get_heads())
+            .iter()
+            .map(|change| Bytes::from(change.raw_bytes().to_vec()))
+            .collect(),
+        ..SyncMessage::default()
+    };
+    fresh.receive(sync::Message::decode(&tail.encode()).unwrap());
+    assert_eq!(fresh.poll(), None);
+    assert_eq!(fresh.heads(), old.get_heads());
+
+    let unfolded = has.store.read().unwrap();
+    fresh.store.write_with(|tx| base::unfold(tx, &DOCUMENT, unfolded.as_ref())).unwrap().unwrap();
+    let waiting = fresh.conversation.handle_unfolded();
+    assert_eq!(waiting.len(), 10);
+    let results = fresh.append(waiting);
+    assert!(fresh.conversation.handle_appended(results).is_empty());
+    assert_eq!(fresh.heads(), new.get_heads());
+    assert_eq!(fresh.poll().unwrap().heads, new.get_heads());
 }
