@@ -1,6 +1,7 @@
-//! Care for a store: backing it up, checking it, repairing it, counting what is in it.
+//! Care for a store: backing it up, checking it, repairing it, making it small, counting what is in it.
 //!
-//! All of it works on one read transaction's view, so the store may be written meanwhile. [`repair()`] alone writes.
+//! All of it works on one read transaction's view, so the store may be written meanwhile. [`repair()`] and [`compact()`]
+//! alone write.
 //! What an operator does with these is in `core/docs/storage.md`, under "Care".
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use crate::store::{self, FORMAT_VERSION, ReadTx, StoreError, Table, Visitor};
 
 #[cfg(feature = "redb")]
 mod backup;
+mod compact;
 mod repair;
 mod replay;
 mod report;
@@ -20,6 +22,7 @@ mod verify;
 
 #[cfg(feature = "redb")]
 pub use backup::{BackedUp, BackupError, BackupOptions, CopyId, backup};
+pub use compact::{Compacted, compact};
 pub use repair::{RepairError, Repaired, repair};
 pub use report::{Advice, Fault, Finding, Report, RowFault};
 pub use stats::{DocumentStats, Stats, TableStats, stats};

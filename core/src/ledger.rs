@@ -33,7 +33,7 @@ mod walk;
 
 pub use append::Appender;
 pub use migrate::from_1_to_2;
-pub use packs::compact;
+pub use packs::{compact, compact_fully};
 pub use walk::{covers, missing};
 
 const NODE: &str = "node-2";

@@ -95,6 +95,9 @@ pub const WHOLE_INFLATED_BYTES_MAX: usize = 128 << 20;
 /// The fewest changes that are worth packing: 1,024.
 pub const PACK_CHANGES_MIN: usize = 1_024;
 
+/// The fewest changes that take less room in a pack than in rows of their own: 16.
+pub const PACK_CHANGES_WORTH: usize = 16;
+
 /// How many of a document's newest changes keep their own rows when the rest is packed: 512. Nearly all look-ups are for
 /// these.
 pub const PACK_KEEP: u64 = 512;

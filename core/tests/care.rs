@@ -458,3 +458,48 @@ fn damaged_page_is_a_finding_or_a_refusal_and_never_a_panic() {
     // Of so small a file redb needs nearly every page to open it.
     assert!(findings + refusals > 5, "{findings} findings, {refusals} refusals");
 }
+
+#[test]
+fn compacting_makes_the_file_small_and_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
+    fixture::fill(&store);
+    let actor = ActorId::from([7; 16]);
+    store
+        .write_with(|tx| {
+            for value in 0..3_000_i64 {
+                let author = Author { actor: &actor, time_seconds: 0, message: None };
+                fields::write(tx, &NOTEBOOK, &author, &[Edit::set("count", value)])?.unwrap();
+            }
+            Ok(())
+        })
+        .unwrap();
+    let changes = |store: &RedbStore| {
+        let tx = store.read().unwrap();
+        let mut bytes = Vec::new();
+        ledger::export(tx.as_ref(), &NOTEBOOK, 0, &mut |change| {
+            bytes.push(change.to_vec());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        bytes
+    };
+    let before = (changes(&store), fs::metadata(&path).unwrap().len());
+    let mut told = Vec::new();
+    let done = care::compact(&store, &mut |progress| told.push(progress)).unwrap();
+    assert!(done.packed >= 3_000 && done.packed == told.last().unwrap().rows, "{done:?}");
+    assert_eq!((done.bytes_before, done.bytes_after), (before.1, fs::metadata(&path).unwrap().len()));
+    assert!(done.bytes_after < done.bytes_before / 4, "{done:?}");
+    assert_eq!(changes(&store), before.0);
+    assert!(verify(&store).is_sound());
+    // And again: nothing is left to pack, and it is written on.
+    assert_eq!(care::compact(&store, &mut |_| ()).unwrap().packed, 0);
+    let author = Author { actor: &actor, time_seconds: 0, message: None };
+    store.write_with(|tx| fields::write(tx, &NOTEBOOK, &author, &[Edit::set("count", 1_i64)])).unwrap().unwrap();
+    assert!(verify(&store).is_sound());
+    // One that is in no file has no size.
+    let memory = MemoryStore::new();
+    fixture::fill(&memory);
+    assert_eq!(care::compact(&memory, &mut |_| ()).unwrap().bytes_after, 0);
+}

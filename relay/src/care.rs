@@ -1,6 +1,6 @@
-//! Care for a stopped relay's data: `backup`, `verify`, `repair`, `stats` and `purge`.
+//! Care for a stopped relay's data: `backup`, `verify`, `repair`, `compact`, `stats` and `purge`.
 //!
-//! All but `repair` and `purge` open the store for reading only, so it may stand on a disk that is full or read-only; a store that is
+//! All but `repair`, `compact` and `purge` open the store for reading only, so it may stand on a disk that is full or read-only; a store that is
 //! in use is refused. One of an older format is migrated by `serve` and refused here.
 
 use std::io::Write;
@@ -56,6 +56,14 @@ pub struct RepairArgs {
     pub document: DocumentId,
 }
 
+/// The arguments of `rejoin-relay compact`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CompactArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
 /// The arguments of `rejoin-relay purge`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PurgeArgs {
@@ -106,6 +114,19 @@ pub fn repair(args: &RepairArgs, out: &mut dyn Write) -> Result<(), String> {
     let store = start::open_file(find(&args.data.data)?).map_err(|error| error.to_string())?;
     let done = care::repair(&store, args.document, Registers::Absent).map_err(|error| completing(&error))?;
     say(out, &format!("repaired a document of {} changes", done.changes));
+    Ok(())
+}
+
+/// Makes a stopped relay's store as small as it gets.
+///
+/// # Errors
+///
+/// As [`backup`]; nothing is lost then.
+pub fn compact(args: &CompactArgs, out: &mut dyn Write) -> Result<(), String> {
+    let store = start::open_file(find(&args.data.data)?).map_err(|error| error.to_string())?;
+    let done = care::compact(&store, &mut |_| ()).map_err(|error| format!("compact the store: {error}"))?;
+    let care::Compacted { packed, bytes_before, bytes_after } = done;
+    say(out, &format!("packed {packed} changes; the file took {bytes_before} bytes and takes {bytes_after} now"));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
-use rejoin_relay::care::{self, BackupArgs, PurgeArgs, RepairArgs, ReportArgs};
+use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs};
 use rejoin_relay::config::{Config, LogFormat, RawConfig};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +33,8 @@ enum Command {
     Verify(ReportArgs),
     /// Compute the records of one document of a stopped relay anew from its changes
     Repair(RepairArgs),
+    /// Make a stopped relay's data as small as it gets, with every change still in it
+    Compact(CompactArgs),
     /// Count what is in a stopped relay's data
     Stats(ReportArgs),
     /// Delete a document everywhere, and leave none of its bytes in a stopped relay's data
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Backup(args) => care::backup(&args, out).map(|()| true),
         Command::Verify(args) => care::verify(&args, out),
         Command::Repair(args) => care::repair(&args, out).map(|()| true),
+        Command::Compact(args) => care::compact(&args, out).map(|()| true),
         Command::Stats(args) => care::stats(&args, out).map(|()| true),
         Command::Purge(args) => care::purge(&args, out).map(|()| true),
     };

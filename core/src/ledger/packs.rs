@@ -18,7 +18,7 @@ use super::{Node, put_state, state};
 use crate::codec::bloom::Bloom;
 use crate::gate::CheckedChange;
 use crate::id::DocumentId;
-use crate::limits::{PACK_BYTES_MAX, PACK_CACHE_BYTES, PACK_CHANGES_MAX, PACK_CHANGES_MIN};
+use crate::limits::{PACK_BYTES_MAX, PACK_CACHE_BYTES, PACK_CHANGES_MAX, PACK_CHANGES_MIN, PACK_CHANGES_WORTH};
 use crate::pack::{self, Unpacked};
 use crate::store::record::{self, Reader, position_key, position_of_key, prefix_end, tail_key};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
@@ -270,7 +270,17 @@ pub fn compact(tx: &mut dyn WriteTx, document: &DocumentId, keep: u64) -> Result
     compact_within(tx, document, keep, PACK_CHANGES_MIN, PACK_CHANGES_MAX)
 }
 
-/// [`compact`] with other bounds, for tests.
+/// [`compact`] down to the last change, for a document that is not written at the moment: whatever there is of at least
+/// [`PACK_CHANGES_WORTH`] changes. The next look-ups of its newest changes open a pack.
+///
+/// # Errors
+///
+/// As [`compact`].
+pub fn compact_fully(tx: &mut dyn WriteTx, document: &DocumentId) -> Result<u64, StoreError> {
+    compact_within(tx, document, 0, PACK_CHANGES_WORTH, PACK_CHANGES_MAX)
+}
+
+/// [`compact`] with other bounds.
 pub(super) fn compact_within(
     tx: &mut dyn WriteTx,
     document: &DocumentId,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Repo, RepoError};
-use crate::care::{self, Registers, Repaired, Report, Stats, VerifyOptions};
+use crate::care::{self, Compacted, Registers, Repaired, Report, Stats, VerifyOptions};
 use crate::id::DocumentId;
 use crate::store::Store;
 
@@ -41,6 +41,16 @@ impl Repo {
     /// [`RepoError::Repair`] if changes were lost; nothing was changed then.
     pub async fn repair(&self, document: DocumentId) -> Result<Repaired, RepoError> {
         Ok(self.tend(move |store| care::repair(store, document, Registers::Kept)).await??)
+    }
+
+    /// Makes the store as small as it gets. Documents are packed without being asked, so this is seldom of use; see
+    /// [`care::compact()`].
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be used; nothing is lost then.
+    pub async fn compact(&self) -> Result<Compacted, RepoError> {
+        Ok(self.tend(|store| care::compact(store, &mut |_| ())).await??)
     }
 
     /// Counts what is in the store. Cost: reads all of it once.

@@ -100,3 +100,19 @@ fn nothing_is_made_where_nothing_is_and_a_store_in_use_is_left_alone() {
     let said = run(&["verify"], directory.path());
     assert!(said.code == 1 && said.error.contains("in use by another process"), "{}", said.error);
 }
+
+#[test]
+fn data_is_compacted_and_stays_what_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path());
+    for value in 0..100 {
+        set(&store, document(1), "bob", "b", value);
+    }
+    drop(store);
+    let said = run(&["compact"], directory.path());
+    assert_eq!((said.code, said.error.as_str()), (0, ""));
+    assert!(said.out.starts_with("packed 103 changes; the file took "), "{}", said.out);
+    let said = run(&["verify"], directory.path());
+    assert!(said.out.starts_with("2 documents, 106 changes, ") && said.code == 0, "{}", said.out);
+    assert!(run(&["compact"], tempfile::tempdir().unwrap().path()).error.contains("check --data"));
+}
