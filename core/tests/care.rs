@@ -98,7 +98,38 @@ fn relay_store(from: &dyn Store) -> MemoryStore {
 type Damage = fn(&mut dyn WriteTx) -> Result<(), StoreError>;
 
 /// Damage that the changes tell how to undo, and what is found of it.
-const REPAIRABLE: [(&str, Damage, &[&str]); 16] = [
+const REPAIRABLE: [(&str, Damage, &[&str]); 20] = [
+    ("floor too high", raise_a_floor, &["node"]),
+    (
+        "snapshot cut",
+        |tx| {
+            put_snapshot(tx)?;
+            let (key, value) = rows(tx, Table::Snapshot, NOTEBOOK.as_bytes()).swap_remove(1);
+            tx.put(Table::Snapshot, &key, &value[..value.len() / 2])
+        },
+        &["snapshot"],
+    ),
+    (
+        "snapshot of other bytes",
+        |tx| {
+            put_snapshot(tx)?;
+            let (key, mut value) = rows(tx, Table::Snapshot, NOTEBOOK.as_bytes()).swap_remove(1);
+            *value.last_mut().unwrap() ^= 1;
+            tx.put(Table::Snapshot, &key, &value)
+        },
+        &["snapshot"],
+    ),
+    (
+        "snapshot of a longer history",
+        |tx| {
+            put_snapshot(tx)?;
+            let (key, mut value) = rows(tx, Table::Snapshot, NOTEBOOK.as_bytes()).swap_remove(0);
+            // After the version: how many changes it has.
+            value[1] += 1;
+            tx.put(Table::Snapshot, &key, &value)
+        },
+        &["snapshot"],
+    ),
     ("no record", |tx| tx.delete(Table::Document, NOTEBOOK.as_bytes()), &["no-record"]),
     ("record that does not decode", |tx| tx.put(Table::Document, NOTEBOOK.as_bytes(), &[9]), &["record"]),
     (
@@ -140,6 +171,32 @@ fn cut(tx: &mut dyn WriteTx, table: Table, position: u64) -> Result<(), StoreErr
 fn put_first(tx: &mut dyn WriteTx, table: Table, value: &[u8]) -> Result<(), StoreError> {
     let (key, _) = rows(tx, table, NOTEBOOK.as_bytes()).swap_remove(0);
     tx.put(table, &key, value)
+}
+
+/// Says of a change beside others that everything before it is below it.
+fn raise_a_floor(tx: &mut dyn WriteTx) -> Result<(), StoreError> {
+    let beside = rows(tx, Table::Node, NOTEBOOK.as_bytes()).into_iter().find_map(|(key, mut value)| {
+        // The hash, the number of dependencies, as many of them, and how far the floor is down: all small numbers here.
+        let lag = 33 + usize::from(value[32]);
+        (value[lag] > 1).then(|| {
+            value[lag] = 1;
+            (key, value)
+        })
+    });
+    let (key, value) = beside.unwrap();
+    tx.put(Table::Node, &key, &value)
+}
+
+fn put_snapshot(tx: &mut dyn WriteTx) -> Result<(), StoreError> {
+    let mut bytes = Vec::new();
+    ledger::export(tx, &NOTEBOOK, 0, &mut |change| {
+        bytes.extend_from_slice(change);
+        ControlFlow::Continue(())
+    })?;
+    let document = automerge::Automerge::load(&bytes).unwrap();
+    let count = document.get_changes(&[]).len() as u64;
+    assert!(ledger::snapshot::put(tx, &NOTEBOOK, count, &document.get_heads(), &document.save())?);
+    Ok(())
 }
 
 #[test]

@@ -53,11 +53,12 @@ pub struct Config {
     /// How to start the child process that folds long histories; without one, every peer gets changes. Default: none. The
     /// binary starts itself.
     pub fold: Option<FoldCommand>,
-    /// What is done with whole documents that peers upload; needs `fold`. Default: [`WholeDocuments::Refused`].
+    /// What is done with whole documents that peers upload. Without `fold` they are refused. Default:
+    /// [`WholeDocuments::Taken`].
     ///
-    /// Stock peers send them only where they are asked for. That saves 100 bytes a change of a first upload; it also lets
-    /// anybody who may write keep a child process busy, and a peer that was asked cannot be asked otherwise on the same
-    /// connection: it is closed when a document cannot be taken apart, and the next one asks for changes.
+    /// Stock peers send them only where they are asked for. To ask saves 100 bytes a change of a first upload; but a peer
+    /// that was asked cannot be asked otherwise on the same connection: it is closed when a document cannot be taken apart,
+    /// and the next one asks for changes. One document is taken apart at a time, in a child process under limits.
     pub whole_documents: WholeDocuments,
 }
 
@@ -71,7 +72,7 @@ impl Config {
             handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
             log_format: LogFormat::Human,
             fold: None,
-            whole_documents: WholeDocuments::Refused,
+            whole_documents: WholeDocuments::Taken,
         }
     }
 }

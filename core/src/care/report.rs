@@ -230,6 +230,12 @@ pub enum Fault {
         /// With whom.
         peer: StorageId,
     },
+    /// The snapshot for peers that have nothing is not the history it should be.
+    #[error("the snapshot for fresh peers {reason}")]
+    Snapshot {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// A row differs from what the changes make.
     #[error("a row of {} {fault}: {}", table.name(), hex(key))]
     Row {
@@ -261,6 +267,7 @@ impl Fault {
             Self::Record { .. } => "record",
             Self::Outbox { .. } => "outbox",
             Self::Shared { .. } => "shared",
+            Self::Snapshot { .. } => "snapshot",
             Self::Row { .. } => "row",
         }
     }

@@ -7,9 +7,9 @@ use automerge::{ActorId, ChangeHash};
 
 use super::replay::{Refusal, replay};
 use super::{Fault, Progress, Registers, Report, RowFault, documents_in, require_format};
-use crate::gate::CheckedChange;
+use crate::gate::{CheckedChange, Chunk, DocumentHeader};
 use crate::id::{DocumentId, StorageId};
-use crate::ledger::{self, DocumentState, Head, Node, outbox, shared};
+use crate::ledger::{self, DocumentState, Head, Node, outbox, shared, snapshot};
 use crate::limits::FINDINGS_MAX;
 use crate::store::record::{prefix_end, tail_key};
 use crate::store::{ReadTx, Store, StoreError, Table};
@@ -152,6 +152,7 @@ impl Check<'_> {
         self.outbox(&seen)?;
         if !seen.broken {
             self.shared(&seen)?;
+            self.snapshot(&seen)?;
             if self.options.replay {
                 self.replay()?;
             }
@@ -320,6 +321,36 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Checks what the snapshot says of itself, without loading it: whoever made it has done that.
+    fn snapshot(&mut self, seen: &Seen) -> Result<(), StoreError> {
+        let (info, chunk) = match (snapshot::info(self.tx, &self.document), snapshot::chunk(self.tx, &self.document)) {
+            (Err(StoreError::Damaged { .. }), _) => {
+                self.add(Fault::Snapshot { reason: "cannot be read" });
+                return Ok(());
+            }
+            (info, chunk) => (info?, chunk?),
+        };
+        let Some(info) = info else { return Ok(()) };
+        let chunk = chunk.unwrap_or_default();
+        let heads = Chunk::parse(&chunk).and_then(|chunk| DocumentHeader::of(&chunk)).map(|header| header.heads);
+        let below = |hash| seen.positions.get(hash).is_some_and(|position| *position < info.count);
+        let checks = [
+            ("is not as long as its record says", info.bytes == chunk.len() as u64),
+            ("is no document, or not what its checksum says", heads.is_ok()),
+            (
+                "has other heads than its record",
+                heads.is_err() || heads.as_ref().is_ok_and(|heads| *heads == info.heads),
+            ),
+            ("ends with changes that are not here", info.count <= seen.next && info.heads.iter().all(below)),
+        ];
+        for (reason, holds) in checks {
+            if !holds {
+                self.add(Fault::Snapshot { reason });
+            }
+        }
+        Ok(())
+    }
+
     /// Computes the document anew and compares what only that can show.
     fn replay(&mut self) -> Result<(), StoreError> {
         let memory = match replay(self.tx, self.document, self.options.registers)? {
@@ -337,6 +368,17 @@ impl Check<'_> {
         let packed = self.packed;
         for table in [Table::Hash, Table::Actor] {
             self.compare(table, made.as_ref(), |value| ledger_position(value).is_some_and(|at| at < packed))?;
+        }
+        self.floors(made.as_ref())
+    }
+
+    /// Holds the floor of every change against the one that is made. A smaller one only makes walks longer.
+    fn floors(&mut self, made: &dyn ReadTx) -> Result<(), StoreError> {
+        for position in 0..ledger::state(made, &self.document)?.map_or(0, |state| state.count) {
+            let made = ledger::node(made, &self.document, position)?;
+            if self.stored_node(position)?.is_some_and(|stored| stored.floor > made.floor) {
+                self.add(Fault::Node { position, field: "floor" });
+            }
         }
         Ok(())
     }
