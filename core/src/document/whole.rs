@@ -8,7 +8,7 @@ use super::{DocumentError, guarded};
 use crate::fields::{self, ObjectId, ObjectKind, ShownField};
 use crate::gate::{CheckedChange, Chunk, DocumentHeader, GateError};
 use crate::id::{DocumentId, OpId};
-use crate::ledger::base::{self, BaseError, FoldedChange};
+use crate::ledger::base::{self, BaseError, FoldedChange, FoldedHistory};
 use crate::ledger::snapshot;
 use crate::store::{StoreError, WriteTx};
 
@@ -17,8 +17,8 @@ pub struct Whole {
     automerge: Automerge,
     /// Its heads, ascending.
     pub heads: Vec<ChangeHash>,
-    /// All its changes, as far as they are known without their operations, dependencies first.
-    pub changes: Vec<FoldedChange>,
+    /// Its changes, summed up.
+    pub history: FoldedHistory,
     /// Every field that shows a value: its map, its key, and its values, the winner first.
     pub fields: Vec<ShownField>,
     /// Every object that can be reached, with its kind and what it was made in.
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Whole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Whole")
             .field("heads", &self.heads)
-            .field("changes", &self.changes.len())
+            .field("changes", &self.history.count())
             .finish_non_exhaustive()
     }
 }
@@ -48,16 +48,20 @@ pub fn read(chunk: &[u8]) -> Result<Whole, DocumentError> {
     check(chunk).map_err(DocumentError::Gate)?;
     guarded(|| {
         let automerge = load(chunk)?;
-        let changes = automerge.get_changes_meta(&[]).into_iter().map(|change| FoldedChange {
-            hash: change.hash,
-            deps: change.deps.clone(),
-            actor: change.actor.clone().into_owned(),
-            seq: change.seq,
-            start_op: change.start_op,
-            max_op: change.max_op,
-        });
-        let changes = changes.collect();
         let heads = automerge.get_heads();
+        let changes = automerge.get_changes_meta(&[]);
+        let history = FoldedHistory::of(&heads, || {
+            changes.iter().map(|change| FoldedChange {
+                hash: change.hash,
+                deps: &change.deps,
+                actor: &change.actor,
+                seq: change.seq,
+                start_op: change.start_op,
+                max_op: change.max_op,
+            })
+        });
+        let history = history.map_err(|error| DocumentError::Refused(error.to_string()))?;
+        drop(changes);
         let mut visit = Visit { automerge: &automerge, fields: Vec::new(), objects: Vec::new(), open: Vec::new() };
         visit.map(&ROOT, &ObjectId::Root)?;
         while let Some((id, kind, object)) = visit.open.pop() {
@@ -67,7 +71,7 @@ pub fn read(chunk: &[u8]) -> Result<Whole, DocumentError> {
             }
         }
         let Visit { fields, objects, .. } = visit;
-        Ok(Whole { automerge, heads, changes, fields, objects })
+        Ok(Whole { automerge, heads, history, fields, objects })
     })?
 }
 
@@ -174,11 +178,11 @@ pub fn install(
     whole: &mut Whole,
     chunk: &[u8],
 ) -> Result<Result<(), BaseError>, StoreError> {
-    if let Err(error) = base::install(tx, document, &whole.changes)? {
+    if let Err(error) = base::install(tx, document, &whole.history)? {
         return Ok(Err(error));
     }
     fields::restore(tx, document, std::mem::take(&mut whole.fields), &whole.objects)?;
-    let kept = snapshot::put(tx, document, whole.changes.len() as u64, &whole.heads, chunk)?;
+    let kept = snapshot::put(tx, document, whole.history.count(), &whole.heads, chunk)?;
     // The graph was just made of the same changes.
     if kept { Ok(Ok(())) } else { Err(StoreError::Damaged { what: "snapshot-1" }) }
 }

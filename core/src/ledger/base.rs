@@ -4,7 +4,7 @@
 //! newest change. That is enough to write on top of them, and to take in what others write there. Whatever needs more
 //! answers [`StoreError::Folded`], and is asked again when the history is unfolded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use automerge::{ActorId, ChangeHash};
@@ -19,14 +19,14 @@ use crate::store::{ReadTx, StoreError, Table, WriteTx};
 const MARK: &[u8] = b"folded/";
 
 /// One folded change, as its snapshot tells it.
-#[derive(Debug, Clone)]
-pub struct FoldedChange {
+#[derive(Debug, Clone, Copy)]
+pub struct FoldedChange<'c> {
     /// Its hash.
     pub hash: ChangeHash,
     /// The changes it depends on.
-    pub deps: Vec<ChangeHash>,
+    pub deps: &'c [ChangeHash],
     /// Who made it.
-    pub actor: ActorId,
+    pub actor: &'c ActorId,
     /// Which change of its actor it is.
     pub seq: u64,
     /// The counter of its first operation.
@@ -53,59 +53,132 @@ pub enum BaseError {
     Deleted,
 }
 
-/// Takes a whole history into an empty document. `changes` are all of them, in the order in which unfolding will give them.
+/// What is kept of a history while it is folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoldedHistory {
+    count: u64,
+    max_op: u64,
+    /// The places of the heads in the graph; their floors are found where the history has one head.
+    heads: Vec<(u64, Node)>,
+    /// The newest change of each actor.
+    actors: Vec<(ActorId, ActorChange)>,
+}
+
+impl FoldedHistory {
+    /// Sums up a history with these heads. `changes` gives all its changes, each time it is called, in the order in which
+    /// unfolding will give them. Cost: two passes over them.
+    ///
+    /// # Errors
+    ///
+    /// [`BaseError::Gaps`] if a head, or what it depends on, is not there.
+    pub fn of<'c, I: Iterator<Item = FoldedChange<'c>>>(
+        heads: &[ChangeHash],
+        changes: impl Fn() -> I,
+    ) -> Result<Self, BaseError> {
+        let shown: HashSet<&ChangeHash> = heads.iter().collect();
+        let mut history = Self { count: 0, max_op: 0, heads: Vec::new(), actors: Vec::new() };
+        let mut newest: HashMap<&ActorId, ActorChange> = HashMap::new();
+        let mut places: HashMap<ChangeHash, (u64, Vec<ChangeHash>)> = HashMap::new();
+        for (position, change) in (0..).zip(changes()) {
+            let listed = ActorChange {
+                position,
+                seq: change.seq,
+                start_op: change.start_op,
+                op_count: (change.max_op + 1).saturating_sub(change.start_op),
+            };
+            let kept = newest.entry(change.actor).or_insert(listed);
+            if kept.seq < listed.seq {
+                *kept = listed;
+            }
+            if shown.contains(&change.hash) {
+                places.insert(change.hash, (position, change.deps.to_vec()));
+                history.heads.push((position, head_node(&change, &listed)));
+            }
+            history.max_op = history.max_op.max(change.max_op);
+            history.count = position + 1;
+        }
+        history.actors = newest.into_iter().map(|(actor, listed)| (actor.clone(), listed)).collect();
+        history.actors.sort_unstable_by(|(one, _), (next, _)| one.cmp(next));
+        history.find_deps(&places, changes())?;
+        if history.heads.len() == heads.len() { Ok(history) } else { Err(BaseError::Gaps) }
+    }
+
+    /// Finds the positions of what the heads depend on.
+    fn find_deps<'c>(
+        &mut self,
+        heads: &HashMap<ChangeHash, (u64, Vec<ChangeHash>)>,
+        changes: impl Iterator<Item = FoldedChange<'c>>,
+    ) -> Result<(), BaseError> {
+        let wanted: HashSet<ChangeHash> = heads.values().flat_map(|(_, deps)| deps.iter().copied()).collect();
+        let mut found = HashMap::with_capacity(wanted.len());
+        for (position, change) in (0..).zip(changes) {
+            if wanted.contains(&change.hash) {
+                found.insert(change.hash, position);
+            }
+        }
+        let only_head = self.heads.len() == 1;
+        for (position, node) in &mut self.heads {
+            let deps = heads.get(&node.hash).map_or(&[][..], |(_, deps)| deps);
+            for hash in deps {
+                let dep: u64 = *found.get(hash).filter(|dep| *dep < position).ok_or(BaseError::Gaps)?;
+                node.deps.push(dep);
+            }
+            node.deps.sort_unstable();
+            // One head covers everything. With several, nobody asks often enough to work it out.
+            node.floor = if only_head { *position + 1 } else { 0 };
+        }
+        Ok(())
+    }
+
+    /// Returns how many changes it has.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+fn head_node(change: &FoldedChange<'_>, listed: &ActorChange) -> Node {
+    Node {
+        hash: change.hash,
+        deps: Vec::new(),
+        floor: 0,
+        actor: change.actor.clone(),
+        seq: listed.seq,
+        start_op: listed.start_op,
+        op_count: listed.op_count,
+        bytes: 0,
+    }
+}
+
+/// Takes a whole history into an empty document.
 ///
 /// # Errors
 ///
-/// [`BaseError`] if the document is not empty or the history has gaps: nothing was written then. [`StoreError`] if the
-/// store cannot be used.
+/// [`BaseError`] if the document is not empty, or was deleted: nothing was written then. [`StoreError`] if the store cannot
+/// be used.
 pub fn install(
     tx: &mut dyn WriteTx,
     document: &DocumentId,
-    changes: &[FoldedChange],
+    history: &FoldedHistory,
 ) -> Result<Result<(), BaseError>, StoreError> {
     match state(tx, document)? {
         Some(state) if state.count > 0 => return Ok(Err(BaseError::NotEmpty)),
         None if tombstone::is_buried(tx, document)? => return Ok(Err(BaseError::Deleted)),
         _ => {}
     }
-    let Some(graph) = Graph::of(changes) else { return Ok(Err(BaseError::Gaps)) };
-    let mut actors: HashMap<&ActorId, usize> = HashMap::new();
-    for (position, change) in changes.iter().enumerate() {
-        let newest = actors.entry(&change.actor).or_insert(position);
-        if changes[*newest].seq < change.seq {
-            *newest = position;
-        }
+    for (actor, newest) in &history.actors {
+        actors::put(tx, document, actor, newest)?;
     }
-    for (actor, position) in actors {
-        let listed = listed(&changes[position], position as u64);
-        actors::put(tx, document, actor, &listed)?;
-    }
-    let mut heads = Vec::with_capacity(graph.heads.len());
-    for position in &graph.heads {
-        let change = &changes[*position];
-        let at = *position as u64;
-        let node = Node {
-            hash: change.hash,
-            deps: graph.deps[*position].iter().map(|dep| *dep as u64).collect(),
-            // One head covers everything. With several, nobody asks often enough to work it out.
-            floor: if graph.heads.len() == 1 { at + 1 } else { 0 },
-            actor: change.actor.clone(),
-            seq: change.seq,
-            start_op: change.start_op,
-            op_count: op_count(change),
-            bytes: 0,
-        };
-        tx.put(Table::Node, &position_key(document, at), &encode_node(&node, at))?;
+    let mut heads = Vec::with_capacity(history.heads.len());
+    for (position, node) in &history.heads {
+        tx.put(Table::Node, &position_key(document, *position), &encode_node(node, *position))?;
         let mut value = Vec::with_capacity(10);
-        record::put_uint(&mut value, at);
-        tx.put(Table::Hash, &tail_key(document, &change.hash.0), &value)?;
-        heads.push(Head { hash: change.hash, position: at, max_op: change.max_op });
+        record::put_uint(&mut value, *position);
+        tx.put(Table::Hash, &tail_key(document, &node.hash.0), &value)?;
+        heads.push(Head { hash: node.hash, position: *position, max_op: node.max_op() });
     }
     heads.sort_unstable_by_key(|head| head.hash);
-    let count = changes.len() as u64;
-    let max_op = changes.iter().map(|change| change.max_op).max().unwrap_or(0);
     tx.put(Table::Meta, &mark(document), &[])?;
+    let FoldedHistory { count, max_op, .. } = *history;
     put_state(tx, document, &DocumentState { count, max_op, bytes: 0, packed: 0, folded: count, heads })?;
     Ok(Ok(()))
 }
@@ -174,42 +247,4 @@ pub(super) fn forget(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) ->
 
 fn mark(document: &DocumentId) -> Vec<u8> {
     [MARK, document.as_bytes()].concat()
-}
-
-fn op_count(change: &FoldedChange) -> u64 {
-    (change.max_op + 1).saturating_sub(change.start_op)
-}
-
-fn listed(change: &FoldedChange, position: u64) -> ActorChange {
-    ActorChange { position, seq: change.seq, start_op: change.start_op, op_count: op_count(change) }
-}
-
-/// The dependencies of changes by position, ascending.
-struct Graph {
-    deps: Vec<Vec<usize>>,
-    heads: Vec<usize>,
-}
-
-impl Graph {
-    /// Finds the dependencies; `None` if one comes after what depends on it, or not at all.
-    fn of(changes: &[FoldedChange]) -> Option<Self> {
-        let mut positions = HashMap::with_capacity(changes.len());
-        let mut is_head = vec![true; changes.len()];
-        let mut graph = Vec::with_capacity(changes.len());
-        for (position, change) in changes.iter().enumerate() {
-            let mut deps = Vec::with_capacity(change.deps.len());
-            for hash in &change.deps {
-                let dep: usize = *positions.get(hash)?;
-                is_head[dep] = false;
-                deps.push(dep);
-            }
-            deps.sort_unstable();
-            graph.push(deps);
-            if positions.insert(change.hash, position).is_some() {
-                return None;
-            }
-        }
-        let heads = (0..changes.len()).filter(|position| is_head[*position]).collect();
-        Some(Self { deps: graph, heads })
-    }
 }

@@ -8,8 +8,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::actors;
 use super::ancestry::{Ancestors, Place};
-use super::base::{self, FoldedChange};
-use super::{Appended, Appender, DocumentState, Head, Node, node, put_state};
+use super::base::{self, FoldedChange, FoldedHistory};
+use super::{Appended, Appender, DocumentState, Head, node, put_state};
 use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
 use crate::id::{DocumentId, OpId};
 use crate::limits::ANCESTRY_WALK_MAX;
@@ -306,16 +306,23 @@ fn author_that_comes_back_after_its_newest_change_was_packed_is_found_in_every_p
 /// Installs what another store has as a folded history.
 fn install(tx: &mut dyn WriteTx, whole: &dyn ReadTx) -> Result<(), StoreError> {
     let state = super::state(whole, &DOCUMENT)?.expect("there is a document");
-    let mut folded = Vec::new();
+    let mut nodes = Vec::new();
     for at in 0..state.count {
         let node = node(whole, &DOCUMENT, at)?;
-        let max_op = node.max_op();
         let deps = node.deps.iter().map(|dep| Ok(super::node(whole, &DOCUMENT, *dep)?.hash));
-        let deps = deps.collect::<Result<_, StoreError>>()?;
-        let Node { hash, actor, seq, start_op, .. } = node;
-        folded.push(FoldedChange { hash, deps, actor, seq, start_op, max_op });
+        nodes.push((deps.collect::<Result<Vec<_>, StoreError>>()?, node));
     }
-    assert_eq!(base::install(tx, &DOCUMENT, &folded)?, Ok(()));
+    let history = FoldedHistory::of(&state.head_hashes(), || {
+        nodes.iter().map(|(deps, node)| FoldedChange {
+            hash: node.hash,
+            deps,
+            actor: &node.actor,
+            seq: node.seq,
+            start_op: node.start_op,
+            max_op: node.max_op(),
+        })
+    });
+    assert_eq!(base::install(tx, &DOCUMENT, &history.expect("without gaps"))?, Ok(()));
     Ok(())
 }
 

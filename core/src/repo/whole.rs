@@ -54,7 +54,7 @@ impl Inner {
             tracing::warn!(%document, %error, "a whole document from the relay was refused");
             return Ok(());
         }
-        let count = whole.changes.len() as u64;
+        let count = whole.history.count();
         let arrived = Event::arrived(document, &whole.heads, count);
         let materialised = Materialised::adopt(document, whole.into_automerge(random_actor()), count);
         self.documents.adopt(document, materialised)?;

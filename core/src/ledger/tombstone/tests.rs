@@ -7,7 +7,7 @@ use automerge::{ActorId, ScalarValue};
 use super::*;
 use crate::engine::{self, Origin};
 use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
-use crate::ledger::base::{self, BaseError, FoldedChange};
+use crate::ledger::base::{self, BaseError, FoldedChange, FoldedHistory};
 use crate::ledger::{self, Appended, Appender, outbox, shared, snapshot};
 use crate::store::{MemoryStore, Store, StoreExt, is_scrub_due};
 
@@ -103,15 +103,10 @@ fn burying_leaves_the_tombstone_alone_and_nothing_brings_the_document_back() {
             assert_eq!(appender.append_own(tx, &first)?, Appended::Deleted);
             assert!(!appender.exists());
             appender.finish(tx)?;
-            let folded = FoldedChange {
-                hash: first.hash(),
-                deps: Vec::new(),
-                actor: first.actor().clone(),
-                seq: 1,
-                start_op: 1,
-                max_op: 1,
-            };
-            assert_eq!(base::install(tx, &DOCUMENT, &[folded])?, Err(BaseError::Deleted));
+            let folded =
+                FoldedChange { hash: first.hash(), deps: &[], actor: first.actor(), seq: 1, start_op: 1, max_op: 1 };
+            let history = FoldedHistory::of(&[first.hash()], || std::iter::once(folded)).unwrap();
+            assert_eq!(base::install(tx, &DOCUMENT, &history)?, Err(BaseError::Deleted));
             snapshot::note_failure(tx, &DOCUMENT, 9)?;
             assert_eq!(outbox::acknowledge(tx, &DOCUMENT, &[first.hash()])?, 0);
             assert_eq!(engine::accept_known(tx, DOCUMENT, vec![first.clone()])?.stored, 0);

@@ -332,21 +332,19 @@ fn what_comes_while_the_history_is_folded_waits_in_silence_until_it_is_unfolded(
     let new = edited(old.clone(), 20, 30);
     let has = Ours::new(WholeDocuments::Refused).with(&old);
     let mut fresh = Ours::new(WholeDocuments::AskedFor);
-    fresh
-        .store
-        .write_with(|tx| {
-            let folded = old.get_changes(&[]).into_iter().map(|change| base::FoldedChange {
-                hash: change.hash(),
-                deps: change.deps().to_vec(),
-                actor: change.actor_id().clone(),
-                seq: change.seq(),
-                start_op: change.start_op().get(),
-                max_op: change.max_op(),
-            });
-            base::install(tx, &DOCUMENT, &folded.collect::<Vec<_>>())
+    let changes = old.get_changes(&[]);
+    let history = base::FoldedHistory::of(&old.get_heads(), || {
+        changes.iter().map(|change| base::FoldedChange {
+            hash: change.hash(),
+            deps: change.deps(),
+            actor: change.actor_id(),
+            seq: change.seq(),
+            start_op: change.start_op().get(),
+            max_op: change.max_op(),
         })
-        .unwrap()
-        .unwrap();
+    });
+    let history = history.unwrap();
+    fresh.store.write_with(|tx| base::install(tx, &DOCUMENT, &history)).unwrap().unwrap();
     assert_eq!(fresh.heads(), old.get_heads());
     let tail = SyncMessage {
         heads: new.get_heads(),
