@@ -51,11 +51,13 @@ pub const CHANGE_EXTRA_BYTES_MAX: usize = 1 << 10;
 /// The largest operation counter. Automerge keeps counters in 32 bits; above 2^31 its arithmetic is at risk.
 pub const OP_COUNTER_MAX: u64 = (1 << 31) - 1;
 
-/// How far beyond the greatest counter known a change may start: 2^20.
+/// How far beyond the greatest counter known a change may start: 1,024.
 ///
-/// An honest author starts at the greatest counter it knows plus one; we know all that it knew (its dependencies), so an
-/// honest jump is zero. The room is for documents whose history was cut.
-pub const START_OP_JUMP_MAX: u64 = 1 << 20;
+/// An honest author starts at the greatest counter it knows plus one. That is more than its dependencies say when it edits
+/// earlier heads (`changeAt`), and more than we know while what else it has seen is still under way: a paragraph typed
+/// beside. Changes of one operation each must be 2,000,000, 150 MB, to use the counters up by jumps of 1,024; 2,048 were
+/// enough with 2^20.
+pub const START_OP_JUMP_MAX: u64 = 1 << 10;
 
 /// The largest timestamp of a change in seconds, either way: what a JavaScript number holds exactly.
 pub const TIMESTAMP_ABS_MAX: i64 = 1 << 53;
