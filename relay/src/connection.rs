@@ -255,7 +255,9 @@ impl Connection {
             Ok(results) => {
                 self.may_transmit = true;
                 let (session, store) = (&mut self.session, &self.shared.store);
-                beside(results.len() > 1_000, || session.handle_appended(document, results, &*store.read()?))
+                // The next changes of a long message are then checked.
+                let bytes: usize = results.iter().map(|(change, _)| change.bytes().len()).sum();
+                beside(bytes >= LARGE_FRAME_BYTES, || session.handle_appended(document, results, &*store.read()?))
             }
             Err(error) => {
                 self.close_after(error);

@@ -86,9 +86,6 @@ impl World {
         self.other.set("n", self.edits).await.unwrap();
         assert_eq!(self.other.to_json().await.unwrap()["n"], self.edits, "{}", attack.name);
         assert_eq!(self.other.get("n").await.unwrap().unwrap().as_i64(), Some(self.edits));
-        if attack.is_harmful {
-            return;
-        }
         same.set("n", self.edits).await.unwrap();
         assert_eq!(same.get("n").await.unwrap().unwrap().as_i64(), Some(self.edits), "{}", attack.name);
         // Whether it is too deep to be shown or not, it is answered. It is Automerge that is asked.

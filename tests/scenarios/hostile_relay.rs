@@ -156,9 +156,7 @@ impl World {
         let (reaction, ()) = tokio::join!(peer::attack(&mut socket, &scene, attack, &frames), async {
             for _ in 0..3 {
                 self.other.edit().await;
-                if !attack.is_harmful {
-                    same.edit().await;
-                }
+                same.edit().await;
             }
         });
         let cost = measure.stop();
@@ -197,12 +195,6 @@ impl World {
     async fn still_work(&mut self, attack: &Attack, same: &mut Pair, wrong: &mut Vec<String>) {
         self.other.edit().await;
         self.other.converge(attack.name, &self.relay).await;
-        if attack.is_harmful {
-            if same.alice.set("alice", -1).await.is_ok() {
-                wrong.push("the document can be written to: it is not harmful any more".to_owned());
-            }
-            return;
-        }
         // What the relay takes and its clients refuse keeps their heads apart: that is what the missing rules are for.
         if attack.is_pending() {
             return;

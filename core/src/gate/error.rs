@@ -107,6 +107,8 @@ rules! {
     PredOrder "pred-order" "the predecessors of an operation are not sorted or repeat",
     Operation "operation" "an operation mixes what never goes together",
     MarkPair "mark-pair" "a mark's begin is not directly followed by its end",
+    MarkOrder "mark-order" "a mark ends before it begins",
+    OwnConflict "own-conflict" "the change has too many values beside its own earlier ones",
     ExtraTooLong "extra-too-long" "the section after the columns is too long",
     SeqGap "seq-gap" "earlier changes of the same actor are missing",
     SeqReused "seq-reused" "the actor already made another change with this sequence number",

@@ -262,6 +262,22 @@ impl Forged {
         }
     }
 
+    /// Puts null into the field `k`, `rows` times, each over the one before; at least three.
+    pub(crate) fn overwrites(rows: u64) -> Self {
+        let run = |column: &mut Vec<u8>, value: u8| {
+            write_signed(column, rows.cast_signed() - 1);
+            column.push(value);
+        };
+        let (mut count, mut actors, mut counters) = (vec![0x7f, 0], vec![], vec![]);
+        run(&mut count, 1);
+        run(&mut actors, 0);
+        run(&mut counters, 1);
+        Self::puts(rows)
+            .column(number::PRED_COUNT, &count)
+            .column(number::PRED_ACTOR, &actors)
+            .column(number::PRED_COUNTER, &counters)
+    }
+
     /// Puts null into the field `k`; any part of it can then be changed.
     pub(crate) fn with(edit: impl FnOnce(&mut Self)) -> Self {
         let mut forged = Self::puts(1);

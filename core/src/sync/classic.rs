@@ -304,6 +304,9 @@ impl ClassicSession {
         tx: &dyn ReadTx,
     ) -> Result<(), StoreError> {
         if results.iter().any(|(_, appended)| *appended == Appended::Deleted) {
+            if let Some(conversation) = self.conversations.get_mut(&document) {
+                conversation.handle_deleted();
+            }
             self.refused_as_deleted(document);
             return Ok(());
         }
@@ -316,6 +319,10 @@ impl ClassicSession {
         let released = conversation.handle_appended(results);
         if !released.is_empty() {
             self.outputs.push_back(Output::Append { document, changes: released });
+            return Ok(());
+        }
+        let (changes, errors) = conversation.poll_changes();
+        if self.hand_out(document, changes, errors, tx)? {
             return Ok(());
         }
         self.settle(document, tx)
@@ -578,18 +585,7 @@ impl ClassicSession {
         }
         let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
         let (changes, errors) = conversation.handle_message(message);
-        for error in errors {
-            self.outputs.push_back(Output::Refused { document, error });
-        }
-        let whole = conversation.take_document(tx)?;
-        let brings_news = whole.is_some() || !changes.is_empty();
-        if let Some(WholeDocument { chunk, heads }) = whole {
-            self.outputs.push_back(Output::Snapshot { document, chunk, heads });
-        }
-        if !changes.is_empty() {
-            self.outputs.push_back(Output::Append { document, changes });
-        }
-        if brings_news {
+        if self.hand_out(document, changes, errors, tx)? {
             return Ok(());
         }
         if is_request && ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {
@@ -599,6 +595,27 @@ impl ClassicSession {
             return Ok(());
         }
         self.settle(document, tx)
+    }
+
+    /// Hands out what came out of a message. Says whether there is something to wait for before it is answered.
+    fn hand_out(
+        &mut self,
+        document: DocumentId,
+        changes: Vec<CheckedChange>,
+        errors: Vec<GateError>,
+        tx: &dyn ReadTx,
+    ) -> Result<bool, StoreError> {
+        self.outputs.extend(errors.into_iter().map(|error| Output::Refused { document, error }));
+        let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(false) };
+        let whole = conversation.take_document(tx)?;
+        let waits = whole.is_some() || !changes.is_empty() || conversation.is_taking_in();
+        if let Some(WholeDocument { chunk, heads }) = whole {
+            self.outputs.push_back(Output::Snapshot { document, chunk, heads });
+        }
+        if !changes.is_empty() {
+            self.outputs.push_back(Output::Append { document, changes });
+        }
+        Ok(waits)
     }
 
     /// The conversation stays: whoever asked is told when the document arrives.

@@ -5,6 +5,7 @@
 //! have", so it too sends just what is new. Only while the peer has heads that are unknown here do filters decide, and
 //! then one message waits for the other's answer, because a filter may be wrong.
 
+mod intake;
 mod whole;
 
 pub use whole::{WholeDocument, WholeDocuments};
@@ -14,11 +15,12 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use automerge::ChangeHash;
 use bytes::Bytes;
 
+use self::intake::Intake;
 use self::whole::Whole;
 use super::orphans::Orphans;
 use crate::codec::bloom::Bloom;
 use crate::codec::sync_message::{Flags, Have, SyncMessage, Version};
-use crate::gate::{self, CheckedChange, ChunkKind, GateError};
+use crate::gate::{CheckedChange, GateError};
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, DocumentState};
 use crate::limits::{NEED_REPEATS_MAX, REFUSED_MAX, SYNC_MESSAGE_BYTES, SYNC_RESETS_MAX};
@@ -40,6 +42,8 @@ pub struct Conversation {
     wanted: Vec<ChangeHash>,
     last_need: Vec<ChangeHash>,
     need_repeats: u32,
+    /// What is left of messages that are being taken in.
+    intake: Intake,
     orphans: Orphans,
     refused: HashSet<ChangeHash>,
     /// There was no such document when a message was last asked for.
@@ -76,6 +80,7 @@ impl Conversation {
             wanted: Vec::new(),
             last_need: Vec::new(),
             need_repeats: 0,
+            intake: Intake::default(),
             orphans: Orphans::default(),
             refused: HashSet::new(),
             absent: false,
@@ -89,9 +94,11 @@ impl Conversation {
         self.theirs.as_ref().map(|theirs| theirs.heads.as_slice())
     }
 
-    /// Takes in a message and returns the changes it brought, checked, for the driver to append.
+    /// Takes in a message and returns the first changes it brought, checked, for the driver to append; the others come from
+    /// [`Conversation::poll_changes`].
     ///
-    /// A change that fails the gate is left out and returned as its error; the others stand.
+    /// A change that fails the gate is left out and returned as its error; the others stand. There are no changes yet if
+    /// those of an earlier message are not all taken.
     pub fn handle_message(&mut self, message: SyncMessage) -> (Vec<CheckedChange>, Vec<GateError>) {
         self.in_flight = false;
         if self.theirs.is_none()
@@ -104,24 +111,30 @@ impl Conversation {
             self.peer_has.clear();
         }
         self.whole.hear(message.flags);
-        let mut changes = Vec::with_capacity(message.changes.len());
-        let mut errors = Vec::new();
-        for bytes in &message.changes {
-            for chunk in gate::chunks(bytes) {
-                match chunk {
-                    Ok(chunk) if chunk.kind() == ChunkKind::Document => {
-                        errors.extend(self.whole.take(&chunk, bytes).err())
-                    }
-                    chunk => match chunk.and_then(|chunk| CheckedChange::from_chunk(&chunk)) {
-                        Ok(change) => changes.push(change),
-                        Err(error) => errors.push(error),
-                    },
-                }
-            }
-        }
         self.wanted = message.need;
         self.theirs = Some(Theirs { heads: message.heads, have: message.have });
-        (changes, errors)
+        let is_busy = !self.intake.is_empty();
+        self.intake.push(message.changes);
+        if is_busy { (Vec::new(), Vec::new()) } else { self.poll_changes() }
+    }
+
+    /// Returns the next changes that messages brought, checked, for the driver to append, and what failed the gate.
+    ///
+    /// The answer changes when a message arrived, and after each call. Whoever asks only when the changes before are
+    /// appended holds no more than [`INTAKE_CHANGES_MAX`](crate::limits::INTAKE_CHANGES_MAX) of them.
+    #[must_use = "changes that are not appended are lost"]
+    pub fn poll_changes(&mut self) -> (Vec<CheckedChange>, Vec<GateError>) {
+        self.intake.next(&mut self.whole)
+    }
+
+    /// Says whether [`Conversation::poll_changes`] may have more. Until it has not, there is nothing to say to the peer.
+    pub fn is_taking_in(&self) -> bool {
+        !self.intake.is_empty()
+    }
+
+    /// Learns that the document is deleted: what is left of messages is dropped.
+    pub fn handle_deleted(&mut self) {
+        self.intake = Intake::default();
     }
 
     /// Says whether the peer begins afresh: it has changes, and shows neither a filter nor anything shared. That is how an
@@ -193,8 +206,8 @@ impl Conversation {
 
     /// Returns the next message to send, or `None` when there is nothing to say.
     ///
-    /// The answer changes when a message arrived, when changes were appended, and after each call that returned one.
-    /// Cost: what the peer lacks, at most [`SYNC_MESSAGE_BYTES`] of it.
+    /// The answer changes when a message arrived, when changes were appended, and after each call that returned one. While a
+    /// message is still being taken in there is none. Cost: what the peer lacks, at most [`SYNC_MESSAGE_BYTES`] of it.
     ///
     /// # Errors
     ///
@@ -203,6 +216,10 @@ impl Conversation {
         let state = ledger::state(tx, &self.document)?;
         self.absent = state.is_none();
         let state = state.unwrap_or_default();
+        if self.is_taking_in() {
+            // What seems to be lacking may be in the rest.
+            return Ok(None);
+        }
         let Some(theirs) = &self.theirs else { return self.first_message(tx, &state) };
         let need = self.orphans.lacking(&theirs.heads, |hash| {
             Ok(self.refused.contains(hash) || ledger::position(tx, &self.document, hash)?.is_some())

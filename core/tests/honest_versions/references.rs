@@ -9,7 +9,10 @@ use rejoin::gate::{Action, CheckedChange, KeyRef, ObjectRef, Op, OpRef, ValueRef
 pub(crate) type Counts = BTreeMap<&'static str, u64>;
 
 /// What honest authors never write. Everything else that is counted is only told.
-pub(crate) const NEVER: [&str; 19] = [
+pub(crate) const NEVER: [&str; 22] = [
+    "start: above one more than the history before it",
+    "value beside the same change's last one",
+    "mark: end at the head or beside its begin",
     "object: no such operation",
     "object: makes no object",
     "object: not an ancestor",
@@ -64,6 +67,11 @@ pub(crate) struct References {
     positions: HashMap<rejoin::ChangeHash, usize>,
     /// For every change which changes are its ancestors, itself included; one bit each.
     ancestors: Vec<Vec<u64>>,
+    /// The greatest counter of each change and its ancestors.
+    max_ops: Vec<u64>,
+    /// The operation before, if it gives a value.
+    last_value: Option<(OpRef, String)>,
+    last_begin: Option<String>,
     pub(crate) counts: Counts,
 }
 
@@ -79,6 +87,12 @@ impl References {
         self.ancestors.push(ancestors);
         self.positions.insert(change.hash(), position);
         self.count("changes", true);
+        let below = change.deps().iter().map(|dep| self.max_ops[self.positions[dep]]).max().unwrap_or(0);
+        self.count("start: above one more than its ancestors", change.start_op() > below + 1);
+        let before = self.max_ops.iter().max().copied().unwrap_or(0);
+        self.count("start: above one more than the history before it", change.start_op() > before + 1);
+        self.max_ops.push(change.max_op());
+        self.last_value = None;
         for op in change.ops() {
             self.read_op(change, position, &op);
         }
@@ -96,6 +110,7 @@ impl References {
         let id_of = |op: OpRef| OpId { counter: op.counter, actor: change.actors()[op.actor_index as usize].clone() };
         let id = OpId { counter: op.id_counter, actor: change.actor().clone() };
         self.count("operations", true);
+        self.check_neighbour(op);
         let object = match op.object {
             ObjectRef::Root => None,
             ObjectRef::Op(object) => Some(id_of(object)),
@@ -131,6 +146,30 @@ impl References {
         let known =
             Known { change: position, object, place, insert: op.insert, action: op.action, counter, hidden_by: vec![] };
         self.ops.insert(id, known);
+    }
+
+    /// Holds an operation against the one before it in its change.
+    fn check_neighbour(&mut self, op: &Op<'_>) {
+        let place = format!("{:?} {:?}", op.object, op.key);
+        if let Some((last, last_place)) = self.last_value.take()
+            && last_place == place
+            && !op.insert
+        {
+            let names = op.preds.into_iter().any(|pred| pred == last);
+            self.count("value beside the same change's last one", !names);
+            self.count("value over the same change's last one", names);
+        }
+        if !op.insert && (op.action == Action::Put || op.action.is_make()) {
+            self.last_value = Some((OpRef { actor_index: 0, counter: op.id_counter }, place.clone()));
+        }
+        let begin = self.last_begin.take();
+        if op.action == Action::MarkEnd {
+            let beside = begin.is_some_and(|begin| begin == place);
+            self.count("mark: end at the head or beside its begin", beside || op.key == KeyRef::Head);
+        }
+        if op.action == Action::MarkBegin {
+            self.last_begin = Some(place);
+        }
     }
 
     fn check_object(&mut self, position: usize, object: Option<&OpId>, is_key: bool) {

@@ -101,8 +101,6 @@ pub struct Attack {
     pub is_heavy: bool,
     /// Whether real Automerge takes all memory there is when it applies what is stored: it must never be asked to.
     pub is_deadly: bool,
-    /// Whether it is known to keep honest authors from writing to the attacked document, though it breaks no rule.
-    pub is_harmful: bool,
     make: Box<Make>,
 }
 
@@ -114,7 +112,6 @@ impl Attack {
             expect: Expect::default(),
             is_heavy: false,
             is_deadly: false,
-            is_harmful: false,
             make: Box::new(make),
         }
     }
@@ -156,11 +153,6 @@ impl Attack {
 
     fn heavy(mut self) -> Self {
         self.is_heavy = true;
-        self
-    }
-
-    fn harmful(mut self) -> Self {
-        self.is_harmful = true;
         self
     }
 

@@ -28,7 +28,9 @@ fn counts_are_bounded() {
                 .collect();
         })
     });
-    assert_edge(CHANGE_OPS_MAX, "too-many-ops", Forged::puts);
+    assert_edge(CHANGE_OPS_MAX, "too-many-ops", Forged::overwrites);
+    // The first of them stands beside nothing.
+    assert_edge(OWN_CONFLICTS_MAX + 1, "own-conflict", Forged::puts);
     assert_edge(CHANGE_ACTORS_MAX as u64, "too-many-actors", |count| {
         // One predecessor of each actor, all with the counter 5.
         let mut actors = Vec::new();
@@ -111,13 +113,13 @@ fn numbers_are_bounded() {
     assert_edge(TIMESTAMP_ABS_MAX.unsigned_abs(), "timestamp", |time| {
         Forged::with(|forged| forged.time = -time.cast_signed())
     });
-    let hundred = |start_op| {
-        let mut forged = Forged::puts(100);
+    let fifty = |start_op| {
+        let mut forged = Forged::puts(50);
         forged.start_op = start_op;
         forged.verdict()
     };
-    assert_eq!(hundred(OP_COUNTER_MAX - 99), "ok");
-    assert_eq!(hundred(OP_COUNTER_MAX - 98), "op-counter");
+    assert_eq!(fifty(OP_COUNTER_MAX - 49), "ok");
+    assert_eq!(fifty(OP_COUNTER_MAX - 48), "op-counter");
 }
 
 #[test]
@@ -251,8 +253,55 @@ fn operations_mix_only_what_goes_together() {
     let mark_end = insert(at_head(in_object())).column(number::ACTION, &[0x7f, 7]);
     assert_eq!(mark_end.verdict(), "mark-pair");
     assert_eq!(mark_end.column(number::MARK_NAME, &[0x7f, 1, b'b']).verdict(), "ok", "the begin of a mark");
+    // A mark over one element after element 6 of list 5, and what its end may not be inserted after.
+    let mark = |end: &[u8]| {
+        let mut forged = Forged::with(|forged| (forged.start_op, forged.columns) = (9, [].into()))
+            .column(number::OBJECT_ACTOR, &[2, 0])
+            .column(number::OBJECT_COUNTER, &[2, 5])
+            .column(number::KEY_COUNTER, &[&[0x7e, 6], end].concat())
+            .column(number::INSERT, &[0, 2])
+            .column(number::ACTION, &[2, 7])
+            .column(number::VALUE_META, &[2, 0])
+            .column(number::PRED_COUNT, &[2, 0])
+            .column(number::MARK_NAME, &[0x7f, 1, b'b', 0, 1]);
+        let actors: &[u8] = if end == [0x7a] { &[0x7f, 0, 0, 1] } else { &[2, 0] };
+        forged = forged.column(number::KEY_ACTOR, actors);
+        forged.verdict()
+    };
+    assert_eq!(mark(&[1]), "ok", "after the next element");
+    assert_eq!(mark(&[3]), "ok", "after the begin itself");
+    assert_eq!(mark(&[0]), "mark-order", "beside its begin");
+    assert_eq!(mark(&[0x7a]), "mark-order", "at the head");
     let keyless = Forged::with(|forged| drop(forged.columns.remove(&number::KEY_TEXT)));
     assert_eq!(keyless.verdict(), "operation");
+}
+
+#[test]
+fn a_change_overwrites_its_own_values() {
+    // 200 values of one field, each over the same earlier value of another change.
+    let rows: u64 = 200;
+    let run = |value: u8| {
+        let mut column = Vec::new();
+        write_signed(&mut column, rows.cast_signed());
+        column.push(value);
+        column
+    };
+    let mut counters = vec![0x7f, 3];
+    write_signed(&mut counters, rows.cast_signed() - 1);
+    counters.push(0);
+    let mut beside = Forged::puts(rows)
+        .column(number::PRED_COUNT, &run(1))
+        .column(number::PRED_ACTOR, &run(0))
+        .column(number::PRED_COUNTER, &counters);
+    beside.start_op = 7;
+    assert_eq!(beside.verdict(), "own-conflict");
+    assert_eq!(beside.clone().column(number::ACTION, &run(0)).verdict(), "own-conflict", "maps");
+    assert_eq!(beside.column(number::ACTION, &run(3)).verdict(), "ok", "deletes give no value");
+    let keys: Vec<u8> = (0..rows).flat_map(|row| [1, [b'a', b'b'][row as usize % 2]]).collect();
+    let mut literal = Vec::new();
+    write_signed(&mut literal, -rows.cast_signed());
+    let elsewhere = Forged::puts(rows).column(number::KEY_TEXT, &[literal, keys].concat());
+    assert_eq!(elsewhere.verdict(), "ok", "what takes bytes is bounded by them");
 }
 
 #[test]

@@ -26,20 +26,17 @@ fn orphan(number: u64) -> Vec<u8> {
     change.chunk()
 }
 
-/// Changes that each start as far above the one before as is allowed, until no counter is left.
+/// Changes that each start 2^20 above the one before, until no counter is left.
 fn ladder() -> Vec<Vec<u8>> {
+    const STEP: u64 = 1 << 20;
     let mut chunks = Vec::new();
-    let (mut deps, mut start_op, mut seq) = (base::heads(), NEXT_OP + START_OP_JUMP_MAX, 1);
+    let (mut deps, mut start_op, mut seq) = (base::heads(), NEXT_OP + STEP, 1);
     while start_op <= OP_COUNTER_MAX {
         let mut change = put(RawChange::new(&HOSTILE), "up");
         (change.deps, change.start_op, change.seq) = (deps, start_op, seq);
         deps = vec![change.hash()];
         chunks.push(change.chunk());
-        if start_op == OP_COUNTER_MAX {
-            break;
-        }
-        start_op = (start_op + 1 + START_OP_JUMP_MAX).min(OP_COUNTER_MAX);
-        seq += 1;
+        (start_op, seq) = (start_op + STEP, seq + 1);
     }
     chunks
 }
@@ -93,15 +90,15 @@ fn numbers() -> Vec<Attack> {
         .breaks(&["start-op-low"]),
         Attack::changes("start-op-1", || vec![RawChange { start_op: 1, ..put(base::next(0), "reused") }.chunk()])
             .breaks(&["start-op-low"]),
-        Attack::changes("lamport-jump-2^20", || {
+        Attack::changes("lamport-jump-at-the-bound", || {
             vec![RawChange { start_op: NEXT_OP + START_OP_JUMP_MAX, ..put(base::next(0), "far") }.chunk()]
         })
         .stores(1),
-        Attack::changes("lamport-jump-above-2^20", || {
-            vec![RawChange { start_op: NEXT_OP + START_OP_JUMP_MAX + 1_000, ..put(base::next(0), "far") }.chunk()]
+        Attack::changes("lamport-jump-above-the-bound", || {
+            vec![RawChange { start_op: NEXT_OP + START_OP_JUMP_MAX + 1, ..put(base::next(0), "far") }.chunk()]
         })
         .breaks(&["start-op-jump"]),
-        Attack::changes("lamport-ladder-to-2^31", ladder).stores(ladder().len() as u64).heavy().harmful(),
+        Attack::changes("lamport-ladder-to-2^31", ladder).breaks(&["start-op-jump"]),
         Attack::changes("actor-unknown", || {
             let mut change = base::next(0);
             change.others = vec![vec![0x77; 16]];

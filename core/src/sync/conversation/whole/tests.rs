@@ -102,7 +102,7 @@ impl Theirs {
     }
 
     fn receive(&mut self, message: &SyncMessage) {
-        let chunks = message.changes.iter().map(|bytes| gate::chunks(bytes).count()).sum();
+        let chunks = message.changes.iter().map(|bytes| crate::gate::chunks(bytes).count()).sum();
         self.received.push((message.version, chunks));
         let message = sync::Message::decode(&message.encode()).unwrap();
         self.automerge.receive_sync_message(&mut self.state, message).unwrap();
