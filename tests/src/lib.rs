@@ -5,6 +5,7 @@
 pub mod hostile;
 pub mod node;
 pub mod relay;
+pub mod samod;
 pub mod trace;
 
 use std::path::PathBuf;
