@@ -6,6 +6,7 @@ pub mod hostile;
 pub mod node;
 pub mod relay;
 pub mod samod;
+pub mod stored;
 pub mod trace;
 
 use std::path::PathBuf;
