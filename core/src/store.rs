@@ -17,6 +17,8 @@
 
 use std::ops::{ControlFlow, Range};
 
+#[cfg(feature = "redb")]
+pub(crate) mod batches;
 mod memory;
 pub(crate) mod record;
 #[cfg(feature = "redb")]

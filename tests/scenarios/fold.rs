@@ -8,11 +8,11 @@ use automerge::transaction::Transactable;
 use automerge::{Automerge, AutomergeError, ObjType, ROOT, ReadDoc};
 use rejoin::DocumentId;
 use rejoin::fold::FoldCommand;
-use rejoin::gate::CheckedChange;
-use rejoin::ledger::{self, Appender, snapshot};
-use rejoin::store::{MemoryStore, Store, StoreExt};
+use rejoin::ledger::{self, snapshot};
+use rejoin::store::{MemoryStore, Store};
 use rejoin_relay::Config;
 use rejoin_tests::node::Node;
+use rejoin_tests::stored::append;
 use samod::BackoffConfig;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,17 +22,6 @@ use crate::eventually;
 use crate::samod::WebSocketDialer;
 
 const DOCUMENT: DocumentId = DocumentId::from_bytes([3; 16]);
-
-fn append(store: &MemoryStore, document: &Automerge) {
-    let work = |tx: &mut dyn rejoin::store::WriteTx| {
-        let mut appender = Appender::begin(tx, DOCUMENT)?;
-        for change in document.get_changes(&[]) {
-            appender.append(tx, &CheckedChange::parse(change.raw_bytes()).unwrap())?;
-        }
-        appender.finish(tx)
-    };
-    store.write_with(work).unwrap();
-}
 
 /// Lets a connection through to the relay, and counts the bytes that come from there.
 async fn counting(relay: SocketAddr) -> (String, Arc<AtomicUsize>) {
@@ -71,7 +60,7 @@ async fn stock_clients_get_a_folded_history_as_one_document_and_the_tail() {
     };
     typed(&mut document, 2_999);
     let store = Arc::new(MemoryStore::new());
-    append(&store, &document);
+    append(&*store, DOCUMENT, &document);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut config = Config::new("", address);
@@ -92,7 +81,7 @@ async fn stock_clients_get_a_folded_history_as_one_document_and_the_tail() {
     })
     .await;
     typed(&mut document, 10);
-    append(&store, &document);
+    append(&*store, DOCUMENT, &document);
     let heads = ledger::heads(&*store.read().unwrap(), &DOCUMENT).unwrap();
     let heads: Vec<_> = heads.iter().map(ToString::to_string).collect();
     let expected = json!({ "text": "x".repeat(3_009) });

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use automerge::transaction::Transactable;
 use automerge::{Automerge, AutomergeError, ROOT, ReadDoc, ScalarValue};
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, SinkExt, StreamExt, future};
 use rejoin::Repo;
 use rejoin_tests::relay::RelayProcess;
+use rejoin_tests::samod::transport;
 use samod::{BackoffConfig, DialError, Dialer, Transport};
 use serde_json::json;
-use tokio_tungstenite::tungstenite::{Error, Message};
 use url::Url;
 
 use crate::{PATIENCE, eventually, fetch};
@@ -30,16 +30,7 @@ impl Dialer for WebSocketDialer {
         let url = self.0.to_string();
         async move {
             let (socket, _) = tokio_tungstenite::connect_async(url).await.map_err(DialError::transient)?;
-            let (sink, stream) = socket.split();
-            let sink = sink.with(|bytes: Vec<u8>| future::ready(Ok::<_, Error>(Message::Binary(bytes.into()))));
-            let stream = stream.filter_map(|message| {
-                future::ready(match message {
-                    Ok(Message::Binary(bytes)) => Some(Ok(bytes.to_vec())),
-                    Ok(_) => None,
-                    Err(error) => Some(Err(error)),
-                })
-            });
-            Ok(Transport::new(stream, sink))
+            Ok(transport(socket))
         }
         .boxed()
     }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use automerge::transaction::Transactable;
 use automerge::{Automerge, AutomergeError, ObjType, ROOT, ReadDoc, ScalarValue};
 use rejoin::fold::FoldCommand;
-use rejoin::gate::CheckedChange;
-use rejoin::ledger::{self, Appender, base, snapshot};
+use rejoin::ledger::{self, base, snapshot};
 use rejoin::repo::EventKind;
 use rejoin::store::{MemoryStore, RedbOptions, RedbStore, Store, StoreExt};
 use rejoin::{DocHandle, DocumentId, Repo};
 use rejoin_relay::Config;
+use rejoin_tests::stored::append;
 use tokio::net::TcpListener;
 
 use crate::{PATIENCE, eventually, heads};
@@ -62,17 +62,6 @@ fn board() -> Automerge {
     document
 }
 
-fn append(store: &MemoryStore, document: &Automerge) {
-    let work = |tx: &mut dyn rejoin::store::WriteTx| {
-        let mut appender = Appender::begin(tx, DOCUMENT)?;
-        for change in document.get_changes(&[]) {
-            appender.append(tx, &CheckedChange::parse(change.raw_bytes()).unwrap())?;
-        }
-        appender.finish(tx)
-    };
-    store.write_with(work).unwrap();
-}
-
 fn open(path: &Path) -> (Repo, Arc<dyn Store>) {
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(path, RedbOptions::new()).unwrap());
     (Repo::with_store(Arc::clone(&store)).unwrap(), store)
@@ -87,7 +76,7 @@ async fn same(one: &DocHandle, other: &DocHandle) {
 async fn fresh_native_client_uses_a_whole_document_before_its_history_is_unfolded() {
     let document = board();
     let kept = Arc::new(MemoryStore::new());
-    append(&kept, &document);
+    append(&*kept, DOCUMENT, &document);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let mut config = Config::new("", listener.local_addr().unwrap());
@@ -156,7 +145,7 @@ async fn fresh_native_client_uses_a_whole_document_before_its_history_is_unfolde
 fn packed_relay_serves_every_change_as_it_was() {
     let document = board();
     let store = MemoryStore::new();
-    append(&store, &document);
+    append(&store, DOCUMENT, &document);
     let before = changes(&store);
     store
         .write_with(|tx| {

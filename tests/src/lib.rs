@@ -5,6 +5,8 @@
 pub mod hostile;
 pub mod node;
 pub mod relay;
+pub mod samod;
+pub mod stored;
 pub mod trace;
 
 use std::path::PathBuf;

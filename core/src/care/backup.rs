@@ -5,13 +5,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::{Progress, require_format};
 use crate::id::StorageId;
-use crate::limits::BACKUP_BATCH_BYTES;
-use crate::store::record::prefix_end;
+use crate::store::batches::batches;
 use crate::store::{ReadTx, RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, put_storage_id};
 
 /// What is added to a backup's file name while it is made.
@@ -82,8 +80,8 @@ pub enum BackupError {
 /// Copies what is in a store into a new file. Writers go on, but pages that they free are kept until it is done, so a
 /// busy store's file grows by what is written meanwhile.
 ///
-/// `progress` is called after each [`BACKUP_BATCH_BYTES`]. Cost: reads everything once, and writes it once. To restore,
-/// put the file in the place of the store's, while no process has that open.
+/// `progress` is called after each [`BACKUP_BATCH_BYTES`](crate::limits::BACKUP_BATCH_BYTES). Cost: reads everything
+/// once, and writes it once. To restore, put the file in the place of the store's, while no process has that open.
 ///
 /// # Errors
 ///
@@ -175,30 +173,16 @@ impl Target {
         done: &mut Progress,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), BackupError> {
-        let end = prefix_end(&[u8::MAX]);
-        let mut from = Vec::new();
-        loop {
-            let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-            let mut bytes = 0;
-            view.scan(table, &from..&end, &mut |key, value| {
-                bytes += key.len() + value.len();
-                rows.push((key.to_vec(), value.to_vec()));
-                if bytes < BACKUP_BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })
-            .map_err(BackupError::Source)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            // The next key after it in the order of bytes.
-            from = [last.as_slice(), &[0]].concat();
-            copy.write_with(|tx| rows.iter().try_for_each(|(key, value)| tx.put(table, key, value)))
-                .map_err(|error| self.error(error))?;
-            done.rows += rows.len() as u64;
-            done.bytes += bytes as u64;
-            done.documents += if table == Table::Document { rows.len() as u64 } else { 0 };
+        for batch in batches(view, table) {
+            let batch = batch.map_err(BackupError::Source)?;
+            copy.write_with(|tx| batch.put(tx, table)).map_err(|error| self.error(error))?;
+            let rows = batch.rows.len() as u64;
+            done.rows += rows;
+            done.bytes += batch.bytes as u64;
+            done.documents += if table == Table::Document { rows } else { 0 };
             progress(*done);
-            if bytes < BACKUP_BATCH_BYTES {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Syncs the copy, gives it its name, and syncs that.

@@ -253,11 +253,7 @@ impl ExactSizeIterator for Ops<'_> {}
 pub(crate) struct OpReader<'a> {
     left: u64,
     id_counter: u64,
-    object_actor: Runs<'a, u64>,
-    object_counter: Runs<'a, u64>,
-    key_actor: Runs<'a, u64>,
-    key_counter: Deltas<'a>,
-    key_text: Runs<'a, &'a str>,
+    places: Places<'a>,
     insert: Booleans<'a>,
     action: Runs<'a, u64>,
     value_meta: Runs<'a, u64>,
@@ -273,11 +269,7 @@ impl<'a> OpReader<'a> {
         Self {
             left: op_count,
             id_counter: start_op,
-            object_actor: Runs::new(columns.object_actor.of(data)),
-            object_counter: Runs::new(columns.object_counter.of(data)),
-            key_actor: Runs::new(columns.key_actor.of(data)),
-            key_counter: Deltas::new(columns.key_counter.of(data)),
-            key_text: Runs::new(columns.key_text.of(data)),
+            places: Places::new(columns, data),
             insert: Booleans::new(columns.insert.of(data)),
             action: Runs::new(columns.action.of(data)),
             value_meta: Runs::new(columns.value_meta.of(data)),
@@ -300,11 +292,7 @@ impl<'a> OpReader<'a> {
             return Ok(None);
         }
         self.left -= 1;
-        let object = match op_ref(self.object_actor.next_row()?, self.object_counter.next_row()?)? {
-            None => ObjectRef::Root,
-            Some(op) => ObjectRef::Op(op),
-        };
-        let key = self.next_key()?;
+        let (object, key) = self.places.next_row()?;
         let mark_name = self.mark_name.next_row()?;
         let code = self.action.next_row()?.ok_or_else(|| Rule::ColumnLength.error())?;
         let meta = self.value_meta.next_row()?.ok_or_else(|| Rule::ColumnLength.error())?;
@@ -324,11 +312,6 @@ impl<'a> OpReader<'a> {
         Ok(Some(op))
     }
 
-    fn next_key(&mut self) -> Result<KeyRef<'a>, GateError> {
-        let (actor, counter) = (self.key_actor.next_row()?, self.key_counter.next_row()?);
-        key_ref(self.key_text.next_row()?, actor, counter)
-    }
-
     fn next_preds(&mut self) -> Result<Preds<'a>, GateError> {
         let count = self.pred_count.next_row()?.ok_or_else(|| Rule::ColumnLength.error())?;
         let preds = Preds { left: count, ..self.preds };
@@ -339,9 +322,51 @@ impl<'a> OpReader<'a> {
     }
 }
 
+/// Where the operations work: the columns of objects and keys.
+#[derive(Debug, Clone)]
+pub(super) struct Places<'a> {
+    object_actor: Runs<'a, u64>,
+    object_counter: Runs<'a, u64>,
+    key_actor: Runs<'a, u64>,
+    key_counter: Deltas<'a>,
+    key_text: Runs<'a, &'a str>,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn new(columns: &Columns, data: &'a [u8]) -> Self {
+        Self {
+            object_actor: Runs::new(columns.object_actor.of(data)),
+            object_counter: Runs::new(columns.object_counter.of(data)),
+            key_actor: Runs::new(columns.key_actor.of(data)),
+            key_counter: Deltas::new(columns.key_counter.of(data)),
+            key_text: Runs::new(columns.key_text.of(data)),
+        }
+    }
+
+    /// Decodes the next operation's object and key.
+    #[inline]
+    pub(super) fn next_row(&mut self) -> Result<(ObjectRef, KeyRef<'a>), GateError> {
+        let object = match op_ref(self.object_actor.next_row()?, self.object_counter.next_row()?)? {
+            None => ObjectRef::Root,
+            Some(op) => ObjectRef::Op(op),
+        };
+        let (actor, counter) = (self.key_actor.next_row()?, self.key_counter.next_row()?);
+        Ok((object, key_ref(self.key_text.next_row()?, actor, counter)?))
+    }
+
+    /// Passes over rows. Cost: O(runs).
+    pub(super) fn skip_rows(&mut self, count: u64) -> Result<(), GateError> {
+        self.object_actor.skip_rows(count)?;
+        self.object_counter.skip_rows(count)?;
+        self.key_actor.skip_rows(count)?;
+        self.key_counter.skip_rows(count)?;
+        self.key_text.skip_rows(count)
+    }
+}
+
 /// Joins the three cells of a key: exactly one kind of key is there.
 #[inline]
-pub(super) fn key_ref(text: Option<&str>, actor: Option<u64>, counter: Option<u64>) -> Result<KeyRef<'_>, GateError> {
+fn key_ref(text: Option<&str>, actor: Option<u64>, counter: Option<u64>) -> Result<KeyRef<'_>, GateError> {
     match (text, actor, counter) {
         (Some(text), None, None) => Ok(KeyRef::Map(text)),
         (None, None, Some(0)) => Ok(KeyRef::Head),
@@ -355,7 +380,7 @@ pub(super) fn key_ref(text: Option<&str>, actor: Option<u64>, counter: Option<u6
 
 /// Joins the two halves of an operation id; half an id is no id.
 #[inline]
-pub(super) fn op_ref(actor: Option<u64>, counter: Option<u64>) -> Result<Option<OpRef>, GateError> {
+fn op_ref(actor: Option<u64>, counter: Option<u64>) -> Result<Option<OpRef>, GateError> {
     match (actor, counter) {
         (None, None) => Ok(None),
         (Some(actor), Some(counter)) => {

@@ -8,8 +8,8 @@ use automerge::ActorId;
 use super::change::{HASH_BYTES, read_actor, read_actors};
 use super::columns::Columns;
 use super::leb::Reader;
-use super::op::{Action, KeyRef, ObjectRef, key_ref, op_ref};
-use super::runs::{Booleans, Deltas, Runs};
+use super::op::{Action, KeyRef, ObjectRef, Places};
+use super::runs::{Booleans, Runs};
 use super::{GateError, Rule};
 
 /// What kind of operation another one refers to: enough to say whether it may.
@@ -59,11 +59,7 @@ impl<'a> StoredChange<'a> {
         let columns = &self.columns;
         Shapes {
             next: self.start_op,
-            object_actor: Runs::new(columns.object_actor.of(self.chunk)),
-            object_counter: Runs::new(columns.object_counter.of(self.chunk)),
-            key_actor: Runs::new(columns.key_actor.of(self.chunk)),
-            key_counter: Deltas::new(columns.key_counter.of(self.chunk)),
-            key_text: Runs::new(columns.key_text.of(self.chunk)),
+            places: Places::new(columns, self.chunk),
             insert: Booleans::new(columns.insert.of(self.chunk)),
             action: Runs::new(columns.action.of(self.chunk)),
         }
@@ -74,11 +70,7 @@ impl<'a> StoredChange<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Shapes<'a> {
     next: u64,
-    object_actor: Runs<'a, u64>,
-    object_counter: Runs<'a, u64>,
-    key_actor: Runs<'a, u64>,
-    key_counter: Deltas<'a>,
-    key_text: Runs<'a, &'a str>,
+    places: Places<'a>,
     insert: Booleans<'a>,
     action: Runs<'a, u64>,
 }
@@ -88,21 +80,12 @@ impl<'a> Shapes<'a> {
     pub(crate) fn at(&mut self, counter: u64) -> Result<Shape<'a>, GateError> {
         let skip = counter.checked_sub(self.next).ok_or_else(|| Rule::Reference.error())?;
         if skip > 0 {
-            self.object_actor.skip_rows(skip)?;
-            self.object_counter.skip_rows(skip)?;
-            self.key_actor.skip_rows(skip)?;
-            self.key_counter.skip_rows(skip)?;
-            self.key_text.skip_rows(skip)?;
+            self.places.skip_rows(skip)?;
             self.insert.skip_rows(skip)?;
             self.action.skip_rows(skip)?;
         }
         self.next = counter + 1;
-        let object = match op_ref(self.object_actor.next_row()?, self.object_counter.next_row()?)? {
-            None => ObjectRef::Root,
-            Some(op) => ObjectRef::Op(op),
-        };
-        let (actor, key_counter) = (self.key_actor.next_row()?, self.key_counter.next_row()?);
-        let key = key_ref(self.key_text.next_row()?, actor, key_counter)?;
+        let (object, key) = self.places.next_row()?;
         let insert = self.insert.next_row()?;
         let code = self.action.next_row()?.ok_or_else(|| Rule::ColumnLength.error())?;
         Ok(Shape { object, key, insert, action: Action::from_code(code, true)? })

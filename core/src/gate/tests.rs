@@ -15,7 +15,7 @@ use std::io::Read;
 use automerge::legacy::{ElementId, Key, MarkData, ObjectId, Op as LegacyOp, OpId as LegacyOpId, OpType};
 use automerge::marks::{ExpandMark, Mark};
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, AutoCommit, Change, ObjId, ObjType, ROOT, ReadDoc, ScalarValue};
+use automerge::{ActorId, AutoCommit, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc, ScalarValue};
 
 use super::columns::number;
 use super::leb::{write_signed, write_unsigned};
@@ -100,6 +100,18 @@ pub(crate) fn honest_changes(seed: u64) -> Vec<Change> {
         first.merge(doc).unwrap();
     }
     first.get_changes(&[])
+}
+
+/// Drafts a change that sets the field `k`, for tests that are about what a change stands on and not what it does.
+pub(crate) fn field_draft(actor: &[u8], seq: u64, start_op: u64, deps: Vec<ChangeHash>) -> ChangeDraft<'static> {
+    let op = DraftOp {
+        object: DraftObject::Root,
+        key: "k".to_owned(),
+        action: Action::Put,
+        value: ScalarValue::Null,
+        preds: vec![],
+    };
+    ChangeDraft { actor: ActorId::from(actor), seq, start_op, timestamp: 0, message: None, deps, ops: vec![op] }
 }
 
 fn actor(dice: &mut Dice) -> ActorId {

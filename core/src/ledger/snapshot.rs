@@ -145,10 +145,10 @@ pub fn is_due(tx: &(impl ReadTx + ?Sized), document: &DocumentId, state: &Docume
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
+    use crate::gate::encode;
+    use crate::gate::tests::field_draft;
     use crate::ledger::{self, Appender};
     use crate::store::{MemoryStore, Store, StoreExt};
-    use automerge::{ActorId, ScalarValue};
 
     const DOCUMENT: DocumentId = DocumentId::from_bytes([1; 16]);
 
@@ -158,22 +158,7 @@ mod tests {
             let mut appender = Appender::begin(tx, DOCUMENT)?;
             while appender.state().count < count {
                 let state = appender.state();
-                let op = DraftOp {
-                    object: DraftObject::Root,
-                    key: "k".to_owned(),
-                    action: Action::Put,
-                    value: ScalarValue::Null,
-                    preds: Vec::new(),
-                };
-                let draft = ChangeDraft {
-                    actor: ActorId::from(&b"alice"[..]),
-                    seq: state.count + 1,
-                    start_op: state.max_op + 1,
-                    timestamp: 0,
-                    message: None,
-                    deps: state.head_hashes(),
-                    ops: vec![op],
-                };
+                let draft = field_draft(b"alice", state.count + 1, state.max_op + 1, state.head_hashes());
                 appender.append(tx, &encode(&draft).unwrap())?;
             }
             appender.finish(tx)

@@ -2,10 +2,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a helper of benchmarks: its output is its purpose")]
 
-use futures_util::{SinkExt, StreamExt, future};
-use samod::Transport;
+use rejoin_tests::samod::transport;
 use tokio::net::TcpListener;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
 #[tokio::main]
 async fn main() {
@@ -17,16 +15,7 @@ async fn main() {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { continue };
-        let (sink, stream) = socket.split();
-        let sink = sink.with(|bytes: Vec<u8>| future::ready(Ok::<_, Error>(Message::Binary(bytes.into()))));
-        let stream = stream.filter_map(|message| {
-            future::ready(match message {
-                Ok(Message::Binary(bytes)) => Some(Ok(bytes.to_vec())),
-                Ok(_) => None,
-                Err(error) => Some(Err(error)),
-            })
-        });
-        if acceptor.accept(Transport::new(stream, sink)).is_err() {
+        if acceptor.accept(transport(socket)).is_err() {
             return;
         }
     }

@@ -140,21 +140,7 @@ fn encoder_writes_the_bytes_of_a_transaction() {
 #[test]
 fn encoder_refuses_what_the_gate_would_refuse() {
     let verdict = |change: fn(&mut ChangeDraft<'_>)| {
-        let mut draft = ChangeDraft {
-            actor: ActorId::from(&[1u8; 16][..]),
-            seq: 1,
-            start_op: 1,
-            timestamp: 0,
-            message: None,
-            deps: vec![],
-            ops: vec![DraftOp {
-                object: DraftObject::Root,
-                key: "k".to_owned(),
-                action: Action::Put,
-                value: ScalarValue::Null,
-                preds: vec![],
-            }],
-        };
+        let mut draft = field_draft(&[1; 16], 1, 1, vec![]);
         change(&mut draft);
         encode(&draft).map_or_else(|error| error.rule().code(), |_| "ok")
     };

@@ -2,29 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use automerge::ChangeHash;
 use proptest::prelude::*;
 
 use super::*;
 use crate::limits::START_OP_JUMP_MAX;
 
 fn change(seq: u64, start_op: u64) -> CheckedChange {
-    encode(&ChangeDraft {
-        actor: ActorId::from(&[1u8; 16][..]),
-        seq,
-        start_op,
-        timestamp: 0,
-        message: None,
-        deps: vec![],
-        ops: vec![DraftOp {
-            object: DraftObject::Root,
-            key: "k".to_owned(),
-            action: Action::Put,
-            value: ScalarValue::Null,
-            preds: vec![],
-        }],
-    })
-    .unwrap()
+    encode(&field_draft(&[1; 16], seq, start_op, vec![])).unwrap()
 }
 
 fn verdict(change: &CheckedChange, facts: &Facts) -> &'static str {

@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use automerge::{ActorId, ScalarValue};
-
 use super::*;
 use crate::engine::{self, Origin};
-use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
+use crate::gate::tests::field_draft;
+use crate::gate::{CheckedChange, encode};
 use crate::ledger::base::{self, BaseError, FoldedChange, FoldedHistory};
 use crate::ledger::{self, Appended, Appender, outbox, shared, snapshot};
 use crate::store::{MemoryStore, Store, StoreExt, is_scrub_due};
@@ -16,17 +15,8 @@ const OTHER: DocumentId = DocumentId::from_bytes([0xfe; 16]);
 const RELAY: StorageId = StorageId::from_bytes([5; 16]);
 
 fn change(seq: u64, deps: &[CheckedChange]) -> CheckedChange {
-    let op = DraftOp {
-        object: DraftObject::Root,
-        key: "k".to_owned(),
-        action: Action::Put,
-        value: ScalarValue::Int(1),
-        preds: Vec::new(),
-    };
     let deps = deps.iter().map(CheckedChange::hash).collect();
-    let actor = ActorId::from(&[7; 16][..]);
-    let draft = ChangeDraft { actor, seq, start_op: seq, timestamp: 0, message: None, deps, ops: vec![op] };
-    encode(&draft).unwrap()
+    encode(&field_draft(&[7; 16], seq, seq, deps)).unwrap()
 }
 
 fn tombstone(kind: DeletionKind, time_seconds: u64) -> Tombstone {

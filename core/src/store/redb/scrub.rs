@@ -9,14 +9,12 @@
 //! keeps of blocks that were given back (flash memory, snapshots, journals) is beyond a program's reach.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use super::{RedbStore, Retired, create, error};
-use crate::limits::BACKUP_BATCH_BYTES;
-use crate::store::record::prefix_end;
-use crate::store::{ReadTx, SCRUB_KEY, Store, StoreError, StoreExt, Table, is_scrub_due};
+use crate::store::batches::batches;
+use crate::store::{SCRUB_KEY, Store, StoreError, StoreExt, Table, is_scrub_due};
 
 /// What is added to a store's file name while its fresh copy is made.
 const TEMPORARY_SUFFIX: &str = ".rejoin-scrub";
@@ -89,7 +87,10 @@ impl RedbStore {
         let mut copy = RedbStore::open(temporary, self.options.clone())?;
         fs::set_permissions(temporary, rights)?;
         for table in Table::ALL {
-            copy_table(view.as_ref(), &copy, table)?;
+            for batch in batches(view.as_ref(), table) {
+                let batch = batch?;
+                copy.write_with(|tx| batch.put(tx, table))?;
+            }
         }
         copy.write_with(|tx| tx.delete(Table::Meta, SCRUB_KEY))?;
         copy.trim()?;
@@ -105,28 +106,6 @@ impl RedbStore {
             Err(redb::CompactionError::Storage(error)) => Err(error::storage_error(error)),
             Err(error) => Err(StoreError::Engine(error.to_string())),
         })
-    }
-}
-
-/// Copies a table's rows, in transactions of bounded size.
-fn copy_table(view: &dyn ReadTx, copy: &RedbStore, table: Table) -> Result<(), StoreError> {
-    let end = prefix_end(&[u8::MAX]);
-    let mut from = Vec::new();
-    loop {
-        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        let mut bytes = 0;
-        view.scan(table, &from..&end, &mut |key, value| {
-            bytes += key.len() + value.len();
-            rows.push((key.to_vec(), value.to_vec()));
-            if bytes < BACKUP_BATCH_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        let Some((last, _)) = rows.last() else { return Ok(()) };
-        // The next key after it in the order of bytes.
-        from = [last.as_slice(), &[0]].concat();
-        copy.write_with(|tx| rows.iter().try_for_each(|(key, value)| tx.put(table, key, value)))?;
-        if bytes < BACKUP_BATCH_BYTES {
-            return Ok(());
-        }
     }
 }
 
