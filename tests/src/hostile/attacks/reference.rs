@@ -134,8 +134,8 @@ fn mark(begin: RawKey, end: RawKey) -> Vec<Vec<u8>> {
 fn marks() -> Vec<Attack> {
     vec![
         Attack::changes("mark-over-one-letter", || mark(element(8), element(9))).stores(1),
-        Attack::changes("mark-end-before-its-begin", || mark(element(9), element(8))).breaks(&["mark-pair"]),
-        Attack::changes("mark-end-at-the-head", || mark(element(9), RawKey::Head)).breaks(&["mark-pair"]),
-        Attack::changes("mark-end-beside-its-begin", || mark(element(8), element(8))).breaks(&["mark-pair"]),
+        Attack::changes("mark-end-before-its-begin", || mark(element(9), element(8))).breaks(&["mark-order"]),
+        Attack::changes("mark-end-at-the-head", || mark(element(9), RawKey::Head)).breaks(&["mark-order"]),
+        Attack::changes("mark-end-beside-its-begin", || mark(element(8), element(8))).breaks(&["mark-order"]),
     ]
 }
