@@ -20,6 +20,7 @@ mod actors;
 mod ancestry;
 mod append;
 pub mod base;
+mod mark_order;
 mod migrate;
 pub mod outbox;
 mod packs;

@@ -92,6 +92,15 @@ pub const REFERENCED_BYTES_MAX: usize = 128 << 20;
 /// How many references to earlier changes are gathered before they are looked up together: 65,536 of ~72 bytes, 5 MiB.
 pub const REFERENCES_BATCH: usize = 65_536;
 
+/// The most operations that are looked at to find out which of two elements stands first, for all marks of one change: 2^20,
+/// what the longest paste has. It takes 20 ms.
+///
+/// A mark over more than 4,096 characters that were typed one by one passes unseen.
+pub const MARK_WALK_MAX: u64 = 1 << 20;
+
+/// As how many operations it counts to open another change for that: 256. It takes ~5 us.
+pub const MARK_WALK_OPENING: u64 = 256;
+
 /// The most rows of any column of a whole document that is loaded here: 16 million.
 ///
 /// A text of 1,000,000 characters with all its history has about as many. Automerge takes ~30 bytes for each: 500 MB.

@@ -12,6 +12,7 @@ use automerge::ActorId;
 
 use super::actors::{self, ActorChange};
 use super::ancestry::{Ancestors, Place};
+use super::mark_order;
 use crate::gate::{Action, CheckedChange, GateError, KeyRef, ObjectRef, OpRef, Rule, Shape, StoredChange};
 use crate::id::{DocumentId, OpId};
 use crate::limits::{OBJECT_KINDS_CACHED, REFERENCED_BYTES_MAX, REFERENCES_BATCH};
@@ -106,7 +107,11 @@ impl References {
                 }
             }
         }
-        self.look_up(&mut lookup, &mut gathered)
+        let judged = self.look_up(&mut lookup, &mut gathered)?;
+        if judged.is_err() {
+            return Ok(judged);
+        }
+        mark_order::check(tx, document, change)
     }
 
     /// Looks up what was gathered, one change that is referred to after the other.

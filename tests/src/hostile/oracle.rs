@@ -357,7 +357,9 @@ impl References {
             if pred.object != op.object || pred.key != op.key {
                 return Err("a predecessor is of another field");
             }
-            if matches!(pred.action, Action::Delete | Action::Increment) {
+            // Automerge's previews of 1.0 named an increment where they meant its counter, in the same change.
+            let is_own_increment = pred.action == Action::Increment && pred.change == position;
+            if matches!(pred.action, Action::Delete | Action::Increment) && !is_own_increment {
                 return Err("a predecessor sets nothing");
             }
         }
