@@ -223,7 +223,7 @@ fn counters_at_their_extremes_come_back() {
 fn changes_around_the_row_limit_come_back() {
     let limit = PACK_ROWS_MAX as u64;
     let sizes = [limit - 1, limit, limit + 1, 100_000];
-    let changes = sizes.map(|rows| parsed(&Forged::puts(rows)));
+    let changes = sizes.map(|rows| parsed(&Forged::overwrites(rows)));
     assert_eq!(changes.each_ref().map(Rows::fit), [true, true, false, false]);
     assert_comes_back(&changes);
     // One operation with as many predecessors.

@@ -302,12 +302,12 @@ fn verdict_on(object: &str, key: &str) -> (Appended, bool) {
             made.insert(name, tx.put_object(ROOT, name, kind).unwrap());
         }
     });
-    let none = ObjId::Id(1_000, a.actor.clone(), 0);
+    let none = ObjId::Id(100, a.actor.clone(), 0);
     let ObjId::Id(counter, actor, _) = made.remove(object).unwrap_or(none) else { panic!("no id") };
     let draft = ChangeDraft {
         actor: rejoin::ActorId::from(b"b"),
         seq: 1,
-        start_op: 2_000,
+        start_op: 200,
         timestamp: 0,
         message: None,
         deps: a.doc().get_heads(),

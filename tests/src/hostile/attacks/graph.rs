@@ -95,7 +95,7 @@ fn numbers() -> Vec<Attack> {
         })
         .stores(1),
         Attack::changes("lamport-jump-above-the-bound", || {
-            vec![RawChange { start_op: NEXT_OP + START_OP_JUMP_MAX + 1, ..put(base::next(0), "far") }.chunk()]
+            vec![RawChange { start_op: NEXT_OP + START_OP_JUMP_MAX + 1_000, ..put(base::next(0), "far") }.chunk()]
         })
         .breaks(&["start-op-jump"]),
         Attack::changes("lamport-ladder-to-2^31", ladder).breaks(&["start-op-jump"]),
