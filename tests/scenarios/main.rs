@@ -14,6 +14,7 @@ mod interop_relay;
 mod keystrokes;
 mod notes;
 mod samod;
+mod tls;
 mod whole;
 
 use std::future::Future;
