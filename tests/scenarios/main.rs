@@ -12,6 +12,7 @@ mod hostile_session;
 mod interop_native;
 mod interop_relay;
 mod keystrokes;
+mod layers;
 mod notes;
 mod samod;
 mod tls;
