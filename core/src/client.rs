@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
 use crate::limits::FRAME_BYTES_MAX;
 use crate::repo::{Inner, Repo, RepoError, random_bytes};
@@ -23,6 +23,9 @@ use crate::repo::{Inner, Repo, RepoError, random_bytes};
 mod backoff;
 mod driver;
 mod mailbox;
+mod tls;
+
+pub use tls::ConnectOptions;
 
 use backoff::Backoff;
 use mailbox::Mailbox;
@@ -50,7 +53,7 @@ pub enum ConnectionState {
     Connected,
     /// Not connected; the next try comes by itself.
     Waiting {
-        /// Why the last one ended.
+        /// Why the last one ended, and what to do about it where that is known.
         reason: String,
         /// When the next one begins, from now.
         retry_in: Duration,
@@ -115,13 +118,26 @@ impl Repo {
     /// Connects to a relay, or to any automerge-repo server: `ws://` or `wss://`. Call it inside a tokio runtime.
     ///
     /// Returns at once; [`Connection::state`] says how it goes. Every document of this device is kept in step, new ones
-    /// too. Several connections may be open at the same time.
+    /// too. Several connections may be open at the same time. `wss://` trusts relays that a public authority vouches for;
+    /// for one with a certificate of its own see [`Repo::connect_with`].
     ///
     /// # Errors
     ///
     /// [`RepoError::Address`] if the address does not parse. That the relay cannot be reached is no error: it is tried
     /// again, more and more slowly, up to every 30 seconds.
     pub fn connect(&self, url: &str) -> Result<Connection, RepoError> {
+        self.connect_with(url, &ConnectOptions::new())
+    }
+
+    /// Connects as [`Repo::connect`] does, with options.
+    ///
+    /// A relay whose certificate is not trusted is tried again like one that cannot be reached, since its certificate may
+    /// be renewed meanwhile; [`ConnectionState::Waiting`] says what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repo::connect`].
+    pub fn connect_with(&self, url: &str, options: &ConnectOptions) -> Result<Connection, RepoError> {
         let wrong = |reason: String| RepoError::Address { url: url.to_owned(), reason };
         let request = url.into_client_request().map_err(|error| wrong(error.to_string()))?;
         if !matches!(request.uri().scheme_str(), Some("ws" | "wss")) {
@@ -133,22 +149,30 @@ impl Repo {
         let (stop, stopped) = watch::channel(false);
         let (progress_sender, progress) = watch::channel(None);
         let inner = Arc::clone(self.inner());
-        tokio::spawn(keep_connected(inner, url.to_owned(), state_sender, progress_sender, stopped));
+        let relay = Relay { url: url.to_owned(), connector: options.connector() };
+        tokio::spawn(keep_connected(inner, relay, state_sender, progress_sender, stopped));
         Ok(Connection { state, progress, stop })
     }
+}
+
+/// Where the relay is, and how it is reached.
+struct Relay {
+    url: String,
+    /// `None` for TLS with the public authorities.
+    connector: Option<Connector>,
 }
 
 /// Connects, and connects again, until it is told to stop.
 async fn keep_connected(
     inner: Arc<Inner>,
-    url: String,
+    relay: Relay,
     state: watch::Sender<ConnectionState>,
     progress: watch::Sender<Option<usize>>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut backoff = Backoff::default();
     loop {
-        let attempt = connect_once(&inner, &url, &state, &progress, &mut backoff);
+        let attempt = connect_once(&inner, &relay, &state, &progress, &mut backoff);
         let reason = tokio::select! {
             reason = attempt => reason,
             () = told_to_stop(&mut stopped) => break,
@@ -174,7 +198,7 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
 /// Makes one connection and serves it until it ends; returns why it did.
 async fn connect_once(
     inner: &Arc<Inner>,
-    url: &str,
+    relay: &Relay,
     state: &watch::Sender<ConnectionState>,
     progress: &watch::Sender<Option<usize>>,
     backoff: &mut Backoff,
@@ -185,9 +209,10 @@ async fn connect_once(
     config.read_buffer_size = SOCKET_BUFFER_BYTES;
     config.write_buffer_size = SOCKET_BUFFER_BYTES;
     config.max_write_buffer_size = 2 * FRAME_BYTES_MAX;
-    let socket = match timeout(CONNECT_TIMEOUT, connect_async_with_config(url, Some(config), true)).await {
+    let connect = connect_async_tls_with_config(&relay.url, Some(config), true, relay.connector.clone());
+    let socket = match timeout(CONNECT_TIMEOUT, connect).await {
         Ok(Ok((socket, _))) => socket,
-        Ok(Err(error)) => return format!("failed to connect: {error}"),
+        Ok(Err(error)) => return format!("failed to connect: {}", tls::reason(&error)),
         Err(_) => return "failed to connect: the relay did not answer in time".to_owned(),
     };
     let (outgoing, frames) = mpsc::channel(OUTGOING_FRAMES_MAX);

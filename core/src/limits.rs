@@ -165,6 +165,12 @@ pub const ORPHANS_MAX: usize = 4_096;
 /// The most bytes of such changes.
 pub const ORPHAN_BYTES_MAX: usize = 8 << 20;
 
+/// The most bytes of such changes in all conversations of one connection: 32 MiB, four that are full.
+///
+/// A connection may talk about [`SESSION_DOCUMENTS_MAX`] documents; without this bound each could hold its 8 MiB. What
+/// does not fit is dropped as at a conversation's own bound, and asked for again.
+pub const CONNECTION_ORPHAN_BYTES_MAX: usize = 4 * ORPHAN_BYTES_MAX;
+
 /// The most changes that wait in one conversation for the document's history to be unfolded: 32,768. They are what was
 /// written since the relay's snapshot, which it makes anew when its history has doubled; what does not fit is asked for again.
 pub const FOLDED_WAITING_MAX: usize = 32_768;
@@ -350,6 +356,8 @@ const _: () = assert!(OP_COUNTER_MAX + START_OP_JUMP_MAX + CHANGE_OPS_MAX < u32:
 const _: () = assert!((BLOOM_ENTRIES_MAX as usize) * 10 / 8 < FRAME_BYTES_MAX / 2);
 // A change may depend on every head a document may have.
 const _: () = assert!(CHANGE_DEPS_MAX >= DOCUMENT_HEADS_MAX);
+// An orphan of any size fits where nothing else is held, and no conversation takes a connection's whole budget.
+const _: () = assert!(CHANGE_BYTES_MAX <= ORPHAN_BYTES_MAX && ORPHAN_BYTES_MAX < CONNECTION_ORPHAN_BYTES_MAX);
 // Every orphan's missing dependency can be asked for in one message.
 const _: () = assert!(MISSING_HASHES_MAX <= SYNC_HASHES_MAX);
 

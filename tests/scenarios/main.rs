@@ -12,8 +12,10 @@ mod hostile_session;
 mod interop_native;
 mod interop_relay;
 mod keystrokes;
+mod layers;
 mod notes;
 mod samod;
+mod tls;
 mod whole;
 
 use std::future::Future;

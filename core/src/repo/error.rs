@@ -60,6 +60,12 @@ pub enum RepoError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The root certificates for a relay cannot be used.
+    #[error("failed to read the root certificates: {reason} (they are expected as PEM: -----BEGIN CERTIFICATE-----)")]
+    Certificates {
+        /// What is wrong with them.
+        reason: String,
+    },
     /// No relay answered in time.
     #[error("failed to sync in time: no relay answered; what was written is safe on this device")]
     Timeout,

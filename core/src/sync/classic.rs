@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use automerge::ChangeHash;
 use bytes::Bytes;
 
+use super::orphans::OrphanBudget;
 use super::{Conversation, WholeDocument, WholeDocuments};
 use crate::codec::classic::{DecodeError, Frame, PeerMetadata, REJOIN_LEVEL, encode_doc_unavailable, encode_sync};
 use crate::codec::sync_message::SyncMessage;
@@ -154,6 +155,8 @@ pub struct ClassicSession {
     peer_storage: Option<StorageId>,
     closed: bool,
     conversations: HashMap<DocumentId, Conversation>,
+    /// What the orphans of all conversations take together.
+    orphan_budget: OrphanBudget,
     /// What is done with whole documents in conversations that begin from now on.
     whole_documents: WholeDocuments,
     /// Documents we said `request` for instead of `sync`.
@@ -175,6 +178,7 @@ impl ClassicSession {
             peer_storage: None,
             closed: false,
             conversations: HashMap::new(),
+            orphan_budget: OrphanBudget::default(),
             whole_documents: WholeDocuments::default(),
             requests: HashSet::new(),
             dirty: VecDeque::new(),
@@ -272,9 +276,7 @@ impl ClassicSession {
         if ledger::state(tx, &document)?.is_none_or(|state| state.count == 0) {
             self.requests.insert(document);
         }
-        let mut conversation = Conversation::new(document, shared);
-        conversation.set_whole_documents(self.whole_documents);
-        self.conversations.insert(document, conversation);
+        self.begin(document, shared);
         self.mark(document);
         Ok(true)
     }
@@ -428,6 +430,12 @@ impl ClassicSession {
         PeerMetadata { storage_id, is_ephemeral: false, rejoin: REJOIN_LEVEL }
     }
 
+    fn begin(&mut self, document: DocumentId, shared: Vec<ChangeHash>) {
+        let mut conversation = Conversation::within(document, shared, self.orphan_budget.clone());
+        conversation.set_whole_documents(self.whole_documents);
+        self.conversations.insert(document, conversation);
+    }
+
     fn mark(&mut self, document: DocumentId) {
         if self.dirty_set.insert(document) {
             self.dirty.push_back(document);
@@ -578,9 +586,7 @@ impl ClassicSession {
                 self.fail(CLOSE_POLICY, format!("more than {SESSION_DOCUMENTS_MAX} documents on one connection"));
                 return Ok(());
             }
-            let mut conversation = Conversation::new(document, Vec::new());
-            conversation.set_whole_documents(self.whole_documents);
-            self.conversations.insert(document, conversation);
+            self.begin(document, Vec::new());
             self.outputs.push_back(Output::Subscribe { document });
         }
         let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
@@ -635,5 +641,52 @@ impl ClassicSession {
         }
         self.mark(document);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use automerge::ScalarValue;
+
+    use super::*;
+    use crate::gate::encode;
+    use crate::gate::tests::field_draft;
+    use crate::limits::{CONNECTION_ORPHAN_BYTES_MAX, ORPHAN_BYTES_MAX};
+    use crate::store::{MemoryStore, Store};
+
+    #[test]
+    fn documents_of_one_connection_share_the_room_for_orphans() {
+        let store = MemoryStore::new();
+        let tx = store.read().unwrap();
+        let identity = Identity { peer: PeerId::new("us").unwrap(), storage: None };
+        let mut session = ClassicSession::new(Role::Server, identity);
+        let document = |number: usize| DocumentId::from_bytes([u8::try_from(number).unwrap(); 16]);
+        let first = encode(&field_draft(b"alice", 1, 1, Vec::new())).unwrap();
+        // More than half of a conversation's room: each holds one, and the connection as many as fit.
+        let mut draft = field_draft(b"alice", 2, 2, vec![first.hash()]);
+        draft.ops[0].value = ScalarValue::Bytes(vec![7; ORPHAN_BYTES_MAX / 2 + 1]);
+        let orphan = encode(&draft).unwrap();
+        let fits = CONNECTION_ORPHAN_BYTES_MAX / orphan.bytes().len();
+        let bring = |session: &mut ClassicSession, number| {
+            session.open(document(number), Vec::new(), tx.as_ref()).unwrap();
+            let results = vec![(orphan.clone(), Appended::Missing { hashes: vec![first.hash()] })];
+            session.handle_appended(document(number), results, tx.as_ref()).unwrap();
+        };
+        // What waited comes out when its dependency is there.
+        let waited = |session: &mut ClassicSession, number| {
+            let results = vec![(first.clone(), Appended::Duplicate)];
+            session.handle_appended(document(number), results, tx.as_ref()).unwrap();
+            let outputs: Vec<_> = std::iter::from_fn(|| session.poll_output()).collect();
+            outputs.iter().any(|output| matches!(output, Output::Append { changes, .. } if changes.len() == 1))
+        };
+        (0..=fits).for_each(|number| bring(&mut session, number));
+        assert!(!waited(&mut session, fits), "what does not fit is dropped");
+        session.forget(&document(0));
+        bring(&mut session, fits);
+        assert!((1..=fits).all(|number| waited(&mut session, number)), "a document that is forgotten leaves its room");
+        // Nothing is held any more, so as much as before fits again.
+        (1..=fits).for_each(|number| bring(&mut session, number));
+        assert!((1..=fits).all(|number| waited(&mut session, number)));
     }
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use self::intake::Intake;
 use self::whole::Whole;
-use super::orphans::Orphans;
+use super::orphans::{OrphanBudget, Orphans};
 use crate::codec::bloom::Bloom;
 use crate::codec::sync_message::{Flags, Have, SyncMessage, Version};
 use crate::gate::{CheckedChange, GateError};
@@ -71,6 +71,11 @@ pub struct Outgoing {
 impl Conversation {
     /// Begins a conversation. `shared` are heads that the peer is known to have from earlier, if any.
     pub fn new(document: DocumentId, shared: Vec<ChangeHash>) -> Self {
+        Self::within(document, shared, OrphanBudget::default())
+    }
+
+    /// Begins a conversation as [`Conversation::new`] does, among others that share a budget.
+    pub(super) fn within(document: DocumentId, shared: Vec<ChangeHash>, budget: OrphanBudget) -> Self {
         Self {
             document,
             theirs: None,
@@ -81,7 +86,7 @@ impl Conversation {
             last_need: Vec::new(),
             need_repeats: 0,
             intake: Intake::default(),
-            orphans: Orphans::default(),
+            orphans: Orphans::within(budget),
             refused: HashSet::new(),
             absent: false,
             resets: 0,
