@@ -25,7 +25,9 @@ test: interop
 bench: interop
 	cargo build --release --locked --bins
 	cargo bench --locked -p rejoin --bench fields
+	cargo bench --locked -p rejoin --bench open
 	cargo bench --locked -p rejoin-tests --bench fanout
+	cargo bench --locked -p rejoin-tests --bench idle
 
 ## What CI checks besides the tests.
 lint:

@@ -105,6 +105,8 @@ struct Connection {
     deletions: Deletions,
     /// Whether the append under way is one of changes.
     appends_changes: bool,
+    /// The other side is gone.
+    ended: bool,
     /// How much was read since the last append began.
     gathered_bytes: usize,
     /// Whether the session may have a frame to send: saves a look into the store.
@@ -131,6 +133,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         appends: VecDeque::new(),
         deletions: Deletions::default(),
         appends_changes: false,
+        ended: false,
         gathered_bytes: 0,
         may_transmit: false,
         activity,
@@ -155,12 +158,12 @@ impl Connection {
             if let Err(error) = self.advance() {
                 self.store_failed(&error);
             }
-            if self.outbound.is_closing() && self.outbound.is_idle() {
+            if self.is_over() {
                 break;
             }
             self.note_listening();
             let event = tokio::select! {
-                sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() => Event::Sent(sent),
+                sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() && !self.ended => Event::Sent(sent),
                 message = stream.next(), if self.is_listening() => Event::Received(message),
                 () = self.member.mailbox().notified() => Event::Hint,
                 answers = answer(&mut self.appending) => Event::Appended(answers),
@@ -170,8 +173,10 @@ impl Connection {
                 () = drained(&mut draining), if self.may_drain() => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
-            if self.handle(event, timer.as_mut()) == Next::End || gathers && self.gather(&mut stream) == Next::End {
-                break;
+            if self.handle(event, timer.as_mut()) == Next::End {
+                self.ended = true;
+            } else if gathers {
+                self.gather(&mut stream);
             }
         }
         // Whatever happens now, the connection takes part in nothing any more.
@@ -180,7 +185,7 @@ impl Connection {
     }
 
     /// Takes in what has arrived already, so that the changes of many frames share an append and an answer.
-    fn gather(&mut self, stream: &mut SplitStream<WebSocket>) -> Next {
+    fn gather(&mut self, stream: &mut SplitStream<WebSocket>) {
         while self.gathered_bytes < GATHER_BYTES_MAX && !self.outbound.is_full() && !self.outbound.is_closing() {
             // What comes after a deletion is read after it was carried out.
             if let Err(error) = self.carry_out() {
@@ -192,17 +197,24 @@ impl Connection {
             // Whoever polls last is woken: the loop that calls this polls again before it waits.
             let Some(message) = stream.next().now_or_never() else { break };
             if self.receive(message) == Next::End {
-                return Next::End;
+                self.ended = true;
+                break;
             }
         }
         self.gathered_bytes = 0;
-        Next::Continue
+    }
+
+    /// Says whether nothing is left to do: what a peer brought before it went is still appended.
+    fn is_over(&self) -> bool {
+        let waits = !self.appends.is_empty() || !self.deletions.is_idle();
+        let appends = self.appending.is_some() || waits && !self.outbound.is_closing();
+        self.ended && !appends || self.outbound.is_closing() && self.outbound.is_idle()
     }
 
     /// Says whether frames are taken from the peer: not before the earlier ones are dealt with.
     fn is_listening(&self) -> bool {
         let is_done = self.appending.is_none() && self.appends.is_empty() && self.deletions.is_idle();
-        is_done && !self.outbound.is_full() && !self.outbound.is_closing()
+        is_done && !self.ended && !self.outbound.is_full() && !self.outbound.is_closing()
     }
 
     fn note_listening(&mut self) {

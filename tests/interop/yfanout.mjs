@@ -13,7 +13,8 @@ import * as Y from "yjs"
 import { gate, loadFlags, runLoad } from "./load.mjs"
 
 const MESSAGE_SYNC = 0
-const flags = loadFlags()
+// What a reader keeps is the same with `--light`: Yjs has no cheaper one.
+const flags = loadFlags({ light: { type: "boolean", default: false } })
 
 await runLoad(flags, async track => {
   const room = randomUUID()

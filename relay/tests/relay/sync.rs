@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rejoin::codec::classic::Frame;
+use rejoin::codec::classic::{Frame, encode_sync};
+use rejoin::codec::sync_message::{SyncMessage, Version};
 use rejoin::ledger;
 use rejoin::store::{MemoryStore, RedbOptions, RedbStore, Store};
 
@@ -118,4 +119,31 @@ async fn ephemeral_message_arrives_once_and_is_not_echoed() {
     relay.stop().await;
     // Presence is never stored.
     assert_eq!(ledger::state(&*store.read().unwrap(), &document(1)).unwrap().unwrap().count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn change_that_arrived_before_its_peer_went_is_stored() {
+    let relay = Relay::start().await;
+    let author = Client::connect(&relay.url(), "author").await;
+    set(&author.store, document(1), "author", "k", 1);
+    let tx = author.store.read().unwrap();
+    let change = ledger::change(&*tx, &document(1), 0).unwrap();
+    let message = SyncMessage {
+        version: Version::V1,
+        heads: author.heads(document(1)),
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: vec![change.into()],
+        flags: None,
+    };
+    drop(tx);
+    let mut raw = Raw::join(&relay.url(), "hasty").await;
+    let (me, target) = (peer("hasty"), raw.relay.clone().unwrap());
+    raw.send(encode_sync(&me, &target, &document(1).to_string(), &message.encode())).await;
+    raw.socket.close(None).await.unwrap();
+    drop(raw);
+    let mut reader = Client::connect(&relay.url(), "reader").await;
+    reader.open(document(1));
+    reader.until(|reader| reader.count(document(1)) == 1).await;
+    relay.stop().await;
 }
