@@ -66,13 +66,14 @@ pub(crate) struct Shared {
     pub(crate) draining: watch::Receiver<bool>,
 }
 
+type Received = Option<Result<Message, axum::Error>>;
 type Answers = Vec<(DocumentId, Result<Results, AppendError>)>;
 type Appending = Pin<Box<dyn Future<Output = Answers> + Send>>;
 
 /// Something that the connection waited for.
 enum Event {
     Sent(Result<(), axum::Error>),
-    Received(Option<Result<Message, axum::Error>>),
+    Received(Received),
     Hint,
     Appended(Answers),
     Deleted(DocumentId, Tombstone, Result<(), AppendError>),
@@ -103,6 +104,10 @@ struct Connection {
     appending: Option<Appending>,
     appends: VecDeque<(DocumentId, Brought)>,
     deletions: Deletions,
+    /// What has to wait for the appends before it, so that whoever is answered knows that they are done.
+    waiting: VecDeque<Output>,
+    /// What was read too early, for the same reason.
+    unread: Option<Received>,
     /// Whether the append under way is one of changes.
     appends_changes: bool,
     /// The other side is gone.
@@ -132,6 +137,8 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         appending: None,
         appends: VecDeque::new(),
         deletions: Deletions::default(),
+        waiting: VecDeque::new(),
+        unread: None,
         appends_changes: false,
         ended: false,
         gathered_bytes: 0,
@@ -164,7 +171,7 @@ impl Connection {
             self.note_listening();
             let event = tokio::select! {
                 sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() && !self.ended => Event::Sent(sent),
-                message = stream.next(), if self.is_listening() => Event::Received(message),
+                message = read(&mut self.unread, &mut stream), if self.is_listening() => Event::Received(message),
                 () = self.member.mailbox().notified() => Event::Hint,
                 answers = answer(&mut self.appending) => Event::Appended(answers),
                 (document, tombstone, outcome) = self.deletions.finished() => Event::Deleted(document, tombstone, outcome),
@@ -187,21 +194,39 @@ impl Connection {
     /// Takes in what has arrived already, so that the changes of many frames share an append and an answer.
     fn gather(&mut self, stream: &mut SplitStream<WebSocket>) {
         while self.gathered_bytes < GATHER_BYTES_MAX && !self.outbound.is_full() && !self.outbound.is_closing() {
-            // What comes after a deletion is read after it was carried out.
-            if let Err(error) = self.carry_out() {
-                self.store_failed(&error);
-            }
-            if !self.deletions.is_idle() {
+            self.put_aside();
+            if !self.waiting.is_empty() {
                 break;
             }
             // Whoever polls last is woken: the loop that calls this polls again before it waits.
             let Some(message) = stream.next().now_or_never() else { break };
+            if !matches!(message, Some(Ok(_))) {
+                self.unread = Some(message);
+                break;
+            }
             if self.receive(message) == Next::End {
                 self.ended = true;
                 break;
             }
         }
+        self.put_aside();
         self.gathered_bytes = 0;
+    }
+
+    /// Takes what the session wants of the frames gathered so far: the changes to append, and for later what has to come
+    /// after them.
+    fn put_aside(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            let comes_after = matches!(
+                output,
+                Output::Send(_) | Output::Close { .. } | Output::Delete { .. } | Output::Ephemeral { .. }
+            );
+            if !self.waiting.is_empty() || comes_after {
+                self.waiting.push_back(output);
+            } else if let Err(error) = self.perform(output) {
+                self.store_failed(&error);
+            }
+        }
     }
 
     /// Says whether nothing is left to do: what a peer brought before it went is still appended.
@@ -262,7 +287,7 @@ impl Connection {
         Next::Continue
     }
 
-    fn receive(&mut self, message: Option<Result<Message, axum::Error>>) -> Next {
+    fn receive(&mut self, message: Received) -> Next {
         match message {
             None => return Next::End,
             Some(Err(error)) => return self.unreadable(&error),
@@ -359,35 +384,46 @@ impl Connection {
     }
 
     fn carry_out(&mut self) -> Result<(), StoreError> {
-        while let Some(output) = self.session.poll_output() {
-            match output {
-                Output::Send(frame) => self.outbound.push(frame),
-                Output::Established { peer, storage } => {
-                    let remembered = storage.is_some();
-                    tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
-                }
-                Output::Delete { document, tombstone } if rights::may_delete(self.session.peer(), &document) => {
-                    self.deletions.push(document, tombstone);
-                }
-                Output::Delete { document, .. } => {
-                    tracing::info!(document = %Label(&document), "a peer without the right to it asked for a deletion");
-                }
-                Output::Subscribe { document } => self.subscribe(document)?,
-                Output::Append { document, changes } => self.bring(document, changes),
-                Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
-                Output::Ephemeral { document, sender, session_id, count, data } => {
-                    let message = Ephemeral { document, sender, session_id, count, data };
-                    self.shared.hub.forward(message, self.member.id());
-                }
-                Output::Refused { document, error } => self.note_refused(&document, &error),
-                Output::Ignored { reason } => self.note_ignored(&reason),
-                Output::Close { code, reason } => {
-                    tracing::info!(code, reason = %Foreign(&reason), "a connection is closed");
-                    self.outbound.close(code, &reason);
-                }
-                // What a peer lacks says nothing about what the relay should do, nor does what it has.
-                _ => {}
+        loop {
+            while let Some(output) = self.session.poll_output() {
+                self.perform(output)?;
             }
+            if self.appending.is_some() || !self.appends.is_empty() {
+                return Ok(());
+            }
+            let Some(output) = self.waiting.pop_front() else { return Ok(()) };
+            self.perform(output)?;
+        }
+    }
+
+    fn perform(&mut self, output: Output) -> Result<(), StoreError> {
+        match output {
+            Output::Send(frame) => self.outbound.push(frame),
+            Output::Established { peer, storage } => {
+                let remembered = storage.is_some();
+                tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
+            }
+            Output::Delete { document, tombstone } if rights::may_delete(self.session.peer(), &document) => {
+                self.deletions.push(document, tombstone);
+            }
+            Output::Delete { document, .. } => {
+                tracing::info!(document = %Label(&document), "a peer without the right to it asked for a deletion");
+            }
+            Output::Subscribe { document } => self.subscribe(document)?,
+            Output::Append { document, changes } => self.bring(document, changes),
+            Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
+            Output::Ephemeral { document, sender, session_id, count, data } => {
+                let message = Ephemeral { document, sender, session_id, count, data };
+                self.shared.hub.forward(message, self.member.id());
+            }
+            Output::Refused { document, error } => self.note_refused(&document, &error),
+            Output::Ignored { reason } => self.note_ignored(&reason),
+            Output::Close { code, reason } => {
+                tracing::info!(code, reason = %Foreign(&reason), "a connection is closed");
+                self.outbound.close(code, &reason);
+            }
+            // What a peer lacks says nothing about what the relay should do, nor does what it has.
+            _ => {}
         }
         Ok(())
     }
@@ -528,6 +564,14 @@ async fn unfold(shared: &Shared, document: DocumentId, chunk: Bytes) -> Result<V
     match changes {
         None if shared.whole_documents == WholeDocuments::AskedFor => Err(AppendError::Whole),
         changes => Ok(changes.unwrap_or_default()),
+    }
+}
+
+/// Reads the next message.
+async fn read(unread: &mut Option<Received>, stream: &mut SplitStream<WebSocket>) -> Received {
+    match unread.take() {
+        Some(message) => message,
+        None => stream.next().await,
     }
 }
 
