@@ -26,8 +26,10 @@ bench: interop
 	cargo build --release --locked --bins
 	cargo bench --locked -p rejoin --bench fields
 	cargo bench --locked -p rejoin --bench size
+	cargo bench --locked -p rejoin --bench open
 	cargo bench --locked -p rejoin-tests --bench fanout
 	cargo bench --locked -p rejoin-tests --bench fetch
+	cargo bench --locked -p rejoin-tests --bench idle
 
 ## What CI checks besides the tests.
 lint:

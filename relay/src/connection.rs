@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::future::join_all;
+use futures_util::stream::SplitStream;
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use rejoin::deletion::Tombstone;
 use rejoin::gate::{CheckedChange, GateError};
 use rejoin::store::{Store, StoreError};
@@ -32,7 +34,8 @@ use crate::deletion::Deletions;
 use crate::fold::Folding;
 use crate::hub::{Ephemeral, Hub, Member};
 use crate::limits::{
-    CLOSE_WAIT, COMPLAINTS_LOGGED_MAX, DEAD_AFTER, LARGE_FRAME_BYTES, PING_INTERVAL, SEND_BATCH_BYTES,
+    CLOSE_WAIT, COMPLAINTS_LOGGED_MAX, DEAD_AFTER, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES,
+    PING_INTERVAL, SEND_BATCH_BYTES,
 };
 use crate::log::{AppendError, GroupCommit, Results};
 use crate::outbound::Outbound;
@@ -63,14 +66,16 @@ pub(crate) struct Shared {
     pub(crate) draining: watch::Receiver<bool>,
 }
 
-type Appending = Pin<Box<dyn Future<Output = (DocumentId, Result<Results, AppendError>)> + Send>>;
+type Received = Option<Result<Message, axum::Error>>;
+type Answers = Vec<(DocumentId, Result<Results, AppendError>)>;
+type Appending = Pin<Box<dyn Future<Output = Answers> + Send>>;
 
 /// Something that the connection waited for.
 enum Event {
     Sent(Result<(), axum::Error>),
-    Received(Option<Result<Message, axum::Error>>),
+    Received(Received),
     Hint,
-    Appended(DocumentId, Result<Results, AppendError>),
+    Appended(Answers),
     Deleted(DocumentId, Tombstone, Result<(), AppendError>),
     Timer,
     Late,
@@ -99,6 +104,16 @@ struct Connection {
     appending: Option<Appending>,
     appends: VecDeque<(DocumentId, Brought)>,
     deletions: Deletions,
+    /// What has to wait for the appends before it, so that whoever is answered knows that they are done.
+    waiting: VecDeque<Output>,
+    /// What was read too early, for the same reason.
+    unread: Option<Received>,
+    /// Whether the append under way is one of changes.
+    appends_changes: bool,
+    /// The other side is gone.
+    ended: bool,
+    /// How much was read since the last append began.
+    gathered_bytes: usize,
     /// Whether the session may have a frame to send: saves a look into the store.
     may_transmit: bool,
     activity: Activity,
@@ -122,6 +137,11 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         appending: None,
         appends: VecDeque::new(),
         deletions: Deletions::default(),
+        waiting: VecDeque::new(),
+        unread: None,
+        appends_changes: false,
+        ended: false,
+        gathered_bytes: 0,
         may_transmit: false,
         activity,
         was_listening: true,
@@ -145,22 +165,25 @@ impl Connection {
             if let Err(error) = self.advance() {
                 self.store_failed(&error);
             }
-            if self.outbound.is_closing() && self.outbound.is_idle() {
+            if self.is_over() {
                 break;
             }
             self.note_listening();
             let event = tokio::select! {
-                sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() => Event::Sent(sent),
-                message = stream.next(), if self.is_listening() => Event::Received(message),
+                sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() && !self.ended => Event::Sent(sent),
+                message = read(&mut self.unread, &mut stream), if self.is_listening() => Event::Received(message),
                 () = self.member.mailbox().notified() => Event::Hint,
-                (document, results) = answer(&mut self.appending) => Event::Appended(document, results),
+                answers = answer(&mut self.appending) => Event::Appended(answers),
                 (document, tombstone, outcome) = self.deletions.finished() => Event::Deleted(document, tombstone, outcome),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
                 () = drained(&mut draining), if self.may_drain() => Event::Drain,
             };
+            let gathers = matches!(event, Event::Received(_));
             if self.handle(event, timer.as_mut()) == Next::End {
-                break;
+                self.ended = true;
+            } else if gathers {
+                self.gather(&mut stream);
             }
         }
         // Whatever happens now, the connection takes part in nothing any more.
@@ -168,10 +191,55 @@ impl Connection {
         linger(sink, stream).await;
     }
 
+    /// Takes in what has arrived already, so that the changes of many frames share an append and an answer.
+    fn gather(&mut self, stream: &mut SplitStream<WebSocket>) {
+        while self.gathered_bytes < GATHER_BYTES_MAX && !self.outbound.is_full() && !self.outbound.is_closing() {
+            self.put_aside();
+            if !self.waiting.is_empty() {
+                break;
+            }
+            // Whoever polls last is woken: the loop that calls this polls again before it waits.
+            let Some(message) = stream.next().now_or_never() else { break };
+            if !matches!(message, Some(Ok(_))) {
+                self.unread = Some(message);
+                break;
+            }
+            if self.receive(message) == Next::End {
+                self.ended = true;
+                break;
+            }
+        }
+        self.put_aside();
+        self.gathered_bytes = 0;
+    }
+
+    /// Takes what the session wants of the frames gathered so far: the changes to append, and for later what has to come
+    /// after them.
+    fn put_aside(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            let comes_after = matches!(
+                output,
+                Output::Send(_) | Output::Close { .. } | Output::Delete { .. } | Output::Ephemeral { .. }
+            );
+            if !self.waiting.is_empty() || comes_after {
+                self.waiting.push_back(output);
+            } else if let Err(error) = self.perform(output) {
+                self.store_failed(&error);
+            }
+        }
+    }
+
+    /// Says whether nothing is left to do: what a peer brought before it went is still appended.
+    fn is_over(&self) -> bool {
+        let waits = !self.appends.is_empty() || !self.deletions.is_idle();
+        let appends = self.appending.is_some() || waits && !self.outbound.is_closing();
+        self.ended && !appends || self.outbound.is_closing() && self.outbound.is_idle()
+    }
+
     /// Says whether frames are taken from the peer: not before the earlier ones are dealt with.
     fn is_listening(&self) -> bool {
         let is_done = self.appending.is_none() && self.appends.is_empty() && self.deletions.is_idle();
-        is_done && !self.outbound.is_full() && !self.outbound.is_closing()
+        is_done && !self.ended && !self.outbound.is_full() && !self.outbound.is_closing()
     }
 
     fn note_listening(&mut self) {
@@ -194,12 +262,10 @@ impl Connection {
                 tracing::debug!(%error, "failed to send to a peer");
                 return Next::End;
             }
-            Event::Received(None) => return Next::End,
-            Event::Received(Some(Ok(message))) => self.received(message),
-            Event::Received(Some(Err(error))) => return self.unreadable(&error),
-            Event::Appended(document, results) => {
+            Event::Received(message) => return self.receive(message),
+            Event::Appended(answers) => {
                 self.appending = None;
-                self.appended(document, results)
+                answers.into_iter().try_for_each(|(document, results)| self.appended(document, results))
             }
             Event::Deleted(document, tombstone, outcome) => {
                 self.deleted(document, &tombstone, outcome);
@@ -221,10 +287,25 @@ impl Connection {
         Next::Continue
     }
 
+    fn receive(&mut self, message: Received) -> Next {
+        match message {
+            None => return Next::End,
+            Some(Err(error)) => return self.unreadable(&error),
+            Some(Ok(message)) => {
+                if let Err(error) = self.received(message) {
+                    self.store_failed(&error);
+                }
+            }
+        }
+        Next::Continue
+    }
+
     fn received(&mut self, message: Message) -> Result<(), StoreError> {
+        self.gathered_bytes += FRAME_OVERHEAD_BYTES;
         match message {
             Message::Binary(frame) => {
                 self.may_transmit = true;
+                self.gathered_bytes += frame.len();
                 let (session, store) = (&mut self.session, &self.shared.store);
                 beside(frame.len() >= LARGE_FRAME_BYTES, || session.handle_frame(&frame, &*store.read()?))
             }
@@ -296,43 +377,55 @@ impl Connection {
             self.session.send_ephemeral(*document, sender, session_id, *count, data);
             self.carry_out()?;
         }
-        if self.may_transmit && self.outbound.has_room() {
+        self.begin_append();
+        // What the peer brought is not known here before its commit: until then it would be asked for it again.
+        if self.may_transmit && !self.appends_changes && self.outbound.has_room() {
             self.transmit()?;
         }
-        self.begin_append();
         Ok(())
     }
 
     fn carry_out(&mut self) -> Result<(), StoreError> {
-        while let Some(output) = self.session.poll_output() {
-            match output {
-                Output::Send(frame) => self.outbound.push(frame),
-                Output::Established { peer, storage } => {
-                    let remembered = storage.is_some();
-                    tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
-                }
-                Output::Delete { document, tombstone } if rights::may_delete(self.session.peer(), &document) => {
-                    self.deletions.push(document, tombstone);
-                }
-                Output::Delete { document, .. } => {
-                    tracing::info!(document = %Label(&document), "a peer without the right to it asked for a deletion");
-                }
-                Output::Subscribe { document } => self.subscribe(document)?,
-                Output::Append { document, changes } => self.appends.push_back((document, Brought::Changes(changes))),
-                Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
-                Output::Ephemeral { document, sender, session_id, count, data } => {
-                    let message = Ephemeral { document, sender, session_id, count, data };
-                    self.shared.hub.forward(message, self.member.id());
-                }
-                Output::Refused { document, error } => self.note_refused(&document, &error),
-                Output::Ignored { reason } => self.note_ignored(&reason),
-                Output::Close { code, reason } => {
-                    tracing::info!(code, reason = %Foreign(&reason), "a connection is closed");
-                    self.outbound.close(code, &reason);
-                }
-                // What a peer lacks says nothing about what the relay should do, nor does what it has.
-                _ => {}
+        loop {
+            while let Some(output) = self.session.poll_output() {
+                self.perform(output)?;
             }
+            if self.appending.is_some() || !self.appends.is_empty() {
+                return Ok(());
+            }
+            let Some(output) = self.waiting.pop_front() else { return Ok(()) };
+            self.perform(output)?;
+        }
+    }
+
+    fn perform(&mut self, output: Output) -> Result<(), StoreError> {
+        match output {
+            Output::Send(frame) => self.outbound.push(frame),
+            Output::Established { peer, storage } => {
+                let remembered = storage.is_some();
+                tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
+            }
+            Output::Delete { document, tombstone } if rights::may_delete(self.session.peer(), &document) => {
+                self.deletions.push(document, tombstone);
+            }
+            Output::Delete { document, .. } => {
+                tracing::info!(document = %Label(&document), "a peer without the right to it asked for a deletion");
+            }
+            Output::Subscribe { document } => self.subscribe(document)?,
+            Output::Append { document, changes } => self.bring(document, changes),
+            Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
+            Output::Ephemeral { document, sender, session_id, count, data } => {
+                let message = Ephemeral { document, sender, session_id, count, data };
+                self.shared.hub.forward(message, self.member.id());
+            }
+            Output::Refused { document, error } => self.note_refused(&document, &error),
+            Output::Ignored { reason } => self.note_ignored(&reason),
+            Output::Close { code, reason } => {
+                tracing::info!(code, reason = %Foreign(&reason), "a connection is closed");
+                self.outbound.close(code, &reason);
+            }
+            // What a peer lacks says nothing about what the relay should do, nor does what it has.
+            _ => {}
         }
         Ok(())
     }
@@ -367,25 +460,44 @@ impl Connection {
         Ok(())
     }
 
+    /// Queues changes to be appended: with those of the same document that wait already, behind any whole form of it.
+    fn bring(&mut self, document: DocumentId, changes: Vec<CheckedChange>) {
+        match self.appends.iter_mut().rev().find(|(waiting, _)| *waiting == document) {
+            Some((_, Brought::Changes(waiting))) => waiting.extend(changes),
+            _ => self.appends.push_back((document, Brought::Changes(changes))),
+        }
+    }
+
+    /// Begins to append what the peer brought: the changes of all documents at once, so that they share a commit, or one
+    /// whole document.
     fn begin_append(&mut self) {
         if self.appending.is_some() || self.outbound.is_closing() {
             return;
         }
-        let Some((document, brought)) = self.appends.pop_front() else {
+        self.appends_changes = matches!(self.appends.front(), Some((_, Brought::Changes(_))));
+        if self.appends.is_empty() {
             // After what came before it, so that a connection's requests keep their order.
             return self.deletions.begin(&self.shared, self.member.id());
-        };
+        }
         let (shared, from) = (Arc::clone(&self.shared), self.member.id());
-        self.appending = Some(Box::pin(async move {
-            let changes = match brought {
-                Brought::Changes(changes) => changes,
-                Brought::Whole(chunk) => match unfold(&shared, document, chunk).await {
-                    Ok(changes) => changes,
-                    Err(error) => return (document, Err(error)),
-                },
-            };
-            (document, shared.log.append(from, document, changes).await)
-        }));
+        if self.appends_changes {
+            let mut requests = Vec::new();
+            while let Some((document, Brought::Changes(changes))) =
+                self.appends.pop_front_if(|(_, brought)| matches!(brought, Brought::Changes(_)))
+            {
+                let shared = Arc::clone(&shared);
+                requests.push(async move { (document, shared.log.append(from, document, changes).await) });
+            }
+            self.appending = Some(Box::pin(join_all(requests)));
+        } else if let Some((document, Brought::Whole(chunk))) = self.appends.pop_front() {
+            self.appending = Some(Box::pin(async move {
+                let appended = match unfold(&shared, document, chunk).await {
+                    Ok(changes) => shared.log.append(from, document, changes).await,
+                    Err(error) => Err(error),
+                };
+                vec![(document, appended)]
+            }));
+        }
     }
 
     fn tick(&mut self, timer: Pin<&mut Sleep>) -> Next {
@@ -457,8 +569,16 @@ async fn unfold(shared: &Shared, document: DocumentId, chunk: Bytes) -> Result<V
     }
 }
 
+/// Reads the next message.
+async fn read(unread: &mut Option<Received>, stream: &mut SplitStream<WebSocket>) -> Received {
+    match unread.take() {
+        Some(message) => message,
+        None => stream.next().await,
+    }
+}
+
 /// Waits for an append under way, for ever if there is none.
-async fn answer(appending: &mut Option<Appending>) -> (DocumentId, Result<Results, AppendError>) {
+async fn answer(appending: &mut Option<Appending>) -> Answers {
     match appending {
         Some(appending) => appending.await,
         None => pending().await,

@@ -1,8 +1,9 @@
 //! The log: makes changes durable, those of many connections in one commit, and answers only then.
 //!
 //! One thread writes. It takes what has gathered while the last commit was under way, puts it into one transaction, and
-//! when that has reached the disk it answers every request and tells the hub which documents changed. Nobody waits on
-//! purpose: a lone change is committed at once, and the busier the relay, the more changes share a sync of the disk.
+//! when that has reached the disk it answers every request and tells the hub which documents changed. A lone change is
+//! committed at once. When changes come one after the other, commits begin [`COMMIT_INTERVAL`] apart: a commit costs the
+//! same for one change as for ten, and whoever reads them gets those ten in one message.
 //!
 //! A request with more changes than fit a commit is carried out over several, between those of others.
 
@@ -11,6 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rejoin::DocumentId;
 use rejoin::deletion::Tombstone;
@@ -23,7 +25,8 @@ use crate::deletion::{self, Deletion};
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
-    APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX,
+    APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
+    COMMIT_REQUESTS_MAX,
 };
 
 /// The queue's room is counted in these many bytes, so that the count fits 32 bits.
@@ -183,13 +186,19 @@ impl Drop for Writer {
 
 impl Writer {
     fn run(mut self) {
+        let mut next_commit = Instant::now();
         loop {
             if self.jobs.is_empty() {
                 match self.inbox.blocking_recv() {
                     Some(request) => self.take(request),
                     None => return,
                 }
+                // What an earlier commit had no room for does not wait, nor does the relay's end.
+                if !self.inbox.is_closed() {
+                    std::thread::sleep(next_commit.saturating_duration_since(Instant::now()));
+                }
             }
+            next_commit = Instant::now() + COMMIT_INTERVAL;
             while self.jobs.len() < COMMIT_REQUESTS_MAX
                 && let Ok(request) = self.inbox.try_recv()
             {

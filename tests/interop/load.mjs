@@ -1,9 +1,15 @@
 // What the two load drivers share: their arguments, the clock of a run, and the one line they print at its end.
 
+import { readFileSync } from "node:fs"
 import { emit } from "./lines.mjs"
 import { parseArgs } from "node:util"
 
-/** The arguments every load driver takes; `extra` adds a driver's own. */
+/**
+ * The arguments every load driver takes; `extra` adds a driver's own.
+ *
+ * `--window` is how many changes of a document may wait for their acknowledgement, `--rate` how many changes are sent a
+ * second over all documents together (0: as fast as the window allows), `--pid` whose processor time is told.
+ */
 export function loadFlags(extra = {}) {
   const { values } = parseArgs({
     options: {
@@ -12,6 +18,8 @@ export function loadFlags(extra = {}) {
       readers: { type: "string", default: "5" },
       changes: { type: "string", default: "100" },
       window: { type: "string", default: "0" },
+      rate: { type: "string", default: "0" },
+      pid: { type: "string" },
       "timeout-ms": { type: "string", default: "120000" },
       ...extra,
     },
@@ -24,6 +32,7 @@ export function loadFlags(extra = {}) {
     readers: Number(values.readers),
     changes: Number(values.changes),
     window: window > 0 ? window : Infinity,
+    rate: Number(values.rate),
     timeoutMs: Number(values["timeout-ms"]),
   }
 }
@@ -53,9 +62,15 @@ export class Track {
     if (flags.readers === 0) this.delivered.open()
   }
 
-  /** Sends every change with `send(number)`, never more than the window ahead of the acknowledgements. */
-  async pump(send) {
+  /** Sends every change with `send(number)`, never more than the window ahead of the acknowledgements, at the rate. */
+  async pump(send, index) {
+    const { rate, documents } = this.flags
+    const start = performance.now()
     for (let number = 1; number <= this.flags.changes; number++) {
+      // Documents take turns, so that changes come evenly and not in waves.
+      const due = rate > 0 ? start + (((number - 1) * documents + index) * 1000) / rate : 0
+      const early = due - performance.now()
+      if (early > 0) await new Promise(resolve => setTimeout(resolve, early))
       while (number - this.acknowledged > this.flags.window) {
         this.roomed = gate()
         await this.roomed.opened
@@ -103,8 +118,9 @@ export async function runLoad(flags, prepare) {
 
   const sends = await Promise.all(tracks.map(prepare))
   const cpuBefore = process.cpuUsage()
+  const serverBefore = serverCpu(flags.pid)
   const start = performance.now()
-  const pumping = tracks.map((track, index) => track.pump(sends[index]))
+  const pumping = tracks.map((track, index) => track.pump(sends[index], index))
   await Promise.all(tracks.map(track => track.delivered.opened))
   const wall = performance.now() - start
   const cpu = process.cpuUsage(cpuBefore)
@@ -121,8 +137,17 @@ export async function runLoad(flags, prepare) {
     latency_p50_ms: round(percentile(latencies, 0.5)),
     latency_p99_ms: round(percentile(latencies, 0.99)),
     driver_cpu_ms: round((cpu.user + cpu.system) / 1000),
+    server_cpu_ms: round(serverCpu(flags.pid) - serverBefore),
   })
   process.stdout.write("", () => process.exit(0))
+}
+
+/** The processor time a process has used, user and system, in milliseconds: the kernel's own account, in steps of 10. */
+function serverCpu(pid) {
+  if (pid === undefined) return 0
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+  const fields = stat.slice(stat.lastIndexOf(") ") + 2).split(" ")
+  return (Number(fields[11]) + Number(fields[12])) * 10
 }
 
 function percentile(sorted, share) {

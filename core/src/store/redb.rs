@@ -12,7 +12,7 @@ use std::fs::{File, OpenOptions};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -113,6 +113,11 @@ pub struct RedbStore {
 #[derive(Debug)]
 struct Opened {
     source: Arc<Source>,
+    /// What readers share until the next commit: to begin a read, and to open its tables, costs more than most reads.
+    ///
+    /// A reader makes it under the lock, and a commit takes it away under the lock before it returns. So whoever reads
+    /// after a write has returned sees that write.
+    snapshot: Mutex<Option<Arc<Snapshot>>>,
     /// `None` when opening it again has failed.
     database: Option<Database>,
     /// Shared with every reader in it.
@@ -133,7 +138,12 @@ struct Retired {
 
 impl Opened {
     fn new(source: Arc<Source>, database: Database, read_only: bool) -> Self {
-        Self { source, database: Some(database), readers: Arc::default(), read_only, broken: Arc::default() }
+        let (readers, broken, snapshot) = Default::default();
+        Self { source, snapshot, database: Some(database), readers, read_only, broken }
+    }
+
+    fn snapshot(&self) -> MutexGuard<'_, Option<Arc<Snapshot>>> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn usable(&self) -> Option<&Database> {
@@ -215,10 +225,17 @@ impl RedbStore {
     fn try_read(&self) -> Option<Result<Reading, StoreError>> {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         let database = opened.usable()?;
+        let mut shared = opened.snapshot();
+        if let Some(snapshot) = &*shared {
+            return Some(Ok(Reading(Arc::clone(snapshot))));
+        }
         let broken = Arc::clone(&opened.broken);
         let begun = watched(&broken, || database.begin_read().map_err(error::transaction_error));
         let readers = Arc::clone(&opened.readers);
-        Some(begun.map(|transaction| Reading { transaction, tables: Default::default(), broken, _reader: readers }))
+        Some(begun.map(|transaction| {
+            let snapshot = Snapshot { transaction, tables: Default::default(), broken, _reader: readers };
+            Reading(Arc::clone(shared.insert(Arc::new(snapshot))))
+        }))
     }
 
     /// Puts a new database in the place of one that is of no use any more. Readers of the old one fail.
@@ -230,6 +247,7 @@ impl RedbStore {
         }
         // The old one must be gone before the new one opens the same file.
         opened.database = None;
+        *opened.snapshot() = None;
         let source = Arc::clone(&opened.source);
         let database = open_database(&source, &self.options, &self.name, read_only)?;
         *opened = Opened::new(source, database, read_only);
@@ -315,7 +333,12 @@ impl Store for RedbStore {
             work(&mut Writing { transaction: &transaction, tables, broken: Arc::clone(&broken) })
         };
         match outcome {
-            Ok(()) => watched(&broken, || transaction.commit().map_err(error::commit_error)),
+            Ok(()) => {
+                let committed = watched(&broken, || transaction.commit().map_err(error::commit_error));
+                // Even if it failed: it may be there.
+                *self.opened.read().unwrap_or_else(PoisonError::into_inner).snapshot() = None;
+                committed
+            }
             Err(error) => {
                 if let Err(abort) = watched(&broken, || transaction.abort().map_err(storage_error)) {
                     // The work's own error says why; this one would hide it. Nothing was committed in either case.
@@ -344,17 +367,21 @@ const fn definition(table: Table) -> Definition {
     Definition::new(table.name())
 }
 
-struct Reading {
+/// One committed state, for all who read it.
+#[derive(Debug)]
+struct Snapshot {
     transaction: ReadTransaction,
     /// Each table is opened when it is first asked for, and once: opening is a lookup of its own. `None` inside is a
     /// table that the file has not, because an older version made the file: it reads as empty.
-    tables: [OnceCell<Option<ReadTable>>; Table::ALL.len()],
+    tables: [OnceLock<Option<ReadTable>>; Table::ALL.len()],
     broken: Arc<AtomicBool>,
     /// Keeps the database open after its file was exchanged.
     _reader: Arc<()>,
 }
 
-impl Reading {
+struct Reading(Arc<Snapshot>);
+
+impl Snapshot {
     fn table(&self, table: Table) -> Result<Option<&ReadTable>, StoreError> {
         let cell = &self.tables[table.index()];
         if let Some(opened) = cell.get() {
@@ -371,15 +398,15 @@ impl Reading {
 
 impl ReadTx for Reading {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.table(table)?.map_or(Ok(None), |table| get(&self.broken, table, key))
+        self.0.table(table)?.map_or(Ok(None), |table| get(&self.0.broken, table, key))
     }
 
     fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
-        self.table(table)?.map_or(Ok(()), |table| scan(&self.broken, table, range, visit))
+        self.0.table(table)?.map_or(Ok(()), |table| scan(&self.0.broken, table, range, visit))
     }
 
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        self.table(table)?.map_or(Ok(false), |table| contains(&self.broken, table, key))
+        self.0.table(table)?.map_or(Ok(false), |table| contains(&self.0.broken, table, key))
     }
 }
 

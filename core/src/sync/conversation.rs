@@ -226,9 +226,9 @@ impl Conversation {
             return Ok(None);
         }
         let Some(theirs) = &self.theirs else { return self.first_message(tx, &state) };
-        let need = self.orphans.lacking(&theirs.heads, |hash| {
-            Ok(self.refused.contains(hash) || ledger::position(tx, &self.document, hash)?.is_some())
-        })?;
+        let need = self
+            .orphans
+            .lacking(&theirs.heads, |hash| Ok(self.refused.contains(hash) || self.is_known(tx, &state, hash)?))?;
         if state.folded > 0 && !need.is_empty() {
             // What seems to be lacking may be folded. Whoever unfolds it says so, and then it is known.
             return Ok(None);
@@ -296,7 +296,11 @@ impl Conversation {
         }
         let mut has = self.known(tx, theirs)?;
         let shown = has.len();
-        has.extend(self.known(tx, &self.peer_has)?);
+        if self.peer_has == theirs {
+            has.extend_from_within(..);
+        } else {
+            has.extend(self.known(tx, &self.peer_has)?);
+        }
         let mut positions: VecDeque<u64> = ledger::missing(tx, &self.document, state, &has)?.into();
         let mut wanted = BTreeSet::new();
         for hash in &self.wanted {
@@ -440,6 +444,12 @@ impl Conversation {
             }
         }
         Ok(Bloom::from_hashes(hashes.iter()))
+    }
+
+    fn is_known(&self, tx: &dyn ReadTx, state: &DocumentState, hash: &ChangeHash) -> Result<bool, StoreError> {
+        // Most of what is asked for is a head: that needs no lookup.
+        let is_head = state.heads.iter().any(|head| head.hash == *hash);
+        Ok(is_head || ledger::position(tx, &self.document, hash)?.is_some())
     }
 
     fn known(&self, tx: &dyn ReadTx, hashes: &[ChangeHash]) -> Result<Vec<ChangeHash>, StoreError> {

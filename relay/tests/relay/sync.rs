@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use rejoin::codec::classic::Frame;
+use bytes::Bytes;
+use futures_util::SinkExt;
+use rejoin::codec::classic::{Frame, encode_sync};
+use rejoin::codec::sync_message::{SyncMessage, Version};
 use rejoin::ledger;
 use rejoin::store::{MemoryStore, RedbOptions, RedbStore, Store};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Client, Raw, document, peer, set};
 use crate::relay::Relay;
@@ -118,4 +122,67 @@ async fn ephemeral_message_arrives_once_and_is_not_echoed() {
     relay.stop().await;
     // Presence is never stored.
     assert_eq!(ledger::state(&*store.read().unwrap(), &document(1)).unwrap().unwrap().count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn change_that_arrived_before_its_peer_went_is_stored() {
+    let relay = Relay::start().await;
+    let mut raw = Raw::join(&relay.url(), "hasty").await;
+    raw.send(one_change(&raw, "hasty")).await;
+    raw.socket.close(None).await.unwrap();
+    drop(raw);
+    let mut reader = Client::connect(&relay.url(), "reader").await;
+    reader.open(document(1));
+    reader.until(|reader| reader.count(document(1)) == 1).await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frame_behind_changes_is_answered_after_their_commit() {
+    // What breaks the protocol does not take back what came before it either.
+    for breaks in [false, true] {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let relay = Relay::start_with(Arc::clone(&store), |_| ()).await;
+        let mut raw = Raw::join(&relay.url(), "hasty").await;
+        let (sender_id, target_id) = (peer("hasty"), raw.relay.clone().unwrap());
+        let data = empty_message().encode().into();
+        let behind = match breaks {
+            false => Frame::Request { sender_id, target_id, document: document(2), data }.encode(),
+            true => Bytes::from_static(b"not CBOR"),
+        };
+        // One write, so that both are there when the relay reads.
+        raw.socket.feed(Message::Binary(one_change(&raw, "hasty"))).await.unwrap();
+        raw.socket.feed(Message::Binary(behind)).await.unwrap();
+        raw.socket.flush().await.unwrap();
+        while let Some(frame) = raw.frame().await {
+            if matches!(frame, Frame::DocUnavailable { .. } | Frame::Error { .. }) {
+                break;
+            }
+        }
+        let state = ledger::state(&*store.read().unwrap(), &document(1)).unwrap();
+        assert_eq!(state.map(|state| state.count), Some(1), "{breaks}");
+        relay.stop().await;
+    }
+}
+
+fn empty_message() -> SyncMessage {
+    SyncMessage {
+        version: Version::V1,
+        heads: Vec::new(),
+        need: Vec::new(),
+        have: Vec::new(),
+        changes: Vec::new(),
+        flags: None,
+    }
+}
+
+/// Makes a frame that brings the first change of a document.
+fn one_change(raw: &Raw, name: &str) -> Bytes {
+    let store = MemoryStore::new();
+    set(&store, document(1), name, "k", 1);
+    let tx = store.read().unwrap();
+    let change = ledger::change(&*tx, &document(1), 0).unwrap();
+    let heads = ledger::heads(&*tx, &document(1)).unwrap();
+    let message = SyncMessage { heads, changes: vec![change.into()], ..empty_message() };
+    encode_sync(&peer(name), raw.relay.as_ref().unwrap(), &document(1).to_string(), &message.encode())
 }

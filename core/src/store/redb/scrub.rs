@@ -10,9 +10,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use super::{RedbStore, Retired, create, error};
+use super::{Opened, RedbStore, Retired, create, error};
 use crate::store::batches::batches;
 use crate::store::{SCRUB_KEY, Store, StoreError, StoreExt, Table, is_scrub_due};
 
@@ -64,9 +64,10 @@ impl RedbStore {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *opened, fresh);
         drop(opened);
-        let readers = std::sync::Arc::downgrade(&old.readers);
-        let retired = Retired { readers, _database: old.database };
-        drop(old.readers);
+        let Opened { readers, database, snapshot, .. } = old;
+        let retired = Retired { readers: Arc::downgrade(&readers), _database: database };
+        // Both count as readers, but only those who read still matter.
+        drop((readers, snapshot));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(retired);
         self.drop_retired();
         create::sync_directory(path)?;
@@ -100,6 +101,8 @@ impl RedbStore {
     /// Gives the free pages at the file's end back: redb makes a file twice as long whenever it is full.
     fn trim(&mut self) -> Result<(), StoreError> {
         let opened = self.opened.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Nobody compacts under a reader.
+        *opened.snapshot() = None;
         let database = opened.database.as_mut().ok_or(StoreError::Interrupted)?;
         error::contained(|| match database.compact() {
             Ok(_) => Ok(()),
