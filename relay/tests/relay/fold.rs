@@ -278,9 +278,13 @@ async fn who_was_asked_for_a_whole_document_in_vain_is_asked_for_changes_on_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whole_document_is_refused_unless_the_configuration_takes_it() {
+async fn whole_document_is_refused_where_the_configuration_says_so() {
     let store = Arc::new(MemoryStore::new());
-    let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, folding(command())).await;
+    let refuse = |config: &mut Config| {
+        config.fold = Some(command());
+        config.whole_documents = WholeDocuments::Refused;
+    };
+    let relay = Relay::start_with(Arc::clone(&store) as Arc<dyn Store>, refuse).await;
     let full = typed(50);
     let mut raw = send_whole(&relay, &full).await;
     let Some(Frame::Sync { data, .. }) = raw.frame().await else { panic!("no answer") };
