@@ -183,6 +183,10 @@ pub const MISSING_HASHES_MAX: usize = 64;
 /// A message holds at least one change, so it may be as long as [`CHANGE_BYTES_MAX`] with its envelope.
 pub const SYNC_MESSAGE_BYTES: usize = 1 << 20;
 
+/// Of how many messages a conversation remembers the heads until the peer shows them: 16. Answers to older ones are looked up
+/// in the store.
+pub const UNANSWERED_MAX: usize = 16;
+
 /// How often the same missing changes are asked for before a conversation gives up on them.
 pub const NEED_REPEATS_MAX: u32 = 3;
 

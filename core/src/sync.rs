@@ -17,5 +17,7 @@
 pub mod classic;
 mod conversation;
 mod orphans;
+mod recent;
 
 pub use conversation::{Conversation, WholeDocument, WholeDocuments};
+pub use recent::{Recent, RecentChanges};

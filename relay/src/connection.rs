@@ -32,6 +32,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::deletion::Deletions;
 use crate::fold::Folding;
+use crate::glance::Glance;
 use crate::hub::{Ephemeral, Hub, Member};
 use crate::limits::{
     CLOSE_WAIT, COMPLAINTS_LOGGED_MAX, DEAD_AFTER, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES,
@@ -307,7 +308,7 @@ impl Connection {
                 self.may_transmit = true;
                 self.gathered_bytes += frame.len();
                 let (session, store) = (&mut self.session, &self.shared.store);
-                beside(frame.len() >= LARGE_FRAME_BYTES, || session.handle_frame(&frame, &*store.read()?))
+                beside(frame.len() >= LARGE_FRAME_BYTES, || session.handle_frame(&frame, &Glance::new(&**store)))
             }
             Message::Text(_) => {
                 self.session.handle_text();
@@ -447,10 +448,10 @@ impl Connection {
     }
 
     fn transmit(&mut self) -> Result<(), StoreError> {
-        let tx = self.shared.store.read()?;
+        let tx = Glance::new(&*self.shared.store);
         let mut bytes = 0;
         while bytes < SEND_BATCH_BYTES {
-            let Some(frame) = self.session.poll_transmit(&*tx)? else {
+            let Some(frame) = self.session.poll_transmit_from(self.shared.hub.recent(), &tx)? else {
                 self.may_transmit = false;
                 break;
             };

@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rejoin::limits::EPHEMERAL_SESSIONS_MAX;
+use rejoin::sync::Recent;
 use rejoin::{DocumentId, PeerId};
 use tokio::sync::Notify;
 
 use crate::limits::{EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
+use crate::recent::RecentCommits;
 
 /// Names a connection for as long as the process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +45,8 @@ pub(crate) struct Hub {
     /// Keys the hashes by which authors of ephemeral messages are remembered: nobody outside can make two collide.
     key: RandomState,
     connections: AtomicU64,
+    /// What was committed a moment ago.
+    recent: RecentCommits,
 }
 
 /// One document that somebody takes part in.
@@ -85,8 +89,27 @@ impl Hub {
         Member { hub: Arc::clone(self), id, mailbox: Arc::default(), documents: HashSet::new() }
     }
 
-    /// Tells everybody who takes part in a document that it changed, except the connection that changed it.
-    pub(crate) fn publish(&self, document: DocumentId, except: ConnectionId) {
+    /// Returns the last commits.
+    pub(crate) fn recent(&self) -> &RecentCommits {
+        &self.recent
+    }
+
+    /// Tells everybody who takes part in a document that it changed, except the connection that changed it. What the
+    /// commit brought is kept for them.
+    pub(crate) fn publish(&self, document: DocumentId, except: ConnectionId, recent: Recent) {
+        let others = self.others(&document, except);
+        if others.is_empty() {
+            return;
+        }
+        self.recent.keep(document, recent);
+        for mailbox in others {
+            mailbox.changed(document);
+        }
+    }
+
+    /// Tells everybody else that a document was deleted; of its last commits nothing is kept.
+    pub(crate) fn publish_deleted(&self, document: DocumentId, except: ConnectionId) {
+        self.recent.forget(&document);
         for mailbox in self.others(&document, except) {
             mailbox.changed(document);
         }
@@ -256,8 +279,8 @@ mod tests {
     #[test]
     fn change_is_one_hint_however_often_it_happens() {
         let (hub, alice, bob) = two_members();
-        hub.publish(DOCUMENT, alice.id());
-        hub.publish(DOCUMENT, alice.id());
+        hub.publish(DOCUMENT, alice.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
+        hub.publish(DOCUMENT, alice.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
         assert!(alice.mailbox().take_changed().is_empty());
         assert_eq!(bob.mailbox().take_changed().len(), 1);
         assert!(bob.mailbox().take_changed().is_empty());

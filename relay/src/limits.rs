@@ -79,6 +79,12 @@ pub const EPHEMERAL_QUEUE_MAX: usize = 256;
 /// The most bytes of them: 2 MiB, two of the largest.
 pub const EPHEMERAL_QUEUE_BYTES_MAX: usize = 2 << 20;
 
+/// How much memory the last commits take while connections are told of them: 8 MiB, some 8,000 small ones.
+pub const RECENT_BYTES_MAX: usize = 8 << 20;
+
+/// How many of a document's commits a connection may lack and still be served from memory: 64.
+pub const RECENT_LOOK_BACK: usize = 64;
+
 /// What a WebSocket reads at once: 4 KiB. The library's default of 128 KiB would be most of an idle connection's memory.
 pub const SOCKET_READ_BUFFER_BYTES: usize = 4 << 10;
 

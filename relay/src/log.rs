@@ -19,6 +19,7 @@ use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::{Appended, Appender};
 use rejoin::store::{self, Store, StoreError};
+use rejoin::sync::Recent;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::deletion::{self, Deletion};
@@ -177,6 +178,13 @@ struct Slice {
     changes: Range<usize>,
 }
 
+/// What became of a slice.
+struct Outcome {
+    appended: Vec<Appended>,
+    /// What is new, to be told once it is committed.
+    recent: Option<Recent>,
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         // However the thread ends, nothing is written any more.
@@ -224,7 +232,7 @@ impl Writer {
         let outcome = match deletion::bury(&*self.store, &document, &tombstone) {
             Ok(is_news) => {
                 if is_news {
-                    self.hub.publish(document, from);
+                    self.hub.publish_deleted(document, from);
                 }
                 Ok(())
             }
@@ -301,23 +309,29 @@ impl Writer {
     }
 
     /// Appends slices in one transaction, and commits it if anything is new: what was there already needs no sync.
-    fn commit(&self, slices: &[Slice]) -> Result<Vec<Vec<Appended>>, StoreError> {
+    fn commit(&self, slices: &[Slice]) -> Result<Vec<Outcome>, StoreError> {
         let mut results = Vec::with_capacity(slices.len());
         let mut nothing_new = false;
         let outcome = self.store.write(&mut |tx| {
             let mut stored = false;
             for slice in slices {
                 let mut appender = Appender::begin(tx, slice.job.document)?;
+                let before = appender.state().head_hashes();
                 let mut appended = Vec::with_capacity(slice.changes.len());
                 for change in &slice.job.changes[slice.changes.clone()] {
                     appended.push(appender.append(tx, change)?);
                 }
                 // A document of which nothing was accepted is not created.
+                let mut recent = None;
                 if appended.iter().any(is_stored) {
-                    appender.finish(tx)?;
+                    let heads = appender.finish(tx)?.head_hashes();
+                    let changes = slice.job.changes[slice.changes.clone()].iter().zip(&appended);
+                    let stored_bytes = changes.filter(|(_, appended)| is_stored(appended)).map(|(change, _)| change);
+                    recent =
+                        Some(Recent::new(before, heads, stored_bytes.map(|change| change.bytes().clone()).collect()));
                     stored = true;
                 }
-                results.push(appended);
+                results.push(Outcome { appended, recent });
             }
             nothing_new = !stored;
             // The transaction is empty: any error rolls it back and spares the disk.
@@ -334,10 +348,11 @@ impl Writer {
     }
 
     /// After a commit: tells the others, and answers the request if it is done.
-    fn settle(&mut self, slice: Slice, results: Vec<Appended>) {
+    fn settle(&mut self, slice: Slice, outcome: Outcome) {
         let mut job = slice.job;
-        if results.iter().any(is_stored) {
-            self.hub.publish(job.document, job.from);
+        let Outcome { appended: results, recent } = outcome;
+        if let Some(recent) = recent {
+            self.hub.publish(job.document, job.from, recent);
             if let Some(folding) = &self.folding {
                 folding.appended(job.document, &results);
             }

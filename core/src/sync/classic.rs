@@ -6,7 +6,7 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 
 use super::orphans::OrphanBudget;
-use super::{Conversation, WholeDocument, WholeDocuments};
+use super::{Conversation, RecentChanges, WholeDocument, WholeDocuments};
 use crate::codec::classic::{DecodeError, Frame, PeerMetadata, REJOIN_LEVEL, encode_doc_unavailable, encode_sync};
 use crate::codec::sync_message::SyncMessage;
 use crate::deletion::{DeletionKind, Tombstone};
@@ -377,6 +377,21 @@ impl ClassicSession {
     /// [`StoreError`] if the store cannot be read.
     #[must_use = "a frame that is not sent leaves the other side waiting"]
     pub fn poll_transmit(&mut self, tx: &dyn ReadTx) -> Result<Option<Bytes>, StoreError> {
+        self.poll_transmit_from(&(), tx)
+    }
+
+    /// Does what [`ClassicSession::poll_transmit`] does, and takes changes from `recent` where that leads to what the store
+    /// holds.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    #[must_use = "a frame that is not sent leaves the other side waiting"]
+    pub fn poll_transmit_from(
+        &mut self,
+        recent: &dyn RecentChanges,
+        tx: &dyn ReadTx,
+    ) -> Result<Option<Bytes>, StoreError> {
         let Some(peer) = &self.peer else { return Ok(None) };
         while let Some(document) = self.dirty.pop_front() {
             self.dirty_set.remove(&document);
@@ -388,6 +403,9 @@ impl ClassicSession {
                 }
             }
             let Some(conversation) = self.conversations.get_mut(&document) else { continue };
+            if let Some(frame) = conversation.poll_recent(recent, tx, &self.identity.peer, peer)? {
+                return Ok(Some(frame));
+            }
             let outgoing = match conversation.poll_message(tx) {
                 Ok(outgoing) => outgoing,
                 // Whoever unfolds the history marks the document again.
@@ -571,7 +589,7 @@ impl ClassicSession {
             self.fail(CLOSE_PROTOCOL_ERROR, "a sync message for another peer".to_owned());
             return Ok(());
         }
-        let message = match SyncMessage::decode(data) {
+        let mut message = match SyncMessage::decode(data) {
             Ok(message) => message,
             Err(error) => {
                 self.fail(CLOSE_PROTOCOL_ERROR, format!("failed to decode a sync message: {error}"));
@@ -590,6 +608,14 @@ impl ClassicSession {
             self.outputs.push_back(Output::Subscribe { document });
         }
         let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
+        // A client's readers are few, and its store may be folded.
+        if self.role == Role::Server
+            && !is_request
+            && let Some(heads) = conversation.handle_answer(&mut message)
+        {
+            self.outputs.push_back(Output::PeerHas { document, heads });
+            return Ok(());
+        }
         let (changes, errors) = conversation.handle_message(message);
         if self.hand_out(document, changes, errors, tx)? {
             return Ok(());

@@ -6,6 +6,7 @@
 //! then one message waits for the other's answer, because a filter may be wrong.
 
 mod intake;
+mod quick;
 mod whole;
 
 pub use whole::{WholeDocument, WholeDocuments};
@@ -38,6 +39,10 @@ pub struct Conversation {
     last_sent: Option<Vec<ChangeHash>>,
     /// A message with a guess in it is under way: wait for the answer.
     in_flight: bool,
+    /// Whether the peer's last heads were all known when we last looked, and nothing has happened to them since.
+    exact: bool,
+    /// Heads that we sent and the peer has not shown yet, each the only one of its message.
+    unanswered: VecDeque<ChangeHash>,
     /// Changes the peer asked for by name.
     wanted: Vec<ChangeHash>,
     last_need: Vec<ChangeHash>,
@@ -82,6 +87,8 @@ impl Conversation {
             peer_has: shared,
             last_sent: None,
             in_flight: false,
+            exact: false,
+            unanswered: VecDeque::new(),
             wanted: Vec::new(),
             last_need: Vec::new(),
             need_repeats: 0,
@@ -106,6 +113,7 @@ impl Conversation {
     /// those of an earlier message are not all taken.
     pub fn handle_message(&mut self, message: SyncMessage) -> (Vec<CheckedChange>, Vec<GateError>) {
         self.in_flight = false;
+        self.exact = false;
         if self.theirs.is_none()
             || message.heads.is_empty()
             || message.flags.is_some_and(|flags| flags.contains(Flags::SYNC_RESET))
@@ -113,7 +121,7 @@ impl Conversation {
         {
             // What was shared on an earlier connection is hearsay once the peer speaks for itself: it may have been
             // restored from a backup. And one that lost its data, or ignored what we sent, has nothing we told it.
-            self.peer_has.clear();
+            self.forget_peer_has();
         }
         self.whole.hear(message.flags);
         self.wanted = message.need;
@@ -154,8 +162,14 @@ impl Conversation {
     /// Learns that the peer does not have the document: there is nothing to compare.
     pub fn handle_unavailable(&mut self) {
         self.in_flight = false;
-        self.peer_has.clear();
+        self.exact = false;
+        self.forget_peer_has();
         self.theirs = Some(Theirs { heads: Vec::new(), have: Vec::new() });
+    }
+
+    fn forget_peer_has(&mut self) {
+        self.peer_has.clear();
+        self.unanswered.clear();
     }
 
     /// Learns what became of the changes offered; returns orphans whose time has come, to be appended next.
@@ -234,6 +248,7 @@ impl Conversation {
             return Ok(None);
         }
         let exact = need.is_empty() && self.refused.is_empty();
+        self.exact = exact;
         if self.in_flight && !exact {
             return Ok(None);
         }
@@ -253,6 +268,7 @@ impl Conversation {
         self.last_sent = Some(batch.heads.clone());
         if exact {
             self.peer_has.clone_from(&batch.heads);
+            self.expect_answer();
         }
         let need = if asks { need } else { Vec::new() };
         let message = SyncMessage {
@@ -313,7 +329,7 @@ impl Conversation {
             // It had no room for what it was sent, and asks for it by name: to answer with just that would go on, change by
             // change, for as long as the rest is lacking too.
             self.resets += 1;
-            self.peer_has.clear();
+            self.forget_peer_has();
             has.truncate(shown);
             positions = ledger::missing(tx, &self.document, state, &has)?.into();
         }

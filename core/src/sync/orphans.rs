@@ -77,6 +77,11 @@ impl Orphans {
         true
     }
 
+    /// Says whether nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.folded.is_empty()
+    }
+
     /// Takes out what waits for these changes, and what waits for that in turn, dependencies first.
     pub(super) fn release(&mut self, arrived: impl Iterator<Item = ChangeHash>) -> Vec<CheckedChange> {
         let mut released = Vec::new();
