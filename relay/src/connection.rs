@@ -482,14 +482,14 @@ impl Connection {
         }
         let (shared, from) = (Arc::clone(&self.shared), self.member.id());
         if self.appends_changes {
-            let mut requests = Vec::new();
-            while let Some((document, Brought::Changes(changes))) =
-                self.appends.pop_front_if(|(_, brought)| matches!(brought, Brought::Changes(_)))
-            {
+            let others = self.appends.iter().position(|(_, brought)| !matches!(brought, Brought::Changes(_)));
+            let first = self.appends.drain(..others.unwrap_or(self.appends.len()));
+            let requests = first.filter_map(|(document, brought)| {
+                let Brought::Changes(changes) = brought else { return None };
                 let shared = Arc::clone(&shared);
-                requests.push(async move { (document, shared.log.append(from, document, changes).await) });
-            }
-            self.appending = Some(Box::pin(join_all(requests)));
+                Some(async move { (document, shared.log.append(from, document, changes).await) })
+            });
+            self.appending = Some(Box::pin(join_all(requests.collect::<Vec<_>>())));
         } else if let Some((document, Brought::Whole(chunk))) = self.appends.pop_front() {
             self.appending = Some(Box::pin(async move {
                 let appended = match unfold(&shared, document, chunk).await {

@@ -81,8 +81,8 @@ pub(super) fn load(chunk: &[u8]) -> Result<Automerge, DocumentError> {
     Ok(Automerge::load_with_options(chunk, options)?)
 }
 
-/// Takes a whole-document chunk apart into its changes, in the order of [`Whole::changes`], and hands them out in batches
-/// with which memory stays bounded. Stops at the first error of `take`.
+/// Takes a whole-document chunk apart into its changes, in the order in which [`Whole::history`] counts them, and hands them
+/// out in batches with which memory stays bounded. Stops at the first error of `take`.
 ///
 /// # Errors
 ///
