@@ -102,11 +102,12 @@ impl Run {
 /// How much of a document is in the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Standing {
-    /// Entries below this position are of a former life of the document, and mean nothing any more.
+    /// Entries below this position are of a former life of the document, or tell of a deletion that a later one repeats: they
+    /// mean nothing any more.
     void_below: u64,
     /// How many of the document's changes are logged: its first ones.
     count: u64,
-    /// Which deletion is logged.
+    /// Which deletion is logged, and holds.
     deletion: Option<DeletionKind>,
 }
 
@@ -187,6 +188,10 @@ pub(super) fn is_logged(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> R
 /// Voids a document's entries: its changes are being deleted. Returns whether the log knows of it.
 pub(super) fn void(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<bool, StoreError> {
     let Some(standing) = standing(tx, document)? else { return Ok(false) };
+    if standing.deletion.is_some() {
+        // Nothing is left to void, and the deletion holds.
+        return Ok(true);
+    }
     let void_below = end(tx, &spaces::of(tx, document)?)? + 1;
     put_standing(tx, document, &Standing { void_below, count: 0, ..standing })?;
     Ok(true)

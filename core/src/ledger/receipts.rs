@@ -3,14 +3,14 @@
 //! A change that waits in the [`outbox`](super::outbox) is local. Acknowledged by a relay, it has a position in that relay's log; and when
 //! the cursor of another device has passed that position, it is seen.
 //!
-//! What is remembered of a document is a few positions, not one for each change: a change is judged by the first
-//! acknowledged one at or after it, so it may be said to be seen late, and never too early. The local changes of a document
+//! What is remembered of a document is a few positions, not one for each change: a change is judged by the first one that
+//! is remembered at or after it, so it may be said to be seen late, and never too early, and what was said holds. The local changes of a document
 //! follow one another, so who has a later one has the earlier ones. Once seen, all that remains is up to where.
 //!
 //! Positions stand with the epoch they were given in. A relay that begins a new epoch is another log: what was acknowledged
 //! in the former one stays acknowledged, and is seen only when the new one has acknowledged it too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::{spaces, state};
@@ -24,6 +24,9 @@ mod tally;
 pub use tally::Tally;
 
 const RECEIPT: &str = "receipt-1";
+
+/// No epoch is before this one: where the rows of a position begin.
+const FIRST_EPOCH: Epoch = Epoch::from_bytes([0; 16]);
 
 /// What is known of a local change. Each stage includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,18 +77,17 @@ pub fn acknowledge(
     let mut after = Waiting { seen_below: before.seen_below, rows: before.rows.clone() };
     for Acknowledged { position, log_position } in acknowledged.iter().filter(|one| one.position < state.count) {
         let key = position_key(document, *position);
-        if tx.contains(Table::Outbox, &key)? {
+        let waited = tx.contains(Table::Outbox, &key)?;
+        if waited {
             tx.delete(Table::Outbox, &key)?;
             taken += 1;
         }
-        if *position >= after.seen_below {
-            let kept = after.rows.entry((*position, *epoch)).or_default();
-            *kept = (*log_position).max(*kept);
-        }
+        after.insert(*position, *epoch, *log_position, waited);
     }
-    after.raise(epoch);
-    after.settle(tx, document)?;
-    after.thin(epoch);
+    let space = spaces::of(tx, document)?;
+    let mut passed = Passed::new(tx, &space);
+    after.settle(&mut passed, first_in_outbox(tx, document)?)?;
+    after.thin(epoch, passed.of(epoch)?);
     put(tx, document, &before, &after)?;
     Ok(taken)
 }
@@ -139,8 +141,9 @@ pub fn get(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) ->
         return Ok(Some(Receipt::Seen));
     }
     let space = spaces::of(tx, document)?;
-    for ((_, epoch), log_position) in waiting.rows.range((position, Epoch::from_bytes([0; 16]))..) {
-        if *log_position <= seen(tx, epoch, &space)? {
+    let mut judged = BTreeSet::new();
+    for ((_, epoch), log_position) in waiting.rows.range((position, FIRST_EPOCH)..) {
+        if judged.insert(*epoch) && *log_position <= seen(tx, epoch, &space)? {
             return Ok(Some(Receipt::Seen));
         }
     }
@@ -169,49 +172,91 @@ pub fn sweep(
         let Some(document) = next else { return Ok(None) };
         let before = waiting(tx, &document)?;
         let mut after = Waiting { seen_below: before.seen_below, rows: before.rows.clone() };
-        after.settle(tx, &document)?;
+        let space = spaces::of(tx, &document)?;
+        after.settle(&mut Passed::new(tx, &space), first_in_outbox(tx, &document)?)?;
         put(tx, &document, &before, &after)?;
         last = Some(document);
     }
     Ok(last)
 }
 
-impl Waiting {
-    /// Sees to it that of two changes the later one has the greater log position: who has passed that has both.
-    fn raise(&mut self, epoch: &Epoch) {
-        let mut greatest = 0;
-        for (_, log_position) in self.rows.iter_mut().filter(|((_, of), _)| of == epoch) {
-            greatest = greatest.max(*log_position);
-            *log_position = greatest;
-        }
+/// Up to where others are in each log, looked up once.
+struct Passed<'p, T: ReadTx + ?Sized> {
+    tx: &'p T,
+    space: &'p SpaceId,
+    known: BTreeMap<Epoch, u64>,
+}
+
+impl<'p, T: ReadTx + ?Sized> Passed<'p, T> {
+    fn new(tx: &'p T, space: &'p SpaceId) -> Self {
+        Self { tx, space, known: BTreeMap::new() }
     }
 
-    /// Drops what was seen.
-    fn settle(&mut self, tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
-        let first_local = first_in_outbox(tx, document)?.unwrap_or(u64::MAX);
-        let space = spaces::of(tx, document)?;
-        let mut by_epoch: BTreeMap<Epoch, u64> = BTreeMap::new();
-        for ((position, epoch), log_position) in &self.rows {
-            let seen = match by_epoch.get(epoch) {
-                Some(seen) => *seen,
-                None => *by_epoch.entry(*epoch).or_insert(seen(tx, epoch, &space)?),
-            };
-            // One that still waits might be acknowledged at a greater position than those after it.
-            if *log_position <= seen && *position < first_local {
-                self.seen_below = self.seen_below.max(position + 1);
+    fn of(&mut self, epoch: &Epoch) -> Result<u64, StoreError> {
+        match self.known.get(epoch) {
+            Some(seen) => Ok(*seen),
+            None => Ok(*self.known.entry(*epoch).or_insert(seen(self.tx, epoch, self.space)?)),
+        }
+    }
+}
+
+impl Waiting {
+    /// Takes an acknowledged change in. One that did not wait any more is judged already.
+    fn insert(&mut self, position: u64, epoch: Epoch, log_position: u64, waited: bool) {
+        let mut later = self.rows.range((position, FIRST_EPOCH)..).filter(|((_, of), _)| *of == epoch);
+        let judge = later.next().map(|(_, log_position)| *log_position);
+        if position < self.seen_below || (judge.is_some() && !waited) {
+            return;
+        }
+        // Those before this one are judged by the same row as until now.
+        if let (Some(judge), Some(before)) = (judge, position.checked_sub(1)) {
+            self.rows.entry((before, epoch)).or_insert(judge);
+        }
+        self.rows.insert((position, epoch), log_position);
+    }
+
+    /// Drops what was seen: of each log, what is before the first change that was not.
+    fn settle<T: ReadTx + ?Sized>(
+        &mut self,
+        passed: &mut Passed<'_, T>,
+        first_local: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let mut stopped = BTreeSet::new();
+        let mut seen_below = self.seen_below;
+        // What still waits will have a position of its own in the log.
+        for ((position, epoch), log_position) in self.rows.range(..(first_local.unwrap_or(u64::MAX), FIRST_EPOCH)) {
+            if *log_position > passed.of(epoch)? {
+                stopped.insert(*epoch);
+            } else if !stopped.contains(epoch) {
+                seen_below = seen_below.max(position + 1);
             }
         }
-        let seen_below = self.seen_below;
+        self.seen_below = seen_below;
         self.rows.retain(|(position, _), _| *position >= seen_below);
         Ok(())
     }
 
-    /// Keeps the oldest row of an epoch, which is seen first, and its newest ones.
-    fn thin(&mut self, epoch: &Epoch) {
-        let of_epoch: Vec<_> = self.rows.keys().filter(|(_, of)| of == epoch).copied().collect();
-        let surplus = of_epoch.len().saturating_sub(RECEIPT_ROWS_MAX);
-        for key in of_epoch.iter().skip(1).take(surplus) {
-            self.rows.remove(key);
+    /// Keeps the oldest row of a log, which is seen first, and its newest ones. A change whose row goes is judged by the next
+    /// row, so that one must not say less than was said before.
+    fn thin(&mut self, epoch: &Epoch, seen: u64) {
+        let rows = self.rows.iter().filter(|((_, of), _)| of == epoch);
+        let rows: Vec<((u64, Epoch), u64)> = rows.map(|(key, log_position)| (*key, *log_position)).collect();
+        let mut surplus = rows.len().saturating_sub(RECEIPT_ROWS_MAX);
+        let mut greatest = 0;
+        for pair in rows.windows(2).skip(1) {
+            let [(key, log_position), (next, next_position)] = pair else { continue };
+            greatest = greatest.max(*log_position);
+            if surplus == 0 {
+                break;
+            }
+            if (greatest <= seen) == (*next_position <= seen) {
+                self.rows.remove(key);
+                greatest = greatest.max(*next_position);
+                self.rows.insert(*next, greatest);
+                surplus -= 1;
+            } else {
+                greatest = 0;
+            }
         }
     }
 }

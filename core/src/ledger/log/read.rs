@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::{Run, Standing, runs_after, standing};
 use crate::id::{DocumentId, SpaceId};
-use crate::ledger::{self, spaces, tombstone};
+use crate::ledger::{self, spaces};
 use crate::limits::{LOG_ENTRY_BYTES, LOG_ROWS_READ};
 use crate::store::{ReadTx, StoreError};
 
@@ -31,7 +31,7 @@ pub enum What<'e> {
         /// Its bytes, an uncompressed chunk.
         bytes: &'e [u8],
     },
-    /// The document was deleted everywhere: [`tombstone::get`] says how.
+    /// The document was deleted everywhere: [`tombstone::get`](crate::ledger::tombstone::get) says how.
     Deleted,
     /// The document is damaged: the changes from here to this position cannot be read.
     Lost,
@@ -88,17 +88,12 @@ struct Reading<'r, T: ReadTx + ?Sized> {
 impl<T: ReadTx + ?Sized> Reading<'_, T> {
     fn run(&mut self, last: u64, run: &Run, visit: &mut EntryVisitor<'_>) -> Result<ControlFlow<()>, StoreError> {
         let first = (last + 1).checked_sub(run.positions()).ok_or(StoreError::Damaged { what: super::LOG })?;
-        if run.changes == 0 {
-            let entry = Entry { position: last, document: run.document, what: What::Deleted };
-            if !tombstone::is_buried(self.tx, &run.document)? {
-                self.at = last;
-                return Ok(ControlFlow::Continue(()));
-            }
-            return Ok(self.visit(entry, visit));
-        }
         if !self.is_live(first, run)? {
             self.at = last;
             return Ok(ControlFlow::Continue(()));
+        }
+        if run.changes == 0 {
+            return Ok(self.visit(Entry { position: last, document: run.document, what: What::Deleted }, visit));
         }
         // A reader may stop inside a run, and go on there.
         let skipped = (self.at + 1).saturating_sub(first);
@@ -155,7 +150,7 @@ impl<T: ReadTx + ?Sized> Reading<'_, T> {
         visit(entry)
     }
 
-    /// Says whether a run's changes are still what they were when it was logged.
+    /// Says whether what a run tells still holds.
     fn is_live(&mut self, first: u64, run: &Run) -> Result<bool, StoreError> {
         let known = match self.documents.get(&run.document) {
             Some(known) => *known,
@@ -166,6 +161,9 @@ impl<T: ReadTx + ?Sized> Reading<'_, T> {
                 known
             }
         };
-        Ok(known.is_some_and(|standing| first >= standing.void_below && standing.count > 0))
+        Ok(known.is_some_and(|standing| {
+            let holds = if run.changes > 0 { standing.count > 0 } else { standing.deletion.is_some() };
+            holds && first >= standing.void_below
+        }))
     }
 }
