@@ -77,7 +77,9 @@ impl<S: Store> World<S> {
         let appended = self.store.write_with(|tx| {
             for (document, count) in batches {
                 let space = space_of(&document);
-                assert_eq!(spaces::put(tx, &document, &space)?, spaces::Placed::There, "{context}");
+                // One that was deleted before it was put anywhere stays in the default space.
+                let placed = spaces::put(tx, &document, &space)?;
+                assert!(placed == spaces::Placed::There || buried.contains_key(&document), "{context}");
                 let made = write(tx, document, &lengths[..count]);
                 assert_eq!(made.is_empty(), buried.contains_key(&document), "{context}");
                 let logged = log::append(tx, &document)?;
@@ -237,7 +239,7 @@ fn write(tx: &mut dyn WriteTx, document: DocumentId, lengths: &[usize]) -> Vec<V
 
 #[test]
 fn log_in_memory_is_what_the_model_says() {
-    for seed in 0..12 {
+    for seed in 0..60 {
         let mut world = World::new(MemoryStore::new(), seed, "memory");
         (0..250).for_each(|_| world.step());
         world.check();
@@ -253,7 +255,7 @@ mod on_disk {
 
     #[test]
     fn log_on_disk_is_what_the_model_says_and_outlives_the_process() {
-        for seed in 100..103 {
+        for seed in 100..106 {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("store.redb");
             let open = || RedbStore::open(&path, RedbOptions::new()).unwrap();
