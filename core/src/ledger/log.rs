@@ -175,6 +175,20 @@ pub(crate) fn forget_epoch(tx: &mut (impl WriteTx + ?Sized)) -> Result<(), Store
     tx.delete(Table::Meta, EPOCH_KEY)
 }
 
+/// Deletes the log of every space with its epoch: for one that is damaged. [`backfill`] makes it again, and the new epoch makes
+/// everybody compare. Cost: all its rows in one transaction.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be written.
+pub fn reset(tx: &mut (impl WriteTx + ?Sized)) -> Result<(), StoreError> {
+    let end = prefix_end(&[u8::MAX]);
+    tx.delete_range(Table::Log, &[]..&end)?;
+    tx.delete_range(Table::Logged, &[]..&end)?;
+    tx.delete(Table::Meta, EPOCH_KEY)?;
+    tx.delete(Table::Meta, backfill::FILLED_KEY)
+}
+
 /// Says whether deletions are logged here.
 fn is_kept(tx: &(impl ReadTx + ?Sized)) -> Result<bool, StoreError> {
     Ok(tx.contains(Table::Meta, EPOCH_KEY)? || tx.contains(Table::Meta, backfill::FILLED_KEY)?)

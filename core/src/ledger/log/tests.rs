@@ -1,6 +1,6 @@
 //! The rows of the log, what deletions do to it, and what it costs.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests, and one that measures")]
 
 use std::ops::ControlFlow;
 
@@ -181,6 +181,12 @@ fn store_without_a_log_gets_one_in_steps_while_it_is_used() {
     let counts: Vec<_> = next.into_iter().map(|(found, count)| (found.as_bytes()[0], count)).collect();
     assert_eq!(counts, [(1, 2), (3, 3), (4, 4), (6, 6), (7, 7), (8, 8), (9, 10)]);
     assert_eq!(faults(&store), [""; 0]);
+    // Made again, it holds the same.
+    let before = entries(&*tx, &SpaceId::DEFAULT, 0).len();
+    store.write_with(reset).unwrap();
+    while !store.write_with(|tx| backfill(tx, 100)).unwrap() {}
+    assert_eq!(entries(store.read().unwrap().as_ref(), &SpaceId::DEFAULT, 0).len(), before);
+    assert_eq!(faults(&store), [""; 0]);
 }
 
 #[test]
@@ -256,8 +262,13 @@ fn damaged_document_does_not_stop_the_readers_of_its_space() {
 #[test]
 fn heads_tell_who_lacks_what() {
     let (store, ahead) = (MemoryStore::new(), MemoryStore::new());
-    store.write_with(|tx| Ok(write(tx, &ONE, 3))).unwrap();
-    ahead.write_with(|tx| Ok(write(tx, &ONE, 5))).unwrap();
+    for (store, count) in [(&store, 3), (&ahead, 5)] {
+        let filled = store.write_with(|tx| {
+            write(tx, &ONE, count);
+            Ok(())
+        });
+        filled.unwrap();
+    }
     let heads = |store: &MemoryStore| ledger::heads(&*store.read().unwrap(), &ONE).unwrap();
     let compared = |document, heads: &[_]| compare(&*store.read().unwrap(), document, heads).unwrap();
     let first = ledger::node(&*store.read().unwrap(), &ONE, 0).unwrap().hash;
@@ -274,9 +285,15 @@ fn heads_tell_who_lacks_what() {
 
 #[test]
 fn log_takes_few_bytes_for_each_change() {
-    let bytes = |work: &dyn Fn(&mut dyn WriteTx)| {
+    let bytes = |batches: &[(DocumentId, u64)]| {
         let store = MemoryStore::new();
-        store.write_with(|tx| Ok(work(tx))).unwrap();
+        let filled = store.write_with(|tx| {
+            for (document, count) in batches {
+                write_logged(tx, document, *count);
+            }
+            Ok(())
+        });
+        filled.unwrap();
         let (tx, mut bytes) = (store.read().unwrap(), 0);
         for table in [Table::Log, Table::Logged] {
             tx.scan(table, &[]..&prefix_end(&[u8::MAX]), &mut |key, value| {
@@ -287,14 +304,9 @@ fn log_takes_few_bytes_for_each_change() {
         }
         bytes
     };
-    let whole = bytes(&|tx| drop(write_logged(tx, &ONE, 1_000)));
-    let alone = bytes(&|tx| (0..1_000).for_each(|_| drop(write_logged(tx, &ONE, 1))));
-    let in_turn = bytes(&|tx| {
-        for _ in 0..500 {
-            write_logged(tx, &ONE, 1);
-            write_logged(tx, &TWO, 1);
-        }
-    });
+    let whole = bytes(&[(ONE, 1_000)]);
+    let alone = bytes(&[(ONE, 1); 1_000]);
+    let in_turn = bytes(&[(ONE, 1), (TWO, 1)].repeat(500));
     println!(
         "bytes of log rows for 1,000 changes: at once {whole}, one by one {alone}, two documents in turn {in_turn}"
     );
