@@ -1,6 +1,6 @@
 //! The log against a list in memory: what is appended, deleted, purged, packed and read at random, on every store.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests, and one that measures")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;

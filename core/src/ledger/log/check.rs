@@ -26,16 +26,13 @@ pub(crate) struct Broken {
 pub(crate) fn check(tx: &(impl ReadTx + ?Sized), tell: &mut dyn FnMut(Broken)) -> Result<(), StoreError> {
     let mut checking = Checking { documents: BTreeMap::new(), space: None, tell };
     checking.read_standings(tx)?;
-    let mut failed = None;
-    tx.scan(Table::Log, &[]..&prefix_end(&[u8::MAX]), &mut |key, value| match checking.row(tx, key, value) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(error) => {
-            failed = Some(error);
-            ControlFlow::Break(())
-        }
+    tx.scan(Table::Log, &[]..&prefix_end(&[u8::MAX]), &mut |key, value| {
+        checking.row(key, value);
+        ControlFlow::Continue(())
     })?;
-    failed.map_or(Ok(()), Err)?;
-    checking.end_space();
+    if let Some(walk) = checking.space.take() {
+        walk.finish(checking.tell);
+    }
     checking.end_documents(tx)
 }
 
@@ -65,8 +62,18 @@ struct Followed {
 /// A space while its log is gone through.
 struct Walk {
     space: SpaceId,
-    end: u64,
+    /// `None` if the space does not say it.
+    end: Option<u64>,
     at: u64,
+}
+
+impl Walk {
+    fn finish(&self, tell: &mut dyn FnMut(Broken)) {
+        if self.end.is_some_and(|end| end != self.at) {
+            let reason = "does not end where it says";
+            tell(Broken { space: Some(self.space), document: None, position: self.at, reason });
+        }
+    }
 }
 
 struct Checking<'c> {
@@ -98,45 +105,42 @@ impl Checking<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    fn row(&mut self, tx: &(impl ReadTx + ?Sized), key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    fn row(&mut self, key: &[u8], value: &[u8]) {
         let Some(space) = key.first_chunk::<16>().map(|bytes| SpaceId::from_bytes(*bytes)) else {
             (self.tell)(Broken { space: None, document: None, position: 0, reason: "has a key that is none of ours" });
-            return Ok(());
+            return;
         };
-        if key.len() == 16 {
-            self.end_space();
-            let end = Reader::new(value, LOG).uint().unwrap_or(0);
-            self.space = Some(Walk { space, end, at: 0 });
-            return Ok(());
+        let mut walk = match self.space.take() {
+            Some(walk) if walk.space == space => walk,
+            other => {
+                if let Some(walk) = other {
+                    walk.finish(self.tell);
+                }
+                if key.len() == 16 {
+                    let end = Reader::new(value, LOG).uint().ok();
+                    self.space = Some(Walk { space, end, at: 0 });
+                    return;
+                }
+                self.tell(space, 0, "does not say where it ends");
+                Walk { space, end: None, at: 0 }
+            }
+        };
+        match (position_of_key(key), Run::decode(value)) {
+            (Ok(last), Ok(run)) => {
+                let first = walk.at + 1;
+                if walk.at.checked_add(run.positions()) != Some(last) {
+                    self.tell(space, first, "has a gap");
+                }
+                walk.at = last;
+                self.run(space, first, &run);
+            }
+            _ => self.tell(space, walk.at + 1, "has an entry that does not decode"),
         }
-        let Some(walk) = self.space.as_mut().filter(|walk| walk.space == space) else {
-            (self.tell)(Broken {
-                space: Some(space),
-                document: None,
-                position: 0,
-                reason: "does not say where it ends",
-            });
-            self.space = Some(Walk { space, end: u64::MAX, at: 0 });
-            return self.row(tx, key, value);
-        };
-        let (Ok(last), Ok(run)) = (position_of_key(key), Run::decode(value)) else {
-            let position = walk.at + 1;
-            (self.tell)(Broken {
-                space: Some(space),
-                document: None,
-                position,
-                reason: "has an entry that does not decode",
-            });
-            return Ok(());
-        };
-        let expected = walk.at.checked_add(run.positions());
-        let first = walk.at + 1;
-        walk.at = last;
-        if expected != Some(last) {
-            (self.tell)(Broken { space: Some(space), document: None, position: first, reason: "has a gap" });
-        }
-        self.run(space, first, &run);
-        Ok(())
+        self.space = Some(walk);
+    }
+
+    fn tell(&mut self, space: SpaceId, position: u64, reason: &'static str) {
+        (self.tell)(Broken { space: Some(space), document: None, position, reason });
     }
 
     /// Follows a document's entries.
@@ -154,14 +158,6 @@ impl Checking<'_> {
             (self.tell)(broken("has the changes of a document in another order than the ledger"));
         }
         followed.next = run.ledger_first.saturating_add(run.changes);
-    }
-
-    fn end_space(&mut self) {
-        let Some(walk) = self.space.take() else { return };
-        if walk.end != u64::MAX && walk.end != walk.at {
-            let reason = "does not end where it says";
-            (self.tell)(Broken { space: Some(walk.space), document: None, position: walk.at, reason });
-        }
     }
 
     fn end_documents(&mut self, tx: &(impl ReadTx + ?Sized)) -> Result<(), StoreError> {
