@@ -249,6 +249,7 @@ fn log_in_memory_is_what_the_model_says() {
 #[cfg(feature = "redb")]
 mod on_disk {
     use rejoin::care::{BackupOptions, CopyId};
+    use rejoin::ledger::receipts::{self, Receipt};
     use rejoin::store::{RedbOptions, RedbStore, Table};
 
     use super::*;
@@ -268,6 +269,39 @@ mod on_disk {
                 world.check();
             }
         }
+    }
+
+    /// A store that was made by a version that had no log, nor spaces or receipts.
+    #[test]
+    fn store_without_the_tables_reads_them_as_empty_and_gets_a_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.redb");
+        let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
+        let made = store.write_with(|tx| Ok(write(tx, document(1), &[1, 2])));
+        assert_eq!(made.unwrap().len(), 2);
+        drop(store);
+        let database = redb::Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        for table in
+            [Table::Space, Table::Member, Table::Log, Table::Logged, Table::Cursor, Table::Receipt, Table::Seen]
+        {
+            let definition = redb::TableDefinition::<&[u8], &[u8]>::new(table.name());
+            assert!(transaction.delete_table(definition).unwrap(), "{table:?}");
+        }
+        transaction.commit().unwrap();
+        drop(database);
+
+        let store = RedbStore::open_read_only(&path, RedbOptions::new()).unwrap();
+        let tx = store.read().unwrap();
+        assert_eq!(log::end(&*tx, &SpaceId::DEFAULT).unwrap(), 0);
+        assert_eq!(log::read(&*tx, &SpaceId::DEFAULT, 0, 0, &mut |_| ControlFlow::Continue(())).unwrap(), 0);
+        assert_eq!(spaces::of(&*tx, &document(1)).unwrap(), SpaceId::DEFAULT);
+        assert_eq!(receipts::get(&*tx, &document(1), 0).unwrap(), Some(Receipt::Relayed));
+        drop(tx);
+        drop(store);
+        let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
+        while !store.write_with(|tx| log::backfill(tx, 10)).unwrap() {}
+        assert_eq!(log::end(&*store.read().unwrap(), &SpaceId::DEFAULT).unwrap(), 2);
     }
 
     #[test]

@@ -199,6 +199,14 @@ pub(super) fn is_logged(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> R
     tx.contains(Table::Logged, document.as_bytes())
 }
 
+/// Says whether a document is in the log, or will be when it is filled with what was here before.
+pub(super) fn holds(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<bool, StoreError> {
+    if is_logged(tx, document)? {
+        return Ok(true);
+    }
+    Ok(is_kept(tx)? && state(tx, document)?.is_some_and(|state| state.count > 0))
+}
+
 /// Voids a document's entries: its changes are being deleted. Returns whether the log knows of it.
 pub(super) fn void(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<bool, StoreError> {
     let Some(standing) = standing(tx, document)? else { return Ok(false) };

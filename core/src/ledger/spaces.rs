@@ -24,8 +24,8 @@ pub enum Placed {
     Elsewhere(SpaceId),
 }
 
-/// Puts a document into a space. It need not be here yet. Nothing happens if it is in another one already, or in the log of
-/// the default one.
+/// Puts a document into a space. It need not be here yet. Nothing happens if it is in another one already; where a log is
+/// kept, what has changes and was put nowhere is in the default one.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub enum Placed {
 pub fn put(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, space: &SpaceId) -> Result<Placed, StoreError> {
     let noted = noted(tx, document)?;
     let here = noted.unwrap_or(SpaceId::DEFAULT);
-    if here != *space && (noted.is_some() || log::is_logged(tx, document)?) {
+    if here != *space && (noted.is_some() || log::holds(tx, document)?) {
         return Ok(Placed::Elsewhere(here));
     }
     if *space != SpaceId::DEFAULT {
