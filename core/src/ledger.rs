@@ -20,19 +20,25 @@ mod actors;
 mod ancestry;
 mod append;
 pub mod base;
+mod compare;
+pub mod cursor;
+pub mod log;
 mod mark_order;
 mod migrate;
 pub mod outbox;
 mod packs;
+pub mod receipts;
 mod references;
 pub mod shared;
 pub mod snapshot;
+pub mod spaces;
 #[cfg(test)]
 mod tests;
 pub mod tombstone;
 mod walk;
 
 pub use append::Appender;
+pub use compare::{Compared, compare};
 pub use migrate::from_1_to_2;
 pub use packs::{compact, compact_fully};
 pub use walk::{covers, missing};
@@ -176,13 +182,24 @@ pub fn create(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result
 /// [`StoreError`] if the store cannot be written.
 pub fn delete(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
     base::forget(tx, document)?;
-    let end = prefix_end(document.as_bytes());
-    for table in Table::ALL {
-        if !matches!(table, Table::Meta | Table::Tombstone) {
-            tx.delete_range(table, document.as_bytes()..&end)?;
-        }
+    clear(tx, document, |_| true)?;
+    // Where it was stays known to those who follow the space, and to those who ask about a tombstone.
+    let is_logged = log::void(tx, document)?;
+    if !is_logged && !tombstone::is_buried(tx, document)? {
+        spaces::forget(tx, document)?;
     }
     Ok(())
+}
+
+/// Deletes what the chosen tables hold of a document itself, and leaves what is noted about it.
+pub(crate) fn clear(
+    tx: &mut (impl WriteTx + ?Sized),
+    document: &DocumentId,
+    choose: impl Fn(Table) -> bool,
+) -> Result<(), StoreError> {
+    let end = prefix_end(document.as_bytes());
+    let mut tables = Table::ALL.into_iter().filter(|table| table.is_of_documents() && choose(*table));
+    tables.try_for_each(|table| tx.delete_range(table, document.as_bytes()..&end))
 }
 
 /// Returns every document of the store, by id. Cost: one visit a document.

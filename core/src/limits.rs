@@ -384,3 +384,14 @@ const _: () = assert!(SNAPSHOT_BYTES_MAX <= SYNC_MESSAGE_BYTES + CHANGE_BYTES_MA
 const _: () = assert!(FRAME_BYTES_MAX <= FOLD_BYTES_MAX && FOLD_CHANGES_MAX <= SYNC_CHANGES_MAX);
 // The last fold and those before it are a geometric series: 1 + 4/5 + (4/5)^2 + ... = 5.
 const _: () = assert!(FOLD_GROWTH_DIVISOR >= 1 && FOLD_CHANGES_MIN >= FOLD_GROWTH_DIVISOR);
+
+/// How many rows of a log are read before their changes are: 256, about 12 KB.
+pub const LOG_ROWS_READ: usize = 256;
+
+/// What an entry of the log counts towards a reader's budget besides its change's bytes: 32, about what a frame spends on
+/// saying which document and position it is. So a million empty entries are not free.
+pub const LOG_ENTRY_BYTES: u64 = 32;
+
+/// How many acknowledgements of one document and relay are remembered one by one until another device has passed them: 8.
+/// Of more, the oldest and the newest are kept, and what was between is said to be seen a little later.
+pub const RECEIPT_ROWS_MAX: usize = 8;

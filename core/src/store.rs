@@ -82,11 +82,25 @@ pub enum Table {
     NodeV1 = 14,
     /// Format 1's form of [`Table::Actor`]; only a migration reads it.
     ActorV1 = 15,
+    /// document -> the space it is in, unless that is the default one.
+    Space = 16,
+    /// (space, document) -> nothing: the documents of each space but the default one.
+    Member = 17,
+    /// space -> the last position; (space, last position of a run) -> what happened at those positions.
+    Log = 18,
+    /// document -> how much of it is in the log.
+    Logged = 19,
+    /// (relay's storage id, space) -> epoch, position: where to resume.
+    Cursor = 20,
+    /// (document, position, epoch) -> a log position; document -> below which position everything was seen.
+    Receipt = 21,
+    /// (epoch, space) -> the greatest position that another device has passed.
+    Seen = 22,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 16] = [
+    pub const ALL: [Table; 23] = [
         Table::Meta,
         Table::Document,
         Table::Change,
@@ -103,6 +117,13 @@ impl Table {
         Table::Tombstone,
         Table::NodeV1,
         Table::ActorV1,
+        Table::Space,
+        Table::Member,
+        Table::Log,
+        Table::Logged,
+        Table::Cursor,
+        Table::Receipt,
+        Table::Seen,
     ];
 
     /// The table's name in a store's file. Once released, a name means the same for ever.
@@ -124,7 +145,29 @@ impl Table {
             Table::Tombstone => "tombstone-1",
             Table::NodeV1 => "node-1",
             Table::ActorV1 => "actor-1",
+            Table::Space => "space-1",
+            Table::Member => "member-1",
+            Table::Log => "log-1",
+            Table::Logged => "logged-1",
+            Table::Cursor => "cursor-1",
+            Table::Receipt => "receipt-1",
+            Table::Seen => "seen-1",
         }
+    }
+
+    /// Says whether every key begins with a document, whose row goes when the document does.
+    pub(crate) const fn is_of_documents(self) -> bool {
+        !matches!(
+            self,
+            Table::Meta
+                | Table::Tombstone
+                | Table::Space
+                | Table::Member
+                | Table::Log
+                | Table::Logged
+                | Table::Cursor
+                | Table::Seen
+        )
     }
 
     /// The table's place in [`Table::ALL`].

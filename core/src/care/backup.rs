@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Progress, require_format};
 use crate::id::StorageId;
+use crate::ledger::log;
 use crate::store::batches::batches;
 use crate::store::{ReadTx, RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, put_storage_id};
 
@@ -160,7 +161,12 @@ impl Target {
         }
         if let CopyId::New(random) = options.id {
             let id = StorageId::from_random_bytes(random);
-            copy.write_with(|tx| put_storage_id(tx, &id)).map_err(|error| self.error(error))?;
+            let renamed = copy.write_with(|tx| {
+                // What the original logs from now on is lacking here: no cursor into its log holds for this one.
+                log::forget_epoch(tx)?;
+                put_storage_id(tx, &id)
+            });
+            renamed.map_err(|error| self.error(error))?;
         }
         Ok(BackedUp { rows: done.rows, bytes: done.bytes })
     }

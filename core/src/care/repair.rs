@@ -3,7 +3,7 @@
 use super::replay::{Refusal, append, changes_of};
 use super::{Registers, require_format};
 use crate::id::{DocumentId, StorageId};
-use crate::ledger::{self, base, outbox, shared};
+use crate::ledger::{self, base, log, outbox, shared};
 use crate::limits::REPLAY_CHANGES;
 use crate::store::record::prefix_end;
 use crate::store::{Store, StoreError, StoreExt, Table, WriteTx};
@@ -111,7 +111,8 @@ fn rebuild(
     }
     let waiting: Vec<u64> = outbox::pending(tx, &document)?.into_iter().filter(|at| *at < count).collect();
     let shared = shared_rows(tx, &document)?;
-    ledger::delete(tx, &document)?;
+    // Receipts, like the space and the log, speak of positions, and those stay.
+    ledger::clear(tx, &document, |table| table != Table::Receipt)?;
     ledger::create(tx, &document)?;
     let mut from = 0;
     while !changes.is_empty() {
@@ -135,6 +136,7 @@ fn rebuild(
             shared::put(tx, &document, &peer, &known)?;
         }
     }
+    log::mend(tx, &document)?;
     Ok(Ok(Repaired { changes: count, waiting: waiting.len() as u64 }))
 }
 

@@ -6,7 +6,7 @@ use automerge::{ActorId, ChangeHash};
 use serde_json::{Value as Json, json};
 
 use super::hex;
-use crate::id::{DocumentId, StorageId};
+use crate::id::{DocumentId, SpaceId, StorageId};
 use crate::store::Table;
 
 /// What [`verify`](super::verify()) found.
@@ -236,6 +236,19 @@ pub enum Fault {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A space's log is not gapless, or not made of the changes that are there. Where it is about a document, a repair logs
+    /// that one anew.
+    #[error("the log{} {reason}{}", space.map_or_else(String::new, |space| format!(" of space {space}")), at(*position))]
+    Log {
+        /// Which space's, if it is known.
+        space: Option<SpaceId>,
+        /// At which position; 0 if it is about none.
+        position: u64,
+        /// What is wrong.
+        reason: &'static str,
+        /// It is about one document's entries.
+        of_document: bool,
+    },
     /// A row differs from what the changes make.
     #[error("a row of {} {fault}: {}", table.name(), hex(key))]
     Row {
@@ -268,6 +281,7 @@ impl Fault {
             Self::Outbox { .. } => "outbox",
             Self::Shared { .. } => "shared",
             Self::Snapshot { .. } => "snapshot",
+            Self::Log { .. } => "log",
             Self::Row { .. } => "row",
         }
     }
@@ -275,7 +289,7 @@ impl Fault {
     /// Returns what to do about it.
     pub const fn advice(&self) -> Advice {
         match self {
-            Self::Table { .. } | Self::ForeignKey { .. } => Advice::Restore,
+            Self::Table { .. } | Self::ForeignKey { .. } | Self::Log { of_document: false, .. } => Advice::Restore,
             Self::Unreadable { .. }
             | Self::Change { .. }
             | Self::ChangesMissing { .. }
@@ -285,6 +299,11 @@ impl Fault {
             _ => Advice::Repair,
         }
     }
+}
+
+/// Completes a sentence with a position, unless it is 0.
+fn at(position: u64) -> String {
+    if position == 0 { String::new() } else { format!(" at position {position}") }
 }
 
 /// How a row differs from what the changes make.

@@ -9,7 +9,7 @@ use super::replay::{Refusal, replay};
 use super::{Fault, Progress, Registers, Report, RowFault, documents_in, require_format};
 use crate::gate::{CheckedChange, Chunk, DocumentHeader};
 use crate::id::{DocumentId, StorageId};
-use crate::ledger::{self, DocumentState, Head, Node, outbox, shared, snapshot};
+use crate::ledger::{self, DocumentState, Head, Node, log, outbox, shared, snapshot};
 use crate::limits::FINDINGS_MAX;
 use crate::store::record::{prefix_end, tail_key};
 use crate::store::{ReadTx, Store, StoreError, Table};
@@ -70,15 +70,28 @@ pub fn verify(
         report.documents += 1;
         progress(Progress { documents: report.documents, rows: report.changes, bytes: report.bytes });
     }
+    check_log(tx, &mut report)?;
     Ok(report)
+}
+
+/// Checks the logs of all spaces, if this store keeps any.
+fn check_log(tx: &dyn ReadTx, report: &mut Report) -> Result<(), StoreError> {
+    let checked = log::check(tx, &mut |broken| {
+        let log::Broken { space, document, position, reason } = broken;
+        report.add(document, Fault::Log { space, position, reason, of_document: document.is_some() });
+    });
+    match checked {
+        Err(StoreError::Damaged { .. }) => report.add(None, Fault::Table { table: Table::Log }),
+        outcome => outcome?,
+    }
+    Ok(())
 }
 
 /// Finds every document that has a row anywhere; those without a record are findings.
 fn all_documents(tx: &dyn ReadTx, report: &mut Report) -> Result<BTreeSet<DocumentId>, StoreError> {
     let mut all = BTreeSet::new();
-    // That a document was deleted is noted where nothing else of it is left.
-    let tables = Table::ALL.into_iter().filter(|table| !matches!(table, Table::Meta | Table::Tombstone));
-    for table in tables {
+    // That a document was deleted, and where it was, is noted where nothing else of it is left.
+    for table in Table::ALL.into_iter().filter(|table| table.is_of_documents()) {
         let mut found = BTreeSet::new();
         match documents_in(tx, table, &mut found) {
             Ok(None) => {}

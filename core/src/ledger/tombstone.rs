@@ -9,7 +9,7 @@
 
 use std::ops::ControlFlow;
 
-use super::delete;
+use super::{delete, log, spaces};
 pub use crate::deletion::{DeletionKind, Tombstone};
 use crate::id::{DocumentId, StorageId};
 use crate::limits::DELETED_BY_BYTES_MAX;
@@ -69,7 +69,11 @@ pub fn bury(
         return Ok(Buried { existed, is_news: false });
     }
     if here.is_none() {
+        let space = spaces::noted(tx, document)?;
+        spaces::unlist(tx, document)?;
         delete(tx, document)?;
+        // Whoever follows the space it was in has to hear of this.
+        space.map_or(Ok(()), |space| spaces::note(tx, document, &space))?;
     }
     // Who had the milder one has to hear of this one too.
     tx.delete_range(Table::Tombstone, document.as_bytes()..&prefix_end(document.as_bytes()))?;
@@ -77,6 +81,7 @@ pub fn bury(
     if tombstone.kind == DeletionKind::Purged {
         store::ask_for_scrub(tx)?;
     }
+    log::bury(tx, document)?;
     Ok(Buried { existed, is_news: true })
 }
 
@@ -181,6 +186,10 @@ pub fn expire(tx: &mut (impl WriteTx + ?Sized), before_seconds: u64) -> Result<u
     for document in old {
         if !tx.contains(Table::Meta, &untold_key(&document))? {
             tx.delete_range(Table::Tombstone, document.as_bytes()..&prefix_end(document.as_bytes()))?;
+            log::unbury(tx, &document)?;
+            if !log::is_logged(tx, &document)? {
+                spaces::forget(tx, &document)?;
+            }
             expired += 1;
         }
     }

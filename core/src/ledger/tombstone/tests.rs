@@ -6,6 +6,7 @@ use super::*;
 use crate::engine::{self, Origin};
 use crate::gate::tests::field_draft;
 use crate::gate::{CheckedChange, encode};
+use crate::id::SpaceId;
 use crate::ledger::base::{self, BaseError, FoldedChange, FoldedHistory};
 use crate::ledger::{self, Appended, Appender, outbox, shared, snapshot};
 use crate::store::{MemoryStore, Store, StoreExt, is_scrub_due};
@@ -13,6 +14,7 @@ use crate::store::{MemoryStore, Store, StoreExt, is_scrub_due};
 const DOCUMENT: DocumentId = DocumentId::from_bytes([0xff; 16]);
 const OTHER: DocumentId = DocumentId::from_bytes([0xfe; 16]);
 const RELAY: StorageId = StorageId::from_bytes([5; 16]);
+const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
 
 fn change(seq: u64, deps: &[CheckedChange]) -> CheckedChange {
     let deps = deps.iter().map(CheckedChange::hash).collect();
@@ -32,7 +34,8 @@ fn filled() -> MemoryStore {
             engine::accept(tx, document, vec![first.clone(), change(2, &[first])], Origin::Local)?;
             shared::put(tx, &document, &RELAY, &ledger::heads(tx, &document)?)?;
             snapshot::note_failure(tx, &document, 2)?;
-            let rows = [Table::Object, Table::Pack, Table::PackIndex, Table::NodeV1, Table::ActorV1];
+            spaces::put(tx, &document, &TEAM)?;
+            let rows = [Table::Object, Table::Pack, Table::PackIndex, Table::NodeV1, Table::ActorV1, Table::Receipt];
             rows.into_iter().try_for_each(|table| tx.put(table, &tail_key(&document, b"row"), b"row"))?;
             tx.put(Table::Meta, &[&b"folded/"[..], document.as_bytes()].concat(), &[])
         };
@@ -61,7 +64,7 @@ fn traces(store: &MemoryStore, document: &DocumentId) -> Vec<(Table, Vec<u8>)> {
 fn deleting_here_leaves_no_trace_in_any_table() {
     let store = filled();
     let tables: std::collections::BTreeSet<_> = traces(&store, &DOCUMENT).iter().map(|trace| trace.0).collect();
-    assert_eq!(tables.len(), Table::ALL.len() - 1, "all but the tombstones: {tables:?}");
+    assert_eq!(tables.len(), Table::ALL.len() - 5, "all but tombstones, log, logged, cursors and seen: {tables:?}");
     let others = traces(&store, &OTHER);
     store.write_with(|tx| ledger::delete(tx, &DOCUMENT)).unwrap();
     assert_eq!(traces(&store, &DOCUMENT), []);
@@ -74,7 +77,7 @@ fn burying_leaves_the_tombstone_alone_and_nothing_brings_the_document_back() {
     let deleted = tombstone(DeletionKind::Deleted, 7);
     let buried = store.write_with(|tx| bury(tx, &DOCUMENT, &deleted)).unwrap();
     assert_eq!(buried, Buried { existed: true, is_news: true });
-    let only = [(Table::Tombstone, DOCUMENT.as_bytes().to_vec())];
+    let only = [Table::Tombstone, Table::Space].map(|table| (table, DOCUMENT.as_bytes().to_vec()));
     assert_eq!(traces(&store, &DOCUMENT), only);
     assert_eq!(get(&*store.read().unwrap(), &DOCUMENT).unwrap(), Some(deleted.clone()));
 
