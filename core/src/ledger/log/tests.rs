@@ -7,10 +7,10 @@ use std::ops::ControlFlow;
 use super::*;
 use crate::care::{self, Registers, VerifyOptions};
 use crate::deletion::Tombstone;
-use crate::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
+use crate::gate::encode;
+use crate::gate::tests::field_draft;
 use crate::ledger::{self, Appended, Appender, Compared, compare};
 use crate::store::{MemoryStore, Store, StoreExt};
-use crate::{ActorId, ScalarValue};
 
 const ONE: DocumentId = DocumentId::from_bytes([0xd1; 16]);
 const TWO: DocumentId = DocumentId::from_bytes([0xd2; 16]);
@@ -22,22 +22,7 @@ fn write(tx: &mut dyn WriteTx, document: &DocumentId, count: u64) {
     let mut appender = Appender::begin(tx, *document).unwrap();
     for _ in 0..count {
         let state = appender.state().clone();
-        let op = DraftOp {
-            object: DraftObject::Root,
-            key: "k".to_owned(),
-            action: Action::Put,
-            value: ScalarValue::Null,
-            preds: vec![],
-        };
-        let draft = ChangeDraft {
-            actor: ActorId::from(&[5; 16][..]),
-            seq: state.count + 1,
-            start_op: state.max_op + 1,
-            timestamp: 0,
-            message: None,
-            deps: state.head_hashes(),
-            ops: vec![op],
-        };
+        let draft = field_draft(&[5; 16], state.count + 1, state.max_op + 1, state.head_hashes());
         let appended = appender.append(tx, &encode(&draft).unwrap()).unwrap();
         assert!(matches!(appended, Appended::Stored { .. }), "{appended:?}");
     }

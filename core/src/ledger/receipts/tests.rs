@@ -7,9 +7,9 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::engine::{self, Origin};
-use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
+use crate::gate::encode;
+use crate::gate::tests::field_draft;
 use crate::store::{MemoryStore, Store, StoreExt};
-use crate::{ActorId, ScalarValue};
 
 const DOCUMENT: DocumentId = DocumentId::from_bytes([3; 16]);
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
@@ -19,17 +19,8 @@ const SECOND: Epoch = Epoch::from_bytes([0xa2; 16]);
 /// Writes a change on top of all others.
 fn write(tx: &mut dyn WriteTx, origin: Origin) -> u64 {
     let state = state(tx, &DOCUMENT).unwrap().unwrap_or_default();
-    let actor = ActorId::from(&[5; 16][..]);
-    let op = DraftOp {
-        object: DraftObject::Root,
-        key: "k".to_owned(),
-        action: Action::Put,
-        value: ScalarValue::Null,
-        preds: vec![],
-    };
-    let (seq, start_op, deps) = (state.count + 1, state.max_op + 1, state.head_hashes());
-    let draft = ChangeDraft { actor, seq, start_op, timestamp: 0, message: None, deps, ops: vec![op] };
-    let change: CheckedChange = encode(&draft).unwrap();
+    let draft = field_draft(&[5; 16], state.count + 1, state.max_op + 1, state.head_hashes());
+    let change = encode(&draft).unwrap();
     assert_eq!(engine::accept(tx, DOCUMENT, vec![change], origin).unwrap().stored, 1);
     state.count
 }

@@ -1,12 +1,13 @@
 //! Messages with more changes, or longer ones, than are checked at a time.
 
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, AutoCommit, ChangeHash, ROOT, ScalarValue};
+use automerge::{AutoCommit, ChangeHash, ROOT, ScalarValue};
 use bytes::Bytes;
 
 use crate::codec::sync_message::{SyncMessage, Version};
 use crate::engine::{Origin, accept};
-use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
+use crate::gate::tests::field_draft;
+use crate::gate::{CheckedChange, encode};
 use crate::id::DocumentId;
 use crate::ledger;
 use crate::limits::{INTAKE_BYTES_MAX, INTAKE_CHANGES_MAX, REFUSED_MAX};
@@ -20,17 +21,10 @@ fn chain(count: usize) -> Vec<CheckedChange> {
     let mut changes: Vec<CheckedChange> = Vec::new();
     for seq in 1..=count as u64 {
         let deps = changes.last().map(|last| vec![last.hash()]).unwrap_or_default();
-        let op = DraftOp {
-            object: DraftObject::Root,
-            key: "k".to_owned(),
-            action: Action::Put,
-            value: ScalarValue::Null,
-            preds: vec![],
-        };
-        let ops = if seq == 1 { vec![op] } else { vec![] };
-        let start_op = seq.min(2);
-        let actor = ActorId::from(&b"alice"[..]);
-        let draft = ChangeDraft { actor, seq, start_op, timestamp: 0, message: None, deps, ops };
+        let mut draft = field_draft(b"alice", seq, seq.min(2), deps);
+        if seq > 1 {
+            draft.ops.clear();
+        }
         changes.push(encode(&draft).unwrap());
     }
     changes
