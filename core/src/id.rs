@@ -66,36 +66,121 @@ impl FromStr for DocumentId {
     ///
     /// [`ParseIdError`] says which of alphabet, checksum or length was wrong.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let text = text.strip_prefix(URL_SCHEME).unwrap_or(text);
-        if text.len() > 64 {
-            return Err(ParseIdError::Length { found: text.len() });
-        }
-        if text.len() == 36
-            && let Ok(uuid) = Uuid::parse_str(text)
-        {
-            return Ok(Self(*uuid.as_bytes()));
-        }
-        let bytes = bs58::decode(text).with_check(None).into_vec().map_err(|error| match error {
-            bs58::decode::Error::InvalidChecksum { .. } => ParseIdError::Checksum,
-            _ => ParseIdError::Alphabet,
-        })?;
-        let found = bytes.len();
-        bytes.try_into().map(Self).map_err(|_| ParseIdError::Length { found })
+        parse_bytes(text.strip_prefix(URL_SCHEME).unwrap_or(text)).map(Self)
     }
 }
 
-/// Why a text is no document id.
+/// Names a space: a set of documents that are synced and granted together. 16 bytes, normally a UUIDv4.
+///
+/// Shown as a [`DocumentId`] is, without a URL.
+///
+/// ```
+/// use rejoin::SpaceId;
+///
+/// let id = SpaceId::from_bytes([7; 16]);
+/// assert_eq!(id.to_string().parse::<SpaceId>()?, id);
+/// # Ok::<(), rejoin::id::ParseIdError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpaceId([u8; 16]);
+
+impl SpaceId {
+    /// The space of every document that was put into no other one, and so of all that classic clients make: 16 zeros.
+    pub const DEFAULT: Self = Self([0; 16]);
+
+    /// Takes 16 bytes as a space id. The caller brings the randomness: pass a UUIDv4's bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SpaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&bs58::encode(self.0).with_check().into_string())
+    }
+}
+
+impl fmt::Debug for SpaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SpaceId({self})")
+    }
+}
+
+impl FromStr for SpaceId {
+    type Err = ParseIdError;
+
+    /// Reads a space id: bs58check of 16 bytes, or a hyphenated UUID.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseIdError`] says which of alphabet, checksum or length was wrong.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_bytes(text).map(Self)
+    }
+}
+
+/// Reads 16 bytes: bs58check, or a hyphenated UUID.
+fn parse_bytes(text: &str) -> Result<[u8; 16], ParseIdError> {
+    if text.len() > 64 {
+        return Err(ParseIdError::Length { found: text.len() });
+    }
+    if text.len() == 36
+        && let Ok(uuid) = Uuid::parse_str(text)
+    {
+        return Ok(*uuid.as_bytes());
+    }
+    let bytes = bs58::decode(text).with_check(None).into_vec().map_err(|error| match error {
+        bs58::decode::Error::InvalidChecksum { .. } => ParseIdError::Checksum,
+        _ => ParseIdError::Alphabet,
+    })?;
+    let found = bytes.len();
+    bytes.try_into().map_err(|_| ParseIdError::Length { found })
+}
+
+/// Names one life of a relay's log: 16 random bytes, new whenever the log may have lost entries that were told.
+///
+/// A position means something only together with the epoch it was given in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch([u8; 16]);
+
+impl Epoch {
+    /// Takes 16 random bytes as an epoch.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Epoch {
+    /// Writes 32 hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Why a text is no id of a document or space.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseIdError {
     /// A character outside the base58 alphabet, or too short to hold a checksum.
-    #[error("not base58 text: a document id looks like 4NMNnkMhL8jXrdJ9jamS58PAVdXu, a URL has automerge: before it")]
+    #[error(
+        "not base58 text: an id looks like 4NMNnkMhL8jXrdJ9jamS58PAVdXu, a document's URL has automerge: before it"
+    )]
     Alphabet,
     /// The checksum does not fit: a character was lost or changed.
     #[error("wrong checksum: a character was lost or mistyped; copy the id again")]
     Checksum,
     /// Not 16 bytes.
-    #[error("a document id holds 16 bytes, this one holds {found}")]
+    #[error("an id holds 16 bytes, this one holds {found}")]
     Length {
         /// How many bytes, or characters when the text was too long to decode at all.
         found: usize,
@@ -217,6 +302,16 @@ mod tests {
         let nine = bs58::encode([1u8; 9]).with_check().into_string();
         assert_eq!(nine.parse::<DocumentId>(), Err(ParseIdError::Length { found: 9 }));
         assert_eq!("1".repeat(65).parse::<DocumentId>(), Err(ParseIdError::Length { found: 65 }));
+    }
+
+    #[test]
+    fn space_ids_read_as_they_are_shown() {
+        for space in [SpaceId::DEFAULT, SpaceId::from_bytes([0xfe; 16])] {
+            assert_eq!(space.to_string().parse::<SpaceId>(), Ok(space));
+        }
+        let uuid = "00000000-0000-0000-0000-000000000000";
+        assert_eq!(uuid.parse::<SpaceId>(), Ok(SpaceId::DEFAULT));
+        assert_eq!("0OIl".parse::<SpaceId>(), Err(ParseIdError::Alphabet));
     }
 
     #[test]

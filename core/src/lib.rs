@@ -29,7 +29,7 @@ pub use automerge::{ActorId, ChangeHash, ScalarValue};
 #[cfg(feature = "client")]
 pub use client::{Connection, ConnectionState};
 pub use fields::{Edit, FieldValue};
-pub use id::{DocumentId, OpId, PeerId, StorageId};
+pub use id::{DocumentId, Epoch, OpId, PeerId, SpaceId, StorageId};
 #[cfg(feature = "client")]
 pub use repo::{DocHandle, Event, FieldPath, Repo, RepoError};
 pub use value::Value;
