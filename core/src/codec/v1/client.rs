@@ -4,9 +4,7 @@ use bytes::Bytes;
 
 use super::shared::{not_empty, wire_bytes, write_credit, write_error, write_presence};
 use super::wire::{Reader, Writer};
-use super::{
-    ClientMessage, DecodeError, DocumentHeads, Hello, Mode, Start, Subscription, Token, VERSION, batch, kind,
-};
+use super::{ClientMessage, DecodeError, DocumentHeads, Hello, Mode, Start, Subscription, Token, VERSION, batch, kind};
 use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::limits::{DOCUMENT_LIST_MAX, SUBSCRIPTIONS_MAX, TOKEN_BYTES_MAX};
 

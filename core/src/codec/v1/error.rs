@@ -4,7 +4,6 @@ use std::fmt;
 
 use crate::codec::Fault;
 use crate::gate::{GateError, Rule};
-use crate::limits::REJECT_TEXT_BYTES_MAX;
 
 /// Why a WebSocket message is no message that we take.
 ///
@@ -254,7 +253,7 @@ impl fmt::Display for Code {
 pub struct Reject {
     /// The class of reasons, for a program.
     pub code: Code,
-    /// The reason, for a person, at most [`REJECT_TEXT_BYTES_MAX`] bytes. One of the gate's begins with its rule's stable
+    /// The reason, for a person, cut to [`crate::limits::REJECT_TEXT_BYTES_MAX`] bytes when it is sent. One of the gate's begins with its rule's stable
     /// name, a colon and a space.
     pub text: String,
 }
@@ -268,8 +267,6 @@ impl Reject {
 
 impl From<&GateError> for Reject {
     fn from(error: &GateError) -> Self {
-        let mut text = format!("{}: {error}", error.rule().code());
-        super::cut(&mut text, REJECT_TEXT_BYTES_MAX);
-        Self { code: Code::of_rule(error.rule()), text }
+        Self { code: Code::of_rule(error.rule()), text: format!("{}: {error}", error.rule().code()) }
     }
 }

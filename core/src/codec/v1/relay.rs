@@ -6,12 +6,10 @@ use super::shared::{not_empty, wire_bytes, write_credit, write_error, write_pres
 use super::wire::{Reader, Writer, at_most};
 use super::{
     Access, AckRun, Code, DecodeError, Limits, Listed, ListedState, Outcome, Reject, RelayMessage, VERSION, Welcome,
-    batch, kind,
+    batch, cut, kind,
 };
 use crate::id::{Epoch, StorageId};
-use crate::limits::{
-    BATCH_ENTRIES_MAX, DOCUMENT_LIST_MAX, REJECT_TEXT_BYTES_MAX, SNAPSHOT_BYTES_MAX, V1_NUMBER_MAX,
-};
+use crate::limits::{BATCH_ENTRIES_MAX, DOCUMENT_LIST_MAX, REJECT_TEXT_BYTES_MAX, SNAPSHOT_BYTES_MAX, V1_NUMBER_MAX};
 
 /// The least bytes of a run of results: a count and what became of them.
 const RUN_BYTES_MIN: usize = 1 + 1;
@@ -192,8 +190,7 @@ pub(super) fn encode(message: &RelayMessage) -> Bytes {
             writer
         }
         RelayMessage::Listing { space, position, documents } => {
-            let mut writer =
-                Writer::new(kind::LISTING, 64 + documents.iter().map(Listed::wire_bytes).sum::<usize>());
+            let mut writer = Writer::new(kind::LISTING, 64 + documents.iter().map(Listed::wire_bytes).sum::<usize>());
             writer.space(space).number(*position).list(documents, write_listed);
             writer
         }
@@ -230,7 +227,11 @@ fn write_ack(batch: u64, results: &[AckRun]) -> Writer {
         match &run.outcome {
             Outcome::Stored { first } => writer.byte(0).number(*first),
             Outcome::Duplicate => writer.byte(1),
-            Outcome::Rejected(reject) => writer.byte(2).number(reject.code.number().into()).text(&reject.text),
+            Outcome::Rejected(reject) => {
+                let mut text = reject.text.clone();
+                cut(&mut text, REJECT_TEXT_BYTES_MAX);
+                writer.byte(2).number(reject.code.number().into()).text(&text)
+            }
         };
     });
     writer
