@@ -155,7 +155,7 @@ codes! {
     Forbidden 9 "forbidden" "the space may not be read",
     SpaceUnknown 10 "space-unknown" "there is no such space",
     NotSubscribed 11 "not-subscribed" "the message is about a space that is not subscribed to",
-    CursorAhead 12 "cursor-ahead" "the position is behind the end of the log",
+    CursorAhead 12 "cursor-ahead" "the position was never told on this connection",
     TooMany 13 "too-many" "the connection has too many subscriptions, open documents or batches under way",
     Busy 14 "busy" "the relay cannot take more now, try again later",
     GoingAway 15 "going-away" "the relay shuts down, connect again",
@@ -181,6 +181,20 @@ impl Code {
             self,
             Self::ChangeMissing | Self::ReadOnly | Self::Quota | Self::NotStored | Self::Busy | Self::DocumentFull
         )
+    }
+
+    /// Returns the WebSocket close code that goes with a fatal error: 1007 for bytes that are no message, 1009 for what is
+    /// too big, 1008 for what is not allowed, 1001, 1011 and 1013 for a relay that cannot go on, else 1002.
+    pub const fn close_code(self) -> u16 {
+        match self {
+            Self::GoingAway => 1001,
+            Self::FrameMalformed => 1007,
+            Self::Unauthenticated | Self::Forbidden | Self::TooMany => 1008,
+            Self::FrameLimit => 1009,
+            Self::Internal => 1011,
+            Self::Busy => 1013,
+            _ => 1002,
+        }
     }
 
     /// Returns the code for a rule of the gate.

@@ -1,4 +1,5 @@
 //! Every limit: one below it, at it, and one above; and the budget of the builders.
+#![allow(clippy::cast_possible_truncation, reason = "the limits are far below 2^32")]
 
 use super::*;
 
