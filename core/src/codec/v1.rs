@@ -265,7 +265,7 @@ pub enum RelayMessage {
 impl ClientMessage {
     /// Reads one binary WebSocket message. Changes and presence values are slices of it, so they keep it alive.
     ///
-    /// Costs one pass; allocates at most 6 times the input.
+    /// Costs one pass; allocates at most 6 times the input and 2 MiB.
     ///
     /// # Errors
     ///
@@ -308,7 +308,7 @@ impl ClientMessage {
 impl RelayMessage {
     /// Reads one binary WebSocket message. Changes, chunks and presence values are slices of it, so they keep it alive.
     ///
-    /// Costs one pass; allocates at most 6 times the input.
+    /// Costs one pass; allocates at most 6 times the input and 2 MiB.
     ///
     /// # Errors
     ///

@@ -333,7 +333,7 @@ pub(super) fn read_entries(reader: &mut Reader<'_>, first: u64) -> Result<Vec<En
 }
 
 fn read_write(reader: &mut Reader<'_>, named: &mut Vec<DocumentId>, head: u64) -> Result<Write, DecodeError> {
-    let (place, is_deletion) = ((head - 1) / 2, head % 2 == 0);
+    let (place, is_deletion) = ((head - 1) / 2, head.is_multiple_of(2));
     let document = if place == 0 {
         let document = reader.document()?;
         named.push(document);

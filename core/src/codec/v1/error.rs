@@ -166,6 +166,7 @@ codes! {
     ChangeMissing 67 "change-missing" "a change that it stands on is missing: send that first",
     ChangeConflict 68 "change-conflict" "the change does not fit the history it wants to continue",
     DocumentFull 69 "document-full" "the document has too much side by side to take it",
+    ActorReused 70 "actor-reused" "its actor wrote something else at this place: take a fresh actor and write it again",
     ReadOnly 80 "read-only" "the space may be read but not written",
     DocumentDeleted 81 "document-deleted" "the document was deleted everywhere",
     DocumentElsewhere 82 "document-elsewhere" "the document belongs to another space",
@@ -241,13 +242,10 @@ impl Code {
             | Rule::MarkOrder
             | Rule::Author => Self::ChangeInvalid,
             Rule::SeqGap | Rule::Dependency => Self::ChangeMissing,
-            Rule::SeqReused
-            | Rule::OwnDependency
-            | Rule::UnknownActor
-            | Rule::StartOpLow
-            | Rule::StartOpJump
-            | Rule::UnknownObject
-            | Rule::ObjectKind => Self::ChangeConflict,
+            Rule::SeqReused | Rule::OwnDependency => Self::ActorReused,
+            Rule::UnknownActor | Rule::StartOpLow | Rule::StartOpJump | Rule::UnknownObject | Rule::ObjectKind => {
+                Self::ChangeConflict
+            }
             Rule::HistoryTooWide | Rule::TooManyValues | Rule::TooManyHeads => Self::DocumentFull,
         }
     }

@@ -189,3 +189,15 @@ fn a_keystroke_costs_two_bytes_beside_its_change() {
     let frame = |count: u8| push((0..count).map(|byte| change(NOTE, byte)).collect()).encode().len();
     assert_eq!(frame(101) - frame(100), 10 + 2);
 }
+
+#[test]
+fn a_message_takes_no_more_memory_than_is_said() {
+    // Where the least bytes of an item are known before the list is made, six times those.
+    assert!(size_of::<Subscription>() <= 6 * 18);
+    assert!(size_of::<DocumentHeads>() <= 6 * 17);
+    assert!(size_of::<Listed>() <= 6 * 20);
+    assert!(size_of::<Presence>() <= 6 * 21);
+    // Where a list is short in any case, 2 MiB with what it is grown by.
+    assert!(2 * size_of::<Entry>() * BATCH_ENTRIES_MAX <= 2 << 20);
+    assert!(size_of::<AckRun>() * BATCH_ENTRIES_MAX <= 2 << 20);
+}
