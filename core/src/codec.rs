@@ -2,16 +2,18 @@
 //!
 //! Each chapter turns bytes of a peer into a value or into an error that names what was wrong. None keeps state, none
 //! panics, and none allocates more than a small multiple of the bytes it was given. The formats are written down in
-//! `docs/protocol.md`.
+//! `docs/protocol.md` and `docs/protocol-v1.md`.
 //!
 //! - [`classic`]: the messages of the automerge-repo protocol, version "1", in CBOR.
 //! - [`sync_message`]: the Automerge sync message that such a message carries.
 //! - [`bloom`]: the Bloom filter inside a sync message.
+//! - [`v1`]: the messages of our own protocol, `rejoin.v1`.
 
 pub mod bloom;
 pub mod classic;
 mod leb;
 pub mod sync_message;
+pub mod v1;
 
 /// Says which side has to change when bytes could not be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -346,6 +346,65 @@ pub const PACK_ROWS_MAX: usize = 64;
 /// predecessor: 16 MiB + 4,096 x 64 x (34 + 12) bytes is 27.5 MiB.
 pub const PACK_STREAMS_BYTES_MAX: usize = 32 << 20;
 
+/// The largest WebSocket message of `rejoin.v1`: 16 MiB, which holds the largest change or snapshot beside a full batch.
+pub const V1_FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// The largest number in a message of `rejoin.v1`: 2^53 - 1, what a JavaScript number holds exactly. Two of them add up
+/// without overflow.
+pub const V1_NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// The longest token in bytes: 8 KiB. A signed token with a hundred grants has 4 KiB.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+
+/// The most spaces that one message subscribes to or leaves: 1,024 of at most 41 bytes, 42 KB.
+pub const SUBSCRIPTIONS_MAX: usize = 1_024;
+
+/// The most entries of one batch of `rejoin.v1`: 16,384, as many as are checked at a time ([`INTAKE_CHANGES_MAX`]). Decoded,
+/// each takes 64 bytes beside its change: 1 MiB.
+pub const BATCH_ENTRIES_MAX: usize = INTAKE_CHANGES_MAX;
+
+/// How many bytes a batch of `rejoin.v1` has before the rest waits for the next: 256 KiB.
+///
+/// What happens now waits behind at most one such batch: 0.2 s at 10 Mbit/s. A batch holds at least one entry, so it may be
+/// as long as [`CHANGE_BYTES_MAX`] with its envelope.
+pub const BATCH_BYTES: usize = 256 << 10;
+
+/// The most documents that one message compares, lists, opens or closes: 16,384. With one head each they are 800 KB.
+pub const DOCUMENT_LIST_MAX: usize = 16_384;
+
+/// The most presence values in one message: 256.
+pub const PRESENCE_VALUES_MAX: usize = 256;
+
+/// The most bytes of all presence values of one message together: 1 MiB, as an ephemeral message of a classic client may
+/// have.
+pub const PRESENCE_BYTES_MAX: usize = EPHEMERAL_BYTES_MAX;
+
+/// The longest key of a presence value in bytes: what the longest session id of a classic client needs.
+pub const PRESENCE_KEY_BYTES_MAX: usize = SESSION_ID_BYTES_MAX;
+
+/// The longest time a presence value may live without being renewed, in milliseconds: one hour.
+pub const PRESENCE_TTL_MS_MAX: u64 = 3_600_000;
+
+/// The most credit that one side may have at once, in bytes: 1 GiB. It is a number and reserves nothing.
+pub const CREDIT_BYTES_MAX: u64 = 1 << 30;
+
+/// How much credit a side gives when a connection begins, in bytes: 2 MiB, eight batches. That fills a line of 10 MB/s with
+/// 200 ms there and back.
+pub const CREDIT_BYTES: u64 = 2 << 20;
+
+/// The longest reason why a write was refused, in bytes. The gate's longest is ~150.
+pub const REJECT_TEXT_BYTES_MAX: usize = 256;
+
+// A frame of our own protocol is taken wherever a classic one is.
+const _: () = assert!(V1_FRAME_BYTES_MAX <= FRAME_BYTES_MAX);
+// A batch to which the largest change was added last fits into a frame, and so does a snapshot with all its heads.
+const _: () = assert!(BATCH_BYTES + CHANGE_BYTES_MAX + 1_024 < V1_FRAME_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_BYTES_MAX + DOCUMENT_HEADS_MAX * 32 + 1_024 < V1_FRAME_BYTES_MAX);
+// So does a message to which the document with the most heads was added last.
+const _: () = assert!(BATCH_BYTES + DOCUMENT_HEADS_MAX * 32 + 1_024 < V1_FRAME_BYTES_MAX);
+// What is granted first is no more than may be granted.
+const _: () = assert!(CREDIT_BYTES <= CREDIT_BYTES_MAX && CREDIT_BYTES_MAX < V1_NUMBER_MAX);
+
 // Every change fits into a pack of its own, with its header.
 const _: () = assert!(CHANGE_BYTES_MAX + 64 < PACK_BYTES_MAX);
 // The streams of the fullest pack fit.

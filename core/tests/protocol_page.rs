@@ -1,16 +1,91 @@
-//! `docs/protocol.md` shows the bytes that we write and the limits that we keep, or this fails.
+//! `docs/protocol.md` and `docs/protocol-v1.md` show the bytes that we write and the limits that we keep, or this fails.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use rejoin::codec::v1::Code;
+use rejoin::gate::Rule;
 use rejoin::limits::*;
 
 const PAGE: &str = include_str!("../docs/protocol.md");
+const PAGE_V1: &str = include_str!("../docs/protocol-v1.md");
 const GOLDEN_OURS: &str = include_str!("../src/codec/classic/golden_ours.txt");
+const GOLDEN_V1: &str = include_str!("../src/codec/v1/golden.txt");
+
+/// Returns the blocks of a page without white space.
+fn blocks(page: &str) -> Vec<String> {
+    page.split("```").map(|block| block.trim_start_matches("text").split_whitespace().collect()).collect()
+}
+
+/// Asserts that the table of a page has these limits with their values, and that its text does not disagree.
+fn assert_limits(page: &str, limits: &[(&str, u64)]) {
+    for (name, value) in limits {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {name} |")));
+        let row = row.unwrap_or_else(|| panic!("{name} is not in the table"));
+        assert_eq!(row.split('|').nth(2).unwrap().trim().replace(',', ""), value.to_string(), "{name}");
+        // The same name in the text, written `NAME = value`, must not disagree.
+        for told in page.split(&format!("{name} = ")).skip(1) {
+            let digits: String = told.chars().take_while(|c| c.is_ascii_digit() || *c == ',').collect();
+            assert_eq!(digits.replace(',', ""), value.to_string(), "{name} in the text");
+        }
+    }
+}
+
+#[test]
+fn every_message_of_our_own_protocol_is_shown_as_we_write_it() {
+    let blocks = blocks(PAGE_V1);
+    for line in GOLDEN_V1.lines().filter(|line| !line.starts_with('#')) {
+        let (name, hex) = line.rsplit_once(' ').unwrap();
+        assert!(blocks.iter().any(|block| block == hex), "the bytes of {name} are not on the page");
+    }
+}
+
+#[test]
+fn every_limit_of_our_own_protocol_is_told_with_its_value() {
+    let limits = [
+        ("V1_FRAME_BYTES_MAX", V1_FRAME_BYTES_MAX as u64),
+        ("V1_NUMBER_MAX", V1_NUMBER_MAX),
+        ("PEER_ID_BYTES_MAX", PEER_ID_BYTES_MAX as u64),
+        ("TOKEN_BYTES_MAX", TOKEN_BYTES_MAX as u64),
+        ("SUBSCRIPTIONS_MAX", SUBSCRIPTIONS_MAX as u64),
+        ("BATCH_ENTRIES_MAX", BATCH_ENTRIES_MAX as u64),
+        ("BATCH_BYTES", BATCH_BYTES as u64),
+        ("CHANGE_BYTES_MAX", CHANGE_BYTES_MAX as u64),
+        ("DELETED_BY_BYTES_MAX", DELETED_BY_BYTES_MAX as u64),
+        ("SNAPSHOT_BYTES_MAX", SNAPSHOT_BYTES_MAX as u64),
+        ("DOCUMENT_LIST_MAX", DOCUMENT_LIST_MAX as u64),
+        ("DOCUMENT_HEADS_MAX", DOCUMENT_HEADS_MAX as u64),
+        ("PRESENCE_VALUES_MAX", PRESENCE_VALUES_MAX as u64),
+        ("PRESENCE_BYTES_MAX", PRESENCE_BYTES_MAX as u64),
+        ("PRESENCE_KEY_BYTES_MAX", PRESENCE_KEY_BYTES_MAX as u64),
+        ("PRESENCE_TTL_MS_MAX", PRESENCE_TTL_MS_MAX),
+        ("CREDIT_BYTES_MAX", CREDIT_BYTES_MAX),
+        ("CREDIT_BYTES", CREDIT_BYTES),
+        ("PEER_ERROR_BYTES_MAX", PEER_ERROR_BYTES_MAX as u64),
+        ("REJECT_TEXT_BYTES_MAX", REJECT_TEXT_BYTES_MAX as u64),
+    ];
+    assert_limits(PAGE_V1, &limits);
+}
+
+#[test]
+fn every_code_is_told_with_its_number_and_meaning() {
+    for code in Code::ALL {
+        let row = format!("| {} | `{}` | {} |", code.number(), code.name(), code.meaning());
+        assert!(PAGE_V1.lines().any(|line| line.starts_with(&row)), "the row {row}");
+    }
+}
+
+#[test]
+fn every_rule_of_the_gate_is_told_with_its_code() {
+    for rule in Rule::ALL {
+        let code = Code::of_rule(*rule);
+        let row = PAGE_V1.lines().find(|line| line.starts_with(&format!("| {} | `{}` |", code.number(), code.name())));
+        assert!(row.unwrap().contains(&format!("`{}`", rule.code())), "{} is not in the row of {code}", rule.code());
+    }
+}
 
 #[test]
 fn every_message_we_write_is_shown_as_we_write_it() {
-    let blocks: Vec<String> =
-        PAGE.split("```").map(|block| block.trim_start_matches("text").split_whitespace().collect()).collect();
+    let blocks = blocks(PAGE);
     for (name, hex) in GOLDEN_OURS.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| *name != "#") {
         assert!(blocks.iter().any(|block| block == hex), "the bytes of {name} are not on the page");
     }
@@ -44,14 +119,5 @@ fn every_limit_is_told_with_its_value() {
         ("SNAPSHOT_BYTES_MAX", SNAPSHOT_BYTES_MAX as u64),
         ("SESSION_DOCUMENTS_MAX", SESSION_DOCUMENTS_MAX as u64),
     ];
-    for (name, value) in limits {
-        let row = PAGE.lines().find(|line| line.starts_with(&format!("| {name} |")));
-        let row = row.unwrap_or_else(|| panic!("{name} is not in the table"));
-        assert_eq!(row.split('|').nth(2).unwrap().trim().replace(',', ""), value.to_string(), "{name}");
-        // The same name in the text, written `NAME = value`, must not disagree.
-        for told in PAGE.split(&format!("{name} = ")).skip(1) {
-            let digits: String = told.chars().take_while(|c| c.is_ascii_digit() || *c == ',').collect();
-            assert_eq!(digits.replace(',', ""), value.to_string(), "{name} in the text");
-        }
-    }
+    assert_limits(PAGE, &limits);
 }
