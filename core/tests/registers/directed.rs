@@ -104,6 +104,15 @@ fn concurrent_increments_add_up() {
 }
 
 #[test]
+fn counter_wraps_around_where_automerge_does() {
+    let (mut a, mut b) = pair(Edit::set("k", Value::counter(i64::MAX)));
+    a.write(&[Edit::increment("k", 1)]).unwrap();
+    b.write(&[Edit::increment("k", i64::MAX)]).unwrap();
+    meet(&mut [&mut a, &mut b]);
+    assert_eq!(values(&a, "k"), [counter(i64::MAX.wrapping_add(1).wrapping_add(i64::MAX))]);
+}
+
+#[test]
 fn concurrent_put_stands_beside_an_incremented_counter() {
     let (mut a, mut b) = pair(Edit::set("k", Value::counter(10)));
     a.write(&[Edit::increment("k", 5)]).unwrap();

@@ -111,6 +111,15 @@ fn bombs() -> Vec<Attack> {
             .breaks(&["checksum"]),
         Attack::changes("nested-maps-300", || nested(300)).stores(1),
         Attack::changes("nested-maps-10k", || nested(10_000)).stores(1).heavy(),
+        // Honest bytes: Automerge wraps as it is shipped, and panics if it is built with overflow checks.
+        Attack::changes("counter-past-64-bits", || {
+            with(|change| {
+                let counter = RawOp::new("k", action::PUT).number(8, i64::MAX);
+                let by_one = RawOp::new("k", action::INCREMENT).number(4, 1);
+                change.ops = vec![counter, by_one.over(&[(0, NEXT_OP)])];
+            })
+        })
+        .stores(1),
         Attack::changes("key-of-1-mib", || with(|change| change.ops = vec![RawOp::put(&"k".repeat(1 << 20), "")]))
             .stores(1),
         Attack::changes("key-of-1-mib-in-100k-ops", || {
