@@ -96,7 +96,12 @@ fn hello(reader: &mut Reader<'_>) -> Result<ClientMessage, DecodeError> {
 fn subscriptions(reader: &mut Reader<'_>) -> Result<Vec<Subscription>, DecodeError> {
     reader.list("subscriptions", SUBSCRIPTIONS_MAX, SUBSCRIPTION_BYTES_MIN, |reader| {
         let space = reader.space()?;
-        let mode = if reader.flag("mode")? { Mode::Listing } else { Mode::Everything };
+        let mode = match reader.byte("mode")? {
+            0 => Mode::Everything,
+            1 => Mode::Listing,
+            2 => Mode::Chosen,
+            _ => return Err(DecodeError::Invalid { field: "mode", expected: "0, 1 or 2" }),
+        };
         let start = match reader.byte("start")? {
             0 => Start::Beginning,
             1 => {
@@ -159,7 +164,11 @@ fn write_hello(hello: &Hello) -> Writer {
 
 fn write_subscriptions(writer: &mut Writer, subscriptions: &[Subscription]) {
     writer.list(subscriptions, |writer, subscription| {
-        writer.space(&subscription.space).flag(subscription.mode == Mode::Listing);
+        writer.space(&subscription.space).byte(match subscription.mode {
+            Mode::Everything => 0,
+            Mode::Listing => 1,
+            Mode::Chosen => 2,
+        });
         match &subscription.start {
             Start::Beginning => writer.byte(0),
             Start::Cursor { epoch, position } => writer.byte(1).raw(epoch.as_bytes()).number(*position),

@@ -98,6 +98,8 @@ pub enum Mode {
     Everything,
     /// That a document exists, and its heads. Changes come of those that it opens.
     Listing,
+    /// Nothing by itself. Changes come of the documents that it opens, whose ids it has from elsewhere.
+    Chosen,
 }
 
 /// From where on a client wants a space.

@@ -60,7 +60,7 @@ fn hello() -> Hello {
         credit: CREDIT_BYTES,
         subscriptions: vec![
             Subscription { space: SPACE, mode: Mode::Everything, start: Start::Cursor { epoch: EPOCH, position: 300 } },
-            Subscription { space: SpaceId::DEFAULT, mode: Mode::Listing, start: Start::Beginning },
+            Subscription { space: SpaceId::DEFAULT, mode: Mode::Chosen, start: Start::Beginning },
         ],
     }
 }

@@ -63,7 +63,7 @@ fn subscriptions() -> impl Strategy<Value = Vec<Subscription>> {
         (any::<[u8; 16]>(), number())
             .prop_map(|(epoch, position)| Start::Cursor { epoch: Epoch::from_bytes(epoch), position }),
     ];
-    let mode = prop_oneof![Just(Mode::Everything), Just(Mode::Listing)];
+    let mode = prop_oneof![Just(Mode::Everything), Just(Mode::Listing), Just(Mode::Chosen)];
     vec((space(), mode, start).prop_map(|(space, mode, start)| Subscription { space, mode, start }), 1..5)
 }
 
