@@ -4,44 +4,29 @@
 //! because a session reads the store. Between them stand a mailbox and a queue, both bounded: the thread never waits for
 //! the socket, so a relay that reads slowly cannot keep us from reading it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 
-use crate::limits::FRAME_BYTES_MAX;
 use crate::repo::{Inner, Repo, RepoError, random_bytes};
 
 mod backoff;
 mod driver;
 mod mailbox;
+mod options;
+mod progress;
+mod socket;
 mod tls;
+mod v1;
 
-pub use tls::ConnectOptions;
+pub use options::{ConnectOptions, Protocol};
+pub use progress::Progress;
 
 use backoff::Backoff;
-use mailbox::Mailbox;
-
-/// How long a connection may take to be made, TLS and upgrade included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a sign of life is sent.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long without one from the relay until the connection counts as dead.
-const DEAD_AFTER: Duration = Duration::from_secs(45);
-/// How long one frame may take to be written.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// How many frames wait to be written.
-const OUTGOING_FRAMES_MAX: usize = 64;
-/// The buffers of a socket: 4 KiB, since most frames are a few hundred bytes.
-const SOCKET_BUFFER_BYTES: usize = 4 << 10;
+use socket::Relay;
 
 /// How a connection stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +43,8 @@ pub enum ConnectionState {
         /// When the next one begins, from now.
         retry_in: Duration,
     },
+    /// Not connected, because [`Repo::set_offline`] says so.
+    Offline,
     /// Ended by [`Connection::disconnect`] or because the repo is gone.
     Closed,
 }
@@ -66,7 +53,8 @@ pub enum ConnectionState {
 #[derive(Debug)]
 pub struct Connection {
     state: watch::Receiver<ConnectionState>,
-    progress: watch::Receiver<Option<usize>>,
+    progress: watch::Receiver<Option<Progress>>,
+    protocol: watch::Receiver<Option<Protocol>>,
     stop: watch::Sender<bool>,
 }
 
@@ -82,12 +70,31 @@ impl Connection {
         found.map_or(ConnectionState::Closed, |state| state.clone())
     }
 
-    /// Returns how many documents were not compared with the relay's yet on this connection; `None` while not connected.
-    pub fn documents_left(&self) -> Option<usize> {
+    /// Waits until the state is another one, and returns it; [`ConnectionState::Closed`] is the last. States that come and go
+    /// in between are left out.
+    pub async fn next_state(&mut self) -> ConnectionState {
+        // An error means that the connection has ended, which its last state says.
+        let _ = self.state.changed().await;
+        self.state.borrow_and_update().clone()
+    }
+
+    /// Returns what is spoken with the relay; `None` while not connected.
+    pub fn protocol(&self) -> Option<Protocol> {
+        *self.protocol.borrow()
+    }
+
+    /// Returns how far the first sync of this connection is; `None` while not connected.
+    pub fn progress(&self) -> Option<Progress> {
         *self.progress.borrow()
     }
 
-    /// Waits until every document of this device was compared with the relay's, and what the relay has is here.
+    /// Waits until the progress is another one, and returns it.
+    pub async fn next_progress(&mut self) -> Option<Progress> {
+        let _ = self.progress.changed().await;
+        *self.progress.borrow_and_update()
+    }
+
+    /// Waits until everything that the relay had is here, and what of it lacks there is known.
     ///
     /// For the other direction see [`Repo::wait_acknowledged`].
     ///
@@ -95,12 +102,13 @@ impl Connection {
     ///
     /// [`RepoError::Timeout`] if it takes longer; syncing goes on.
     pub async fn wait_caught_up(&mut self, limit: Duration) -> Result<(), RepoError> {
-        let caught_up = timeout(limit, self.progress.wait_for(|left| *left == Some(0))).await;
+        let is_caught_up = |progress: &Option<Progress>| progress.is_some_and(|progress| progress.is_caught_up);
+        let caught_up = timeout(limit, self.progress.wait_for(is_caught_up)).await;
         caught_up.map_err(|_| RepoError::Timeout)?.map_err(|_| RepoError::Closed)?;
         Ok(())
     }
 
-    /// Goes offline, and waits until the connection is closed. What was not sent waits for the next connection.
+    /// Ends the connection, and waits until it is closed. What was not sent waits for the next connection.
     pub async fn disconnect(mut self) {
         // Nobody listens any more when the connection has ended already.
         let _ = self.stop.send(true);
@@ -148,46 +156,70 @@ impl Repo {
         let (state_sender, state) = watch::channel(ConnectionState::Connecting);
         let (stop, stopped) = watch::channel(false);
         let (progress_sender, progress) = watch::channel(None);
-        let inner = Arc::clone(self.inner());
-        let relay = Relay { url: url.to_owned(), connector: options.connector() };
-        tokio::spawn(keep_connected(inner, relay, state_sender, progress_sender, stopped));
-        Ok(Connection { state, progress, stop })
+        let (protocol_sender, protocol) = watch::channel(None);
+        let shown = Shown { state: state_sender, progress: progress_sender, protocol: protocol_sender };
+        let relay = Relay::new(url, options);
+        tokio::spawn(keep_connected(Arc::clone(self.inner()), relay, shown, stopped));
+        Ok(Connection { state, progress, protocol, stop })
+    }
+
+    /// Goes offline, or online again: while offline no connection of this repo is made, and those that are there are ended. What
+    /// is written meanwhile waits. Not remembered over restarts. Default: online.
+    pub fn set_offline(&self, is_offline: bool) {
+        self.inner().offline.send_replace(is_offline);
+    }
+
+    /// Says whether the repo was told to stay offline.
+    pub fn is_offline(&self) -> bool {
+        *self.inner().offline.borrow()
     }
 }
 
-/// Where the relay is, and how it is reached.
-struct Relay {
-    url: String,
-    /// `None` for TLS with the public authorities.
-    connector: Option<Connector>,
+/// What a connection shows of itself.
+struct Shown {
+    state: watch::Sender<ConnectionState>,
+    progress: watch::Sender<Option<Progress>>,
+    protocol: watch::Sender<Option<Protocol>>,
 }
 
 /// Connects, and connects again, until it is told to stop.
-async fn keep_connected(
-    inner: Arc<Inner>,
-    relay: Relay,
-    state: watch::Sender<ConnectionState>,
-    progress: watch::Sender<Option<usize>>,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopped: watch::Receiver<bool>) {
     let mut backoff = Backoff::default();
+    let mut offline = inner.offline.subscribe();
     loop {
-        let attempt = connect_once(&inner, &relay, &state, &progress, &mut backoff);
         let reason = tokio::select! {
-            reason = attempt => reason,
+            reason = relay.connect_once(&inner, &shown, &mut backoff) => Some(reason),
+            () = switched(&mut offline, true) => None,
             () = told_to_stop(&mut stopped) => break,
         };
-        progress.send_replace(None);
-        let retry_in = backoff.next_delay(u64::from_le_bytes(random_bytes()));
-        tracing::info!(%reason, ?retry_in, "the connection to the relay ended");
-        state.send_replace(ConnectionState::Waiting { reason, retry_in });
+        shown.progress.send_replace(None);
+        shown.protocol.send_replace(None);
+        let retry_in = match reason {
+            Some(reason) => {
+                let retry_in = backoff.next_delay(u64::from_le_bytes(random_bytes()));
+                tracing::info!(%reason, ?retry_in, "the connection to the relay ended");
+                shown.state.send_replace(ConnectionState::Waiting { reason, retry_in });
+                retry_in
+            }
+            None => Duration::ZERO,
+        };
         tokio::select! {
             () = tokio::time::sleep(retry_in) => {}
+            () = switched(&mut offline, true) => {}
             () = told_to_stop(&mut stopped) => break,
         }
-        state.send_replace(ConnectionState::Connecting);
+        if *offline.borrow() {
+            shown.state.send_replace(ConnectionState::Offline);
+            tokio::select! {
+                () = switched(&mut offline, false) => {}
+                () = told_to_stop(&mut stopped) => break,
+            }
+            // The user wants it now.
+            backoff.reset();
+        }
+        shown.state.send_replace(ConnectionState::Connecting);
     }
-    state.send_replace(ConnectionState::Closed);
+    shown.state.send_replace(ConnectionState::Closed);
 }
 
 async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
@@ -195,143 +227,10 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-/// Makes one connection and serves it until it ends; returns why it did.
-async fn connect_once(
-    inner: &Arc<Inner>,
-    relay: &Relay,
-    state: &watch::Sender<ConnectionState>,
-    progress: &watch::Sender<Option<usize>>,
-    backoff: &mut Backoff,
-) -> String {
-    let mut config = WebSocketConfig::default();
-    config.max_message_size = Some(FRAME_BYTES_MAX);
-    config.max_frame_size = Some(FRAME_BYTES_MAX);
-    config.read_buffer_size = SOCKET_BUFFER_BYTES;
-    config.write_buffer_size = SOCKET_BUFFER_BYTES;
-    config.max_write_buffer_size = 2 * FRAME_BYTES_MAX;
-    let connect = connect_async_tls_with_config(&relay.url, Some(config), true, relay.connector.clone());
-    let socket = match timeout(CONNECT_TIMEOUT, connect).await {
-        Ok(Ok((socket, _))) => socket,
-        Ok(Err(error)) => return format!("failed to connect: {}", tls::reason(&error)),
-        Err(_) => return "failed to connect: the relay did not answer in time".to_owned(),
-    };
-    let (outgoing, frames) = mpsc::channel(OUTGOING_FRAMES_MAX);
-    let mailbox = Arc::new(Mailbox::new(OUTGOING_FRAMES_MAX));
-    // When this future is dropped, the guard closes the mailbox and the thread ends.
-    let guard = mailbox::CloseOnDrop(Arc::clone(&mailbox));
-    let driver = driver::Driver::new(Arc::clone(inner), Arc::clone(&mailbox), outgoing, progress.clone());
-    let mut established = progress.subscribe();
-    // Subscribed before the session can ask for the list of documents: nothing falls between the two.
-    let pump = driver::pump_events(inner.events.subscribe(), inner.ephemerals.subscribe(), &mailbox);
-    if let Err(error) = driver.start() {
-        return format!("failed to start a thread: {error}");
+/// Waits until the repo is offline, or online.
+async fn switched(offline: &mut watch::Receiver<bool>, wanted: bool) {
+    // The sender lives as long as the repo, which this task holds.
+    if offline.wait_for(|is_offline| *is_offline == wanted).await.is_err() {
+        std::future::pending::<()>().await;
     }
-    let served = serve(socket, frames, &mailbox);
-    tokio::pin!(served);
-    tokio::pin!(pump);
-    let mut greeted = false;
-    let reason = loop {
-        tokio::select! {
-            reason = &mut served => break reason,
-            () = &mut pump => break "the repo is gone".to_owned(),
-            Ok(_) = established.wait_for(Option::is_some), if !greeted => {
-                greeted = true;
-                backoff.reset();
-                state.send_replace(ConnectionState::Connected);
-            }
-        }
-    };
-    drop(guard);
-    reason
-}
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// Moves frames between the socket and the driver until either ends.
-async fn serve(socket: Socket, mut frames: mpsc::Receiver<driver::Outgoing>, mailbox: &Mailbox) -> String {
-    let (mut sink, mut stream) = socket.split();
-    let heard = Heard::default();
-    let read = async {
-        loop {
-            match stream.next().await {
-                Some(Ok(Message::Binary(frame))) => {
-                    heard.now();
-                    mailbox.put_frame(Some(frame)).await;
-                }
-                Some(Ok(Message::Text(_))) => mailbox.put_frame(None).await,
-                Some(Ok(Message::Close(frame))) => return closed_by_relay(frame.as_ref()),
-                Some(Ok(_)) => heard.now(),
-                Some(Err(error)) => return format!("the connection broke: {error}"),
-                None => return "the relay closed the connection".to_owned(),
-            }
-        }
-    };
-    let write = async {
-        let mut ping = interval(PING_INTERVAL);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let (message, ends) = tokio::select! {
-                frame = frames.recv() => match frame {
-                    Some(driver::Outgoing::Frame(frame)) => (Message::Binary(frame), None),
-                    Some(driver::Outgoing::Close { code, reason }) => (close(code, &reason), Some(reason)),
-                    None => return "the session ended".to_owned(),
-                },
-                _ = ping.tick() => {
-                    if heard.elapsed() > DEAD_AFTER {
-                        return "the relay gave no sign of life".to_owned();
-                    }
-                    (Message::Ping(Bytes::new()), None)
-                }
-            };
-            let is_frame = matches!(message, Message::Binary(_));
-            match timeout(STALLED_AFTER, sink.send(message)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return format!("the connection broke: {error}"),
-                Err(_) => return "the relay stopped reading".to_owned(),
-            }
-            if let Some(reason) = ends {
-                return reason;
-            }
-            if is_frame {
-                mailbox.add_room();
-            }
-        }
-    };
-    tokio::select! {
-        reason = read => reason,
-        reason = write => reason,
-    }
-}
-
-/// When the relay last gave a sign of life.
-struct Heard(Mutex<Instant>);
-
-impl Default for Heard {
-    fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
-    }
-}
-
-impl Heard {
-    fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
-    }
-}
-
-fn closed_by_relay(frame: Option<&CloseFrame>) -> String {
-    match frame {
-        Some(frame) => format!("the relay closed the connection: {} ({})", frame.reason, u16::from(frame.code)),
-        None => "the relay closed the connection".to_owned(),
-    }
-}
-
-fn close(code: u16, reason: &str) -> Message {
-    // A close frame holds at most 123 bytes of text.
-    let end = reason.char_indices().map(|(at, _)| at).take_while(|at| *at <= 120).last().unwrap_or(0);
-    let reason = if reason.len() <= 120 { reason } else { &reason[..end] };
-    Message::Close(Some(CloseFrame { code: CloseCode::from(code), reason: reason.into() }))
 }

@@ -22,6 +22,8 @@ pub struct Accepted {
     pub heads: Vec<ChangeHash>,
     /// How many changes were stored.
     pub stored: usize,
+    /// The document's heads before.
+    pub before: Vec<ChangeHash>,
 }
 
 /// Where a change comes from.
@@ -92,8 +94,8 @@ fn take<'t>(
     origin: Origin,
     append: Append<'t>,
 ) -> Result<Accepted, StoreError> {
-    let mut accepted = Accepted::default();
     let mut appender = Appender::begin(tx, document)?;
+    let mut accepted = Accepted { before: appender.state().head_hashes(), ..Accepted::default() };
     let mut projector = Projector::begin(document);
     for change in changes {
         let appended = append(&mut projector, tx, &mut appender, &change)?;

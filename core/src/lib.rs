@@ -27,7 +27,7 @@ pub mod value;
 
 pub use automerge::{ActorId, ChangeHash, ScalarValue};
 #[cfg(feature = "client")]
-pub use client::{ConnectOptions, Connection, ConnectionState};
+pub use client::{ConnectOptions, Connection, ConnectionState, Progress, Protocol};
 pub use fields::{Edit, FieldValue};
 pub use id::{DocumentId, Epoch, OpId, PeerId, SpaceId, StorageId};
 #[cfg(feature = "client")]

@@ -32,7 +32,7 @@ mod writer;
 pub(crate) use deletion::Burial;
 pub use documents::LoadedDocument;
 pub use error::RepoError;
-pub(crate) use events::publish_accepted;
+pub(crate) use events::{Source, publish_received};
 pub use events::{Ephemeral, Event, EventKind, Events, Lagged};
 pub use files::Rescued;
 pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
@@ -80,6 +80,10 @@ pub(crate) struct Inner {
     ended: Mutex<mpsc::Receiver<()>>,
     /// Counts acknowledgements, so that one can wait for the next.
     pub(crate) acknowledged: watch::Sender<u64>,
+    /// How many connections there were.
+    pub(crate) connections: AtomicU64,
+    /// Whether connections are to stay away from the network.
+    pub(crate) offline: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -132,6 +136,8 @@ impl Repo {
             peer: PeerId::random(random_bytes()),
             ephemeral_count: AtomicU64::new(0),
             acknowledged: watch::Sender::new(0),
+            connections: AtomicU64::new(0),
+            offline: watch::Sender::new(false),
             storage,
             store,
         };

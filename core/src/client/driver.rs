@@ -8,12 +8,13 @@ use automerge::ChangeHash;
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::Progress;
 use super::mailbox::{Batch, Mailbox};
 use crate::engine::{self, Accepted, Origin};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, StorageId};
 use crate::ledger::{self, outbox, shared};
-use crate::repo::{Ephemeral, Event, EventKind, Inner, RepoError, publish_accepted};
+use crate::repo::{Ephemeral, Event, EventKind, Inner, RepoError, Source, publish_received};
 use crate::store::WriteTx;
 use crate::sync::WholeDocuments;
 use crate::sync::classic::{ClassicSession, Identity, Output, Role};
@@ -34,6 +35,16 @@ pub(super) enum Outgoing {
     },
 }
 
+/// What a driver works with.
+pub(super) struct Surroundings {
+    pub(super) inner: Arc<Inner>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) outgoing: mpsc::Sender<Outgoing>,
+    /// Shows how far the first sync is; nothing before the handshake.
+    pub(super) progress: watch::Sender<Option<Progress>>,
+    pub(super) source: Source,
+}
+
 /// One session with its surroundings.
 pub(super) struct Driver {
     inner: Arc<Inner>,
@@ -43,7 +54,10 @@ pub(super) struct Driver {
     relay: Option<StorageId>,
     /// Documents that were not compared with the relay's yet; how many they are, once the handshake is done.
     unsettled: HashSet<DocumentId>,
-    progress: watch::Sender<Option<usize>>,
+    progress: watch::Sender<Option<Progress>>,
+    source: Source,
+    /// How many documents were to be compared.
+    met: u64,
     /// Heads the relay has shown, to begin from the next time.
     shared: HashMap<DocumentId, Vec<ChangeHash>>,
     /// Deletions on their way through the writer.
@@ -60,13 +74,8 @@ struct Appending {
 }
 
 impl Driver {
-    /// `progress` shows how many documents are not compared yet; nothing before the handshake.
-    pub(super) fn new(
-        inner: Arc<Inner>,
-        mailbox: Arc<Mailbox>,
-        outgoing: mpsc::Sender<Outgoing>,
-        progress: watch::Sender<Option<usize>>,
-    ) -> Self {
+    pub(super) fn new(surroundings: Surroundings) -> Self {
+        let Surroundings { inner, mailbox, outgoing, progress, source } = surroundings;
         let identity = Identity { peer: inner.peer.clone(), storage: Some(inner.storage) };
         let mut session = ClassicSession::new(Role::Client, identity);
         session.set_whole_documents(WholeDocuments::AskedFor);
@@ -78,6 +87,8 @@ impl Driver {
             relay: None,
             unsettled: HashSet::new(),
             progress,
+            source,
+            met: 0,
             shared: HashMap::new(),
             burying: Vec::new(),
             room: 0,
@@ -172,6 +183,7 @@ impl Driver {
         };
         if self.session.open(document, known, tx.as_ref())? {
             self.unsettled.insert(document);
+            self.met += 1;
         }
         Ok(())
     }
@@ -180,10 +192,18 @@ impl Driver {
         self.unsettled.remove(document);
     }
 
-    /// Shows how many documents are left to compare.
+    /// Shows how many documents are compared.
     fn show_progress(&self) {
-        let left = self.session.peer().map(|_| self.unsettled.len());
-        self.progress.send_if_modified(|shown| std::mem::replace(shown, left) != left);
+        let shown = self.session.peer().map(|_| {
+            let left = self.unsettled.len() as u64;
+            Progress {
+                documents_done: self.met.saturating_sub(left),
+                documents_total: self.met,
+                is_caught_up: left == 0,
+                ..Progress::default()
+            }
+        });
+        self.progress.send_if_modified(|before| std::mem::replace(before, shown) != shown);
     }
 
     /// Does what the session says until it has nothing more to say. Appends of one round share a commit.
@@ -254,9 +274,9 @@ impl Driver {
         document: DocumentId,
         changes: Vec<CheckedChange>,
     ) -> Result<tokio::sync::oneshot::Receiver<Result<Accepted, RepoError>>, RepoError> {
-        let events = self.inner.events.clone();
+        let (events, source) = (self.inner.events.clone(), self.source);
         let work = move |tx: &mut dyn WriteTx| engine::accept_known(tx, document, changes);
-        let tell = move |accepted: &Accepted| publish_accepted(&events, document, Origin::Remote, accepted);
+        let tell = move |accepted: &Accepted| publish_received(&events, document, accepted, source);
         self.inner.writer.write_from_thread(work, tell)
     }
 
@@ -317,13 +337,19 @@ pub(super) async fn pump_events(
     mut events: broadcast::Receiver<Event>,
     mut ephemerals: broadcast::Receiver<Ephemeral>,
     mailbox: &Mailbox,
+    source: Source,
 ) {
     loop {
         tokio::select! {
             event = events.recv() => match event {
-                Ok(event) if event.kind == EventKind::Deleted => mailbox.put_deleted(event.document),
-                Ok(event) if event.kind == EventKind::Unfolded => mailbox.put_unfolded(event.document),
-                Ok(event) => mailbox.put_changed(event.document),
+                Ok(event) => match event.kind {
+                    EventKind::Deleted => mailbox.put_deleted(event.document),
+                    EventKind::Unfolded | EventKind::StaysFolded => mailbox.put_unfolded(event.document),
+                    _ if event.source == Some(source) || event.origin == Origin::Local => {
+                        mailbox.put_changed(event.document);
+                    }
+                    _ => mailbox.put_elsewhere(event.document, &event.before),
+                },
                 Err(broadcast::error::RecvError::Lagged(_)) => mailbox.put_look_at_all(),
                 Err(broadcast::error::RecvError::Closed) => return,
             },

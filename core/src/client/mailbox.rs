@@ -1,8 +1,9 @@
 //! What the driver thread waits on: frames that came, documents that changed, room to send.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use automerge::ChangeHash;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
@@ -23,6 +24,8 @@ pub(super) struct Batch {
     pub(super) frames: VecDeque<Option<Bytes>>,
     /// Documents that changed or came into being.
     pub(super) changed: BTreeSet<DocumentId>,
+    /// Documents that changed by another way than by hand or by this connection, with their heads before.
+    pub(super) elsewhere: BTreeMap<DocumentId, Vec<ChangeHash>>,
     /// Documents that were deleted.
     pub(super) deleted: BTreeSet<DocumentId>,
     /// Documents whose history was folded and is no longer.
@@ -104,10 +107,20 @@ impl Mailbox {
         });
     }
 
+    /// Says that a document changed by another way than by hand or by this connection.
+    pub(super) fn put_elsewhere(&self, document: DocumentId, before: &[ChangeHash]) {
+        self.change(|batch| {
+            batch.changed.insert(document);
+            // Of several, what was before the first is below them all.
+            batch.elsewhere.entry(document).or_insert_with(|| before.to_vec());
+        });
+    }
+
     /// Says that a document was deleted.
     pub(super) fn put_deleted(&self, document: DocumentId) {
         self.change(|batch| {
             batch.changed.remove(&document);
+            batch.elsewhere.remove(&document);
             batch.deleted.insert(document);
         });
     }

@@ -26,7 +26,15 @@ pub struct Event {
     pub heads: Arc<[ChangeHash]>,
     /// How many changes it brought.
     pub changes: u64,
+    /// The document's heads before it.
+    pub(crate) before: Arc<[ChangeHash]>,
+    /// Which connection it came by.
+    pub(crate) source: Option<Source>,
 }
+
+/// Names a connection of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Source(pub(crate) u64);
 
 /// What happened to a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +50,9 @@ pub enum EventKind {
     Arrived,
     /// The history of a document that arrived whole is here now, change by change.
     Unfolded,
+    /// The history of a document that arrived whole could not be taken apart, for want of space say, or because the relay
+    /// made it up: the log says which. It can be used as it is; that is tried again when the repo is opened.
+    StaysFolded,
 }
 
 impl Event {
@@ -56,15 +67,29 @@ impl Event {
     pub(super) fn arrived(document: DocumentId, heads: &[ChangeHash], changes: u64) -> Self {
         let touched = Arc::new(Touched { more: true, elements: true, ..Touched::default() });
         let heads = heads.into();
-        Self { document, origin: Origin::Remote, kind: EventKind::Arrived, touched, heads, changes }
+        let bare = Self::bare(document, EventKind::Arrived);
+        Self { origin: Origin::Remote, touched, heads, changes, ..bare }
     }
 
     pub(super) fn unfolded(document: DocumentId) -> Self {
         Self::bare(document, EventKind::Unfolded)
     }
 
+    pub(super) fn stays_folded(document: DocumentId) -> Self {
+        Self::bare(document, EventKind::StaysFolded)
+    }
+
     fn bare(document: DocumentId, kind: EventKind) -> Self {
-        Self { document, origin: Origin::Local, kind, touched: Arc::default(), heads: Arc::new([]), changes: 0 }
+        Self {
+            document,
+            origin: Origin::Local,
+            kind,
+            touched: Arc::default(),
+            heads: Arc::new([]),
+            changes: 0,
+            before: Arc::new([]),
+            source: None,
+        }
     }
 }
 
@@ -132,10 +157,31 @@ pub(crate) fn publish_accepted(
     origin: Origin,
     accepted: &Accepted,
 ) {
+    publish_from(events, document, origin, accepted, None);
+}
+
+/// Tells the subscribers of a batch of changes that a connection brought, if any was stored.
+pub(crate) fn publish_received(
+    events: &broadcast::Sender<Event>,
+    document: DocumentId,
+    accepted: &Accepted,
+    source: Source,
+) {
+    publish_from(events, document, Origin::Remote, accepted, Some(source));
+}
+
+fn publish_from(
+    events: &broadcast::Sender<Event>,
+    document: DocumentId,
+    origin: Origin,
+    accepted: &Accepted,
+    source: Option<Source>,
+) {
     if accepted.stored > 0 && events.receiver_count() > 0 {
         let touched = Arc::new(accepted.touched.clone());
         let heads = accepted.heads.as_slice().into();
+        let before = accepted.before.as_slice().into();
         let changes = accepted.stored as u64;
-        publish(events, Event { document, origin, kind: EventKind::Changed, touched, heads, changes });
+        publish(events, Event { document, origin, kind: EventKind::Changed, touched, heads, changes, before, source });
     }
 }

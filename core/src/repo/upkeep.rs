@@ -5,7 +5,7 @@ use std::thread;
 
 use tokio::sync::{broadcast, mpsc};
 
-use super::events::{Event, EventKind};
+use super::events::{self, Event, EventKind};
 use super::whole::{self, Weak};
 use super::{Inner, RepoError};
 use crate::id::DocumentId;
@@ -36,7 +36,7 @@ fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
                         attend(repo, "pack", event.document, |inner| whole::pack(inner, event.document));
                     }
                 }
-                EventKind::Arrived => attend(repo, "unfold", event.document, |inner| inner.unfold(event.document)),
+                EventKind::Arrived => unfold(repo, event.document),
                 EventKind::Deleted => drop(grown.remove(&event.document)),
                 _ => {}
             },
@@ -49,8 +49,18 @@ fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
 fn unfold_all(repo: &Weak) {
     let folded = repo.upgrade().and_then(|inner| base::folded(inner.store.read().ok()?.as_ref()).ok());
     for document in folded.unwrap_or_default() {
-        attend(repo, "unfold", document, |inner| inner.unfold(document));
+        unfold(repo, document);
     }
+}
+
+fn unfold(repo: &Weak, document: DocumentId) {
+    attend(repo, "unfold", document, |inner| {
+        let unfolded = inner.unfold(document);
+        if unfolded.is_err() {
+            events::publish(&inner.events, Event::stays_folded(document));
+        }
+        unfolded
+    });
 }
 
 /// Does a piece of work if the repo is still there. What fails is tried again another time.

@@ -1,0 +1,324 @@
+//! The driver of a connection that speaks `rejoin.v1`: a thread that feeds the session and carries out what it says.
+//!
+//! Which spaces are followed is in the store. The default space is followed document by document, because whoever knows
+//! an id may have what it names; every other one as a whole, from the cursor on. Where this store syncs with other relays
+//! too, a cursor tells only half: what came from the others is compared when a connection begins, and passed on as it comes.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Progress;
+use super::driver::{Outgoing, Surroundings};
+use super::mailbox::{Batch, Mailbox};
+use crate::codec::v1::{Access, Mode, Presence, Start, Token};
+use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
+use crate::ledger::{self, cursor, spaces};
+use crate::limits::CLASSIC_PRESENCE_TTL_MS;
+use crate::repo::{Ephemeral, Inner, RepoError, Source};
+use crate::store::WriteTx;
+use crate::sync::v1::{Applied, ClientIdentity, ClientOutput, ClientSession, Delivery};
+
+mod apply;
+mod outputs;
+
+use apply::Outcome;
+
+/// How many documents of the default space are opened between two looks at what else there is to do.
+const OPENED_AT_ONCE: usize = 1_024;
+
+/// One session with its surroundings.
+pub(super) struct Driver {
+    inner: Arc<Inner>,
+    mailbox: Arc<Mailbox>,
+    outgoing: mpsc::Sender<Outgoing>,
+    progress: watch::Sender<Option<Progress>>,
+    source: Source,
+    session: ClientSession,
+    relay: Option<(StorageId, Epoch)>,
+    /// The spaces that are followed as a whole.
+    followed: BTreeSet<SpaceId>,
+    /// Up to which document those of the default space were opened; `None` when all are.
+    opening: Option<Option<DocumentId>>,
+    /// Those of the default space that were opened and did not come yet, and how many there were.
+    unopened: HashSet<DocumentId>,
+    opened: u64,
+    /// Spaces with a delivery that waits for a document to be unfolded: those behind it wait too.
+    held_spaces: Arc<Mutex<HashSet<SpaceId>>>,
+    held: BTreeMap<SpaceId, VecDeque<Delivery>>,
+    /// How many frames the socket takes right now.
+    room: usize,
+    ended: bool,
+}
+
+/// A delivery on its way through the writer.
+type Applying = oneshot::Receiver<Result<Outcome, RepoError>>;
+
+impl Driver {
+    pub(super) fn new(surroundings: Surroundings, token: Token) -> Self {
+        let Surroundings { inner, mailbox, outgoing, progress, source } = surroundings;
+        let session = ClientSession::new(ClientIdentity {
+            peer: inner.peer.clone(),
+            storage: Some(inner.storage),
+            token,
+            takes_snapshots: true,
+        });
+        Self {
+            inner,
+            mailbox,
+            outgoing,
+            progress,
+            source,
+            session,
+            relay: None,
+            followed: BTreeSet::new(),
+            opening: None,
+            unopened: HashSet::new(),
+            opened: 0,
+            held_spaces: Arc::default(),
+            held: BTreeMap::new(),
+            room: 0,
+            ended: false,
+        }
+    }
+
+    /// Starts the thread. It ends when the mailbox is closed or the session has ended.
+    pub(super) fn start(self) -> std::io::Result<()> {
+        thread::Builder::new().name("rejoin-session".to_owned()).spawn(move || self.run())?;
+        Ok(())
+    }
+
+    fn run(mut self) {
+        if let Err(error) = self.drive() {
+            tracing::error!(%error, "the session with the relay ended on a failure of the store");
+        }
+    }
+
+    fn drive(&mut self) -> Result<(), RepoError> {
+        self.carry_out()?;
+        while !self.ended {
+            let Some(batch) = self.mailbox.take() else { return Ok(()) };
+            self.take_in(batch)?;
+            self.carry_out()?;
+            self.transmit()?;
+            self.show_progress();
+        }
+        Ok(())
+    }
+
+    /// Hands everything that happened to the session.
+    fn take_in(&mut self, batch: Batch) -> Result<(), RepoError> {
+        self.room += batch.room;
+        for frame in batch.frames {
+            match frame {
+                Some(frame) => {
+                    self.session.handle_frame(&frame, self.inner.store.read()?.as_ref())?;
+                    // What it brings is applied before the next frame is judged by the store.
+                    self.carry_out()?;
+                }
+                None => self.session.handle_text(),
+            }
+        }
+        for document in batch.unfolded {
+            self.session.handle_changed(document);
+            self.apply_held()?;
+        }
+        // Before the handshake everything is found in the store when it is done.
+        if self.relay.is_none() {
+            return Ok(());
+        }
+        for document in batch.deleted {
+            self.note_deleted(document)?;
+        }
+        if batch.look_at_all {
+            self.look_at_all()?;
+        }
+        for document in &batch.changed {
+            self.note_changed(*document, batch.elsewhere.get(document))?;
+        }
+        for message in batch.ephemerals {
+            self.send_ephemeral(message)?;
+        }
+        Ok(())
+    }
+
+    /// A document came into being here, or changed.
+    fn note_changed(&mut self, document: DocumentId, before: Option<&Vec<ChangeHash>>) -> Result<(), RepoError> {
+        let store = Arc::clone(&self.inner.store);
+        let tx = store.read()?;
+        if ledger::state(tx.as_ref(), &document)?.is_none() {
+            return Ok(());
+        }
+        let space = spaces::of(tx.as_ref(), &document)?;
+        if space == SpaceId::DEFAULT {
+            self.open(document)?;
+        } else if self.followed.insert(space) {
+            self.subscribe(space)?;
+        }
+        match before {
+            Some(before) => self.session.offer(document, Some(before.clone())),
+            None => self.session.handle_changed(document),
+        }
+        Ok(())
+    }
+
+    fn note_deleted(&mut self, document: DocumentId) -> Result<(), RepoError> {
+        let store = Arc::clone(&self.inner.store);
+        let tx = store.read()?;
+        self.unopened.remove(&document);
+        if ledger::tombstone::is_buried(tx.as_ref(), &document)? {
+            self.session.handle_deleted(document);
+        } else {
+            self.session.close(spaces::of(tx.as_ref(), &document)?, document);
+        }
+        Ok(())
+    }
+
+    /// News were missed: looks for what waits.
+    fn look_at_all(&mut self) -> Result<(), RepoError> {
+        if self.has_other_relays()? {
+            // What came from them is not known any more: everything is compared.
+            let followed: Vec<SpaceId> = self.followed.iter().copied().collect();
+            for space in followed {
+                self.session.subscribe(space, Mode::Everything, Start::Compare);
+            }
+            self.session.subscribe(SpaceId::DEFAULT, Mode::Chosen, Start::Beginning);
+        }
+        self.opening = Some(None);
+        let store = Arc::clone(&self.inner.store);
+        let tx = store.read()?;
+        let mut last = None;
+        loop {
+            let some = ledger::outbox::documents(tx.as_ref(), last.as_ref(), OPENED_AT_ONCE)?;
+            some.iter().for_each(|document| self.session.handle_changed(*document));
+            last = some.last().copied();
+            if last.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Subscribes to what this device follows: said once, when the relay has answered.
+    fn follow_all(&mut self, relay: StorageId) -> Result<(), RepoError> {
+        self.session.subscribe(SpaceId::DEFAULT, Mode::Chosen, Start::Beginning);
+        self.opening = Some(None);
+        let followed = spaces::followed(self.inner.store.read()?.as_ref())?;
+        let has_others = self.has_other_relays()?;
+        for space in followed {
+            self.followed.insert(space);
+            let start = if has_others { Start::Compare } else { self.start(&relay, &space)? };
+            self.session.subscribe(space, Mode::Everything, start);
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, space: SpaceId) -> Result<(), RepoError> {
+        let Some((relay, _)) = self.relay else { return Ok(()) };
+        let start = self.start(&relay, &space)?;
+        self.session.subscribe(space, Mode::Everything, start);
+        Ok(())
+    }
+
+    /// From where on a space is followed.
+    fn start(&self, relay: &StorageId, space: &SpaceId) -> Result<Start, RepoError> {
+        let tx = self.inner.store.read()?;
+        if let Some(cursor) = cursor::get(tx.as_ref(), relay, space)? {
+            return Ok(Start::Cursor { epoch: cursor.epoch, position: cursor.position });
+        }
+        let mut is_empty = true;
+        spaces::documents(tx.as_ref(), space, None, &mut |_| {
+            is_empty = false;
+            ControlFlow::Break(())
+        })?;
+        Ok(if is_empty { Start::Beginning } else { Start::Compare })
+    }
+
+    /// Says whether this store has ever synced with another relay, of whichever protocol.
+    fn has_other_relays(&self) -> Result<bool, RepoError> {
+        let Some((relay, _)) = self.relay else { return Ok(false) };
+        Ok(ledger::relays::has_other(self.inner.store.read()?.as_ref(), &relay)?)
+    }
+
+    /// Opens some more documents of the default space. Says whether there are more still.
+    fn open_some(&mut self) -> Result<bool, RepoError> {
+        let Some(after) = self.opening else { return Ok(false) };
+        let store = Arc::clone(&self.inner.store);
+        let tx = store.read()?;
+        let mut some = Vec::new();
+        spaces::documents(tx.as_ref(), &SpaceId::DEFAULT, after.as_ref(), &mut |document| {
+            some.push(document);
+            if some.len() < OPENED_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        for document in &some {
+            self.open(*document)?;
+        }
+        self.opening = (some.len() == OPENED_AT_ONCE).then_some(some.last().copied());
+        Ok(self.opening.is_some())
+    }
+
+    fn open(&mut self, document: DocumentId) -> Result<(), RepoError> {
+        let store = Arc::clone(&self.inner.store);
+        if self.session.open(SpaceId::DEFAULT, document, store.read()?.as_ref())? && self.unopened.insert(document) {
+            self.opened += 1;
+        }
+        Ok(())
+    }
+
+    /// Makes frames while the socket takes them.
+    fn transmit(&mut self) -> Result<(), RepoError> {
+        let store = Arc::clone(&self.inner.store);
+        while self.room > 0 && !self.ended {
+            // A view for each: a message costs more, and a view that stands long keeps old pages from being used again.
+            let message = self.session.poll_transmit(store.read()?.as_ref())?;
+            self.carry_out()?;
+            match message {
+                Some(frame) => self.send(Outgoing::Frame(frame)),
+                None if self.open_some()? => {}
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn send_ephemeral(&mut self, message: Ephemeral) -> Result<(), RepoError> {
+        let space = spaces::of(self.inner.store.read()?.as_ref(), &message.document)?;
+        let value = Presence {
+            author: message.sender,
+            document: message.document,
+            key: message.session,
+            sequence: message.count,
+            ttl_ms: message.ttl_ms,
+            data: message.data,
+        };
+        self.session.send_presence(space, vec![value]);
+        Ok(())
+    }
+
+    /// Queues a frame. Control frames are few; they wait for the queue, frames with changes never have to.
+    fn send(&mut self, outgoing: Outgoing) {
+        self.room = self.room.saturating_sub(1);
+        if self.outgoing.blocking_send(outgoing).is_err() {
+            self.ended = true;
+        }
+    }
+
+    fn show_progress(&self) {
+        let shown = self.relay.map(|_| {
+            let of_spaces = self.session.progress();
+            let left = self.unopened.len() as u64;
+            Progress {
+                documents_done: of_spaces.documents_done + self.opened.saturating_sub(left),
+                documents_total: of_spaces.documents_total.max(of_spaces.documents_done) + self.opened,
+                bytes_done: of_spaces.bytes_done,
+                bytes_total: of_spaces.bytes_total.max(of_spaces.bytes_done),
+                is_caught_up: of_spaces.is_caught_up && left == 0 && self.opening.is_none() && self.held.is_empty(),
+            }
+        });
+        self.progress.send_if_modified(|before| std::mem::replace(before, shown) != shown);
+    }
+}
