@@ -454,3 +454,20 @@ pub const LOG_ENTRY_BYTES: u64 = 32;
 /// How many acknowledgements of one document and relay are remembered one by one until another device has passed them: 8.
 /// Of more, the oldest and the newest are kept, and what was between is said to be seen a little later.
 pub const RECEIPT_ROWS_MAX: usize = 8;
+
+/// How many separate ranges of positions of a client's own pushes are kept ahead of what the log told: 16,384, about 1 MB. Those
+/// above are forgotten, which costs a comparison.
+pub const ACKED_RANGES_MAX: usize = 16_384;
+
+/// How often a client compares a space anew on one connection, because a relay left something out: 3. A relay that does so
+/// again is not one to listen to.
+pub const COMPARED_ANEW_MAX: u32 = 3;
+
+/// How many pushes of a client wait for their answers at a time: 8. With [`BATCH_BYTES`] each they are [`CREDIT_BYTES`].
+pub const PUSHES_MAX: usize = 8;
+
+/// How many documents of the outbox a client looks up at a time when a connection begins: 256.
+pub const OUTBOX_DOCUMENTS_AT_ONCE: usize = 256;
+
+/// The most presence values that wait for a slow socket: 1,024. The oldest are dropped.
+pub const PRESENCE_QUEUE_MAX: usize = 1_024;

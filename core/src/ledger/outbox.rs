@@ -38,6 +38,69 @@ pub fn pending(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec
     damaged.map_or(Ok(positions), Err)
 }
 
+/// Returns the positions of a document's waiting changes behind `after`, in order, at most `positions_max`. Cost: one visit
+/// for each.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn pending_after(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    after: Option<u64>,
+    positions_max: usize,
+) -> Result<Vec<u64>, StoreError> {
+    let mut positions = Vec::new();
+    let mut damaged = None;
+    let start = position_key(document, after.map_or(0, |after| after.saturating_add(1)));
+    tx.scan(Table::Outbox, &start..&prefix_end(document.as_bytes()), &mut |key, _| {
+        if positions.len() >= positions_max {
+            return ControlFlow::Break(());
+        }
+        match position_of_key(key) {
+            Ok(position) => positions.push(position),
+            Err(error) => damaged = Some(error),
+        }
+        ControlFlow::Continue(())
+    })?;
+    damaged.map_or(Ok(positions), Err)
+}
+
+/// Says whether a change waits for its acknowledgement. Cost: one lookup.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn is_pending(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<bool, StoreError> {
+    tx.contains(Table::Outbox, &position_key(document, position))
+}
+
+/// Returns the documents behind `after` that have changes waiting, in the order of their ids, at most `documents_max`. To go
+/// on later, pass the last one. Cost: one lookup a document.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn documents(
+    tx: &(impl ReadTx + ?Sized),
+    after: Option<&DocumentId>,
+    documents_max: usize,
+) -> Result<Vec<DocumentId>, StoreError> {
+    let mut found: Vec<DocumentId> = Vec::new();
+    let end = prefix_end(&[u8::MAX]);
+    while found.len() < documents_max {
+        let start = found.last().or(after).map_or_else(Vec::new, |last| prefix_end(last.as_bytes()));
+        let mut next = None;
+        tx.scan(Table::Outbox, &start..&end, &mut |key, _| {
+            next = key.first_chunk::<16>().map(|bytes| DocumentId::from_bytes(*bytes));
+            ControlFlow::Break(())
+        })?;
+        let Some(next) = next else { break };
+        found.push(next);
+    }
+    Ok(found)
+}
+
 /// Returns how many changes of all documents wait. Cost: one visit for each.
 ///
 /// # Errors

@@ -1,0 +1,430 @@
+//! What waits here becomes batches.
+//!
+//! A document's writes are pushed in the order of their positions, so one number says up to where that was done. What a
+//! relay is known to lack beyond the outbox is an *offer*: it takes everything above the heads that the relay showed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use automerge::ChangeHash;
+use bytes::Bytes;
+
+use super::ClientSession;
+use crate::codec::v1::{Code, Limits, Reject, WritesBuilder};
+use crate::deletion::DeletionKind;
+use crate::id::{DocumentId, SpaceId};
+use crate::ledger::{self, outbox, spaces, tombstone};
+use crate::limits::{BATCH_BYTES, BATCH_ENTRIES_MAX, OUTBOX_DOCUMENTS_AT_ONCE, PUSHES_MAX};
+use crate::store::{ReadTx, StoreError};
+
+/// How many positions of one document are looked up at a time.
+const POSITIONS_AT_ONCE: usize = 1_024;
+
+/// What a push takes beside its changes, at most.
+const ENVELOPE_BYTES: usize = 96;
+
+/// What waits, what is under way, and what became of it on this connection.
+#[derive(Debug, Default)]
+pub(super) struct Pushes {
+    walk: Walk,
+    /// Documents with something new, not looked at yet.
+    fresh: VecDeque<DocumentId>,
+    /// Documents with an offer, not looked at yet.
+    offered: VecDeque<DocumentId>,
+    deleted: VecDeque<DocumentId>,
+    /// Documents that stand in `fresh` or in a space's `changed`.
+    queued: HashSet<DocumentId>,
+    queues: BTreeMap<SpaceId, Queue>,
+    /// The space that had its turn last.
+    turn: Option<SpaceId>,
+    pub(super) documents: HashMap<DocumentId, Document>,
+    pub(super) batches: BTreeMap<u64, Batch>,
+    pub(super) last_batch: u64,
+    /// What the relay had before, until it is known where.
+    pub(super) duplicates: BTreeMap<SpaceId, Vec<(DocumentId, u64)>>,
+    /// What the relay's messages that were worked off here cost.
+    worked_off: u64,
+}
+
+/// How far the outbox was searched, which happens once.
+#[derive(Debug, Default)]
+enum Walk {
+    #[default]
+    Waiting,
+    After(Option<DocumentId>),
+    Done,
+}
+
+/// What of one space waits for a batch.
+#[derive(Debug, Default)]
+struct Queue {
+    deleted: VecDeque<DocumentId>,
+    offered: VecDeque<DocumentId>,
+    changed: VecDeque<DocumentId>,
+}
+
+/// One document that something was pushed of, or is to be.
+#[derive(Debug, Default)]
+pub(super) struct Document {
+    /// Everything of the outbox up to here was pushed.
+    pushed: Option<u64>,
+    pub(super) in_flight: BTreeSet<u64>,
+    /// Nothing more is pushed until the application says so.
+    pub(super) is_held: bool,
+    /// The first change that was refused for a reason of its own.
+    pub(super) refused: Option<ChangeHash>,
+    /// The last batch before everything was offered, because the relay lacked what nobody knew it lacked.
+    pub(super) healed: Option<u64>,
+    offer: Option<Offer>,
+}
+
+/// What the relay lacks.
+#[derive(Debug)]
+struct Offer {
+    /// What it has.
+    heads: Vec<ChangeHash>,
+    /// The credit that comes back when this is pushed.
+    bytes: u64,
+    /// The positions to push, once they were looked up.
+    positions: Option<VecDeque<u64>>,
+}
+
+/// A push that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) space: SpaceId,
+    pub(super) writes: Vec<Sent>,
+}
+
+/// One write of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sent {
+    Change { document: DocumentId, position: u64, hash: ChangeHash },
+    Deletion { document: DocumentId, kind: DeletionKind },
+}
+
+/// What became of putting a document into a batch.
+enum Put {
+    /// All that it has is in.
+    All,
+    /// The batch is full.
+    Full,
+}
+
+/// A batch that is being made.
+struct Draft {
+    builder: WritesBuilder,
+    writes: Vec<Sent>,
+    limits: Limits,
+    /// Changes that are longer than this relay takes.
+    too_long: Vec<(DocumentId, u64, ChangeHash)>,
+}
+
+impl Draft {
+    /// Adds a change, and tells whether there was room.
+    fn change(&mut self, tx: &dyn ReadTx, document: DocumentId, position: u64) -> Result<Added, StoreError> {
+        if self.is_full() {
+            return Ok(Added::Full);
+        }
+        let bytes = ledger::change(tx, &document, position)?;
+        let hash = ledger::node(tx, &document, position)?.hash;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let room = self.limits.frame_bytes.saturating_sub(u64::try_from(ENVELOPE_BYTES).unwrap_or(0));
+        if length > self.limits.change_bytes.min(room) {
+            self.too_long.push((document, position, hash));
+            return Ok(Added::TooLong);
+        }
+        if !self.builder.change(&document, &bytes) {
+            return Ok(Added::Full);
+        }
+        self.writes.push(Sent::Change { document, position, hash });
+        Ok(Added::Taken)
+    }
+
+    fn is_full(&self) -> bool {
+        let most = usize::try_from(self.limits.batch_entries).unwrap_or(usize::MAX).min(BATCH_ENTRIES_MAX - 3);
+        self.writes.len() >= most
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Added {
+    Taken,
+    Full,
+    TooLong,
+}
+
+impl Pushes {
+    /// The relay answered: what waits from before is looked for.
+    pub(super) fn begin(&mut self) {
+        self.walk = Walk::After(None);
+    }
+
+    pub(super) fn batches_in_flight(&self) -> usize {
+        self.batches.len()
+    }
+
+    pub(super) fn changed(&mut self, document: DocumentId) {
+        if self.queued.insert(document) {
+            self.fresh.push_back(document);
+        }
+        if self.documents.get(&document).is_some_and(|known| known.offer.is_some()) {
+            self.offered.push_back(document);
+        }
+    }
+
+    pub(super) fn deleted(&mut self, document: DocumentId) {
+        self.deleted.push_back(document);
+    }
+
+    /// Pushes what is above these heads, after what is under way of the document. Of two offers the later knows better.
+    pub(super) fn offer(&mut self, document: DocumentId, heads: Vec<ChangeHash>, bytes: u64) {
+        let known = self.documents.entry(document).or_default();
+        let before = known.offer.take();
+        let bytes = before.map_or(0, |before| before.bytes).saturating_add(bytes);
+        known.offer = Some(Offer { heads, bytes, positions: None });
+        self.offered.push_back(document);
+    }
+
+    pub(super) fn hold(&mut self, document: DocumentId, refused: Option<ChangeHash>) {
+        let known = self.documents.entry(document).or_default();
+        known.is_held = true;
+        known.refused = known.refused.or(refused);
+    }
+
+    pub(super) fn retry(&mut self, document: DocumentId) {
+        if let Some(known) = self.documents.get_mut(&document) {
+            (known.is_held, known.refused, known.healed, known.pushed) = (false, None, None, None);
+        }
+        self.changed(document);
+    }
+
+    /// Takes note that a write was answered.
+    pub(super) fn answered(&mut self, document: DocumentId, position: u64) {
+        let Some(known) = self.documents.get_mut(&document) else { return };
+        known.in_flight.remove(&position);
+        if known.in_flight.is_empty() && known.offer.is_some() {
+            self.offered.push_back(document);
+        }
+    }
+
+    /// Returns the credit that comes back.
+    pub(super) fn take_worked_off(&mut self) -> u64 {
+        std::mem::take(&mut self.worked_off)
+    }
+
+    /// Sorts what is new by its spaces.
+    fn sort(&mut self, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        while let Some(document) = self.deleted.pop_front() {
+            self.queue(tx, &document)?.deleted.push_back(document);
+        }
+        while let Some(document) = self.offered.pop_front() {
+            self.queue(tx, &document)?.offered.push_back(document);
+        }
+        for _ in 0..OUTBOX_DOCUMENTS_AT_ONCE {
+            let Some(document) = self.fresh.pop_front() else { break };
+            self.queue(tx, &document)?.changed.push_back(document);
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, tx: &dyn ReadTx, document: &DocumentId) -> Result<&mut Queue, StoreError> {
+        Ok(self.queues.entry(spaces::of(tx, document)?).or_default())
+    }
+
+    /// Searches the next part of the outbox.
+    fn search(&mut self, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        let Walk::After(after) = &self.walk else { return Ok(()) };
+        let documents = outbox::documents(tx, after.as_ref(), OUTBOX_DOCUMENTS_AT_ONCE)?;
+        self.walk = match documents.last() {
+            Some(last) if documents.len() == OUTBOX_DOCUMENTS_AT_ONCE => Walk::After(Some(*last)),
+            _ => Walk::Done,
+        };
+        documents.into_iter().for_each(|document| self.changed(document));
+        Ok(())
+    }
+
+    /// Chooses the space whose turn it is, of those with something to push.
+    fn choose(&mut self, may_push: impl Fn(&SpaceId) -> bool) -> Option<SpaceId> {
+        self.queues
+            .retain(|_, queue| !(queue.deleted.is_empty() && queue.offered.is_empty() && queue.changed.is_empty()));
+        let has_work = |(space, queue): &(&SpaceId, &Queue)| {
+            !queue.deleted.is_empty() || !queue.offered.is_empty() || may_push(space)
+        };
+        let later = self.queues.iter().filter(has_work).find(|(space, _)| self.turn.is_none_or(|turn| **space > turn));
+        let chosen = later.or_else(|| self.queues.iter().find(has_work)).map(|(space, _)| *space);
+        self.turn = chosen;
+        chosen
+    }
+
+    /// Fills a batch with what waits in a space.
+    fn fill(&mut self, draft: &mut Draft, space: &SpaceId, may_push: bool, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        let Some(mut queue) = self.queues.remove(space) else { return Ok(()) };
+        let filled = self.fill_from(&mut queue, draft, may_push, tx);
+        self.queues.insert(*space, queue);
+        filled
+    }
+
+    fn fill_from(
+        &mut self,
+        queue: &mut Queue,
+        draft: &mut Draft,
+        may_push: bool,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
+        while let Some(document) = queue.deleted.front().copied() {
+            if let Some(tombstone) = tombstone::get(tx, &document)? {
+                if draft.is_full() || !draft.builder.deleted(&document, &tombstone) {
+                    return Ok(());
+                }
+                draft.writes.push(Sent::Deletion { document, kind: tombstone.kind });
+            }
+            queue.deleted.pop_front();
+        }
+        while let Some(document) = queue.offered.front().copied() {
+            if matches!(unless_folded(self.put_offer(document, draft, tx))?, Put::Full) {
+                return Ok(());
+            }
+            queue.offered.pop_front();
+        }
+        while may_push && let Some(document) = queue.changed.front().copied() {
+            if matches!(unless_folded(self.put_waiting(document, draft, tx))?, Put::Full) {
+                return Ok(());
+            }
+            self.queued.remove(&document);
+            queue.changed.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Puts what the relay lacks of a document into a batch.
+    fn put_offer(&mut self, document: DocumentId, draft: &mut Draft, tx: &dyn ReadTx) -> Result<Put, StoreError> {
+        let Some(known) = self.documents.get_mut(&document) else { return Ok(Put::All) };
+        let Some(offer) = &mut known.offer else { return Ok(Put::All) };
+        if !known.is_held {
+            if offer.positions.is_none() && !known.in_flight.is_empty() {
+                // Its answer may change what is to be pushed. It brings the document back here.
+                return Ok(Put::All);
+            }
+            let found = match offer.positions.take() {
+                Some(positions) => positions,
+                None => lacking(tx, &document, &offer.heads)?,
+            };
+            let positions = offer.positions.insert(found);
+            while let Some(position) = positions.front().copied() {
+                match draft.change(tx, document, position)? {
+                    Added::Full => return Ok(Put::Full),
+                    Added::TooLong => {
+                        known.is_held = true;
+                        break;
+                    }
+                    Added::Taken => {
+                        known.in_flight.insert(position);
+                        known.pushed = known.pushed.max(Some(position));
+                        positions.pop_front();
+                    }
+                }
+            }
+        }
+        self.worked_off = self.worked_off.saturating_add(offer.bytes);
+        known.offer = None;
+        // What was written since then waits in the outbox.
+        self.changed(document);
+        Ok(Put::All)
+    }
+
+    /// Puts what waits in a document's outbox into a batch.
+    fn put_waiting(&mut self, document: DocumentId, draft: &mut Draft, tx: &dyn ReadTx) -> Result<Put, StoreError> {
+        loop {
+            let known = self.documents.get(&document);
+            if known.is_some_and(|known| known.is_held || known.offer.is_some()) {
+                return Ok(Put::All);
+            }
+            let after = known.and_then(|known| known.pushed);
+            let positions = outbox::pending_after(tx, &document, after, POSITIONS_AT_ONCE)?;
+            let Some(last) = positions.last().copied() else { return Ok(Put::All) };
+            let known = self.documents.entry(document).or_default();
+            for position in positions {
+                if !known.in_flight.contains(&position) {
+                    match draft.change(tx, document, position)? {
+                        Added::Full => return Ok(Put::Full),
+                        Added::TooLong => {
+                            known.is_held = true;
+                            return Ok(Put::All);
+                        }
+                        Added::Taken => {
+                            known.in_flight.insert(position);
+                        }
+                    }
+                }
+                known.pushed = Some(position);
+            }
+            known.pushed = known.pushed.max(Some(last));
+        }
+    }
+}
+
+impl ClientSession {
+    /// Makes the next push, if something waits and not too much is under way.
+    pub(super) fn next_push(&mut self, limits: &Limits, tx: &dyn ReadTx) -> Result<Option<Bytes>, StoreError> {
+        if self.pushes.batches.len() >= PUSHES_MAX {
+            return Ok(None);
+        }
+        let epoch = self.epoch();
+        if matches!(self.pushes.walk, Walk::After(None)) {
+            let relay = self.relay().map(|(relay, _)| relay);
+            self.pushes.deleted.extend(tombstone::untold(tx, relay.as_ref())?);
+        }
+        loop {
+            if self.pushes.queued.len() < OUTBOX_DOCUMENTS_AT_ONCE {
+                self.pushes.search(tx)?;
+            }
+            self.pushes.sort(tx)?;
+            let Some(space) = self.pushes.choose(|space| self.spaces.may_push(space, &epoch)) else {
+                if self.pushes.fresh.is_empty() && self.is_search_over() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            let number = self.pushes.last_batch + 1;
+            let budget = usize::try_from(limits.frame_bytes).unwrap_or(usize::MAX).min(BATCH_BYTES);
+            let mut draft = Draft {
+                builder: WritesBuilder::push_with_budget(number, &space, budget),
+                writes: Vec::new(),
+                limits: *limits,
+                too_long: Vec::new(),
+            };
+            let may_push = self.spaces.may_push(&space, &epoch);
+            self.pushes.fill(&mut draft, &space, may_push, tx)?;
+            self.worked_off = self.worked_off.saturating_add(self.pushes.take_worked_off());
+            for (document, position, hash) in std::mem::take(&mut draft.too_long) {
+                self.report_rejected(space, document, position, hash, Reject::new(Code::ChangeLimit), None);
+            }
+            if !draft.writes.is_empty() {
+                self.pushes.last_batch = number;
+                self.pushes.batches.insert(number, Batch { space, writes: draft.writes });
+                return Ok(Some(draft.builder.finish()));
+            }
+        }
+    }
+
+    /// Tells whether there is nothing more to search for now: what waits for a comparison must not be piled up.
+    fn is_search_over(&self) -> bool {
+        matches!(self.pushes.walk, Walk::Done) || self.pushes.queued.len() >= OUTBOX_DOCUMENTS_AT_ONCE
+    }
+}
+
+/// A document that is not unfolded yet waits until it is said to have changed.
+fn unless_folded(put: Result<Put, StoreError>) -> Result<Put, StoreError> {
+    match put {
+        Err(StoreError::Folded) => Ok(Put::All),
+        put => put,
+    }
+}
+
+/// Returns the positions of all changes above these heads.
+fn lacking(tx: &dyn ReadTx, document: &DocumentId, heads: &[ChangeHash]) -> Result<VecDeque<u64>, StoreError> {
+    match ledger::state(tx, document)? {
+        Some(state) => Ok(ledger::missing(tx, document, &state, heads)?.into()),
+        None => Ok(VecDeque::new()),
+    }
+}
