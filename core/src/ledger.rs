@@ -22,6 +22,7 @@ mod append;
 pub mod base;
 mod compare;
 pub mod cursor;
+pub mod follow;
 pub mod log;
 mod mark_order;
 mod migrate;

@@ -80,6 +80,8 @@ pub(crate) struct Inner {
     ended: Mutex<mpsc::Receiver<()>>,
     /// Counts acknowledgements, so that one can wait for the next.
     pub(crate) acknowledged: watch::Sender<u64>,
+    /// Counts changes of what is followed.
+    pub(crate) follows: watch::Sender<u64>,
     /// How many connections there were.
     pub(crate) connections: AtomicU64,
     /// Whether connections are to stay away from the network.
@@ -136,6 +138,7 @@ impl Repo {
             peer: PeerId::random(random_bytes()),
             ephemeral_count: AtomicU64::new(0),
             acknowledged: watch::Sender::new(0),
+            follows: watch::Sender::new(0),
             connections: AtomicU64::new(0),
             offline: watch::Sender::new(false),
             storage,

@@ -332,10 +332,16 @@ impl Driver {
     }
 }
 
-/// Brings the repo's news to the mailbox, until the repo is gone.
-pub(super) async fn pump_events(
+/// Subscribes to the repo's news now, and brings them to the mailbox until the repo is gone.
+pub(super) fn pump_events(inner: &Inner, mailbox: &Mailbox, source: Source) -> impl Future<Output = ()> {
+    let (events, ephemerals) = (inner.events.subscribe(), inner.ephemerals.subscribe());
+    pump(events, ephemerals, inner.follows.subscribe(), mailbox, source)
+}
+
+async fn pump(
     mut events: broadcast::Receiver<Event>,
     mut ephemerals: broadcast::Receiver<Ephemeral>,
+    mut follows: watch::Receiver<u64>,
     mailbox: &Mailbox,
     source: Source,
 ) {
@@ -358,6 +364,10 @@ pub(super) async fn pump_events(
                 // What came from a relay is not sent back, and what was missed is past.
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
+            },
+            changed = follows.changed() => match changed {
+                Ok(()) => mailbox.put_follows(),
+                Err(_) => return,
             },
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct Batch {
     pub(super) deleted: BTreeSet<DocumentId>,
     /// Documents whose history was folded and is no longer.
     pub(super) unfolded: BTreeSet<DocumentId>,
+    /// What is followed changed.
+    pub(super) follows: bool,
     /// Some news were missed: look at every document.
     pub(super) look_at_all: bool,
     /// Ephemeral messages to send.
@@ -48,6 +50,7 @@ impl Batch {
             && self.unfolded.is_empty()
             && self.ephemerals.is_empty()
             && !self.look_at_all
+            && !self.follows
             && self.room == 0
     }
 }
@@ -135,6 +138,11 @@ impl Mailbox {
     /// Says that any document may have changed.
     pub(super) fn put_look_at_all(&self) {
         self.change(|batch| batch.look_at_all = true);
+    }
+
+    /// Says that other spaces are followed, or differently.
+    pub(super) fn put_follows(&self) {
+        self.change(|batch| batch.follows = true);
     }
 
     /// Hands in an ephemeral message to send.

@@ -87,7 +87,7 @@ impl Relay {
         };
         let mut established = shown.progress.subscribe();
         // Subscribed before the session can ask for the list of documents: nothing falls between the two.
-        let pump = driver::pump_events(inner.events.subscribe(), inner.ephemerals.subscribe(), &mailbox, source);
+        let pump = driver::pump_events(inner, &mailbox, source);
         let started = match protocol {
             Protocol::RejoinV1 => v1::Driver::new(surroundings, self.token.clone()).start(),
             Protocol::Classic => driver::Driver::new(surroundings).start(),

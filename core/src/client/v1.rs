@@ -18,6 +18,7 @@ use super::driver::{Outgoing, Surroundings};
 use super::mailbox::{Batch, Mailbox};
 use crate::codec::v1::{Access, Mode, Presence, Start, Token};
 use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
+use crate::ledger::follow::{self, Following};
 use crate::ledger::{self, cursor, spaces};
 use crate::limits::CLASSIC_PRESENCE_TTL_MS;
 use crate::repo::{Ephemeral, Inner, RepoError, Source};
@@ -41,11 +42,13 @@ pub(super) struct Driver {
     source: Source,
     session: ClientSession,
     relay: Option<(StorageId, Epoch)>,
-    /// The spaces that are followed as a whole.
-    followed: BTreeSet<SpaceId>,
-    /// Up to which document those of the default space were opened; `None` when all are.
-    opening: Option<Option<DocumentId>>,
-    /// Those of the default space that were opened and did not come yet, and how many there were.
+    /// The spaces that were subscribed to, and how.
+    followed: BTreeMap<SpaceId, Following>,
+    /// In which space documents are being opened, and up to which.
+    opening: Option<(SpaceId, Option<DocumentId>)>,
+    /// In which spaces they are to be opened next.
+    to_open: BTreeSet<SpaceId>,
+    /// Those that were opened and did not come yet, and how many there were.
     unopened: HashSet<DocumentId>,
     opened: u64,
     /// Spaces with a delivery that waits for a document to be unfolded: those behind it wait too.
@@ -76,8 +79,9 @@ impl Driver {
             source,
             session,
             relay: None,
-            followed: BTreeSet::new(),
+            followed: BTreeMap::new(),
             opening: None,
+            to_open: BTreeSet::new(),
             unopened: HashSet::new(),
             opened: 0,
             held_spaces: Arc::default(),
@@ -137,6 +141,8 @@ impl Driver {
         }
         if batch.look_at_all {
             self.look_at_all()?;
+        } else if batch.follows {
+            self.follow()?;
         }
         for document in &batch.changed {
             self.note_changed(*document, batch.elsewhere.get(document))?;
@@ -155,10 +161,10 @@ impl Driver {
             return Ok(());
         }
         let space = spaces::of(tx.as_ref(), &document)?;
-        if space == SpaceId::DEFAULT {
-            self.open(document)?;
-        } else if self.followed.insert(space) {
-            self.subscribe(space)?;
+        match self.followed.get(&space) {
+            _ if space == SpaceId::DEFAULT => self.open(space, document)?,
+            Some(Following::Listing) => self.open(space, document)?,
+            Some(Following::Everything) | None => {}
         }
         match before {
             Some(before) => self.session.offer(document, Some(before.clone())),
@@ -183,13 +189,11 @@ impl Driver {
     fn look_at_all(&mut self) -> Result<(), RepoError> {
         if self.has_other_relays()? {
             // What came from them is not known any more: everything is compared.
-            let followed: Vec<SpaceId> = self.followed.iter().copied().collect();
-            for space in followed {
-                self.session.subscribe(space, Mode::Everything, Start::Compare);
-            }
+            self.followed.clear();
             self.session.subscribe(SpaceId::DEFAULT, Mode::Chosen, Start::Beginning);
         }
-        self.opening = Some(None);
+        self.follow()?;
+        self.to_open.insert(SpaceId::DEFAULT);
         let store = Arc::clone(&self.inner.store);
         let tx = store.read()?;
         let mut last = None;
@@ -203,24 +207,29 @@ impl Driver {
         }
     }
 
-    /// Subscribes to what this device follows: said once, when the relay has answered.
-    fn follow_all(&mut self, relay: StorageId) -> Result<(), RepoError> {
-        self.session.subscribe(SpaceId::DEFAULT, Mode::Chosen, Start::Beginning);
-        self.opening = Some(None);
-        let followed = spaces::followed(self.inner.store.read()?.as_ref())?;
-        let has_others = self.has_other_relays()?;
-        for space in followed {
-            self.followed.insert(space);
-            let start = if has_others { Start::Compare } else { self.start(&relay, &space)? };
-            self.session.subscribe(space, Mode::Everything, start);
-        }
-        Ok(())
-    }
-
-    fn subscribe(&mut self, space: SpaceId) -> Result<(), RepoError> {
+    /// Subscribes to what this device follows and is not subscribed to, and to nothing else.
+    fn follow(&mut self) -> Result<(), RepoError> {
         let Some((relay, _)) = self.relay else { return Ok(()) };
-        let start = self.start(&relay, &space)?;
-        self.session.subscribe(space, Mode::Everything, start);
+        let wanted: BTreeMap<_, _> = follow::all(self.inner.store.read()?.as_ref())?.into_iter().collect();
+        let dropped: Vec<SpaceId> = self.followed.keys().filter(|space| !wanted.contains_key(space)).copied().collect();
+        for space in dropped {
+            self.session.unsubscribe(space);
+            self.followed.remove(&space);
+        }
+        let has_others = self.has_other_relays()?;
+        for (space, how) in wanted {
+            if self.followed.insert(space, how) == Some(how) {
+                continue;
+            }
+            let start = if has_others { Start::Compare } else { self.start(&relay, &space)? };
+            match how {
+                Following::Everything => self.session.subscribe(space, Mode::Everything, start),
+                Following::Listing => {
+                    self.session.subscribe(space, Mode::Listing, start);
+                    self.to_open.insert(space);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -241,29 +250,34 @@ impl Driver {
     /// Says whether this store has ever synced with another relay, of whichever protocol.
     fn has_other_relays(&self) -> Result<bool, RepoError> {
         let Some((relay, _)) = self.relay else { return Ok(false) };
-        Ok(ledger::relays::has_other(self.inner.store.read()?.as_ref(), &relay)?)
+        Ok(follow::has_other_relay(self.inner.store.read()?.as_ref(), &relay)?)
     }
 
-    /// Opens some more documents of the default space. Says whether there are more still.
+    /// Opens some more documents of the spaces that are followed document by document. Says whether it did.
     fn open_some(&mut self) -> Result<bool, RepoError> {
-        let Some(after) = self.opening else { return Ok(false) };
+        let Some((space, after)) = self.opening.or_else(|| self.to_open.pop_first().map(|space| (space, None))) else {
+            return Ok(false);
+        };
         let store = Arc::clone(&self.inner.store);
         let tx = store.read()?;
         let mut some = Vec::new();
-        spaces::documents(tx.as_ref(), &SpaceId::DEFAULT, after.as_ref(), &mut |document| {
+        spaces::documents(tx.as_ref(), &space, after.as_ref(), &mut |document| {
             some.push(document);
             if some.len() < OPENED_AT_ONCE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         for document in &some {
-            self.open(*document)?;
+            // What is known of and not here is for whoever opens it.
+            if ledger::state(tx.as_ref(), document)?.is_some() {
+                self.open(space, *document)?;
+            }
         }
-        self.opening = (some.len() == OPENED_AT_ONCE).then_some(some.last().copied());
-        Ok(self.opening.is_some())
+        self.opening = (some.len() == OPENED_AT_ONCE).then(|| (space, some.last().copied()));
+        Ok(true)
     }
 
-    fn open(&mut self, document: DocumentId) -> Result<(), RepoError> {
+    fn open(&mut self, space: SpaceId, document: DocumentId) -> Result<(), RepoError> {
         let store = Arc::clone(&self.inner.store);
-        if self.session.open(SpaceId::DEFAULT, document, store.read()?.as_ref())? && self.unopened.insert(document) {
+        if self.session.open(space, document, store.read()?.as_ref())? && self.unopened.insert(document) {
             self.opened += 1;
         }
         Ok(())
@@ -316,7 +330,7 @@ impl Driver {
                 documents_total: of_spaces.documents_total.max(of_spaces.documents_done) + self.opened,
                 bytes_done: of_spaces.bytes_done,
                 bytes_total: of_spaces.bytes_total.max(of_spaces.bytes_done),
-                is_caught_up: of_spaces.is_caught_up && left == 0 && self.opening.is_none() && self.held.is_empty(),
+                is_caught_up: of_spaces.is_caught_up && left == 0 && self.opening.is_none() && self.to_open.is_empty() && self.held.is_empty(),
             }
         });
         self.progress.send_if_modified(|before| std::mem::replace(before, shown) != shown);

@@ -15,6 +15,9 @@ use crate::store::{ReadTx, StoreError, Table, WriteTx};
 /// How many documents of the default space are looked at together.
 const DOCUMENTS_AT_ONCE: usize = 1_024;
 
+/// Stands behind the space of a document that is not wanted on this device.
+const DISMISSED: u8 = 1;
+
 /// What became of a document that was put into a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placed {
@@ -36,6 +39,7 @@ pub fn put(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, space: &Spac
     if here != *space && (noted.is_some() || log::holds(tx, document)?) {
         return Ok(Placed::Elsewhere(here));
     }
+    // One that was dismissed is wanted again.
     if *space != SpaceId::DEFAULT {
         note(tx, document, space)?;
         // Who lists a space wants what can be opened.
@@ -115,8 +119,39 @@ fn unnoted(
 
 /// Returns the space that was noted for a document.
 pub(super) fn noted(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<SpaceId>, StoreError> {
+    Ok(read_note(tx, document)?.map(|(space, _)| space))
+}
+
+/// Reads where a document is, and whether it was dismissed.
+fn read_note(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<(SpaceId, bool)>, StoreError> {
     let Some(bytes) = tx.get(Table::Space, document.as_bytes())? else { return Ok(None) };
-    bytes.try_into().map(|bytes| Some(SpaceId::from_bytes(bytes))).map_err(|_| StoreError::Damaged { what: "space-1" })
+    let is_dismissed = bytes.len() == 17 && bytes.last() == Some(&DISMISSED);
+    let space = if is_dismissed { &bytes[..16] } else { &bytes[..] };
+    let space = space.try_into().map_err(|_| StoreError::Damaged { what: "space-1" })?;
+    Ok(Some((SpaceId::from_bytes(space), is_dismissed)))
+}
+
+/// Notes of a document that was deleted from this device that it is not wanted here, although its space is followed. In the
+/// default space, where only what is asked for comes, nothing is noted. [`put`] takes it back.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be used.
+pub fn dismiss(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, space: &SpaceId) -> Result<(), StoreError> {
+    if *space == SpaceId::DEFAULT {
+        return Ok(());
+    }
+    tx.delete(Table::Member, &member_key(space, document))?;
+    tx.put(Table::Space, document.as_bytes(), &[&space.as_bytes()[..], &[DISMISSED]].concat())
+}
+
+/// Says whether a document was deleted from this device and is not wanted here.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn is_dismissed(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<bool, StoreError> {
+    Ok(read_note(tx, document)?.is_some_and(|(_, is_dismissed)| is_dismissed))
 }
 
 /// Notes where a document is, or was, without listing it there.
@@ -210,6 +245,27 @@ mod tests {
         }
         assert_eq!(listed(tx.as_ref(), &OTHER, 1), []);
         assert_eq!((of(&*tx, &document(3)).unwrap(), of(&*tx, &document(4)).unwrap()), (TEAM, SpaceId::DEFAULT));
+    }
+
+    #[test]
+    fn document_that_was_dismissed_stays_away_until_it_is_put_again() {
+        let store = MemoryStore::new();
+        store
+            .write_with(|tx| {
+                put(tx, &document(1), &TEAM)?;
+                ledger::create(tx, &document(1))?;
+                ledger::delete(tx, &document(1))?;
+                dismiss(tx, &document(1), &TEAM)
+            })
+            .unwrap();
+        let tx = store.read().unwrap();
+        assert!(is_dismissed(tx.as_ref(), &document(1)).unwrap());
+        assert_eq!(listed(tx.as_ref(), &TEAM, 1), []);
+        assert_eq!(of(&*tx, &document(1)).unwrap(), TEAM);
+        store.write_with(|tx| put(tx, &document(1), &TEAM)).unwrap();
+        let tx = store.read().unwrap();
+        assert!(!is_dismissed(tx.as_ref(), &document(1)).unwrap());
+        assert_eq!(listed(tx.as_ref(), &TEAM, 1), [document(1)]);
     }
 
     #[test]

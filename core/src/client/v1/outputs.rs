@@ -40,7 +40,9 @@ impl Driver {
             ClientOutput::Welcomed { relay, epoch } => {
                 self.relay = Some((relay, epoch));
                 self.inner.note_relay(relay)?;
-                self.follow_all(relay)?;
+                self.session.subscribe(SpaceId::DEFAULT, Mode::Chosen, Start::Beginning);
+                self.to_open.insert(SpaceId::DEFAULT);
+                self.follow()?;
             }
             ClientOutput::Subscribed { space, access, .. } if access == Access::Read => {
                 tracing::info!(%space, "the space may be read and not written");
@@ -75,7 +77,7 @@ impl Driver {
             ClientOutput::PeerError { error } => {
                 tracing::warn!(code = error.code.name(), text = %error.text, "the relay reports an error");
             }
-            // What is listed is of spaces that nobody follows as a whole, and there are none.
+            ClientOutput::Listed { space, documents, .. } => self.inner.note_listed(space, documents)?,
             _ => {}
         }
         Ok(())
