@@ -5,6 +5,12 @@
 
 use automerge::ChangeHash;
 
+mod rename;
+mod rewrite;
+
+pub(crate) use rename::under_fresh_actors;
+pub(crate) use rewrite::{Kept, Rewritten, Unwritable, rewrite};
+
 use crate::fields::{Projector, Touched};
 use crate::gate::CheckedChange;
 use crate::id::DocumentId;
@@ -22,6 +28,8 @@ pub struct Accepted {
     pub heads: Vec<ChangeHash>,
     /// How many changes were stored.
     pub stored: usize,
+    /// How many of them wait for a relay: local ones, unless they stand on a rejected one.
+    pub waiting: u64,
 }
 
 /// Where a change comes from.
@@ -100,7 +108,7 @@ fn take<'t>(
         if let Appended::Stored { position } = appended {
             accepted.stored += 1;
             if origin == Origin::Local {
-                outbox::push(tx, &document, position)?;
+                accepted.waiting += u64::from(outbox::push(tx, &document, position)?);
             }
         }
         accepted.results.push((change, appended));
