@@ -89,7 +89,7 @@ impl Connection {
 
     /// Waits until every document of this device was compared with the relay's, and what the relay has is here.
     ///
-    /// For the other direction see [`Repo::wait_acknowledged`].
+    /// For the other direction see [`Repo::wait_synced`].
     ///
     /// # Errors
     ///

@@ -264,12 +264,8 @@ impl Driver {
     fn note_shared(&mut self, document: DocumentId, heads: Vec<ChangeHash>) -> Result<(), RepoError> {
         let is_waiting = !outbox::pending(self.inner.store.read()?.as_ref(), &document)?.is_empty();
         if is_waiting {
-            let relay_heads = heads.clone();
-            let work = move |tx: &mut dyn WriteTx| outbox::acknowledge(tx, &document, &relay_heads);
-            let acknowledged = self.inner.acknowledged.clone();
-            let tell = move |_: &u64| acknowledged.send_modify(|count| *count += 1);
             // Nobody waits for it: if it fails, the change is offered again and acknowledged again.
-            drop(self.inner.writer.write_from_thread(work, tell)?);
+            self.inner.note_heads_acknowledged(document, heads.clone())?;
         }
         self.shared.insert(document, heads);
         Ok(())

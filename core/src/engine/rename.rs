@@ -83,6 +83,14 @@ fn rename(change: &mut ExpandedChange, forks: &HashMap<ActorId, Fork>) {
             rename(id);
         }
         // Sorted again: the order of predecessors at one counter is that of their actors.
-        op.pred = op.pred.iter().cloned().map(|mut id| { rename(&mut id); id }).collect();
+        op.pred = op
+            .pred
+            .iter()
+            .cloned()
+            .map(|mut id| {
+                rename(&mut id);
+                id
+            })
+            .collect();
     }
 }

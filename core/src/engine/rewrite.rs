@@ -58,7 +58,7 @@ pub(crate) struct Kept {
 }
 
 /// Takes the changes at `roots` out of a document with all that stand on them, and puts in what `replace` makes of them, as
-/// local changes. `replace` is called when everything else is found to be possible, and may write what shall be there too.
+/// local changes.
 ///
 /// Cost: as if all changes of the document were received once more, in memory.
 ///
@@ -180,7 +180,9 @@ fn exchange(
         rejected::put(tx, document, moved(position), &row)?;
     }
     let mut waiting = 0;
-    for position in pending.iter().filter(|position| !out.contains(position)).map(|position| moved(*position)).chain(added) {
+    for position in
+        pending.iter().filter(|position| !out.contains(position)).map(|position| moved(*position)).chain(added)
+    {
         waiting += i64::from(outbox::push(tx, document, position)?);
     }
     for (peer, heads) in shared {

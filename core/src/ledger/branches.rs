@@ -89,11 +89,7 @@ pub fn list(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<Br
 /// # Errors
 ///
 /// [`StoreError`] if the store cannot be read; [`StoreError::Folded`] while the document's history is being unfolded.
-pub fn export(
-    tx: &(impl ReadTx + ?Sized),
-    document: &DocumentId,
-    number: u64,
-) -> Result<Option<Vec<u8>>, StoreError> {
+pub fn export(tx: &(impl ReadTx + ?Sized), document: &DocumentId, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(changes) = changes(tx, document, number)? else { return Ok(None) };
     let own: HashSet<ChangeHash> = changes.iter().map(CheckedChange::hash).collect();
     let mut deps = Vec::new();

@@ -103,11 +103,7 @@ impl Row {
 /// # Errors
 ///
 /// [`StoreError`] if the store cannot be used.
-pub fn note(
-    tx: &mut (impl WriteTx + ?Sized),
-    document: &DocumentId,
-    rejection: &Rejection,
-) -> Result<u64, StoreError> {
+pub fn note(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, rejection: &Rejection) -> Result<u64, StoreError> {
     let Some(at) = position(tx, document, &rejection.hash)? else { return Ok(0) };
     let is_waiting = tx.contains(Table::Outbox, &position_key(document, at))?;
     if !is_waiting && get(tx, document, at)?.is_none() {
@@ -159,11 +155,7 @@ pub fn retry(
 
 /// Notes that a relay took a change after all: another one, or the same that changed its mind. What stood on it waits again.
 /// Returns how many do.
-pub(super) fn settle(
-    tx: &mut (impl WriteTx + ?Sized),
-    document: &DocumentId,
-    at: u64,
-) -> Result<u64, StoreError> {
+pub(super) fn settle(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, at: u64) -> Result<u64, StoreError> {
     match get(tx, document, at)? {
         None => Ok(0),
         Some(Row::Blocked(_)) => tx.delete(Table::Rejected, &position_key(document, at)).map(|()| 0),
@@ -252,11 +244,7 @@ pub(super) fn block(
 }
 
 /// Returns what is noted of a change.
-pub(crate) fn get(
-    tx: &(impl ReadTx + ?Sized),
-    document: &DocumentId,
-    at: u64,
-) -> Result<Option<Row>, StoreError> {
+pub(crate) fn get(tx: &(impl ReadTx + ?Sized), document: &DocumentId, at: u64) -> Result<Option<Row>, StoreError> {
     tx.get(Table::Rejected, &position_key(document, at))?.map(|bytes| Row::decode(&bytes)).transpose()
 }
 

@@ -114,7 +114,7 @@ fn unnoted(
 }
 
 /// Returns the space that was noted for a document.
-pub(super) fn noted(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<SpaceId>, StoreError> {
+pub(crate) fn noted(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<SpaceId>, StoreError> {
     let Some(bytes) = tx.get(Table::Space, document.as_bytes())? else { return Ok(None) };
     bytes.try_into().map(|bytes| Some(SpaceId::from_bytes(bytes))).map_err(|_| StoreError::Damaged { what: "space-1" })
 }

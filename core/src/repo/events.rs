@@ -42,6 +42,12 @@ pub enum EventKind {
     Arrived,
     /// The history of a document that arrived whole is here now, change by change.
     Unfolded,
+    /// Changes made here were taken out of it, or written again by another actor: read it afresh.
+    Rewritten,
+    /// Changes made here that a relay had rejected shall be offered again.
+    Retried,
+    /// A relay refused changes made here for good: see [`Repo::rejected`](super::Repo::rejected).
+    Rejected,
 }
 
 impl Event {
@@ -61,6 +67,20 @@ impl Event {
 
     pub(super) fn unfolded(document: DocumentId) -> Self {
         Self::bare(document, EventKind::Unfolded)
+    }
+
+    pub(super) fn rewritten(document: DocumentId, heads: &[ChangeHash], changes: usize) -> Self {
+        let touched = Arc::new(Touched { more: true, elements: true, ..Touched::default() });
+        let heads = heads.into();
+        Self { touched, heads, changes: changes as u64, ..Self::bare(document, EventKind::Rewritten) }
+    }
+
+    pub(super) fn retried(document: DocumentId) -> Self {
+        Self::bare(document, EventKind::Retried)
+    }
+
+    pub(super) fn rejected(document: DocumentId) -> Self {
+        Self { origin: Origin::Remote, ..Self::bare(document, EventKind::Rejected) }
     }
 
     fn bare(document: DocumentId, kind: EventKind) -> Self {
