@@ -93,7 +93,7 @@ async fn sync(repo: &Repo, url: &str, ids: &[DocumentId]) -> Result<(), Box<dyn 
         note.wait_for_content(Duration::from_secs(10)).await?;
     }
     connection.wait_caught_up(Duration::from_secs(10)).await?;
-    repo.wait_acknowledged(Duration::from_secs(10)).await?;
+    repo.wait_synced(Duration::from_secs(10)).await?;
     println!("{} notes, {} changes pending", repo.list().await?.len(), repo.pending().await?);
     connection.disconnect().await;
     Ok(())

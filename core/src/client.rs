@@ -96,7 +96,7 @@ impl Connection {
 
     /// Waits until everything that the relay had is here, and what of it lacks there is known.
     ///
-    /// For the other direction see [`Repo::wait_acknowledged`].
+    /// For the other direction see [`Repo::wait_synced`].
     ///
     /// # Errors
     ///

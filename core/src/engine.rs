@@ -5,6 +5,12 @@
 
 use automerge::ChangeHash;
 
+mod rename;
+mod rewrite;
+
+pub(crate) use rename::under_fresh_actors;
+pub(crate) use rewrite::{Kept, Rewritten, Unwritable, rewrite};
+
 use crate::fields::{Projector, Touched};
 use crate::gate::CheckedChange;
 use crate::id::DocumentId;
@@ -24,6 +30,8 @@ pub struct Accepted {
     pub stored: usize,
     /// The document's heads before.
     pub before: Vec<ChangeHash>,
+    /// How many of them wait for a relay: local ones, unless they stand on a rejected one.
+    pub waiting: u64,
 }
 
 /// Where a change comes from.
@@ -102,7 +110,7 @@ fn take<'t>(
         if let Appended::Stored { position } = appended {
             accepted.stored += 1;
             if origin == Origin::Local {
-                outbox::push(tx, &document, position)?;
+                accepted.waiting += u64::from(outbox::push(tx, &document, position)?);
             }
         }
         accepted.results.push((change, appended));

@@ -88,7 +88,12 @@ impl SpaceId {
     /// The space of every document that was put into no other one, and so of all that classic clients make: 16 zeros.
     pub const DEFAULT: Self = Self([0; 16]);
 
-    /// Takes 16 bytes as a space id. The caller brings the randomness: pass a UUIDv4's bytes.
+    /// Makes a space id of 16 random bytes: a UUIDv4.
+    pub fn from_random_bytes(bytes: [u8; 16]) -> Self {
+        Self(*uuid::Builder::from_random_bytes(bytes).into_uuid().as_bytes())
+    }
+
+    /// Takes 16 bytes as a space id.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }

@@ -242,6 +242,9 @@ pub const GOSSIP_HEADS_MAX: usize = 16 * GOSSIP_ENTRIES_MAX;
 /// The largest ephemeral message's data: 1 MiB. A cursor is 100 bytes, an application may send more.
 pub const EPHEMERAL_BYTES_MAX: usize = 1 << 20;
 
+/// How long an ephemeral message of the classic protocol, which does not say, is good for: 30 seconds in milliseconds.
+pub const CLASSIC_PRESENCE_TTL_MS: u64 = 30_000;
+
 /// The most (sender, session) pairs whose last ephemeral count is remembered in one document.
 pub const EPHEMERAL_SESSIONS_MAX: usize = 1_000;
 

@@ -4,27 +4,36 @@
 //! many at once, documents in memory live on another; no call blocks an async thread on the disk. Every write that
 //! returned is durable: it survives a power loss on this device, with or without a network.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use automerge::ActorId;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use crate::id::{DocumentId, PeerId, StorageId};
-use crate::ledger::{self, outbox, tombstone};
+use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
+use crate::ledger;
 use crate::migrate;
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
+mod actors;
 mod care;
 mod deletion;
 mod documents;
 mod error;
 mod events;
 mod files;
+mod following;
 mod handle;
+mod pending;
+mod receipts;
+mod rejected;
+mod relayed;
+mod sign_out;
+mod spaces;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod upkeep;
 mod whole;
 mod writer;
@@ -32,13 +41,21 @@ mod writer;
 pub(crate) use deletion::Burial;
 pub use documents::LoadedDocument;
 pub use error::RepoError;
-pub(crate) use events::{Source, publish_received};
 pub use events::{Ephemeral, Event, EventKind, Events, Lagged};
+pub(crate) use events::{Source, publish_received};
 pub use files::Rescued;
 pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
+pub(crate) use pending::Pending;
+pub use receipts::Written;
+pub use rejected::{Branch, RejectedWrite};
+pub(crate) use relayed::Reused;
+pub use sign_out::SignOut;
+pub use spaces::SpaceHandle;
 
 pub use crate::document::{FieldPath, Step};
+pub use crate::ledger::receipts::Receipt;
 
+use actors::Actors;
 use documents::Documents;
 use writer::Writer;
 
@@ -71,8 +88,7 @@ pub(crate) struct Inner {
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) ephemerals: broadcast::Sender<Ephemeral>,
     pub(crate) storage: StorageId,
-    /// Our actor for field writes in each document written so far: random, and never used by another process.
-    actors: Mutex<HashMap<DocumentId, ActorId>>,
+    actors: Actors,
     /// Our name on every connection, new in each process.
     pub(crate) peer: PeerId,
     pub(crate) ephemeral_count: AtomicU64,
@@ -82,10 +98,14 @@ pub(crate) struct Inner {
     pub(crate) acknowledged: watch::Sender<u64>,
     /// Counts changes of what is followed.
     pub(crate) follows: watch::Sender<u64>,
+    /// Whether a relay sent a snapshot that could not be taken.
+    pub(crate) snapshot_refused: AtomicBool,
     /// How many connections there were.
     pub(crate) connections: AtomicU64,
     /// Whether connections are to stay away from the network.
     pub(crate) offline: watch::Sender<bool>,
+    /// Counts what waits for a relay.
+    pub(crate) pending: Arc<Pending>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -128,19 +148,22 @@ impl Repo {
         migrate::migrate(store.as_ref())?;
         let storage = store::storage_id(store.as_ref(), random_bytes())?;
         let (threads, ended) = mpsc::channel(1);
+        let acknowledged = watch::Sender::new(0);
         let inner = Inner {
             writer: Writer::start(Arc::clone(&store), threads.clone())?,
             documents: Documents::start(Arc::clone(&store), threads.clone())?,
             ended: Mutex::new(ended),
             events: broadcast::Sender::new(EVENTS_MAX),
             ephemerals: broadcast::Sender::new(EVENTS_MAX),
-            actors: Mutex::default(),
+            actors: Actors::default(),
+            pending: Arc::new(Pending::read(Arc::clone(&store), acknowledged.clone())?),
             peer: PeerId::random(random_bytes()),
             ephemeral_count: AtomicU64::new(0),
-            acknowledged: watch::Sender::new(0),
             follows: watch::Sender::new(0),
+            snapshot_refused: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             offline: watch::Sender::new(false),
+            acknowledged,
             storage,
             store,
         };
@@ -155,9 +178,7 @@ impl Repo {
     ///
     /// [`RepoError`] if the store cannot be written.
     pub async fn create(&self) -> Result<DocHandle, RepoError> {
-        let document = DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
-        self.inner.writer.write(move |tx| ledger::create(tx, &document), |_: &bool| {}).await?;
-        Ok(self.handle(document))
+        self.create_in(SpaceId::DEFAULT).await
     }
 
     /// Returns a document of this device, or `None` if it is not here or was deleted everywhere. Cost: one lookup.
@@ -207,31 +228,6 @@ impl Repo {
         self.read(|tx| ledger::documents(tx)).await
     }
 
-    /// Returns how many local changes and deletions no relay has acknowledged yet. Cost: one visit for each.
-    ///
-    /// # Errors
-    ///
-    /// [`RepoError`] if the store cannot be read.
-    pub async fn pending(&self) -> Result<u64, RepoError> {
-        self.read(|tx| Ok(outbox::count(tx)? + tombstone::waiting(tx)?)).await
-    }
-
-    /// Waits until every local change was acknowledged by a relay: until nothing is lost if this device is.
-    ///
-    /// # Errors
-    ///
-    /// [`RepoError::Timeout`] if some still wait then; they stay in the outbox. [`RepoError`] if the store cannot be read.
-    pub async fn wait_acknowledged(&self, limit: Duration) -> Result<(), RepoError> {
-        let mut acknowledged = self.inner.acknowledged.subscribe();
-        let emptied = async {
-            while self.pending().await? > 0 {
-                acknowledged.changed().await.map_err(|_| RepoError::Closed)?;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(limit, emptied).await.map_err(|_| RepoError::Timeout)?
-    }
-
     /// Closes the repo: waits until its store is released, so that it can be opened again at once.
     ///
     /// Waits for every other handle too: drop the documents and disconnect the connections first.
@@ -268,15 +264,6 @@ impl Repo {
         let store = Arc::clone(&self.inner.store);
         let read = tokio::task::spawn_blocking(move || work(store.read()?.as_ref()));
         Ok(read.await.map_err(|_| RepoError::Closed)??)
-    }
-
-    fn actor(&self, document: DocumentId) -> ActorId {
-        self.lock_actors().entry(document).or_insert_with(random_actor).clone()
-    }
-
-    fn lock_actors(&self) -> std::sync::MutexGuard<'_, HashMap<DocumentId, ActorId>> {
-        // The map is whole at every moment: whoever panicked while holding it left nothing half-done.
-        self.inner.actors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

@@ -96,11 +96,15 @@ pub enum Table {
     Receipt = 21,
     /// (epoch, space) -> the greatest position that another device has passed.
     Seen = 22,
+    /// (document, position) -> why a relay refused this local change, or on which refused one it stands.
+    Rejected = 23,
+    /// (document, number) -> what was dropped, and why; (document, number, index) -> one of its changes.
+    Branch = 24,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 23] = [
+    pub const ALL: [Table; 25] = [
         Table::Meta,
         Table::Document,
         Table::Change,
@@ -124,6 +128,8 @@ impl Table {
         Table::Cursor,
         Table::Receipt,
         Table::Seen,
+        Table::Rejected,
+        Table::Branch,
     ];
 
     /// The table's name in a store's file. Once released, a name means the same for ever.
@@ -152,6 +158,8 @@ impl Table {
             Table::Cursor => "cursor-1",
             Table::Receipt => "receipt-1",
             Table::Seen => "seen-1",
+            Table::Rejected => "rejected-1",
+            Table::Branch => "branch-1",
         }
     }
 

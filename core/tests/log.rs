@@ -282,9 +282,9 @@ mod on_disk {
         drop(store);
         let database = redb::Database::open(&path).unwrap();
         let transaction = database.begin_write().unwrap();
-        for table in
-            [Table::Space, Table::Member, Table::Log, Table::Logged, Table::Cursor, Table::Receipt, Table::Seen]
-        {
+        let newer =
+            [Table::Space, Table::Member, Table::Log, Table::Logged, Table::Cursor, Table::Receipt, Table::Seen];
+        for table in newer.into_iter().chain([Table::Rejected, Table::Branch]) {
             let definition = redb::TableDefinition::<&[u8], &[u8]>::new(table.name());
             assert!(transaction.delete_table(definition).unwrap(), "{table:?}");
         }

@@ -40,7 +40,7 @@ async fn document_deleted_everywhere_is_gone_from_a_device_that_was_away_with_un
     copy.splice_text("body", 0, 0, "late").await.unwrap();
     kept_copy.set("late", 1).await.unwrap();
     ada.delete_everywhere(note.id()).await.unwrap();
-    ada.wait_acknowledged(PATIENCE).await.unwrap();
+    ada.wait_synced(PATIENCE).await.unwrap();
     relay.kill();
     relay.restart();
 
@@ -54,7 +54,7 @@ async fn document_deleted_everywhere_is_gone_from_a_device_that_was_away_with_un
     };
     assert_eq!(event.origin, Origin::Remote);
     ben_connection.wait_caught_up(PATIENCE).await.unwrap();
-    ben.wait_acknowledged(PATIENCE).await.unwrap();
+    ben.wait_synced(PATIENCE).await.unwrap();
     assert_eq!(ben.list().await.unwrap(), [kept.id()]);
     eventually("the document is gone from memory", || async { copy.text("body").await.unwrap().is_none() }).await;
     assert!(matches!(copy.set("later", 2).await, Err(RepoError::Deleted)));
@@ -88,9 +88,9 @@ async fn deletion_made_offline_travels_later_and_is_heard_at_once_by_who_is_conn
     ada.delete_everywhere(note.id()).await.unwrap();
     assert_eq!(ada.pending().await.unwrap(), 1);
     copy.set("meanwhile", 1).await.unwrap();
-    ben.wait_acknowledged(PATIENCE).await.unwrap();
+    ben.wait_synced(PATIENCE).await.unwrap();
     let _ada_connection = ada.connect(&relay.url()).unwrap();
-    ada.wait_acknowledged(PATIENCE).await.unwrap();
+    ada.wait_synced(PATIENCE).await.unwrap();
     eventually("it is gone there too", || is_deleted(&ben, &copy)).await;
     assert!(ben.list().await.unwrap().is_empty() && ada.list().await.unwrap().is_empty());
 }
@@ -159,14 +159,14 @@ async fn clients_that_know_no_deletion_keep_their_copy_to_themselves() {
     note.set("title", "a").await.unwrap();
     let kept = repo.create().await.unwrap();
     kept.set("n", 0).await.unwrap();
-    repo.wait_acknowledged(PATIENCE).await.unwrap();
+    repo.wait_synced(PATIENCE).await.unwrap();
     for handle in [&note, &kept] {
         javascript.find(&handle.url()).await;
     }
     let theirs = samod.find(note.id().to_string().parse().unwrap()).await.unwrap().expect("the relay has it");
 
     repo.delete_everywhere(note.id()).await.unwrap();
-    repo.wait_acknowledged(PATIENCE).await.unwrap();
+    repo.wait_synced(PATIENCE).await.unwrap();
     // Both write on, and talk about something else afterwards: their connections live.
     javascript.change(&note.url(), json!([{ "do": "set", "path": ["late"], "value": 1 }])).await;
     theirs.with_document(|document| {

@@ -201,8 +201,8 @@ impl World {
         }
         same.edit().await;
         same.converge(attack.name, &self.relay).await;
-        self.alice.repo.wait_acknowledged(PATIENCE).await.unwrap();
-        self.bob.repo.wait_acknowledged(PATIENCE).await.unwrap();
+        self.alice.repo.wait_synced(PATIENCE).await.unwrap();
+        self.bob.repo.wait_synced(PATIENCE).await.unwrap();
         if !attack.is_heavy {
             let (document, store) = (same.alice.id(), &self.relay.store);
             if let Err(complaint) = oracle::check(&export(&**store, document), &heads_of(store, document)) {
@@ -306,7 +306,7 @@ async fn flood_of_joins_and_half_open_sockets_leaves_the_others_alone() {
     drop(sockets);
     world.other.edit().await;
     world.other.converge("after the flood", &world.relay).await;
-    world.alice.repo.wait_acknowledged(Duration::from_secs(60)).await.unwrap();
+    world.alice.repo.wait_synced(Duration::from_secs(60)).await.unwrap();
     world.relay.stop().await;
 }
 

@@ -66,7 +66,7 @@ async fn native_client_and_a_javascript_client_meet_at_the_librarys_own_server()
     let ours = repo.create().await.unwrap();
     ours.set("from", "rust").await.unwrap();
     ours.set("nested", Value::from_json(json!({ "a": { "b": 1 } })).unwrap()).await.unwrap();
-    repo.wait_acknowledged(PATIENCE).await.unwrap();
+    repo.wait_synced(PATIENCE).await.unwrap();
     javascript.find(&ours.url()).await;
     javascript.wait_heads(&ours.url(), &heads(&ours).await).await;
     assert_eq!(javascript.value(&ours.url()).await, json!({ "from": "rust", "nested": { "a": { "b": 1 } } }));

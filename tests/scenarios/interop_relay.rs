@@ -80,7 +80,7 @@ async fn three_clients_edit_offline_the_relay_is_killed_and_all_converge() {
     relay.restart();
     let mut connection = repo.connect(&relay.url()).unwrap();
     connection.wait_caught_up(PATIENCE).await.unwrap();
-    repo.wait_acknowledged(PATIENCE).await.unwrap();
+    repo.wait_synced(PATIENCE).await.unwrap();
     relay.kill();
     relay.restart();
     ada.call("connect", json!({ "url": relay.url() })).await;

@@ -43,7 +43,7 @@ async fn long_keystroke_trace_is_typed_and_reaches_a_fresh_client() {
     assert_eq!(paper.text("text").await.unwrap().unwrap(), expected);
 
     let _author = repo.connect(&relay.url()).unwrap();
-    repo.wait_acknowledged(PATIENCE * 3).await.unwrap();
+    repo.wait_synced(PATIENCE * 3).await.unwrap();
     let reader = Repo::in_memory().unwrap();
     let mut connection = reader.connect(&relay.url()).unwrap();
     let copy = reader.open_or_fetch(paper.id()).await.unwrap();

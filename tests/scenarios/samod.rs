@@ -74,7 +74,7 @@ async fn samod_client_and_native_client_meet_at_our_relay() {
     // Made here, found there.
     let made = repo.create().await.unwrap();
     made.set("from", "native").await.unwrap();
-    repo.wait_acknowledged(PATIENCE).await.unwrap();
+    repo.wait_synced(PATIENCE).await.unwrap();
     let found = samod.find(made.id().to_string().parse().unwrap()).await.unwrap().expect("the relay has it");
     let from = found.with_document(|document| document.get(ROOT, "from").unwrap().map(|(value, _)| value.to_string()));
     assert_eq!(from.as_deref(), Some("\"native\""));

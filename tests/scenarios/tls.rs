@@ -69,7 +69,7 @@ async fn trusted_certificate_connects_and_syncs_both_ways() {
     let other = plain.connect(&relay.url()).unwrap();
     let ours = over_tls.create().await.unwrap();
     ours.set("from", "the one over TLS").await.unwrap();
-    over_tls.wait_acknowledged(PATIENCE).await.unwrap();
+    over_tls.wait_synced(PATIENCE).await.unwrap();
     let theirs = fetch(&plain, &ours.id().to_string()).await;
     theirs.set("answer", 42).await.unwrap();
     let both = json!({ "from": "the one over TLS", "answer": 42 });

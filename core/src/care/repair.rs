@@ -3,7 +3,7 @@
 use super::replay::{Refusal, append, changes_of};
 use super::{Registers, require_format};
 use crate::id::{DocumentId, StorageId};
-use crate::ledger::{self, base, log, outbox, shared};
+use crate::ledger::{self, base, log, outbox, rejected, shared};
 use crate::limits::REPLAY_CHANGES;
 use crate::store::record::prefix_end;
 use crate::store::{Store, StoreError, StoreExt, Table, WriteTx};
@@ -111,8 +111,9 @@ fn rebuild(
     }
     let waiting: Vec<u64> = outbox::pending(tx, &document)?.into_iter().filter(|at| *at < count).collect();
     let shared = shared_rows(tx, &document)?;
-    // Receipts, like the space and the log, speak of positions, and those stay.
-    ledger::clear(tx, &document, |table| table != Table::Receipt)?;
+    // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches are nowhere else.
+    ledger::clear(tx, &document, |table| !matches!(table, Table::Receipt | Table::Rejected | Table::Branch))?;
+    rejected::forget_from(tx, &document, count)?;
     ledger::create(tx, &document)?;
     let mut from = 0;
     while !changes.is_empty() {

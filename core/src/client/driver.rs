@@ -14,6 +14,7 @@ use crate::engine::{self, Accepted, Origin};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, StorageId};
 use crate::ledger::{self, outbox, shared};
+use crate::limits::CLASSIC_PRESENCE_TTL_MS;
 use crate::repo::{Ephemeral, Event, EventKind, Inner, RepoError, Source, publish_received};
 use crate::store::WriteTx;
 use crate::sync::WholeDocuments;
@@ -155,8 +156,11 @@ impl Driver {
             self.session.handle_heads_changed(document);
         }
         for message in batch.ephemerals {
-            let session = self.inner.storage.to_string();
-            self.session.send_ephemeral(message.document, &message.sender, &session, message.count, &message.data);
+            // One that is taken back runs out by itself there.
+            if message.ttl_ms > 0 {
+                let Ephemeral { document, sender, key, count, data, .. } = &message;
+                self.session.send_ephemeral(*document, sender, key, *count, data);
+            }
         }
         Ok(())
     }
@@ -234,6 +238,8 @@ impl Driver {
             }
             Output::Established { storage, .. } => {
                 self.relay = storage;
+                // One without a store is another one each time.
+                self.inner.note_relay(storage.unwrap_or(StorageId::from_bytes([0; 16])))?;
                 self.open_all()?;
             }
             Output::Append { document, changes } => {
@@ -250,8 +256,9 @@ impl Driver {
                 self.settle(&document);
                 self.note_shared(document, heads)?;
             }
-            Output::Ephemeral { document, sender, count, data, .. } => {
-                let message = Ephemeral { document, sender, data, count, origin: Origin::Remote };
+            Output::Ephemeral { document, sender, session_id, count, data } => {
+                let (key, ttl_ms) = (session_id, CLASSIC_PRESENCE_TTL_MS);
+                let message = Ephemeral { document, sender, data, count, origin: Origin::Remote, key, ttl_ms };
                 // That nobody listens is no fault.
                 let _ = self.inner.ephemerals.send(message);
             }
@@ -284,12 +291,8 @@ impl Driver {
     fn note_shared(&mut self, document: DocumentId, heads: Vec<ChangeHash>) -> Result<(), RepoError> {
         let is_waiting = !outbox::pending(self.inner.store.read()?.as_ref(), &document)?.is_empty();
         if is_waiting {
-            let relay_heads = heads.clone();
-            let work = move |tx: &mut dyn WriteTx| outbox::acknowledge(tx, &document, &relay_heads);
-            let acknowledged = self.inner.acknowledged.clone();
-            let tell = move |_: &u64| acknowledged.send_modify(|count| *count += 1);
             // Nobody waits for it: if it fails, the change is offered again and acknowledged again.
-            drop(self.inner.writer.write_from_thread(work, tell)?);
+            self.inner.note_heads_acknowledged(document, heads.clone())?;
         }
         self.shared.insert(document, heads);
         Ok(())
@@ -351,6 +354,8 @@ async fn pump(
                 Ok(event) => match event.kind {
                     EventKind::Deleted => mailbox.put_deleted(event.document),
                     EventKind::Unfolded | EventKind::StaysFolded => mailbox.put_unfolded(event.document),
+                    EventKind::Retried | EventKind::Rewritten => mailbox.put_retried(event.document),
+                    EventKind::Rejected => {}
                     _ if event.source == Some(source) || event.origin == Origin::Local => {
                         mailbox.put_changed(event.document);
                     }

@@ -30,6 +30,8 @@ pub(super) struct Batch {
     pub(super) deleted: BTreeSet<DocumentId>,
     /// Documents whose history was folded and is no longer.
     pub(super) unfolded: BTreeSet<DocumentId>,
+    /// Documents whose refused changes are to be offered again, or are gone.
+    pub(super) retried: BTreeSet<DocumentId>,
     /// What is followed changed.
     pub(super) follows: bool,
     /// Some news were missed: look at every document.
@@ -48,6 +50,7 @@ impl Batch {
             && self.changed.is_empty()
             && self.deleted.is_empty()
             && self.unfolded.is_empty()
+            && self.retried.is_empty()
             && self.ephemerals.is_empty()
             && !self.look_at_all
             && !self.follows
@@ -138,6 +141,14 @@ impl Mailbox {
     /// Says that any document may have changed.
     pub(super) fn put_look_at_all(&self) {
         self.change(|batch| batch.look_at_all = true);
+    }
+
+    /// Says that refused changes of a document are to be offered again, or are gone.
+    pub(super) fn put_retried(&self, document: DocumentId) {
+        self.change(|batch| {
+            batch.changed.insert(document);
+            batch.retried.insert(document);
+        });
     }
 
     /// Says that other spaces are followed, or differently.

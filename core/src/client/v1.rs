@@ -20,7 +20,6 @@ use crate::codec::v1::{Access, Mode, Presence, Start, Token};
 use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::{self, cursor, spaces};
-use crate::limits::CLASSIC_PRESENCE_TTL_MS;
 use crate::repo::{Ephemeral, Inner, RepoError, Source};
 use crate::store::WriteTx;
 use crate::sync::v1::{Applied, ClientIdentity, ClientOutput, ClientSession, Delivery};
@@ -54,6 +53,8 @@ pub(super) struct Driver {
     /// Spaces with a delivery that waits for a document to be unfolded: those behind it wait too.
     held_spaces: Arc<Mutex<HashSet<SpaceId>>>,
     held: BTreeMap<SpaceId, VecDeque<Delivery>>,
+    /// Documents of which the relay lacked what our changes stand on.
+    offered_whole: HashSet<DocumentId>,
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
@@ -69,7 +70,7 @@ impl Driver {
             peer: inner.peer.clone(),
             storage: Some(inner.storage),
             token,
-            takes_snapshots: true,
+            takes_snapshots: !inner.is_snapshot_refused(),
         });
         Self {
             inner,
@@ -86,6 +87,7 @@ impl Driver {
             opened: 0,
             held_spaces: Arc::default(),
             held: BTreeMap::new(),
+            offered_whole: HashSet::new(),
             room: 0,
             ended: false,
         }
@@ -144,6 +146,9 @@ impl Driver {
         } else if batch.follows {
             self.follow()?;
         }
+        for document in batch.retried {
+            self.session.handle_retry(document);
+        }
         for document in &batch.changed {
             self.note_changed(*document, batch.elsewhere.get(document))?;
         }
@@ -162,8 +167,8 @@ impl Driver {
         }
         let space = spaces::of(tx.as_ref(), &document)?;
         match self.followed.get(&space) {
-            _ if space == SpaceId::DEFAULT => self.open(space, document)?,
-            Some(Following::Listing) => self.open(space, document)?,
+            _ if space == SpaceId::DEFAULT => self.open(space, document),
+            Some(Following::Listing) => self.open(space, document),
             Some(Following::Everything) | None => {}
         }
         match before {
@@ -221,7 +226,7 @@ impl Driver {
             if self.followed.insert(space, how) == Some(how) {
                 continue;
             }
-            let start = if has_others { Start::Compare } else { self.start(&relay, &space)? };
+            let start = if has_others { Start::Compare } else { self.place_to_start(&relay, &space)? };
             match how {
                 Following::Everything => self.session.subscribe(space, Mode::Everything, start),
                 Following::Listing => {
@@ -234,7 +239,7 @@ impl Driver {
     }
 
     /// From where on a space is followed.
-    fn start(&self, relay: &StorageId, space: &SpaceId) -> Result<Start, RepoError> {
+    fn place_to_start(&self, relay: &StorageId, space: &SpaceId) -> Result<Start, RepoError> {
         let tx = self.inner.store.read()?;
         if let Some(cursor) = cursor::get(tx.as_ref(), relay, space)? {
             return Ok(Start::Cursor { epoch: cursor.epoch, position: cursor.position });
@@ -268,19 +273,17 @@ impl Driver {
         for document in &some {
             // What is known of and not here is for whoever opens it.
             if ledger::state(tx.as_ref(), document)?.is_some() {
-                self.open(space, *document)?;
+                self.open(space, *document);
             }
         }
         self.opening = (some.len() == OPENED_AT_ONCE).then(|| (space, some.last().copied()));
         Ok(true)
     }
 
-    fn open(&mut self, space: SpaceId, document: DocumentId) -> Result<(), RepoError> {
-        let store = Arc::clone(&self.inner.store);
-        if self.session.open(space, document, store.read()?.as_ref())? && self.unopened.insert(document) {
+    fn open(&mut self, space: SpaceId, document: DocumentId) {
+        if self.session.open(space, document) && self.unopened.insert(document) {
             self.opened += 1;
         }
-        Ok(())
     }
 
     /// Makes frames while the socket takes them.
@@ -304,7 +307,7 @@ impl Driver {
         let value = Presence {
             author: message.sender,
             document: message.document,
-            key: message.session,
+            key: message.key,
             sequence: message.count,
             ttl_ms: message.ttl_ms,
             data: message.data,
@@ -330,7 +333,11 @@ impl Driver {
                 documents_total: of_spaces.documents_total.max(of_spaces.documents_done) + self.opened,
                 bytes_done: of_spaces.bytes_done,
                 bytes_total: of_spaces.bytes_total.max(of_spaces.bytes_done),
-                is_caught_up: of_spaces.is_caught_up && left == 0 && self.opening.is_none() && self.to_open.is_empty() && self.held.is_empty(),
+                is_caught_up: of_spaces.is_caught_up
+                    && left == 0
+                    && self.opening.is_none()
+                    && self.to_open.is_empty()
+                    && self.held.is_empty(),
             }
         });
         self.progress.send_if_modified(|before| std::mem::replace(before, shown) != shown);

@@ -109,6 +109,8 @@ pub struct Written {
     pub change: CheckedChange,
     /// Its position in the ledger.
     pub position: u64,
+    /// Whether it waits for a relay: not if it stands on a rejected change.
+    pub waits: bool,
     /// What it changed.
     pub touched: Touched,
     /// For every edit that made an object: the edit's index and the object.
@@ -258,8 +260,8 @@ fn write_or_fail(
     appender.finish(tx)?;
     let mut touched = Touched::default();
     plan.registers.flush(tx, &mut touched)?;
-    outbox::push(tx, document, position)?;
-    Ok(Some(Written { change, position, touched, made: plan.made }))
+    let waits = outbox::push(tx, document, position)?;
+    Ok(Some(Written { change, position, waits, touched, made: plan.made }))
 }
 
 /// A change that is being made, and the registers as they will be.

@@ -5,19 +5,27 @@ use std::ops::ControlFlow;
 
 use automerge::ChangeHash;
 
-use super::position;
 use super::walk::not_below;
+use super::{position, rejected};
 use crate::id::DocumentId;
 use crate::store::record::{position_key, position_of_key, prefix_end};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
-/// Notes that a local change waits for its acknowledgement.
+/// Notes that a local change, which is in the ledger, waits for its acknowledgement. Returns whether it does: one that
+/// stands on a [rejected](super::rejected) change is held back with it.
+///
+/// Cost: one lookup and one row, if nothing of the document was rejected.
 ///
 /// # Errors
 ///
 /// [`StoreError`] if the store cannot be written.
-pub fn push(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, position: u64) -> Result<(), StoreError> {
-    tx.put(Table::Outbox, &position_key(document, position), &[])
+pub fn push(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, position: u64) -> Result<bool, StoreError> {
+    if let Some(by) = rejected::blocked_by(tx, document, position)? {
+        rejected::block(tx, document, position, by)?;
+        return Ok(false);
+    }
+    tx.put(Table::Outbox, &position_key(document, position), &[])?;
+    Ok(true)
 }
 
 /// Returns the positions of a document's waiting changes, in order.
@@ -115,7 +123,8 @@ pub fn count(tx: &(impl ReadTx + ?Sized)) -> Result<u64, StoreError> {
     Ok(count)
 }
 
-/// Takes out what a relay has, judged by the heads it showed; returns how many changes still wait.
+/// Takes out what a relay has, judged by the heads it showed; returns how many changes still wait. What was
+/// [rejected](super::rejected) and is there now is taken too.
 ///
 /// # Errors
 ///
@@ -125,10 +134,14 @@ pub fn acknowledge(
     document: &DocumentId,
     relay_heads: &[ChangeHash],
 ) -> Result<u64, StoreError> {
-    let waiting = pending(tx, document)?;
-    if waiting.is_empty() {
+    let mut waiting = pending(tx, document)?;
+    let held_back = rejected::rows(tx, document)?;
+    if waiting.is_empty() && held_back.is_empty() {
         return Ok(0);
     }
+    let left_over = waiting.len() as u64;
+    waiting.extend(held_back.keys());
+    waiting.sort_unstable();
     let mut heads = Vec::with_capacity(relay_heads.len());
     for hash in relay_heads {
         heads.extend(position(tx, document, hash)?);
@@ -137,15 +150,15 @@ pub fn acknowledge(
     let lacking: BTreeSet<u64> = match not_below(tx, document, waiting.iter().copied(), heads) {
         Ok(lacking) => lacking.into_iter().collect(),
         // Nobody knows yet what the relay's heads cover; it shows them again.
-        Err(StoreError::Folded) => return Ok(waiting.len() as u64),
+        Err(StoreError::Folded) => return Ok(left_over),
         Err(error) => return Err(error),
     };
-    let mut left = 0;
-    for position in waiting {
-        if lacking.contains(&position) {
-            left += 1;
-        } else {
+    let mut left = left_over;
+    for position in waiting.into_iter().filter(|position| !lacking.contains(position)) {
+        left += rejected::settle(tx, document, position)?;
+        if tx.contains(Table::Outbox, &position_key(document, position))? {
             tx.delete(Table::Outbox, &position_key(document, position))?;
+            left -= 1;
         }
     }
     Ok(left)

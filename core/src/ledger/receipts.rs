@@ -13,14 +13,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use super::{spaces, state};
+use super::{rejected, spaces, state};
 use crate::id::{DocumentId, Epoch, SpaceId};
 use crate::limits::RECEIPT_ROWS_MAX;
 use crate::store::record::{self, Reader, position_key, position_of_key, prefix_end};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
+mod renumber;
 mod tally;
 
+pub(crate) use renumber::renumber;
 pub use tally::Tally;
 
 const RECEIPT: &str = "receipt-1";
@@ -58,7 +60,8 @@ struct Waiting {
 }
 
 /// Takes acknowledged changes of a document out of the outbox and remembers where they are in the relay's log, of this
-/// epoch. Returns how many were taken out. Acknowledging twice does nothing the second time.
+/// epoch. Returns by how many fewer wait then. Acknowledging twice does nothing the second time; one that was
+/// [rejected](super::rejected) before is that no more, and what stood on it waits again.
 ///
 /// Cost: a few lookups, one deletion for each change, and at most [`RECEIPT_ROWS_MAX`] small rows.
 ///
@@ -70,13 +73,17 @@ pub fn acknowledge(
     document: &DocumentId,
     epoch: &Epoch,
     acknowledged: &[Acknowledged],
-) -> Result<u64, StoreError> {
+) -> Result<i64, StoreError> {
     let Some(state) = state(tx, document)? else { return Ok(0) };
     let mut taken = 0;
+    let any_rejected = rejected::any(tx, document)?;
     let before = waiting(tx, document)?;
     let mut after = Waiting { seen_below: before.seen_below, rows: before.rows.clone() };
     for Acknowledged { position, log_position } in acknowledged.iter().filter(|one| one.position < state.count) {
         let key = position_key(document, *position);
+        if any_rejected {
+            taken -= rejected::settle(tx, document, *position)?.cast_signed();
+        }
         let waited = tx.contains(Table::Outbox, &key)?;
         if waited {
             tx.delete(Table::Outbox, &key)?;
@@ -133,7 +140,8 @@ pub fn get(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) ->
     if state(tx, document)?.is_none_or(|state| position >= state.count) {
         return Ok(None);
     }
-    if tx.contains(Table::Outbox, &position_key(document, position))? {
+    let key = position_key(document, position);
+    if tx.contains(Table::Outbox, &key)? || tx.contains(Table::Rejected, &key)? {
         return Ok(Some(Receipt::Local));
     }
     let waiting = waiting(tx, document)?;

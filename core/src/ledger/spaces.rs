@@ -118,7 +118,7 @@ fn unnoted(
 }
 
 /// Returns the space that was noted for a document.
-pub(super) fn noted(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<SpaceId>, StoreError> {
+pub(crate) fn noted(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<SpaceId>, StoreError> {
     Ok(read_note(tx, document)?.map(|(space, _)| space))
 }
 

@@ -40,7 +40,9 @@ impl Repo {
     ///
     /// [`RepoError::Repair`] if changes were lost; nothing was changed then.
     pub async fn repair(&self, document: DocumentId) -> Result<Repaired, RepoError> {
-        Ok(self.tend(move |store| care::repair(store, document, Registers::Kept)).await??)
+        let repaired = self.tend(move |store| care::repair(store, document, Registers::Kept)).await??;
+        self.recount().await?;
+        Ok(repaired)
     }
 
     /// Makes the store as small as it gets. Documents are packed without being asked, so this is seldom of use; see

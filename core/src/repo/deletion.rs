@@ -9,7 +9,7 @@ use super::{Inner, Repo, RepoError, now_seconds};
 use crate::engine::Origin;
 use crate::id::{DocumentId, StorageId};
 use crate::ledger::tombstone::{Buried, DeletionKind, Tombstone};
-use crate::ledger::{self, tombstone};
+use crate::ledger::{self, spaces, tombstone};
 
 use crate::store::{StoreError, WriteTx};
 
@@ -26,10 +26,18 @@ impl Repo {
     ///
     /// [`RepoError`] if the store cannot be written.
     pub async fn delete(&self, document: DocumentId) -> Result<(), RepoError> {
-        let events = self.inner.events.clone();
-        let tell = move |(): &()| events::publish(&events, Event::deleted(document, Origin::Local));
-        self.inner.writer.write(move |tx| ledger::delete(tx, &document), tell).await?;
-        self.inner.drop_actor(&document);
+        let (events, pending) = (self.inner.events.clone(), Arc::clone(&self.inner.pending));
+        let tell = move |(): &()| {
+            pending.forget(document);
+            events::publish(&events, Event::deleted(document, Origin::Local));
+        };
+        let work = move |tx: &mut dyn WriteTx| {
+            let space = spaces::of(tx, &document)?;
+            ledger::delete(tx, &document)?;
+            spaces::dismiss(tx, &document, &space)
+        };
+        self.inner.writer.write(work, tell).await?;
+        self.inner.actors.forget(&document);
         self.inner.documents.evict(document).await
     }
 
@@ -79,18 +87,27 @@ impl Repo {
     async fn bury(&self, document: DocumentId, kind: DeletionKind) -> Result<(), RepoError> {
         let time_seconds = u64::try_from(now_seconds()).unwrap_or(0);
         let tombstone = Tombstone { kind, time_seconds, by: self.inner.storage.to_string() };
+        let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
+            if pending.is_leaving() {
+                return Ok(None);
+            }
             let buried = tombstone::bury(tx, &document, &tombstone)?;
             if buried.is_news {
                 tombstone::wait(tx, &document)?;
             }
-            Ok(buried)
+            Ok(Some(buried))
         };
-        let channel = self.inner.events.clone();
+        let (channel, pending) = (self.inner.events.clone(), Arc::clone(&self.inner.pending));
         // Told even if the document was not here: connections pass it on.
-        let tell = move |_: &Buried| events::publish(&channel, Event::deleted(document, Origin::Local));
-        self.inner.writer.write(work, tell).await?;
-        self.inner.drop_actor(&document);
+        let tell = move |buried: &Option<Buried>| {
+            if buried.is_some() {
+                pending.forget(document);
+                events::publish(&channel, Event::deleted(document, Origin::Local));
+            }
+        };
+        self.inner.writer.write(work, tell).await?.ok_or(RepoError::SigningOut)?;
+        self.inner.actors.forget(&document);
         self.inner.documents.evict(document).await
     }
 
@@ -117,9 +134,10 @@ impl Inner {
             tombstone::acknowledge(tx, &document, tombstone.kind, relay.as_ref())?;
             Ok::<_, StoreError>(buried)
         };
-        let channel = self.events.clone();
+        let (channel, pending) = (self.events.clone(), Arc::clone(&self.pending));
         let tell = move |buried: &Buried| {
             if buried.existed {
+                pending.forget(document);
                 events::publish(&channel, Event::deleted(document, Origin::Remote));
             }
         };
@@ -128,12 +146,7 @@ impl Inner {
 
     /// Drops what memory holds of a document that was deleted, from a thread that may wait.
     pub(crate) fn forget_from_thread(&self, document: DocumentId) -> Result<(), RepoError> {
-        self.drop_actor(&document);
+        self.actors.forget(&document);
         self.documents.evict_from_thread(document)
-    }
-
-    /// Forgets the actor of our field writes: its numbers begin anew if the document comes back, and must not be given twice.
-    fn drop_actor(&self, document: &DocumentId) {
-        self.actors.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(document);
     }
 }

@@ -5,8 +5,8 @@
 //! dropped when all together take more than they may.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
@@ -70,6 +70,29 @@ impl Repo {
 pub(crate) struct Documents {
     calls: mpsc::Sender<Message>,
     bytes_max: Arc<AtomicU64>,
+    rewritten: Marks,
+}
+
+/// Documents whose stored changes are being replaced, and whether that is committed: what memory holds of them is worth
+/// nothing. A mark is set before the commit, so whoever sees the new changes sees it too.
+type Marks = Arc<Mutex<HashMap<DocumentId, bool>>>;
+
+/// Marks a document from inside the transaction that replaces its changes, until that has ended.
+pub(super) struct Rewriting {
+    marks: Marks,
+    document: DocumentId,
+}
+
+impl Drop for Rewriting {
+    fn drop(&mut self) {
+        // Committed or not, the next user loads it afresh, once.
+        lock(&self.marks).insert(self.document, true);
+    }
+}
+
+fn lock(marks: &Marks) -> MutexGuard<'_, HashMap<DocumentId, bool>> {
+    // The map is whole at every moment: whoever panicked while holding it left nothing half-done.
+    marks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 enum Message {
@@ -84,13 +107,21 @@ impl Documents {
     pub(crate) fn start(store: Arc<dyn Store>, ended: mpsc::Sender<()>) -> Result<Self, RepoError> {
         let (calls, queue) = mpsc::channel(QUEUE_CALLS_MAX);
         let bytes_max = Arc::new(AtomicU64::new(LOADED_BYTES_MAX));
-        let cache = Cache::new(Arc::clone(&bytes_max));
+        let rewritten = Marks::default();
+        let cache = Cache::new(Arc::clone(&bytes_max), Arc::clone(&rewritten));
         thread::Builder::new().name("rejoin-documents".to_owned()).spawn(move || {
             run(store.as_ref(), cache, queue);
             drop(store);
             drop(ended);
         })?;
-        Ok(Self { calls, bytes_max })
+        Ok(Self { calls, bytes_max, rewritten })
+    }
+
+    /// Marks a document whose changes are about to be replaced. Call it in the transaction that does it, and hold on to the
+    /// result until that is committed.
+    pub(super) fn begin_rewriting(&self, document: DocumentId) -> Rewriting {
+        lock(&self.rewritten).insert(document, false);
+        Rewriting { marks: Arc::clone(&self.rewritten), document }
     }
 
     /// Runs a call with a document.
@@ -144,11 +175,24 @@ struct Cache {
     clock: u64,
     /// What had to be left out of documents, so that the next load need not search for it again.
     quarantined: HashMap<DocumentId, Vec<Quarantined>>,
+    rewritten: Marks,
 }
 
 impl Cache {
-    fn new(bytes_max: Arc<AtomicU64>) -> Self {
-        Self { documents: HashMap::new(), bytes: 0, bytes_max, clock: 0, quarantined: HashMap::new() }
+    fn new(bytes_max: Arc<AtomicU64>, rewritten: Marks) -> Self {
+        Self { documents: HashMap::new(), bytes: 0, bytes_max, clock: 0, quarantined: HashMap::new(), rewritten }
+    }
+
+    /// Drops a document whose stored changes are others now.
+    fn drop_rewritten(&mut self, document: &DocumentId) {
+        let mut marks = lock(&self.rewritten);
+        let Some(is_committed) = marks.get(document).copied() else { return };
+        if is_committed {
+            marks.remove(document);
+        }
+        drop(marks);
+        self.remove(document);
+        self.quarantined.remove(document);
     }
 
     /// Brings a document up to the ledger and runs a call with it. The transaction has ended when the call runs.
@@ -157,7 +201,11 @@ impl Cache {
         if self.documents.get(&document).is_some_and(|loaded| loaded.spoilt.load(Ordering::Acquire)) {
             self.remove(&document);
         }
-        let caught_up = store.read().map_err(DocumentError::from).and_then(|tx| self.load(tx.as_ref(), document));
+        let caught_up = store.read().map_err(DocumentError::from).and_then(|tx| {
+            // After the view is open: changes that it shows were marked before.
+            self.drop_rewritten(&document);
+            self.load(tx.as_ref(), document)
+        });
         let loaded = match caught_up {
             Ok(()) => self.documents.get_mut(&document).ok_or(DocumentError::Panicked),
             Err(error) => {

@@ -7,6 +7,7 @@ use crate::care::BackupError;
 use crate::care::RepairError;
 use crate::document::DocumentError;
 use crate::fields::FieldError;
+use crate::id::SpaceId;
 use crate::store::StoreError;
 
 /// Why a call failed. What was stored before is safe in every case.
@@ -69,6 +70,45 @@ pub enum RepoError {
     /// No relay answered in time.
     #[error("failed to sync in time: no relay answered; what was written is safe on this device")]
     Timeout,
+    /// A relay refused the write for good. It is in [`Repo::rejected`](super::Repo::rejected).
+    #[error("failed to relay the write: the relay refused it, or what it stands on, with code {code}: {text}")]
+    Rejected {
+        /// The number of the relay's code; see [`crate::codec::v1::Code`].
+        code: u16,
+        /// The relay's words.
+        text: String,
+    },
+    /// The write is not in the document any more.
+    #[error("failed to find the write: it was taken out of the document again, see its branches")]
+    Gone,
+    /// A write cannot be taken out of its document.
+    #[error("failed to take the write out of the document: {reason}")]
+    TakeOut {
+        /// Why.
+        reason: String,
+    },
+    /// Not everything that was written here is on a relay.
+    #[error(
+        "failed to sign out: {changes} changes and {deletions} deletions are only on this device, and {rejected} more were \
+         rejected by the relay; nothing was changed"
+    )]
+    NotSynced {
+        /// How many changes wait for a relay.
+        changes: u64,
+        /// How many deletions do.
+        deletions: u64,
+        /// How many changes a relay refused, with those that stand on them: see [`Repo::rejected`](super::Repo::rejected).
+        rejected: u64,
+    },
+    /// This device is signing out: see [`Repo::sign_out`](super::Repo::sign_out).
+    #[error("failed to write: this device is signing out")]
+    SigningOut,
+    /// The document is in another space.
+    #[error("failed to find the document in this space: it is in space {space}")]
+    Elsewhere {
+        /// Which one.
+        space: SpaceId,
+    },
     /// The repo's threads have ended; the process is going down.
     #[error("failed to reach the repo: it was closed")]
     Closed,

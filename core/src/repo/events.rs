@@ -53,6 +53,12 @@ pub enum EventKind {
     /// The history of a document that arrived whole could not be taken apart, for want of space say, or because the relay
     /// made it up: the log says which. It can be used as it is; that is tried again when the repo is opened.
     StaysFolded,
+    /// Changes made here were taken out of it, or written again by another actor: read it afresh.
+    Rewritten,
+    /// Changes made here that a relay had rejected shall be offered again.
+    Retried,
+    /// A relay refused changes made here for good: see [`Repo::rejected`](super::Repo::rejected).
+    Rejected,
 }
 
 impl Event {
@@ -62,6 +68,10 @@ impl Event {
 
     pub(super) fn deleted(document: DocumentId, origin: Origin) -> Self {
         Self { origin, ..Self::bare(document, EventKind::Deleted) }
+    }
+
+    pub(super) fn deleted_by(document: DocumentId, source: Option<Source>) -> Self {
+        Self { source, ..Self::deleted(document, Origin::Remote) }
     }
 
     pub(super) fn arrived(document: DocumentId, heads: &[ChangeHash], changes: u64) -> Self {
@@ -77,6 +87,20 @@ impl Event {
 
     pub(super) fn stays_folded(document: DocumentId) -> Self {
         Self::bare(document, EventKind::StaysFolded)
+    }
+
+    pub(super) fn rewritten(document: DocumentId, heads: &[ChangeHash], changes: usize) -> Self {
+        let touched = Arc::new(Touched { more: true, elements: true, ..Touched::default() });
+        let heads = heads.into();
+        Self { touched, heads, changes: changes as u64, ..Self::bare(document, EventKind::Rewritten) }
+    }
+
+    pub(super) fn retried(document: DocumentId) -> Self {
+        Self::bare(document, EventKind::Retried)
+    }
+
+    pub(super) fn rejected(document: DocumentId) -> Self {
+        Self { origin: Origin::Remote, ..Self::bare(document, EventKind::Rejected) }
     }
 
     fn bare(document: DocumentId, kind: EventKind) -> Self {
@@ -106,6 +130,11 @@ pub struct Ephemeral {
     pub count: u64,
     /// Whether it is from this repo.
     pub origin: Origin,
+    /// Which of the author's values about the document it is: a later one with the same key stands in its place. Of classic
+    /// peers, their session.
+    pub key: String,
+    /// How long it is good for, in milliseconds from its arrival; 0 takes it back.
+    pub ttl_ms: u64,
 }
 
 /// A subscription. It keeps up to 4,096 events for a slow reader, then drops the oldest and says so.

@@ -1,5 +1,7 @@
 //! Files: whole `.automerge` files in, damaged ones as far as they can be read.
 
+use std::sync::Arc;
+
 use automerge::{Automerge, LoadOptions, TextEncoding};
 
 use super::{DocHandle, Repo, RepoError, events, random_actor};
@@ -105,22 +107,28 @@ impl Repo {
         changes: Vec<CheckedChange>,
         is_new: bool,
     ) -> Result<Taken, RepoError> {
+        let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
+            if pending.is_leaving() {
+                return Ok(Err(RepoError::SigningOut));
+            }
             if is_new {
                 ledger::create(tx, &document)?;
             } else if ledger::state(tx, &document)?.is_none() {
-                return Ok(None);
+                return Ok(Err(RepoError::NotFound));
             }
-            engine::accept(tx, document, changes, Origin::Local).map(Some)
+            engine::accept(tx, document, changes, Origin::Local).map(Ok)
         };
-        let events = self.inner.events.clone();
-        let tell = move |accepted: &Option<Accepted>| {
-            if let Some(accepted) = accepted {
+        let (events, pending) = (self.inner.events.clone(), Arc::clone(&self.inner.pending));
+        let tell = move |accepted: &Result<Accepted, RepoError>| {
+            if let Ok(accepted) = accepted {
+                pending.note(document, accepted.waiting.cast_signed());
                 events::publish_accepted(&events, document, Origin::Remote, accepted);
             }
         };
-        let Some(accepted) = self.inner.writer.write(work, tell).await? else {
-            return Err(self.absent(document).await);
+        let accepted = match self.inner.writer.write(work, tell).await? {
+            Err(RepoError::NotFound) => return Err(self.absent(document).await),
+            accepted => accepted?,
         };
         let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
             Appended::Rejected(error) => Some(error.to_string()),

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::documents::Loaded;
 use super::events::{self, Ephemeral, Events};
-use super::{Repo, RepoError, now_seconds};
+use super::{Repo, RepoError, Written, now_seconds};
 use crate::document::{Commit, DocumentError, guarded};
 use crate::engine::{self, Accepted, Origin};
 use crate::id::{DocumentId, PeerId};
@@ -55,6 +55,10 @@ impl ChangeOptions {
 impl DocHandle {
     pub(super) fn new(repo: Repo, document: DocumentId) -> Self {
         Self { repo, document }
+    }
+
+    pub(super) fn repo(&self) -> &Repo {
+        &self.repo
     }
 
     /// Returns the document's id.
@@ -123,7 +127,28 @@ impl DocHandle {
         options: ChangeOptions,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError> + Send + 'static,
     ) -> Result<T, RepoError> {
+        Ok(self.change_written(options, edit).await?.0)
+    }
+
+    /// Edits the document as [`DocHandle::change_with`] does, and returns its receipt with what the closure made.
+    ///
+    /// # Errors
+    ///
+    /// As [`DocHandle::change_with`].
+    pub async fn change_written<T: Send + 'static>(
+        &self,
+        options: ChangeOptions,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError> + Send + 'static,
+    ) -> Result<(T, Written), RepoError> {
         self.change_planned(options, move |_: &Automerge| Ok(edit)).await
+    }
+
+    /// Makes an edit that returns nothing but its receipt.
+    async fn apply(
+        &self,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<(), RepoError> + Send + 'static,
+    ) -> Result<Written, RepoError> {
+        Ok(self.change_written(ChangeOptions::default(), edit).await?.1)
     }
 
     /// Looks at the document first, then edits it, with nothing in between.
@@ -131,7 +156,7 @@ impl DocHandle {
         &self,
         options: ChangeOptions,
         plan: impl FnOnce(&Automerge) -> Result<E, RepoError> + Send + 'static,
-    ) -> Result<T, RepoError>
+    ) -> Result<(T, Written), RepoError>
     where
         E: FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
     {
@@ -149,12 +174,15 @@ impl DocHandle {
         };
         self.repo.inner.documents.call(document, call).await?;
         let (value, stored) = answer.await.map_err(|_| RepoError::Closed)??;
-        let Some(stored) = stored else { return Ok(value) };
-        let Some(accepted) = stored.await.map_err(|_| RepoError::Closed)?? else {
-            return Err(self.repo.absent(document).await);
+        let Some(stored) = stored else { return Ok((value, Written::new(&self.repo, document, None))) };
+        let accepted = match stored.await.map_err(|_| RepoError::Closed)?? {
+            Err(RepoError::NotFound) => return Err(self.repo.absent(document).await),
+            accepted => accepted?,
         };
         match accepted.results.into_iter().next() {
-            Some((_, Appended::Stored { .. } | Appended::Duplicate)) => Ok(value),
+            Some((change, Appended::Stored { .. } | Appended::Duplicate)) => {
+                Ok((value, Written::new(&self.repo, document, Some(change.hash()))))
+            }
             Some((_, Appended::Rejected(error))) => Err(DocumentError::Gate(error).into()),
             // An edit queued before this one did not reach the store, and this one stood on it.
             _ => Err(DocumentError::Panicked.into()),
@@ -175,11 +203,11 @@ impl DocHandle {
     /// # Errors
     ///
     /// [`RepoError::Typed`] if the value cannot be stored; as [`DocHandle::change`].
-    pub async fn reconcile<T: autosurgeon::Reconcile + Send + 'static>(&self, value: T) -> Result<(), RepoError> {
+    pub async fn reconcile<T: autosurgeon::Reconcile + Send + 'static>(&self, value: T) -> Result<Written, RepoError> {
         let edit = move |tx: &mut Transaction<'_>| {
             autosurgeon::reconcile(tx, &value).map_err(|error| RepoError::Typed(error.to_string()))
         };
-        self.change(edit).await
+        self.apply(edit).await
     }
 
     /// Returns the document as the bytes of an `.automerge` file. Loads it.
@@ -236,6 +264,8 @@ impl DocHandle {
             data: cbor.into(),
             count,
             origin: Origin::Local,
+            key: inner.storage.to_string(),
+            ttl_ms: crate::limits::CLASSIC_PRESENCE_TTL_MS,
         };
         // That nobody listens is no fault: the message is for those who are there.
         let _ = inner.ephemerals.send(message);
@@ -270,7 +300,7 @@ impl Ephemerals {
     }
 }
 
-type Stored = oneshot::Receiver<Result<Option<Accepted>, RepoError>>;
+type Stored = oneshot::Receiver<Result<Result<Accepted, RepoError>, RepoError>>;
 
 /// Marks a document in memory as spoilt when it is dropped, unless its change was stored before.
 struct SpoilUnlessStored {
@@ -307,16 +337,21 @@ fn edit_loaded<T>(
     })?;
     let Some(change) = change else { return Ok((value, None)) };
     let mut guard = SpoilUnlessStored { spoilt: Arc::clone(&loaded.spoilt), stored: false };
+    let pending = Arc::clone(&repo.inner.pending);
     let work = move |tx: &mut dyn crate::store::WriteTx| {
-        if ledger::state(tx, &document)?.is_none() {
-            return Ok(None);
+        if pending.is_leaving() {
+            return Ok(Err(RepoError::SigningOut));
         }
-        engine::accept_own(tx, document, change).map(Some)
+        if ledger::state(tx, &document)?.is_none() {
+            return Ok(Err(RepoError::NotFound));
+        }
+        engine::accept_own(tx, document, change).map(Ok)
     };
-    let channel = repo.inner.events.clone();
-    let tell = move |accepted: &Option<Accepted>| {
-        if let Some(accepted) = accepted {
+    let (channel, pending) = (repo.inner.events.clone(), Arc::clone(&repo.inner.pending));
+    let tell = move |accepted: &Result<Accepted, RepoError>| {
+        if let Ok(accepted) = accepted {
             guard.settle(accepted.stored == 1);
+            pending.note(document, accepted.waiting.cast_signed());
             events::publish_accepted(&channel, document, Origin::Local, accepted);
         }
     };

@@ -1,6 +1,7 @@
 //! Upkeep: the work that nobody waits for. One thread packs old changes and unfolds documents that arrived whole.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::thread;
 
 use tokio::sync::{broadcast, mpsc};
@@ -9,8 +10,13 @@ use super::events::{self, Event, EventKind};
 use super::whole::{self, Weak};
 use super::{Inner, RepoError};
 use crate::id::DocumentId;
-use crate::ledger::base;
+use crate::ledger::{base, receipts};
 use crate::limits::PACK_CHANGES_MIN;
+use crate::store::record::prefix_end;
+use crate::store::{StoreError, StoreExt, Table};
+
+/// How many documents are swept in one transaction: bounds how long writes wait for it.
+const SWEEP_DOCUMENTS: usize = 256;
 
 /// Starts the thread. It ends with the repo, and drops `ended` last of all.
 pub(super) fn start(repo: Weak, events: broadcast::Receiver<Event>, ended: mpsc::Sender<()>) -> Result<(), RepoError> {
@@ -23,6 +29,11 @@ pub(super) fn start(repo: Weak, events: broadcast::Receiver<Event>, ended: mpsc:
 
 fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
     unfold_all(repo);
+    if let Some(inner) = repo.upgrade()
+        && let Err(error) = sweep(&inner)
+    {
+        tracing::warn!(%error, "failed to sweep the receipts");
+    }
     // How many changes a document got since it was looked at.
     let mut grown: HashMap<DocumentId, u64> = HashMap::new();
     loop {
@@ -61,6 +72,22 @@ fn unfold(repo: &Weak, document: DocumentId) {
         }
         unfolded
     });
+}
+
+/// Drops what need not be known of receipts any more. Documents that are written to do it by themselves, so once for each
+/// opening is enough.
+fn sweep(inner: &Inner) -> Result<(), StoreError> {
+    let mut any = false;
+    inner.store.read()?.scan(Table::Receipt, &[]..&prefix_end(&[u8::MAX]), &mut |_, _| {
+        any = true;
+        ControlFlow::Break(())
+    })?;
+    let mut after = None;
+    while any {
+        after = inner.store.write_with(|tx| receipts::sweep(tx, after.as_ref(), SWEEP_DOCUMENTS))?;
+        any = after.is_some();
+    }
+    Ok(())
 }
 
 /// Does a piece of work if the repo is still there. What fails is tried again another time.

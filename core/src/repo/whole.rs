@@ -1,6 +1,7 @@
 //! Whole documents from a relay: used at once, unfolded afterwards.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -34,6 +35,15 @@ impl Inner {
             }
             taken => taken,
         }
+    }
+
+    /// Says whether a snapshot could not be taken since this repo was opened: relays are then asked for changes.
+    pub(crate) fn is_snapshot_refused(&self) -> bool {
+        self.snapshot_refused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_snapshot_refused(&self, is_refused: bool) {
+        self.snapshot_refused.fetch_or(is_refused, Ordering::Relaxed);
     }
 
     /// Takes it into an empty document, folded.

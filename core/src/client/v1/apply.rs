@@ -1,16 +1,17 @@
 //! Making durable what the relay delivered: changes, deletions, acknowledgements and the cursor, in one transaction.
 
 use super::{
-    Applied, Applying, Arc, Delivery, DocumentId, Driver, HashSet, Inner, Mutex, PoisonError, RepoError, SpaceId, StorageId,
-    WriteTx, spaces,
+    Applied, Applying, Arc, Delivery, DocumentId, Driver, Epoch, HashSet, Inner, Mutex, PoisonError, RepoError,
+    SpaceId, StorageId, WriteTx, spaces,
 };
 use crate::deletion::DeletionKind;
 use crate::engine::{self, Accepted, Origin};
+use crate::gate::Rule;
 use crate::ledger::receipts::{self, Acknowledged};
 use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
 use crate::ledger::{self, Appended, cursor};
-use crate::repo::{Source, publish_received};
+use crate::repo::{Reused, Source, publish_received};
 use crate::store::StoreError;
 
 /// What became of a delivery.
@@ -18,17 +19,22 @@ pub(super) enum Outcome {
     Applied(Taken),
     /// It waits for a document to be unfolded; what of it could be stored is.
     Held(Delivery),
+    /// A change of it has the number of one of ours, which is to be written again first; the rest of it is stored.
+    Reused {
+        delivery: Delivery,
+        document: DocumentId,
+        reused: Reused,
+    },
 }
 
 /// What a delivery brought.
 pub(super) struct Taken {
     pub(super) id: u64,
-    pub(super) space: SpaceId,
     /// What became of the changes, by document.
     pub(super) accepted: Vec<(DocumentId, Accepted)>,
     pub(super) buried: Vec<(DocumentId, Buried, DeletionKind)>,
     /// How many of our own changes it acknowledges, by document.
-    acknowledged: Vec<(DocumentId, u64)>,
+    acknowledged: Vec<(DocumentId, i64)>,
 }
 
 impl Driver {
@@ -38,13 +44,13 @@ impl Driver {
             held.push_back(delivery);
             return Ok(None);
         }
-        self.begin_apply(delivery).map(Some)
+        self.begin_apply(delivery, true).map(Some)
     }
 
-    fn begin_apply(&self, delivery: Delivery) -> Result<Applying, RepoError> {
-        let Some((relay, _)) = self.relay else { return Err(RepoError::Closed) };
+    fn begin_apply(&self, delivery: Delivery, may_replay: bool) -> Result<Applying, RepoError> {
+        let Some((relay, epoch)) = self.relay else { return Err(RepoError::Closed) };
         let held_spaces = Arc::clone(&self.held_spaces);
-        let work = move |tx: &mut dyn WriteTx| carry_in(tx, delivery, &relay, &held_spaces);
+        let work = move |tx: &mut dyn WriteTx| carry_in(tx, delivery, (&relay, &epoch), &held_spaces, may_replay);
         let (inner, source) = (Arc::clone(&self.inner), self.source);
         let tell = move |outcome: &Outcome| tell(&inner, outcome, source);
         self.inner.writer.write_from_thread(work, tell)
@@ -60,9 +66,25 @@ impl Driver {
                     self.applied(taken)?;
                 }
                 Outcome::Held(delivery) => self.held.entry(delivery.space).or_default().push_back(delivery),
+                Outcome::Reused { delivery, document, reused } => {
+                    any = true;
+                    self.apply_beside_ours(delivery, document, reused)?;
+                }
             }
         }
         Ok(any)
+    }
+
+    /// Writes our changes again under a fresh actor, because somebody else wrote with theirs, and applies what came.
+    fn apply_beside_ours(&mut self, delivery: Delivery, document: DocumentId, reused: Reused) -> Result<(), RepoError> {
+        tracing::warn!(%document, "another device wrote with this one's actor: was its disk or its memory copied?");
+        match self.inner.replay_under_fresh_actor(document, reused) {
+            Ok(_) | Err(RepoError::TakeOut { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let applying = self.begin_apply(delivery, false)?;
+        self.finish_applying(vec![applying])?;
+        Ok(())
     }
 
     fn applied(&mut self, taken: Taken) -> Result<(), RepoError> {
@@ -88,7 +110,7 @@ impl Driver {
         self.held_spaces.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut applying = Vec::new();
         for delivery in std::mem::take(&mut self.held).into_values().flatten() {
-            applying.push(self.begin_apply(delivery)?);
+            applying.push(self.begin_apply(delivery, true)?);
         }
         self.finish_applying(applying)?;
         Ok(())
@@ -99,15 +121,15 @@ impl Driver {
 fn carry_in(
     tx: &mut dyn WriteTx,
     delivery: Delivery,
-    relay: &StorageId,
+    (relay, epoch): (&StorageId, &Epoch),
     held_spaces: &Mutex<HashSet<SpaceId>>,
+    may_replay: bool,
 ) -> Result<Outcome, StoreError> {
     let space = delivery.space;
     if held_spaces.lock().unwrap_or_else(PoisonError::into_inner).contains(&space) {
         return Ok(Outcome::Held(delivery));
     }
-    let mut taken =
-        Taken { id: delivery.id, space, accepted: Vec::new(), buried: Vec::new(), acknowledged: Vec::new() };
+    let mut taken = Taken { id: delivery.id, accepted: Vec::new(), buried: Vec::new(), acknowledged: Vec::new() };
     for (document, changes) in &delivery.changes {
         if !is_wanted(tx, document, &space)? {
             continue;
@@ -116,6 +138,13 @@ fn carry_in(
         if accepted.results.iter().any(|(_, appended)| *appended == Appended::Folded) {
             held_spaces.lock().unwrap_or_else(PoisonError::into_inner).insert(space);
             return Ok(Outcome::Held(delivery));
+        }
+        let mut refused = accepted.results.iter();
+        let twin = refused
+            .find(|(_, appended)| matches!(appended, Appended::Rejected(error) if error.rule() == Rule::SeqReused));
+        if may_replay && let Some((change, _)) = twin {
+            let reused = Reused::Arrived { actor: change.actor().clone(), seq: change.seq() };
+            return Ok(Outcome::Reused { document: *document, reused, delivery });
         }
         taken.accepted.push((*document, accepted));
     }
@@ -126,14 +155,14 @@ fn carry_in(
         tombstone::acknowledge(tx, document, tombstone.kind, Some(relay))?;
         taken.buried.push((*document, buried, tombstone.kind));
     }
-    if let Some(cursor) = &delivery.cursor {
-        for (document, hash, log_position) in &delivery.own {
-            if let Some(position) = ledger::position(tx, document, hash)? {
-                let acknowledged = [Acknowledged { position, log_position: *log_position }];
-                let count = receipts::acknowledge(tx, document, &cursor.epoch, &acknowledged)?;
-                taken.acknowledged.push((*document, count));
-            }
+    for (document, hash, log_position) in &delivery.own {
+        if let Some(position) = ledger::position(tx, document, hash)? {
+            let acknowledged = [Acknowledged { position, log_position: *log_position }];
+            let count = receipts::acknowledge(tx, document, epoch, &acknowledged)?;
+            taken.acknowledged.push((*document, count));
         }
+    }
+    if let Some(cursor) = &delivery.cursor {
         cursor::put(tx, relay, &space, cursor)?;
     }
     Ok(Outcome::Applied(taken))
@@ -157,9 +186,10 @@ fn tell(inner: &Arc<Inner>, outcome: &Outcome, source: Source) {
         publish_received(&inner.events, *document, accepted, source);
     }
     for (document, buried, _) in &taken.buried {
-        inner.tell_buried(*document, buried, source);
+        inner.tell_buried(*document, buried, Some(source));
     }
     for (document, count) in &taken.acknowledged {
-        inner.tell_acknowledged(*document, *count);
+        inner.pending.note(*document, -count);
+        inner.pending.tell(*document);
     }
 }

@@ -1,13 +1,15 @@
 //! Carrying out what the session says.
 
 use super::{
-    Access, Applying, Arc, Bytes, ChangeHash, ClientOutput, DocumentId, Driver, Epoch, Ephemeral, Outgoing, Presence,
-    RepoError, SpaceId, WriteTx, ledger, spaces,
+    Access, Applying, Bytes, ClientOutput, DocumentId, Driver, Ephemeral, Mode, Outgoing, Presence, RepoError, SpaceId,
+    Start, WriteTx, ledger,
 };
-use crate::codec::v1::Code;
+use crate::ChangeHash;
+use crate::codec::v1::{Code, Reject};
 use crate::deletion::DeletionKind;
 use crate::engine::Origin;
 use crate::ledger::tombstone;
+use crate::repo::Reused;
 
 impl Driver {
     /// Does what the session says until it has nothing more to say. Deliveries of one round share a commit.
@@ -34,6 +36,7 @@ impl Driver {
         match output {
             ClientOutput::Send(frame) => self.send(Outgoing::Frame(frame)),
             ClientOutput::Close { code, reason } => {
+                self.inner.note_snapshot_refused(self.session.is_snapshot_refused());
                 self.send(Outgoing::Close { code, reason });
                 self.ended = true;
             }
@@ -44,23 +47,24 @@ impl Driver {
                 self.to_open.insert(SpaceId::DEFAULT);
                 self.follow()?;
             }
-            ClientOutput::Subscribed { space, access, .. } if access == Access::Read => {
+            ClientOutput::Subscribed { space, access: Access::Read, .. } => {
                 tracing::info!(%space, "the space may be read and not written");
             }
             ClientOutput::Snapshot { space, document, chunk, .. } => self.take_snapshot(space, document, &chunk)?,
-            ClientOutput::Acknowledged { space, epoch, acknowledged } => {
-                self.inner.acknowledge_from_thread(space, epoch, acknowledged)?;
+            ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
+                self.inner.note_acknowledged(epoch, acknowledged)?;
             }
-            ClientOutput::Rejected { document, position, hash, reject, .. } => {
-                self.inner.reject_from_thread(document, position, hash, &reject)?;
+            ClientOutput::Rejected { document, hash, reject, stands_on, .. } => {
+                // What stands on a refused change is set aside with it.
+                if stands_on.is_none() {
+                    self.rejected(document, hash, &reject)?;
+                }
             }
             ClientOutput::DeletionAcknowledged { document, kind } => self.note_deletion_told(document, kind)?,
             ClientOutput::DeletionRejected { document, reject } => {
-                tracing::warn!(%document, %reject, "the relay does not delete the document");
+                tracing::warn!(%document, code = reject.code.name(), "the relay does not delete the document");
             }
-            ClientOutput::Seen { space, epoch, position, .. } => {
-                self.inner.note_seen_from_thread(space, epoch, position)?;
-            }
+            ClientOutput::Seen { space, epoch, position, .. } => self.inner.note_seen(epoch, space, position)?,
             ClientOutput::Presence { values, .. } => values.into_iter().for_each(|value| self.hear(value)),
             ClientOutput::Opened { documents, .. } => {
                 for (document, _) in documents {
@@ -69,7 +73,6 @@ impl Driver {
             }
             ClientOutput::Denied { space, code, text } => {
                 tracing::warn!(%space, code = code.name(), %text, "the relay does not give the space");
-                self.followed.remove(&space);
             }
             ClientOutput::Refused { document, reason, .. } => {
                 tracing::warn!(%document, %reason, "a change from the relay was refused");
@@ -83,15 +86,62 @@ impl Driver {
         Ok(())
     }
 
+    /// A relay refused a change of ours.
+    fn rejected(&mut self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
+        match reject.code {
+            // It may have lost what this stands on, or never had it: it gets everything once.
+            Code::ChangeMissing if self.offered_whole.insert(document) => {
+                self.session.offer(document, None);
+                self.session.handle_retry(document);
+            }
+            // The next connection tries again.
+            Code::Busy | Code::NotStored => {}
+            Code::ActorReused => match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
+                Ok(count) if count > 0 => {
+                    tracing::warn!(%document, count, "another device wrote with this one's actor: our changes were written again");
+                    self.session.handle_retry(document);
+                }
+                Ok(_) => {}
+                Err(RepoError::TakeOut { .. }) => self.note_rejected(document, hash, reject)?,
+                Err(error) => return Err(error),
+            },
+            _ => self.note_rejected(document, hash, reject)?,
+        }
+        Ok(())
+    }
+
+    fn note_rejected(&self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
+        tracing::warn!(%document, code = reject.code.name(), "the relay refused a change that was made here");
+        self.inner.note_rejected(document, hash, reject.code.number(), &reject.text)
+    }
+
+    /// Notes that the relay has a deletion: it waits no more.
+    fn note_deletion_told(&mut self, document: DocumentId, kind: DeletionKind) -> Result<(), RepoError> {
+        let relay = self.relay.map(|(relay, _)| relay);
+        let work = move |tx: &mut dyn WriteTx| tombstone::acknowledge(tx, &document, kind, relay.as_ref());
+        let pending = std::sync::Arc::clone(&self.inner.pending);
+        // Nobody waits for it: if it fails, the deletion is told again and acknowledged again.
+        drop(self.inner.writer.write_from_thread(work, move |(): &()| pending.tell(document))?);
+        Ok(())
+    }
+
     fn take_snapshot(&mut self, space: SpaceId, document: DocumentId, chunk: &Bytes) -> Result<(), RepoError> {
-        let is_here = self.inner.make_room_for_whole(document, space)?;
-        let is_taken = is_here && {
+        let is_wanted = self.inner.make_room_for_whole(document, space)?;
+        let is_taken = is_wanted && {
             self.inner.take_whole(document, chunk)?;
             let tx = self.inner.store.read()?;
             ledger::state(tx.as_ref(), &document)?.is_some_and(|state| state.count > 0)
         };
         // One that is not wanted here is as good as taken.
-        self.session.handle_snapshot_taken(document, is_taken || !is_here);
+        self.session.handle_snapshot_taken(document, is_taken || !is_wanted);
         Ok(())
+    }
+
+    fn hear(&self, value: Presence) {
+        let Presence { author, document, key, sequence, ttl_ms, data } = value;
+        let origin = Origin::Remote;
+        let message = Ephemeral { document, sender: author, data, count: sequence, origin, key, ttl_ms };
+        // That nobody listens is no fault.
+        let _ = self.inner.ephemerals.send(message);
     }
 }

@@ -64,6 +64,17 @@ impl Tally {
         self.set(document, space, self.of_document(&document).saturating_add(count));
     }
 
+    /// Notes that more changes of a document wait of which some do already; returns whether it is one.
+    pub fn grow(&mut self, document: DocumentId, count: u64) -> bool {
+        match self.documents.get(&document).copied() {
+            Some((space, before)) => {
+                self.set(document, space, before.saturating_add(count));
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Notes that changes wait no more.
     pub fn take(&mut self, document: DocumentId, count: u64) {
         if let Some((space, before)) = self.documents.get(&document).copied() {

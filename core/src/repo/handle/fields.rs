@@ -3,6 +3,8 @@
 //! A path of keys goes through the register table. A path with a list's index goes through the document in memory, for only
 //! the document knows which element has that index now.
 
+use std::sync::Arc;
+
 use automerge::ChangeHash;
 
 use super::{ChangeOptions, DocHandle};
@@ -11,7 +13,7 @@ use crate::engine::{Accepted, Origin};
 use crate::fields::{self, Author, Edit, EditAction, FieldValue, ObjectId, Target};
 use crate::id::{DocumentId, OpId};
 use crate::ledger;
-use crate::repo::{RepoError, events};
+use crate::repo::{RepoError, Written, events};
 use crate::store::StoreError;
 use crate::value::Value;
 
@@ -84,10 +86,10 @@ impl DocHandle {
     ///
     /// [`RepoError::Field`] if the path does not lead to a map, [`RepoError::Document`] if a path with an index does not
     /// lead to a field or element; [`RepoError::Store`] if the store cannot be written.
-    pub async fn set(&self, path: impl Into<FieldPath>, value: impl Into<Value>) -> Result<(), RepoError> {
+    pub async fn set(&self, path: impl Into<FieldPath>, value: impl Into<Value>) -> Result<Written, RepoError> {
         let (path, value) = (path.into(), value.into());
         if !path.is_keys() {
-            return self.change(move |tx| Ok(write::set(tx, &path, &value.into())?)).await;
+            return self.apply(move |tx| Ok(write::set(tx, &path, &value.into())?)).await;
         }
         self.edit(vec![edit_at(path, EditAction::Set(value))?]).await
     }
@@ -97,10 +99,10 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::set`].
-    pub async fn delete(&self, path: impl Into<FieldPath>) -> Result<(), RepoError> {
+    pub async fn delete(&self, path: impl Into<FieldPath>) -> Result<Written, RepoError> {
         let path = path.into();
         if !path.is_keys() {
-            return self.change(move |tx| Ok(write::delete(tx, &path)?)).await;
+            return self.apply(move |tx| Ok(write::delete(tx, &path)?)).await;
         }
         self.edit(vec![edit_at(path, EditAction::Delete)?]).await
     }
@@ -110,10 +112,10 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::set`]; also if the field is no counter: set it to [`Value::counter`] first.
-    pub async fn increment(&self, path: impl Into<FieldPath>, by: i64) -> Result<(), RepoError> {
+    pub async fn increment(&self, path: impl Into<FieldPath>, by: i64) -> Result<Written, RepoError> {
         let path = path.into();
         if !path.is_keys() {
-            return self.change(move |tx| Ok(write::increment(tx, &path, by)?)).await;
+            return self.apply(move |tx| Ok(write::increment(tx, &path, by)?)).await;
         }
         self.edit(vec![edit_at(path, EditAction::Increment(by))?]).await
     }
@@ -123,7 +125,7 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::set`].
-    pub async fn edit(&self, edits: Vec<Edit>) -> Result<(), RepoError> {
+    pub async fn edit(&self, edits: Vec<Edit>) -> Result<Written, RepoError> {
         self.edit_with(ChangeOptions::default(), edits).await
     }
 
@@ -132,20 +134,29 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::set`]; also if the message is longer than a change may carry.
-    pub async fn edit_with(&self, options: ChangeOptions, edits: Vec<Edit>) -> Result<(), RepoError> {
+    pub async fn edit_with(&self, options: ChangeOptions, edits: Vec<Edit>) -> Result<Written, RepoError> {
         let document = self.document;
-        let actor = self.repo.actor(document);
+        let (actors, pending) = (self.repo.inner().actors.clone(), Arc::clone(&self.repo.inner().pending));
         let commit = options.into_commit();
         let work = move |tx: &mut dyn crate::store::WriteTx| {
+            if pending.is_leaving() {
+                return Ok(Err(RepoError::SigningOut));
+            }
+            // Asked for here and not before: it may have been replaced while this waited.
+            let actor = actors.of(document);
             let author =
                 Author { actor: &actor, time_seconds: commit.time_seconds, message: commit.message.as_deref() };
-            let written = fields::write(tx, &document, &author, &edits)?;
-            let heads = ledger::heads(tx, &document)?;
-            Ok((written, heads))
+            match fields::write(tx, &document, &author, &edits)? {
+                Ok(Some(written)) => Ok(Ok(Some((written, ledger::heads(tx, &document)?)))),
+                Ok(None) => Ok(Ok(None)),
+                Err(fields::FieldError::NoDocument { .. }) => Ok(Err(RepoError::NotFound)),
+                Err(error) => Ok(Err(error.into())),
+            }
         };
-        let channel = self.repo.inner().events.clone();
-        let tell = move |(written, heads): &(Result<Option<fields::Written>, fields::FieldError>, Vec<ChangeHash>)| {
-            if let Ok(Some(written)) = written {
+        let (channel, pending) = (self.repo.inner().events.clone(), Arc::clone(&self.repo.inner().pending));
+        let tell = move |outcome: &Result<Option<(fields::Written, Vec<ChangeHash>)>, RepoError>| {
+            if let Ok(Some((written, heads))) = outcome {
+                pending.note(document, i64::from(written.waits));
                 let accepted = Accepted {
                     touched: written.touched.clone(),
                     heads: heads.clone(),
@@ -155,11 +166,13 @@ impl DocHandle {
                 events::publish_accepted(&channel, document, Origin::Local, &accepted);
             }
         };
-        let (written, _) = self.repo.inner().writer.write(work, tell).await?;
-        match written {
-            Ok(_) => Ok(()),
-            Err(fields::FieldError::NoDocument { .. }) => Err(self.repo.absent(document).await),
-            Err(error) => Err(error.into()),
+        match self.repo.inner().writer.write(work, tell).await? {
+            Ok(written) => {
+                let change = written.map(|(written, _)| written.change.hash());
+                Ok(Written::new(&self.repo, document, change))
+            }
+            Err(RepoError::NotFound) => Err(self.repo.absent(document).await),
+            Err(error) => Err(error),
         }
     }
 

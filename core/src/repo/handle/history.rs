@@ -12,7 +12,7 @@ use crate::gate::CheckedChange;
 use crate::gate::leb;
 use crate::id::{DocumentId, OpId};
 use crate::ledger;
-use crate::repo::RepoError;
+use crate::repo::{RepoError, Written};
 use crate::store::{ReadTx, StoreError};
 
 /// The first byte of a change's author footer.
@@ -206,13 +206,13 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::at`] and [`DocHandle::change`].
-    pub async fn restore(&self, heads: &[ChangeHash]) -> Result<(), RepoError> {
+    pub async fn restore(&self, heads: &[ChangeHash]) -> Result<Written, RepoError> {
         let heads = heads.to_vec();
         let plan = move |automerge: &automerge::Automerge| {
             let write = document::restore(automerge, &heads)?;
             Ok(move |tx: &mut automerge::transaction::Transaction<'_>| Ok(write(tx)?))
         };
-        self.change_planned(ChangeOptions::default(), plan).await
+        Ok(self.change_planned(ChangeOptions::default(), plan).await?.1)
     }
 
     /// Returns the changes that are stored and synced but left out of the document, because Automerge cannot take them or

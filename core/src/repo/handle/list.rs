@@ -6,7 +6,7 @@
 use super::DocHandle;
 use crate::document::{Element, FieldPath, write};
 use crate::fields::FieldValue;
-use crate::repo::RepoError;
+use crate::repo::{RepoError, Written};
 
 impl DocHandle {
     /// Puts an element into a list before an index. The list is made if the field is not there.
@@ -39,9 +39,9 @@ impl DocHandle {
         path: impl Into<FieldPath>,
         index: usize,
         element: impl Into<Element>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Written, RepoError> {
         let (path, element) = (path.into(), element.into());
-        self.change(move |tx| Ok(write::insert(tx, &path, Some(index), &[element])?)).await
+        self.apply(move |tx| Ok(write::insert(tx, &path, Some(index), &[element])?)).await
     }
 
     /// Puts an element at the end of a list. The list is made if the field is not there.
@@ -49,7 +49,11 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::list_insert`].
-    pub async fn list_push(&self, path: impl Into<FieldPath>, element: impl Into<Element>) -> Result<(), RepoError> {
+    pub async fn list_push(
+        &self,
+        path: impl Into<FieldPath>,
+        element: impl Into<Element>,
+    ) -> Result<Written, RepoError> {
         self.list_extend(path, vec![element.into()]).await
     }
 
@@ -58,9 +62,9 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::list_insert`].
-    pub async fn list_extend(&self, path: impl Into<FieldPath>, elements: Vec<Element>) -> Result<(), RepoError> {
+    pub async fn list_extend(&self, path: impl Into<FieldPath>, elements: Vec<Element>) -> Result<Written, RepoError> {
         let path = path.into();
-        self.change(move |tx| Ok(write::insert(tx, &path, None, &elements)?)).await
+        self.apply(move |tx| Ok(write::insert(tx, &path, None, &elements)?)).await
     }
 
     /// Replaces the element at an index of a list. A scalar that is there already is not written again.
@@ -73,9 +77,9 @@ impl DocHandle {
         path: impl Into<FieldPath>,
         index: usize,
         element: impl Into<Element>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Written, RepoError> {
         let (path, element) = (path.into().index(index), element.into());
-        self.change(move |tx| Ok(write::set(tx, &path, &element)?)).await
+        self.apply(move |tx| Ok(write::set(tx, &path, &element)?)).await
     }
 
     /// Deletes the element at an index of a list.
@@ -83,7 +87,7 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::list_set`].
-    pub async fn list_delete(&self, path: impl Into<FieldPath>, index: usize) -> Result<(), RepoError> {
+    pub async fn list_delete(&self, path: impl Into<FieldPath>, index: usize) -> Result<Written, RepoError> {
         self.delete(path.into().index(index)).await
     }
 
@@ -92,7 +96,12 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::list_set`]; also if the element is no counter.
-    pub async fn list_increment(&self, path: impl Into<FieldPath>, index: usize, by: i64) -> Result<(), RepoError> {
+    pub async fn list_increment(
+        &self,
+        path: impl Into<FieldPath>,
+        index: usize,
+        by: i64,
+    ) -> Result<Written, RepoError> {
         self.increment(path.into().index(index), by).await
     }
 

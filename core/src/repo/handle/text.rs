@@ -9,7 +9,7 @@ use automerge::{ObjType, ReadDoc, ScalarValue};
 use super::DocHandle;
 use crate::document::write::{fill_block, find_or_make, require, require_block};
 use crate::document::{Cursor, CursorMove, DocumentError, Expand, FieldPath, Mark, Span};
-use crate::repo::RepoError;
+use crate::repo::{RepoError, Written};
 use crate::value::Value;
 
 impl DocHandle {
@@ -34,14 +34,14 @@ impl DocHandle {
         index: usize,
         delete: usize,
         insert: impl Into<String>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Written, RepoError> {
         let (path, insert) = (path.into(), insert.into());
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
             let delete = isize::try_from(delete).unwrap_or(isize::MAX);
             let text = find_or_make(tx, &path, ObjType::Text)?;
             Ok(tx.splice_text(&text, index, delete, &insert)?)
         };
-        self.change(edit).await
+        self.apply(edit).await
     }
 
     /// Makes a text equal to `new`, writing only what differs, so that what others typed meanwhile merges. The text is
@@ -50,13 +50,13 @@ impl DocHandle {
     /// # Errors
     ///
     /// As [`DocHandle::splice_text`].
-    pub async fn update_text(&self, path: impl Into<FieldPath>, new: impl Into<String>) -> Result<(), RepoError> {
+    pub async fn update_text(&self, path: impl Into<FieldPath>, new: impl Into<String>) -> Result<Written, RepoError> {
         let (path, new) = (path.into(), new.into());
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
             let text = find_or_make(tx, &path, ObjType::Text)?;
             Ok(tx.update_text(&text, new)?)
         };
-        self.change(edit).await
+        self.apply(edit).await
     }
 
     /// Marks a range of a text with a name and a value. `expand` says whether text typed at its edges is marked too.
@@ -92,7 +92,7 @@ impl DocHandle {
         name: impl Into<String>,
         value: impl Into<ScalarValue>,
         expand: Expand,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Written, RepoError> {
         let (path, name, value) = (path.into(), name.into(), value.into());
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
             let text = require(tx, &path, ObjType::Text)?;
@@ -100,7 +100,7 @@ impl DocHandle {
             let mark = automerge::marks::Mark::new(name, value, range.start, range.end);
             Ok(tx.mark(&text, mark, expand.to_automerge())?)
         };
-        self.change(edit).await
+        self.apply(edit).await
     }
 
     /// Takes a mark away from a range of a text. Use the `expand` that the mark was made with.
@@ -114,14 +114,14 @@ impl DocHandle {
         range: Range<usize>,
         name: impl Into<String>,
         expand: Expand,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Written, RepoError> {
         let (path, name) = (path.into(), name.into());
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
             let text = require(tx, &path, ObjType::Text)?;
             check_range(&range, tx.length(&text))?;
             Ok(tx.unmark(&text, &name, range.start, range.end, expand.to_automerge())?)
         };
-        self.change(edit).await
+        self.apply(edit).await
     }
 
     /// Returns the marks of a text, by where they begin; `None` if there is no text at that path.
@@ -170,7 +170,7 @@ impl DocHandle {
         path: impl Into<FieldPath>,
         index: usize,
         fields: Vec<(String, Value)>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Written, RepoError> {
         let path = path.into();
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
             let text = require(tx, &path, ObjType::Text)?;
@@ -181,7 +181,7 @@ impl DocHandle {
             let block = tx.split_block(&text, index)?;
             Ok(fill_block(tx, &block, &fields)?)
         };
-        self.change(edit).await
+        self.apply(edit).await
     }
 
     /// Takes away the block that begins at an index of a text: what followed joins what came before.
@@ -189,14 +189,14 @@ impl DocHandle {
     /// # Errors
     ///
     /// [`RepoError::Document`] if there is no text, or no block begins there; as [`DocHandle::change`].
-    pub async fn join_block(&self, path: impl Into<FieldPath>, index: usize) -> Result<(), RepoError> {
+    pub async fn join_block(&self, path: impl Into<FieldPath>, index: usize) -> Result<Written, RepoError> {
         let path = path.into();
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
             let text = require(tx, &path, ObjType::Text)?;
             require_block(tx, &text, index)?;
             Ok(tx.join_block(&text, index)?)
         };
-        self.change(edit).await
+        self.apply(edit).await
     }
 
     /// Replaces the block that begins at an index of a text by another one with these fields.
@@ -209,7 +209,7 @@ impl DocHandle {
         path: impl Into<FieldPath>,
         index: usize,
         fields: Vec<(String, Value)>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Written, RepoError> {
         let path = path.into();
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
             let text = require(tx, &path, ObjType::Text)?;
@@ -217,7 +217,7 @@ impl DocHandle {
             let block = tx.replace_block(&text, index)?;
             Ok(fill_block(tx, &block, &fields)?)
         };
-        self.change(edit).await
+        self.apply(edit).await
     }
 
     /// Returns a cursor to the place at an index of a text or list, which stays there while others write.

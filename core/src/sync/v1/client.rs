@@ -369,14 +369,10 @@ impl ClientSession {
         }
     }
 
-    /// Wants the body of a document, and its changes from now on, in a space that is listed.
-    ///
-    /// # Errors
-    ///
-    /// None so far; what is here of the document is read when the message is made.
-    pub fn open(&mut self, space: SpaceId, document: DocumentId, _tx: &dyn ReadTx) -> Result<(), StoreError> {
-        self.opens.open(space, document);
-        Ok(())
+    /// Wants the body of a document, and its changes from now on, in a space that is followed document by document. What is here
+    /// of it is read when the message is made. Tells whether it was not wanted before.
+    pub fn open(&mut self, space: SpaceId, document: DocumentId) -> bool {
+        self.opens.open(space, document)
     }
 
     /// Wants no more changes of a document that it opened.

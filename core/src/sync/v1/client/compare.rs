@@ -24,10 +24,13 @@ pub(super) struct Opens {
 }
 
 impl Opens {
-    pub(super) fn open(&mut self, space: SpaceId, document: DocumentId) {
-        if self.open.entry(space).or_default().insert(document) {
+    /// Opens a document, and tells whether it was not open.
+    pub(super) fn open(&mut self, space: SpaceId, document: DocumentId) -> bool {
+        let is_new = self.open.entry(space).or_default().insert(document);
+        if is_new {
             self.unsaid.entry(space).or_default().insert(document);
         }
+        is_new
     }
 
     pub(super) fn close(&mut self, space: SpaceId, document: DocumentId) {
@@ -73,7 +76,7 @@ impl Opens {
 impl ClientSession {
     /// Makes a message that opens or closes documents.
     pub(super) fn next_open(&mut self, tx: &dyn ReadTx) -> Result<Option<Bytes>, StoreError> {
-        let lists = |space: &SpaceId| self.spaces.is_live(space) && self.spaces.mode(space) == Some(Mode::Listing);
+        let lists = |space: &SpaceId| self.spaces.is_live(space) && self.spaces.mode(space) != Some(Mode::Everything);
         if let Some((space, documents)) = Opens::take(&mut self.opens.unsaid_closed, lists) {
             return Ok(Some(ClientMessage::Close { space, documents }.encode()));
         }

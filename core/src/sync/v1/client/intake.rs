@@ -237,7 +237,7 @@ impl ClientSession {
             self.close_for(Code::Unexpected, "the relay is caught up before it compared");
             return Ok(());
         }
-        if mode == Some(Mode::Listing) {
+        if mode != Some(Mode::Everything) {
             live.told = live.told.max(position);
         } else if !self.spaces.tell(&space, position.saturating_add(1), position) {
             self.compare_anew(&space);
@@ -324,7 +324,7 @@ impl ClientSession {
             return;
         }
         self.drop_queue(space);
-        if mode == Some(Mode::Listing) {
+        if mode != Some(Mode::Everything) {
             self.opens.say_again(space);
         }
         self.send_subscriptions();
@@ -383,7 +383,7 @@ impl ClientSession {
         let (epoch, mode) = (self.epoch(), self.spaces.mode(space)?);
         let live = self.spaces.live_mut(space)?;
         let needs_caught_up = live.is_compared || mode == Mode::Listing;
-        if (needs_caught_up && !live.is_caught_up) || live.put == Some(live.told) {
+        if !live.has_cursor || (needs_caught_up && !live.is_caught_up) || live.put == Some(live.told) {
             return None;
         }
         live.put = Some(live.told);

@@ -45,6 +45,8 @@ pub(super) struct Live {
     pub(super) is_lacking_known: bool,
     /// Whether the relay has told all that was there.
     pub(super) is_caught_up: bool,
+    /// Whether there is a cursor to move: not where documents are chosen one by one.
+    pub(super) has_cursor: bool,
     /// Whether a part of the listing came before.
     pub(super) is_listed: bool,
     /// Everything up to here was told.
@@ -99,6 +101,7 @@ impl Live {
             compared: None,
             is_lacking_known: !answer.is_compared,
             is_caught_up: false,
+            has_cursor: true,
             is_listed: false,
             told: answer.after,
             put: stored,
@@ -116,7 +119,8 @@ impl Live {
 
     fn progress(&self) -> Progress {
         let mut progress = self.progress;
-        progress.is_caught_up = self.is_caught_up && self.durable.is_some_and(|durable| durable >= self.told);
+        let is_durable = !self.has_cursor || self.durable.is_some_and(|durable| durable >= self.told);
+        progress.is_caught_up = self.is_caught_up && is_durable;
         if progress.is_caught_up {
             progress.documents_done = progress.documents_total;
             progress.bytes_done = progress.bytes_total;
@@ -199,8 +203,8 @@ impl Spaces {
             return Answered::Stale;
         }
         let judged = match (entry.mode, entry.start) {
-            (Mode::Listing, _) if answer.is_compared => Answered::Unexpected,
-            (Mode::Listing, _) => Answered::Live,
+            (Mode::Listing | Mode::Chosen, _) if answer.is_compared => Answered::Unexpected,
+            (Mode::Listing | Mode::Chosen, _) => Answered::Live,
             (Mode::Everything, _) if answer.is_compared => Answered::Live,
             (Mode::Everything, Start::Compare) => Answered::Unexpected,
             (Mode::Everything, Start::Cursor { epoch: of, .. }) if of != *epoch => Answered::Unexpected,
@@ -209,7 +213,9 @@ impl Spaces {
             (Mode::Everything, _) => Answered::Live,
         };
         if judged == Answered::Live {
-            entry.live = Some(Live::new(answer, &entry.start));
+            let mut live = Live::new(answer, &entry.start);
+            live.has_cursor = entry.mode != Mode::Chosen;
+            entry.live = Some(live);
             self.advance(space);
         }
         judged

@@ -1,0 +1,179 @@
+//! Spaces: named sets of documents that are synced and granted together.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::{DocHandle, Repo, RepoError, events, random_bytes};
+use crate::id::{DocumentId, SpaceId};
+use crate::ledger::follow::{self, Following};
+use crate::ledger::{self, spaces};
+use crate::repo::Event;
+use crate::store::WriteTx;
+
+/// A space, as this device knows it: the documents that are here, and those that are only known to be in it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), rejoin::RepoError> {
+/// let repo = rejoin::Repo::in_memory()?;
+/// let team = repo.create_space();
+/// let note = team.create().await?;
+/// assert_eq!(team.list().await?, [note.id()]);
+/// assert_eq!(note.space().await?, team.id());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct SpaceHandle {
+    repo: Repo,
+    space: SpaceId,
+}
+
+impl Repo {
+    /// Makes a space with a random id. It is on a relay when a document of it is, and if the relay grants that.
+    pub fn create_space(&self) -> SpaceHandle {
+        self.space(SpaceId::from_random_bytes(random_bytes()))
+    }
+
+    /// Returns a space by its id. [`SpaceId::DEFAULT`] has the documents that were put into no other. Cost: none.
+    pub fn space(&self, space: SpaceId) -> SpaceHandle {
+        SpaceHandle { repo: self.clone(), space }
+    }
+
+    /// Creates an empty document in a space under a new random id. It stays in that space.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be written.
+    pub async fn create_in(&self, space: SpaceId) -> Result<DocHandle, RepoError> {
+        let document = DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
+        let pending = Arc::clone(&self.inner.pending);
+        let work = move |tx: &mut dyn WriteTx| {
+            if pending.is_leaving() {
+                return Ok(Err(RepoError::SigningOut));
+            }
+            spaces::put(tx, &document, &space)?;
+            ledger::create(tx, &document)?;
+            if space == SpaceId::DEFAULT || follow::get(tx, &space)?.is_some() {
+                return Ok(Ok(false));
+            }
+            follow::follow(tx, &space, Following::Everything)?;
+            Ok(Ok(true))
+        };
+        let follows = self.inner.follows.clone();
+        let tell = move |created: &Result<bool, RepoError>| {
+            if matches!(created, Ok(true)) {
+                follows.send_modify(|count| *count += 1);
+            }
+        };
+        self.inner.writer.write(work, tell).await??;
+        Ok(self.handle(document))
+    }
+}
+
+impl SpaceHandle {
+    pub(super) fn repo(&self) -> &Repo {
+        &self.repo
+    }
+
+    /// Returns the space's id, for other devices.
+    pub fn id(&self) -> SpaceId {
+        self.space
+    }
+
+    /// Creates an empty document in the space, as [`Repo::create_in`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be written.
+    pub async fn create(&self) -> Result<DocHandle, RepoError> {
+        self.repo.create_in(self.space).await
+    }
+
+    /// Returns a handle to a document of the space as [`Repo::open_or_fetch`] does. One that was not here is created empty, and
+    /// its contents appear when they come.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Elsewhere`] if it is in another space; otherwise as [`Repo::open_or_fetch`].
+    pub async fn open_or_fetch(&self, document: DocumentId) -> Result<DocHandle, RepoError> {
+        let space = self.space;
+        let work = move |tx: &mut dyn WriteTx| {
+            let is_new = ledger::state(tx, &document)?.is_none();
+            // A document that is here is where it is: others may follow it there.
+            let found = if is_new { spaces::noted(tx, &document)? } else { Some(spaces::of(tx, &document)?) };
+            if let Some(other) = found.filter(|found| *found != space) {
+                return Ok(Err(RepoError::Elsewhere { space: other }));
+            }
+            if !ledger::create(tx, &document)? {
+                return Ok(Err(RepoError::Deleted));
+            }
+            spaces::put(tx, &document, &space)?;
+            Ok(Ok(is_new))
+        };
+        let channel = self.repo.inner.events.clone();
+        let tell = move |opened: &Result<bool, RepoError>| {
+            if matches!(opened, Ok(true)) {
+                events::publish(&channel, Event::opened(document));
+            }
+        };
+        self.repo.inner.writer.write(work, tell).await??;
+        Ok(self.repo.handle(document))
+    }
+
+    /// Returns the space's documents that are on this device, by id. Cost: a visit and a lookup for each; in the default
+    /// space, one visit for each document of this device.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be read.
+    pub async fn list(&self) -> Result<Vec<DocumentId>, RepoError> {
+        self.documents(true).await
+    }
+
+    /// Returns the documents that are known to be in the space and are not on this device, by id:
+    /// [`SpaceHandle::open_or_fetch`] gets one. Cost: as [`SpaceHandle::list`].
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be read.
+    pub async fn unfetched(&self) -> Result<Vec<DocumentId>, RepoError> {
+        self.documents(false).await
+    }
+
+    /// Returns how many local changes of the space's documents no relay has acknowledged yet. Cost: none, they are counted.
+    pub fn pending(&self) -> u64 {
+        self.repo.pending_in(self.space)
+    }
+
+    async fn documents(&self, here: bool) -> Result<Vec<DocumentId>, RepoError> {
+        let space = self.space;
+        let read = self.repo.read(move |tx| {
+            let mut all = Vec::new();
+            spaces::documents(tx, &space, None, &mut |document| {
+                all.push(document);
+                ControlFlow::Continue(())
+            })?;
+            let mut chosen = Vec::with_capacity(all.len());
+            for document in all {
+                if ledger::state(tx, &document)?.is_some() == here {
+                    chosen.push(document);
+                }
+            }
+            Ok(chosen)
+        });
+        read.await
+    }
+}
+
+impl DocHandle {
+    /// Returns the space the document is in. Cost: one lookup.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the store cannot be read.
+    pub async fn space(&self) -> Result<SpaceId, RepoError> {
+        let document = self.id();
+        self.repo().read(move |tx| spaces::of(tx, &document)).await
+    }
+}
