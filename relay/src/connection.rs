@@ -38,7 +38,7 @@ use crate::limits::{
     CLOSE_WAIT, COMPLAINTS_LOGGED_MAX, DEAD_AFTER, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES,
     PING_INTERVAL, SEND_BATCH_BYTES,
 };
-use crate::log::{AppendError, GroupCommit, Results};
+use crate::log::{AppendError, Log, Results};
 use crate::outbound::Outbound;
 use crate::rights;
 use crate::show::{Foreign, Label};
@@ -57,7 +57,7 @@ const CLOSE_INTERNAL: u16 = 1011;
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
-    pub(crate) log: GroupCommit,
+    pub(crate) log: Arc<dyn Log>,
     /// Makes snapshots, and takes whole documents apart.
     pub(crate) folding: Option<Arc<Folding>>,
     pub(crate) whole_documents: WholeDocuments,

@@ -21,6 +21,7 @@ use rejoin::sync::Recent;
 use rejoin::{DocumentId, PeerId};
 use tokio::sync::Notify;
 
+use crate::followers::Followers;
 use crate::limits::{EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
 use crate::recent::RecentCommits;
 
@@ -47,6 +48,8 @@ pub(crate) struct Hub {
     connections: AtomicU64,
     /// What was committed a moment ago.
     recent: RecentCommits,
+    /// Who follows whole spaces.
+    followers: Followers,
 }
 
 /// One document that somebody takes part in.
@@ -85,8 +88,17 @@ pub(crate) struct Member {
 impl Hub {
     /// Takes a new connection in. It takes part in nothing yet.
     pub(crate) fn enter(self: &Arc<Self>) -> Member {
-        let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed));
-        Member { hub: Arc::clone(self), id, mailbox: Arc::default(), documents: HashSet::new() }
+        Member { hub: Arc::clone(self), id: self.next_id(), mailbox: Arc::default(), documents: HashSet::new() }
+    }
+
+    /// Names a connection.
+    pub(crate) fn next_id(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns who follows which space.
+    pub(crate) fn followers(&self) -> &Followers {
+        &self.followers
     }
 
     /// Returns the last commits.

@@ -30,7 +30,7 @@ use crate::limits::{
     DRAIN_DEADLINE, RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES,
     SOCKET_WRITE_BUFFER_BYTES_MAX, SOCKETS_SPARE,
 };
-use crate::log::GroupCommit;
+use crate::log::{self, GroupCommit};
 use crate::pages;
 use crate::socket::{Accept, Activity};
 
@@ -108,7 +108,9 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
     let hub = Arc::new(Hub::default());
     let folding = config.fold.clone().map(|command| Folding::start(Arc::clone(&store), command));
     let folding = folding.transpose()?.map(Arc::new);
-    let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?;
+    getrandom::fill(&mut random).map_err(RunError::Entropy)?;
+    let epoch = log::open(&*store, random)?;
+    let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
