@@ -18,6 +18,7 @@ pub mod classic;
 mod conversation;
 mod orphans;
 mod recent;
+pub mod v1;
 
 pub use conversation::{Conversation, WholeDocument, WholeDocuments};
 pub use recent::{Recent, RecentChanges};
