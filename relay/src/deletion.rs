@@ -11,9 +11,9 @@ use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::ledger::tombstone;
 use rejoin::store::{Store, StoreError, StoreExt};
 
-use crate::connection::Shared;
 use crate::hub::ConnectionId;
 use crate::log::AppendError;
+use crate::shared::Shared;
 use crate::show::Label;
 
 /// Puts a document's tombstone into the store, with the deletion of its rows; says whether it is news.

@@ -28,12 +28,15 @@ mod live;
 mod log;
 mod outbound;
 mod pages;
+mod presence;
 mod recent;
 mod rights;
 pub mod server;
+mod shared;
 mod show;
 mod socket;
 pub mod start;
+mod v1;
 
 pub use config::{Config, RawConfig};
 pub use deletion::purge;

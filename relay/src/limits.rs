@@ -73,6 +73,10 @@ pub const SEND_BATCH_BYTES: usize = 64 << 10;
 /// Answers to what a peer says wait here ("no such document", at 150 bytes); changes are made only when there is room.
 pub const SEND_QUEUE_FRAMES_MAX: usize = 256;
 
+/// The most bytes that wait for the socket before a `rejoin.v1` connection is not read from any more: 16 MiB, so that the longest
+/// message to it does not keep it from being heard. An answer to a batch that is refused write by write has up to 4 MiB.
+pub const SEND_QUEUE_BYTES_MAX: usize = rejoin::limits::V1_FRAME_BYTES_MAX;
+
 /// The most ephemeral messages that wait for one connection. The oldest is dropped for a new one.
 pub const EPHEMERAL_QUEUE_MAX: usize = 256;
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use rejoin::SpaceId;
 use rejoin::codec::v1::{Content, EntriesBuilder, Write};
 use rejoin::limits::{BATCH_BYTES, BATCH_ENTRIES_MAX};
+use rejoin::sync::v1::{LiveFrame, LiveFrames};
 
 use crate::limits::{LIVE_BYTES_MAX, LIVE_ENTRY_BYTES};
 
@@ -76,26 +77,27 @@ impl Live {
         self.kept().forget(space);
     }
 
-    /// Returns a frame of the entries from exactly `first` on, the longest one there is that ends at `until` or before, and
-    /// its last position. Cost: nothing for a whole stretch, once its frame was made; else one copy of its bytes.
-    pub(crate) fn frame(&self, space: &SpaceId, first: u64, until: u64) -> Option<(u64, Bytes)> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing that runs under the lock panics half-way through a change.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveFrames for Live {
+    /// Cost: nothing for a whole stretch, once its frame was made; else one copy of its bytes.
+    fn frame(&self, space: &SpaceId, first: u64, until: u64) -> Option<LiveFrame> {
         let stretch = self.kept().find(space, first)?;
         let last = stretch.last().min(until);
         if last < first {
             return None;
         }
         let is_whole = first == stretch.first && last == stretch.last();
-        let frame = if is_whole {
+        let bytes = if is_whole {
             stretch.frame.get_or_init(|| stretch.encode(first, last)).clone()
         } else {
             stretch.encode(first, last)
         };
-        Some((last, frame))
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Nothing that runs under the lock panics half-way through a change.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        Some(LiveFrame { last, bytes })
     }
 }
 
@@ -217,9 +219,9 @@ mod tests {
     }
 
     fn asked(live: &Live, first: u64, until: u64) -> Option<(u64, u64)> {
-        let (last, frame) = live.frame(&SPACE, first, until)?;
-        let found = read(&frame);
-        assert_eq!(found, (first, last));
+        let frame = live.frame(&SPACE, first, until)?;
+        let found = read(&frame.bytes);
+        assert_eq!(found, (first, frame.last));
         Some(found)
     }
 
@@ -230,7 +232,7 @@ mod tests {
         live.keep(&SPACE, entries(16..=17));
         assert_eq!(asked(&live, 11, 17), Some((11, 15)));
         assert_eq!(asked(&live, 16, 17), Some((16, 17)));
-        let (one, other) = (live.frame(&SPACE, 11, 15).unwrap().1, live.frame(&SPACE, 11, 99).unwrap().1);
+        let [one, other] = [15, 99].map(|until| live.frame(&SPACE, 11, until).unwrap().bytes);
         assert_eq!(one.as_ptr(), other.as_ptr());
         assert_eq!((asked(&live, 10, 17), asked(&live, 18, 20)), (None, None));
         assert!(live.frame(&SpaceId::DEFAULT, 11, 15).is_none());

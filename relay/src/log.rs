@@ -9,6 +9,7 @@ use rejoin::codec::v1::{Code, Outcome, Reject};
 use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::Appended;
+use rejoin::sync::v1::Offered;
 use rejoin::{DocumentId, SpaceId};
 use tokio::sync::oneshot;
 
@@ -99,24 +100,6 @@ pub(crate) enum AppendError {
     /// The store refused; the log has the reason.
     #[error("the store cannot be written")]
     Store,
-}
-
-/// A write that the gate has let pass as far as its bytes can tell.
-#[derive(Debug, Clone)]
-pub(crate) struct Offered {
-    /// To which document.
-    pub(crate) document: DocumentId,
-    /// What it is.
-    pub(crate) what: OfferedWrite,
-}
-
-/// What is written.
-#[derive(Debug, Clone)]
-pub(crate) enum OfferedWrite {
-    /// A change.
-    Change(CheckedChange),
-    /// That the document is deleted everywhere.
-    Deleted(Tombstone),
 }
 
 /// What became of one write.

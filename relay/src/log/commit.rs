@@ -9,9 +9,10 @@ use rejoin::ledger::spaces::Placed;
 use rejoin::ledger::{self, Appended, Appender, log, spaces, tombstone};
 use rejoin::store::{Store, StoreError, WriteTx};
 use rejoin::sync::Recent;
+use rejoin::sync::v1::{Offered, OfferedWrite};
 use rejoin::{DocumentId, SpaceId};
 
-use super::{Offered, OfferedWrite, Written};
+use super::Written;
 use crate::hub::ConnectionId;
 use crate::live::LiveEntry;
 

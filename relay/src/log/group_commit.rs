@@ -19,11 +19,12 @@ use rejoin::codec::v1::Outcome;
 use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
 use rejoin::store::{self, Store, StoreError};
+use rejoin::sync::v1::{Offered, OfferedWrite};
 use rejoin::{DocumentId, SpaceId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::commit::{Done, Part, commit, news, parts};
-use super::{AppendError, Log, Offered, OfferedWrite, Pushed, Results, Written};
+use super::{AppendError, Log, Pushed, Results, Written};
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
@@ -115,7 +116,7 @@ impl Queue {
         writes: Vec<Offered>,
         answer: Answer,
     ) -> Result<(), AppendError> {
-        let bytes: usize = writes.iter().map(|write| write.what.bytes() + APPEND_OVERHEAD_BYTES).sum();
+        let bytes: usize = writes.iter().map(|write| bytes_of(write) + APPEND_OVERHEAD_BYTES).sum();
         // A million tiny changes outgrow the queue by their overhead alone: they get all of it.
         let units = bytes.div_ceil(ROOM_UNIT_BYTES).min(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
@@ -287,7 +288,7 @@ impl Writer {
             let start = job.done.len();
             let mut end = start;
             for write in &job.writes[start..] {
-                bytes += write.what.bytes();
+                bytes += bytes_of(write);
                 if count > 0 && (count >= COMMIT_CHANGES_MAX || bytes > COMMIT_BYTES_MAX) {
                     break;
                 }
@@ -433,12 +434,10 @@ fn settle(slice: Slice, written: Vec<Written>) -> Option<Job> {
     None
 }
 
-impl OfferedWrite {
-    /// How many bytes it brings.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Change(change) => change.bytes().len(),
-            Self::Deleted(tombstone) => tombstone.by.len(),
-        }
+/// Returns how many bytes a write brings.
+fn bytes_of(write: &Offered) -> usize {
+    match &write.what {
+        OfferedWrite::Change(change) => change.bytes().len(),
+        OfferedWrite::Deleted(tombstone) => tombstone.by.len(),
     }
 }

@@ -7,6 +7,7 @@ use rejoin::codec::v1::RelayMessage;
 use rejoin::deletion::DeletionKind;
 use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
 use rejoin::store::{MemoryStore, ReadTx, Store, StoreError, WriteTx};
+use rejoin::sync::v1::{LiveFrames, OfferedWrite};
 use rejoin::{ActorId, ScalarValue, ledger};
 
 use super::*;
@@ -236,10 +237,9 @@ async fn followers_get_a_commit_as_one_frame() {
     assert_eq!(reader.inbox().take_ends().into_iter().collect::<Vec<_>>(), [(SpaceId::DEFAULT, 5)]);
     let live = hub.followers().live();
     assert!(live.frame(&SpaceId::DEFAULT, 1, 5).is_none());
-    let (last, frame) = live.frame(&SpaceId::DEFAULT, 2, 5).expect("it was just committed");
-    assert_eq!(last, 4);
-    assert!(
-        matches!(RelayMessage::decode(&frame), Ok(RelayMessage::Entries { first: 2, entries, .. }) if entries.len() == 3)
-    );
-    assert_eq!(live.frame(&SpaceId::DEFAULT, 5, 5).map(|(last, _)| last), Some(5));
+    let frame = live.frame(&SpaceId::DEFAULT, 2, 5).expect("it was just committed");
+    assert_eq!(frame.last, 4);
+    let read = RelayMessage::decode(&frame.bytes);
+    assert!(matches!(read, Ok(RelayMessage::Entries { first: 2, entries, .. }) if entries.len() == 3));
+    assert_eq!(live.frame(&SpaceId::DEFAULT, 5, 5).map(|frame| frame.last), Some(5));
 }
