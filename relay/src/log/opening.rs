@@ -11,27 +11,53 @@ const STEPS_A_LINE: usize = 25;
 
 /// Makes a store's log ready and returns its epoch: these random bytes, if it has none. A restored backup has none.
 ///
-/// Cost: two transactions, and one for each [`BACKFILL_DOCUMENTS`] documents of a store that had no log. It may be interrupted
-/// at any moment, and goes on the next time.
+/// A store that cannot be written, because its disk is full, is served all the same. An epoch that could not be stored ends with
+/// the process, so that all who followed the log compare; what is not logged yet is logged the next time.
+///
+/// Cost: a few lookups; for a store that had no log, one transaction for each [`BACKFILL_DOCUMENTS`] documents. It may be
+/// interrupted at any moment.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
 pub(crate) fn open(store: &dyn Store, random: [u8; 16]) -> Result<Epoch, StoreError> {
     let known = log::epoch(&*store.read()?)?;
-    let epoch = match known {
-        Some(epoch) => epoch,
-        None => {
-            let epoch = Epoch::from_bytes(random);
-            store.write_with(|tx| log::set_epoch(tx, &epoch))?;
-            tracing::info!("the log begins a new life: whoever followed it compares");
-            epoch
+    let epoch = known.unwrap_or(Epoch::from_bytes(random));
+    if known.is_none() {
+        if let Err(error) = store.write_with(|tx| log::set_epoch(tx, &epoch)) {
+            tracing::error!(%error, "failed to store the log's epoch: it ends with this process");
+            return Ok(epoch);
         }
-    };
+        tracing::info!("the log begins a new life: whoever followed another one compares");
+    }
+    if let Err(error) = fill(store) {
+        tracing::error!(%error, "failed to log what was here before the log: the next start goes on with it");
+    }
+    Ok(epoch)
+}
+
+/// Logs what was here before the log.
+fn fill(store: &dyn Store) -> Result<(), StoreError> {
     let mut steps = 0;
-    while !store.write_with(|tx| log::backfill(tx, BACKFILL_DOCUMENTS))? {
+    loop {
+        let mut is_done = false;
+        let outcome = store.write(&mut |tx| {
+            is_done = log::backfill(tx, BACKFILL_DOCUMENTS)?;
+            // It was done before: any error rolls the empty transaction back and spares the disk.
+            if is_done && steps == 0 { Err(StoreError::NotCalled) } else { Ok(()) }
+        });
+        if is_done && steps == 0 {
+            return Ok(());
+        }
+        outcome?;
+        if is_done {
+            return Ok(());
+        }
         steps += 1;
         if steps % STEPS_A_LINE == 0 {
             tracing::info!(documents = steps * BACKFILL_DOCUMENTS, "the log is filled with what was here before it");
         }
     }
-    Ok(epoch)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::client::{document, set};
 pub struct Said {
     pub code: i32,
     out: String,
-    error: String,
+    pub error: String,
 }
 
 pub fn run(arguments: &[&str], data: &Path) -> Said {
