@@ -19,55 +19,32 @@ use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::SplitStream;
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{FutureExt, StreamExt};
 use rejoin::deletion::Tombstone;
 use rejoin::gate::{CheckedChange, GateError};
-use rejoin::store::{Store, StoreError};
+use rejoin::store::StoreError;
 use rejoin::sync::WholeDocuments;
-use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Identity, Output, Role};
+use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::deletion::Deletions;
-use crate::fold::Folding;
 use crate::glance::Glance;
-use crate::hub::{Ephemeral, Hub, Member};
+use crate::hub::{Ephemeral, Member};
 use crate::limits::{
-    CLOSE_WAIT, COMPLAINTS_LOGGED_MAX, DEAD_AFTER, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES,
-    PING_INTERVAL, SEND_BATCH_BYTES,
+    COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
 };
-use crate::log::{AppendError, GroupCommit, Results};
+use crate::log::{AppendError, Results};
 use crate::outbound::Outbound;
+use crate::presence;
 use crate::rights;
+use crate::shared::{
+    Beat, CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, Next, Pulse, Received, Shared, beside,
+    drained, is_too_long, linger,
+};
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
 
-/// WebSocket close code: the relay is going away.
-const CLOSE_GOING_AWAY: u16 = 1001;
-/// WebSocket close code: a message is too long.
-const CLOSE_TOO_BIG: u16 = 1009;
-/// WebSocket close code: it may go better the next time.
-const CLOSE_TRY_AGAIN: u16 = 1013;
-/// WebSocket close code: the fault is ours.
-const CLOSE_INTERNAL: u16 = 1011;
-
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) hub: Arc<Hub>,
-    pub(crate) log: GroupCommit,
-    /// Makes snapshots, and takes whole documents apart.
-    pub(crate) folding: Option<Arc<Folding>>,
-    pub(crate) whole_documents: WholeDocuments,
-    pub(crate) identity: Identity,
-    pub(crate) handshake_deadline: std::time::Duration,
-    /// Becomes true when the relay is to stop.
-    pub(crate) draining: watch::Receiver<bool>,
-}
-
-type Received = Option<Result<Message, axum::Error>>;
 type Answers = Vec<(DocumentId, Result<Results, AppendError>)>;
 type Appending = Pin<Box<dyn Future<Output = Answers> + Send>>;
 
@@ -90,13 +67,6 @@ enum Brought {
     Whole(Bytes),
 }
 
-/// Whether the connection goes on.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Continue,
-    End,
-}
-
 struct Connection {
     shared: Arc<Shared>,
     session: ClassicSession,
@@ -117,17 +87,12 @@ struct Connection {
     gathered_bytes: usize,
     /// Whether the session may have a frame to send: saves a look into the store.
     may_transmit: bool,
-    activity: Activity,
-    was_listening: bool,
-    /// Since when we have been listening: what was not read cannot count as silence.
-    listening_since: Instant,
-    next_ping: Instant,
+    pulse: Pulse,
     complaints: u64,
 }
 
 /// Serves a WebSocket until it ends.
 pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
-    let now = Instant::now();
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
     session.set_whole_documents(shared.whole_documents);
     let mut connection = Connection {
@@ -144,10 +109,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         gathered_bytes: 0,
         may_transmit: false,
-        activity,
-        was_listening: true,
-        listening_since: now,
-        next_ping: now + PING_INTERVAL,
+        pulse: Pulse::new(activity),
         complaints: 0,
     };
     connection.run(socket).await;
@@ -161,7 +123,7 @@ impl Connection {
         let mut sink = pin!(sink);
         let mut draining = self.shared.draining.clone();
         let mut late = pin!(sleep(self.shared.handshake_deadline));
-        let mut timer = pin!(sleep_until(self.next_deadline()));
+        let mut timer = pin!(sleep_until(self.pulse.next()));
         loop {
             if let Err(error) = self.advance() {
                 self.store_failed(&error);
@@ -169,7 +131,7 @@ impl Connection {
             if self.is_over() {
                 break;
             }
-            self.note_listening();
+            self.pulse.note(self.is_listening());
             let event = tokio::select! {
                 sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() && !self.ended => Event::Sent(sent),
                 message = read(&mut self.unread, &mut stream), if self.is_listening() => Event::Received(message),
@@ -243,14 +205,6 @@ impl Connection {
         is_done && !self.ended && !self.outbound.is_full() && !self.outbound.is_closing()
     }
 
-    fn note_listening(&mut self) {
-        let listening = self.is_listening();
-        if listening && !self.was_listening {
-            self.listening_since = Instant::now();
-        }
-        self.was_listening = listening;
-    }
-
     /// Says whether a stopping relay may close now: an append is answered first.
     fn may_drain(&self) -> bool {
         !self.outbound.is_closing() && self.appending.is_none() && self.deletions.is_idle()
@@ -320,9 +274,8 @@ impl Connection {
     }
 
     fn unreadable(&mut self, error: &axum::Error) -> Next {
-        // The library's error for a message above its bound is not reachable by type through the layers between.
-        let text = error.to_string();
-        if !text.contains("too long") {
+        if !is_too_long(error) {
+            let text = error.to_string();
             tracing::debug!(error = %Foreign(&text), "failed to read from a peer");
             return Next::End;
         }
@@ -417,7 +370,7 @@ impl Connection {
             Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
             Output::Ephemeral { document, sender, session_id, count, data } => {
                 let message = Ephemeral { document, sender, session_id, count, data };
-                self.shared.hub.forward(message, self.member.id());
+                presence::from_classic(&self.shared, message, self.member.id())?;
             }
             Output::Refused { document, error } => self.note_refused(&document, &error),
             Output::Ignored { reason } => self.note_ignored(&reason),
@@ -502,26 +455,16 @@ impl Connection {
     }
 
     fn tick(&mut self, timer: Pin<&mut Sleep>) -> Next {
-        let now = Instant::now();
-        if self.is_listening() && now >= self.dead_at() {
-            tracing::debug!("a peer is silent and counts as gone");
-            return Next::End;
+        match self.pulse.beat() {
+            Beat::Gone => {
+                tracing::debug!("a peer is silent and counts as gone");
+                return Next::End;
+            }
+            Beat::Ping => self.outbound.ping(),
+            Beat::Wait => {}
         }
-        if now >= self.next_ping {
-            self.outbound.ping();
-            self.next_ping = now + PING_INTERVAL;
-        }
-        timer.reset(self.next_deadline());
+        timer.reset(self.pulse.next());
         Next::Continue
-    }
-
-    fn dead_at(&self) -> Instant {
-        self.activity.heard().max(self.listening_since) + DEAD_AFTER
-    }
-
-    /// Returns when to look at the clock again. The peer may be heard meanwhile, then it is a look too many.
-    fn next_deadline(&self) -> Instant {
-        if self.is_listening() { self.next_ping.min(self.dead_at()) } else { self.next_ping }
     }
 
     fn note_refused(&mut self, document: &DocumentId, error: &GateError) {
@@ -546,15 +489,6 @@ impl Connection {
         self.may_transmit = false;
         self.outbound.close(CLOSE_INTERNAL, "the relay failed to read its store");
     }
-}
-
-/// Runs work that takes long so that other connections are served meanwhile.
-///
-/// Frames from [`LARGE_FRAME_BYTES`] on hold hundreds of changes to check. A filter over a long history is long work too,
-/// but nothing tells before; it holds one of the runtime's threads for some 100 ms, and the others go on.
-fn beside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
-    let can_move = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if is_long && can_move { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Takes a whole document apart. Of one that cannot be, nothing is appended, and the session asks for its changes by name;
@@ -584,27 +518,4 @@ async fn answer(appending: &mut Option<Appending>) -> Answers {
         Some(appending) => appending.await,
         None => pending().await,
     }
-}
-
-/// Waits until the relay is to stop.
-async fn drained(draining: &mut watch::Receiver<bool>) {
-    // The sender gone means the relay is gone.
-    let _ = draining.wait_for(|draining| *draining).await;
-}
-
-/// Closes a connection and waits a little for the other side to do so too: a socket that is closed with bytes unread is
-/// reset, and the peer would never read why.
-async fn linger<S, T>(mut sink: Pin<&mut S>, mut stream: T)
-where
-    S: futures_util::Sink<Message, Error = axum::Error>,
-    T: futures_util::Stream<Item = Result<Message, axum::Error>> + Unpin,
-{
-    let closing = async {
-        if sink.close().await.is_err() {
-            return;
-        }
-        while let Some(Ok(_)) = stream.next().await {}
-    };
-    // Past the deadline the socket is dropped, whatever the other side does.
-    let _ = timeout(CLOSE_WAIT, closing).await;
 }

@@ -10,23 +10,14 @@ use rejoin::DocumentId;
 use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::ledger::tombstone;
 use rejoin::store::{Store, StoreError, StoreExt};
-use tokio::sync::oneshot;
 
-use crate::connection::Shared;
 use crate::hub::ConnectionId;
 use crate::log::AppendError;
+use crate::shared::Shared;
 use crate::show::Label;
 
-/// A deletion on its way to the thread that writes.
-pub(crate) struct Deletion {
-    pub(crate) from: ConnectionId,
-    pub(crate) document: DocumentId,
-    pub(crate) tombstone: Tombstone,
-    pub(crate) answer: oneshot::Sender<Result<(), AppendError>>,
-}
-
 /// Puts a document's tombstone into the store, with the deletion of its rows; says whether it is news.
-pub(crate) fn bury(store: &dyn Store, document: &DocumentId, tombstone: &Tombstone) -> Result<bool, StoreError> {
+fn bury(store: &dyn Store, document: &DocumentId, tombstone: &Tombstone) -> Result<bool, StoreError> {
     // What was there already needs no sync of the disk.
     if tombstone::get(&*store.read()?, document)?.is_some_and(|here| here.kind >= tombstone.kind) {
         return Ok(false);

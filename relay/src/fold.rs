@@ -89,12 +89,12 @@ impl Folding {
     }
 
     /// Learns what was appended to a document. Every so many changes it is looked at. Cost: a glance at each.
-    pub(crate) fn appended(&self, document: DocumentId, results: &[Appended]) {
+    pub(crate) fn appended<'a>(&self, document: DocumentId, mut results: impl Iterator<Item = &'a Appended>) {
         let is_time = |appended: &Appended| match appended {
             Appended::Stored { position } => (position + 1).is_multiple_of(FOLD_CHECK_EVERY),
             _ => false,
         };
-        if results.iter().any(is_time) {
+        if results.any(is_time) {
             self.look_at(document);
         }
     }

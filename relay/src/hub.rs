@@ -21,6 +21,7 @@ use rejoin::sync::Recent;
 use rejoin::{DocumentId, PeerId};
 use tokio::sync::Notify;
 
+use crate::followers::Followers;
 use crate::limits::{EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
 use crate::recent::RecentCommits;
 
@@ -47,6 +48,8 @@ pub(crate) struct Hub {
     connections: AtomicU64,
     /// What was committed a moment ago.
     recent: RecentCommits,
+    /// Who follows whole spaces.
+    followers: Followers,
 }
 
 /// One document that somebody takes part in.
@@ -85,8 +88,17 @@ pub(crate) struct Member {
 impl Hub {
     /// Takes a new connection in. It takes part in nothing yet.
     pub(crate) fn enter(self: &Arc<Self>) -> Member {
-        let id = ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed));
-        Member { hub: Arc::clone(self), id, mailbox: Arc::default(), documents: HashSet::new() }
+        Member { hub: Arc::clone(self), id: self.next_id(), mailbox: Arc::default(), documents: HashSet::new() }
+    }
+
+    /// Names a connection.
+    pub(crate) fn next_id(&self) -> ConnectionId {
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns who follows which space.
+    pub(crate) fn followers(&self) -> &Followers {
+        &self.followers
     }
 
     /// Returns the last commits.
@@ -115,17 +127,37 @@ impl Hub {
         }
     }
 
-    /// Hands an ephemeral message to everybody else who takes part in its document.
+    /// Hands an ephemeral message to everybody else who takes part in its document, and returns it.
     ///
     /// A message that was here before is dropped: clients send what they receive back to where it came from. So is one
     /// about a document that its connection takes no part in.
-    pub(crate) fn forward(&self, message: Ephemeral, from: ConnectionId) {
+    pub(crate) fn forward(&self, message: Ephemeral, from: ConnectionId) -> Option<Arc<Ephemeral>> {
+        self.pass_on(message, from, |topic| topic.members.contains_key(&from))
+    }
+
+    /// Hands an ephemeral message of one who follows the document's space to everybody who takes part in it.
+    pub(crate) fn announce(&self, message: Ephemeral, from: ConnectionId) {
+        // If it was here before, nobody waits for it.
+        drop(self.pass_on(message, from, |_| true));
+    }
+
+    /// Says whether anybody takes part in a document.
+    pub(crate) fn has_members(&self, document: &DocumentId) -> bool {
+        self.topics().contains_key(document)
+    }
+
+    fn pass_on(
+        &self,
+        message: Ephemeral,
+        from: ConnectionId,
+        may: impl FnOnce(&Topic) -> bool,
+    ) -> Option<Arc<Ephemeral>> {
         let author = self.key.hash_one((message.sender.as_str(), &message.session_id));
         let mailboxes = {
             let mut topics = self.topics();
-            let Some(topic) = topics.get_mut(&message.document) else { return };
-            if !topic.members.contains_key(&from) || !topic.is_news(author, message.count) {
-                return;
+            let topic = topics.get_mut(&message.document)?;
+            if !may(topic) || !topic.is_news(author, message.count) {
+                return None;
             }
             topic.others(from)
         };
@@ -133,6 +165,7 @@ impl Hub {
         for mailbox in mailboxes {
             mailbox.ephemeral(Arc::clone(&message));
         }
+        Some(message)
     }
 
     fn others(&self, document: &DocumentId, except: ConnectionId) -> Vec<Arc<Mailbox>> {

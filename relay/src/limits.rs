@@ -73,6 +73,10 @@ pub const SEND_BATCH_BYTES: usize = 64 << 10;
 /// Answers to what a peer says wait here ("no such document", at 150 bytes); changes are made only when there is room.
 pub const SEND_QUEUE_FRAMES_MAX: usize = 256;
 
+/// The most bytes that wait for the socket before a `rejoin.v1` connection is not read from any more: 16 MiB, so that the longest
+/// message to it does not keep it from being heard. An answer to a batch that is refused write by write has up to 4 MiB.
+pub const SEND_QUEUE_BYTES_MAX: usize = rejoin::limits::V1_FRAME_BYTES_MAX;
+
 /// The most ephemeral messages that wait for one connection. The oldest is dropped for a new one.
 pub const EPHEMERAL_QUEUE_MAX: usize = 256;
 
@@ -84,6 +88,26 @@ pub const RECENT_BYTES_MAX: usize = 8 << 20;
 
 /// How many of a document's commits a connection may lack and still be served from memory: 64.
 pub const RECENT_LOOK_BACK: usize = 64;
+
+/// How much memory the last entries of the followed spaces take, with the frames that are made of them: 16 MiB for all spaces
+/// together, some 30,000 keystrokes.
+pub const LIVE_BYTES_MAX: usize = 16 << 20;
+
+/// What an entry that is kept costs beside its bytes and their copy in a frame: its document, and a share of the lists.
+pub const LIVE_ENTRY_BYTES: usize = 128;
+
+/// The most presence frames that wait for one connection. The oldest is dropped for a new one.
+pub const PRESENCE_QUEUE_MAX: usize = EPHEMERAL_QUEUE_MAX;
+
+/// The most bytes of them: 4 MiB, three of the longest.
+pub const PRESENCE_QUEUE_BYTES_MAX: usize = 4 << 20;
+
+/// The most devices and spaces whose cursors wait to be told to one connection: 1,024, 48 bytes each. What does not fit is
+/// left out; the device's next cursor comes.
+pub const SEEN_WAITING_MAX: usize = 1_024;
+
+/// How many documents of a store that had no log are logged in one transaction when the relay starts: 4,096, one row each.
+pub const BACKFILL_DOCUMENTS: usize = 4_096;
 
 /// What a WebSocket reads at once: 4 KiB. The library's default of 128 KiB would be most of an idle connection's memory.
 pub const SOCKET_READ_BUFFER_BYTES: usize = 4 << 10;
@@ -139,5 +163,14 @@ const _: () = assert!(
 const _: () = assert!(PING_INTERVAL.as_secs() * 2 < DEAD_AFTER.as_secs());
 // The largest message fits the queue that waits for a commit, so that it is never refused.
 const _: () = assert!(FRAME_BYTES_MAX < APPEND_QUEUE_BYTES_MAX);
+// One presence frame of the largest size fits its queue: its data, and authors and keys of the longest.
+const _: () = assert!(
+    rejoin::limits::PRESENCE_BYTES_MAX
+        + rejoin::limits::PRESENCE_VALUES_MAX
+            * (64 + rejoin::limits::PEER_ID_BYTES_MAX + rejoin::limits::PRESENCE_KEY_BYTES_MAX)
+        <= PRESENCE_QUEUE_BYTES_MAX
+);
+// Some full batches are kept; a single change that is longer is read from the store.
+const _: () = assert!(LIVE_BYTES_MAX > 16 * rejoin::limits::BATCH_BYTES);
 // One ephemeral message of the largest size fits its queue.
 const _: () = assert!(rejoin::limits::EPHEMERAL_BYTES_MAX <= EPHEMERAL_QUEUE_BYTES_MAX);

@@ -66,6 +66,11 @@ impl Outbound {
         self.queue.len() >= SEND_QUEUE_FRAMES_MAX
     }
 
+    /// Returns how many bytes of frames the socket has not taken.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
     /// Says whether the connection is to be closed when everything is sent.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing

@@ -14,25 +14,31 @@ use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use rejoin::PeerId;
-use rejoin::limits::FRAME_BYTES_MAX;
+use rejoin::codec::v1::{Limits, SUBPROTOCOL};
+use rejoin::limits::{
+    BATCH_ENTRIES_MAX, CHANGE_BYTES_MAX, CREDIT_BYTES, FRAME_BYTES_MAX, PRESENCE_BYTES_MAX, V1_FRAME_BYTES_MAX,
+};
 use rejoin::store::{Store, StoreError, storage_id};
 use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::Identity;
+use rejoin::sync::v1::RelayIdentity;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::connection::{self, Shared};
+use crate::connection;
 use crate::fold::Folding;
 use crate::hub::Hub;
 use crate::limits::{
     DRAIN_DEADLINE, RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES,
     SOCKET_WRITE_BUFFER_BYTES_MAX, SOCKETS_SPARE,
 };
-use crate::log::GroupCommit;
+use crate::log::{self, GroupCommit};
 use crate::pages;
+use crate::shared::Shared;
 use crate::socket::{Accept, Activity};
+use crate::v1;
 
 /// Why a relay could not run.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +106,14 @@ pub async fn run(
     Ok(())
 }
 
+/// What the relay takes by `rejoin.v1`: all that the protocol allows.
+const LIMITS: Limits = Limits {
+    frame_bytes: V1_FRAME_BYTES_MAX as u64,
+    change_bytes: CHANGE_BYTES_MAX as u64,
+    batch_entries: BATCH_ENTRIES_MAX as u64,
+    presence_bytes: PRESENCE_BYTES_MAX as u64,
+};
+
 fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>) -> Result<Shared, RunError> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
@@ -108,7 +122,9 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
     let hub = Arc::new(Hub::default());
     let folding = config.fold.clone().map(|command| Folding::start(Arc::clone(&store), command));
     let folding = folding.transpose()?.map(Arc::new);
-    let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?;
+    getrandom::fill(&mut random).map_err(RunError::Entropy)?;
+    let epoch = log::open(&*store, random)?;
+    let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
@@ -119,6 +135,7 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
         folding,
         whole_documents,
         identity,
+        v1: RelayIdentity { storage, epoch, limits: LIMITS, credit: CREDIT_BYTES },
         handshake_deadline: config.handshake_deadline,
         draining,
     })
@@ -179,7 +196,8 @@ async fn ready(State(app): State<App>) -> Response {
     "ok\n".into_response()
 }
 
-/// A WebSocket at any path and query is a classic connection: clients are configured with all kinds of URLs.
+/// A WebSocket at any path and query is a connection, classic unless it asks for more: clients are configured with all kinds of
+/// URLs.
 async fn any_path(
     State(app): State<App>,
     ConnectInfo(activity): ConnectInfo<Activity>,
@@ -216,14 +234,19 @@ fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response 
             return (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
         }
     };
-    upgrade
-        .max_message_size(FRAME_BYTES_MAX)
-        .max_frame_size(FRAME_BYTES_MAX)
+    let upgrade = upgrade
+        .protocols([SUBPROTOCOL])
         .read_buffer_size(SOCKET_READ_BUFFER_BYTES)
         .write_buffer_size(SOCKET_WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(SOCKET_WRITE_BUFFER_BYTES_MAX)
-        .on_upgrade(move |socket| async move {
+        .max_write_buffer_size(SOCKET_WRITE_BUFFER_BYTES_MAX);
+    let is_classic = upgrade.selected_protocol().is_none();
+    let message_bytes_max = if is_classic { FRAME_BYTES_MAX } else { V1_FRAME_BYTES_MAX };
+    upgrade.max_message_size(message_bytes_max).max_frame_size(message_bytes_max).on_upgrade(move |socket| async move {
+        if is_classic {
             connection::serve(socket, app.shared, activity).await;
-            drop(room);
-        })
+        } else {
+            v1::serve(socket, app.shared, activity).await;
+        }
+        drop(room);
+    })
 }

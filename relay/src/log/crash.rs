@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rejoin::care::{self, Registers, VerifyOptions};
@@ -20,13 +21,14 @@ use rejoin::codec::sync_message::SyncMessage;
 use rejoin::engine::{self, Origin};
 use rejoin::fields::{self, Author};
 use rejoin::store::testing::disk::{Chance, CutDisk, Kept};
-use rejoin::store::{MemoryStore, RedbOptions, RedbStore, StoreExt, Table};
+use rejoin::store::{self, MemoryStore, RedbOptions, RedbStore, Store, StoreError, StoreExt, Table};
 use rejoin::sync::classic::{ClassicSession, Identity, Output, Role};
 use rejoin::{ActorId, ChangeHash, Edit, PeerId, ledger};
 use tokio::runtime::Runtime;
 
+use super::tests::is_stored;
 use super::*;
-use crate::hub::Member;
+use crate::hub::{Hub, Member};
 
 const DOCUMENTS: [DocumentId; 2] = [DocumentId::from_bytes([1; 16]), DocumentId::from_bytes([2; 16])];
 

@@ -7,13 +7,13 @@ use rejoin::store::{RedbOptions, RedbStore, StoreExt, Table};
 
 use crate::client::{document, set};
 
-struct Said {
-    code: i32,
+pub struct Said {
+    pub code: i32,
     out: String,
-    error: String,
+    pub error: String,
 }
 
-fn run(arguments: &[&str], data: &Path) -> Said {
+pub fn run(arguments: &[&str], data: &Path) -> Said {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rejoin-relay"));
     command.arg(arguments[0]).arg("--data").arg(data).args(&arguments[1..]).env_remove("RUST_LOG");
     let Output { status, stdout, stderr } = command.output().unwrap();

@@ -12,3 +12,4 @@ mod http;
 mod process;
 mod relay;
 mod sync;
+mod v1;

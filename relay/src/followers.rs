@@ -1,0 +1,284 @@
+//! Followers: who follows which space by `rejoin.v1`, and how they learn that something happened there.
+//!
+//! A follower is told how far a space's log is: one number for each space, however much happened. What it lacks it takes from
+//! what is kept of the last commits ([`Live`]), or reads from the log. So a reader that is slow costs a few numbers.
+//!
+//! Cursors of others are numbers too. Presence frames are bytes that nobody stores; their queue is short and drops the oldest.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use rejoin::{SpaceId, StorageId};
+use tokio::sync::Notify;
+
+use crate::hub::{ConnectionId, Hub};
+use crate::limits::{PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_WAITING_MAX};
+use crate::live::{Live, LiveEntry};
+
+/// Who follows which space.
+#[derive(Debug, Default)]
+pub(crate) struct Followers {
+    spaces: Mutex<HashMap<SpaceId, HashMap<ConnectionId, Arc<Inbox>>>>,
+    /// How many spaces are followed.
+    followed: AtomicUsize,
+    live: Live,
+}
+
+/// What waits for one follower.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    waiting: Mutex<Waiting>,
+    notify: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    ends: HashMap<SpaceId, u64>,
+    seen: HashMap<(SpaceId, StorageId), u64>,
+    presence: VecDeque<(SpaceId, Bytes)>,
+    presence_bytes: usize,
+}
+
+/// A connection's place among the followers. Dropping it ends all following.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    hub: Arc<Hub>,
+    id: ConnectionId,
+    inbox: Arc<Inbox>,
+    spaces: HashSet<SpaceId>,
+}
+
+impl Followers {
+    /// Says whether any space is followed. What would be told to nobody need not be made.
+    pub(crate) fn are_there(&self) -> bool {
+        self.followed.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns what is kept of the last commits.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Keeps what a commit brought to a space, if somebody follows it.
+    pub(crate) fn keep(&self, space: &SpaceId, entries: Vec<LiveEntry>) {
+        // Under the lock, so that nothing is kept of a space that its last follower leaves meanwhile.
+        let spaces = self.spaces();
+        if spaces.contains_key(space) {
+            self.live.keep(space, entries);
+        }
+    }
+
+    /// Tells everybody who follows a space how far its log is. Whoever wrote has to be answered before.
+    pub(crate) fn publish_end(&self, space: &SpaceId, end: u64) {
+        for inbox in self.of(space, None) {
+            inbox.tell(|waiting| {
+                let known = waiting.ends.entry(*space).or_default();
+                *known = end.max(*known);
+            });
+        }
+    }
+
+    /// Tells everybody else who follows a space how far a device has its log.
+    pub(crate) fn publish_seen(&self, space: &SpaceId, storage: &StorageId, position: u64, except: ConnectionId) {
+        for inbox in self.of(space, Some(except)) {
+            inbox.tell(|waiting| {
+                let key = (*space, *storage);
+                if waiting.seen.len() >= SEEN_WAITING_MAX && !waiting.seen.contains_key(&key) {
+                    // The device's next cursor is told again, perhaps to a reader that reads.
+                    return;
+                }
+                let known = waiting.seen.entry(key).or_default();
+                *known = position.max(*known);
+            });
+        }
+    }
+
+    /// Hands a presence frame to everybody else who follows the space.
+    pub(crate) fn publish_presence(&self, space: &SpaceId, frame: &Bytes, except: Option<ConnectionId>) {
+        for inbox in self.of(space, except) {
+            inbox.tell(|waiting| waiting.presence(*space, frame.clone()));
+        }
+    }
+
+    fn of(&self, space: &SpaceId, except: Option<ConnectionId>) -> Vec<Arc<Inbox>> {
+        // The inboxes' own locks are taken only after this one is given back.
+        let spaces = self.spaces();
+        let others = spaces.get(space).into_iter().flatten().filter(|(id, _)| Some(**id) != except);
+        others.map(|(_, inbox)| Arc::clone(inbox)).collect()
+    }
+
+    fn spaces(&self) -> MutexGuard<'_, HashMap<SpaceId, HashMap<ConnectionId, Arc<Inbox>>>> {
+        // Nothing that runs under the lock panics half-way through a change.
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox {
+    /// Waits until something is put in.
+    pub(crate) async fn notified(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Takes out how far the spaces are.
+    pub(crate) fn take_ends(&self) -> HashMap<SpaceId, u64> {
+        std::mem::take(&mut self.waiting().ends)
+    }
+
+    /// Takes out how far other devices are.
+    pub(crate) fn take_seen(&self) -> HashMap<(SpaceId, StorageId), u64> {
+        std::mem::take(&mut self.waiting().seen)
+    }
+
+    /// Takes out the oldest presence frame.
+    pub(crate) fn take_presence(&self) -> Option<(SpaceId, Bytes)> {
+        let mut waiting = self.waiting();
+        let (space, frame) = waiting.presence.pop_front()?;
+        waiting.presence_bytes -= frame.len();
+        Some((space, frame))
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Waiting)) {
+        change(&mut self.waiting());
+        self.notify.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn presence(&mut self, space: SpaceId, frame: Bytes) {
+        self.presence_bytes += frame.len();
+        self.presence.push_back((space, frame));
+        while self.presence.len() > PRESENCE_QUEUE_MAX || self.presence_bytes > PRESENCE_QUEUE_BYTES_MAX {
+            let Some((_, oldest)) = self.presence.pop_front() else { break };
+            self.presence_bytes -= oldest.len();
+        }
+    }
+}
+
+impl Follower {
+    /// Takes a connection in. It follows nothing yet.
+    pub(crate) fn new(hub: &Arc<Hub>) -> Self {
+        Self { hub: Arc::clone(hub), id: hub.next_id(), inbox: Arc::default(), spaces: HashSet::new() }
+    }
+
+    /// Returns the connection's name.
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Returns what waits for the connection.
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Follows a space from now on. What happened before is not told.
+    pub(crate) fn follow(&mut self, space: SpaceId) {
+        if self.spaces.insert(space) {
+            let followers = self.hub.followers();
+            let mut spaces = followers.spaces();
+            spaces.entry(space).or_default().insert(self.id, Arc::clone(&self.inbox));
+            followers.followed.store(spaces.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Follows a space no more. Something may still wait that is about it.
+    pub(crate) fn unfollow(&mut self, space: &SpaceId) {
+        if self.spaces.remove(space) {
+            self.leave(space);
+        }
+    }
+
+    fn leave(&self, space: &SpaceId) {
+        let followers = self.hub.followers();
+        let mut spaces = followers.spaces();
+        if let Entry::Occupied(mut followed) = spaces.entry(*space) {
+            followed.get_mut().remove(&self.id);
+            if followed.get().is_empty() {
+                followed.remove();
+                followers.live.forget(space);
+            }
+        }
+        followers.followed.store(spaces.len(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.spaces.iter().for_each(|space| self.leave(space));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPACE: SpaceId = SpaceId::from_bytes([5; 16]);
+
+    fn two() -> (Arc<Hub>, Follower, Follower) {
+        let hub = Arc::new(Hub::default());
+        let (mut alice, mut bob) = (Follower::new(&hub), Follower::new(&hub));
+        alice.follow(SPACE);
+        bob.follow(SPACE);
+        (hub, alice, bob)
+    }
+
+    #[test]
+    fn however_much_happens_what_waits_is_a_number() {
+        let (hub, alice, bob) = two();
+        for end in 1..=1_000 {
+            hub.followers().publish_end(&SPACE, end);
+            hub.followers().publish_seen(&SPACE, &StorageId::from_bytes([1; 16]), end, alice.id());
+        }
+        hub.followers().publish_end(&SPACE, 999);
+        hub.followers().publish_end(&SpaceId::DEFAULT, 7);
+        for follower in [&alice, &bob] {
+            assert_eq!(follower.inbox().take_ends(), HashMap::from([(SPACE, 1_000)]));
+            assert!(follower.inbox().take_ends().is_empty());
+        }
+        assert!(alice.inbox().take_seen().is_empty());
+        assert_eq!(bob.inbox().take_seen().into_values().collect::<Vec<_>>(), [1_000]);
+    }
+
+    #[test]
+    fn presence_goes_to_the_others_and_the_oldest_is_dropped_for_the_newest() {
+        let (hub, alice, bob) = two();
+        let frame = Bytes::from(vec![7; PRESENCE_QUEUE_BYTES_MAX / 2]);
+        for _ in 0..3 {
+            hub.followers().publish_presence(&SPACE, &frame, Some(alice.id()));
+        }
+        hub.followers().publish_presence(&SPACE, &Bytes::from_static(b"newest"), None);
+        assert_eq!(alice.inbox().take_presence(), Some((SPACE, Bytes::from_static(b"newest"))));
+        let waiting = std::iter::from_fn(|| bob.inbox().take_presence()).map(|(_, frame)| frame.len());
+        assert_eq!(waiting.collect::<Vec<_>>(), [frame.len(), 6]);
+        assert_eq!(bob.inbox().waiting().presence_bytes, 0);
+    }
+
+    #[test]
+    fn devices_beyond_the_bound_are_left_out() {
+        let (hub, alice, bob) = two();
+        for number in 0..=SEEN_WAITING_MAX as u64 {
+            let mut storage = [0; 16];
+            storage[..8].copy_from_slice(&number.to_le_bytes());
+            hub.followers().publish_seen(&SPACE, &StorageId::from_bytes(storage), 1, alice.id());
+        }
+        assert_eq!(bob.inbox().take_seen().len(), SEEN_WAITING_MAX);
+    }
+
+    #[test]
+    fn space_without_followers_leaves_no_trace() {
+        let (hub, mut alice, bob) = two();
+        assert!(hub.followers().are_there());
+        alice.unfollow(&SPACE);
+        hub.followers().publish_end(&SPACE, 1);
+        assert!(alice.inbox().take_ends().is_empty());
+        drop(bob);
+        assert!(!hub.followers().are_there());
+        assert!(hub.followers().spaces().is_empty());
+    }
+}

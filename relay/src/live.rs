@@ -1,0 +1,282 @@
+//! What was logged a moment ago, encoded once for all who follow the space.
+//!
+//! A commit leaves one frame of `entries` for each space that somebody follows, or several if it is long. Whoever is at the
+//! position before it gets those very bytes. Who wrote a part of it, or stopped in the middle, gets a frame of the rest, made
+//! when it is asked for: from the changes, which are kept beside the frame.
+//!
+//! One bound holds for all spaces together. A reader who lacks what has left finds it in the store.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use rejoin::SpaceId;
+use rejoin::codec::v1::{Content, EntriesBuilder, Write};
+use rejoin::limits::{BATCH_BYTES, BATCH_ENTRIES_MAX};
+use rejoin::sync::v1::{LiveFrame, LiveFrames};
+
+use crate::limits::{LIVE_BYTES_MAX, LIVE_ENTRY_BYTES};
+
+/// Something new at one position of a space.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveEntry {
+    pub(crate) position: u64,
+    pub(crate) write: Write,
+}
+
+/// The last entries of the spaces that are followed.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    spaces: HashMap<SpaceId, VecDeque<Arc<Stretch>>>,
+    /// Whose stretch is the oldest, the second oldest and so on.
+    order: VecDeque<SpaceId>,
+    bytes: usize,
+}
+
+/// Entries that follow one another and fit a frame.
+#[derive(Debug)]
+struct Stretch {
+    space: SpaceId,
+    first: u64,
+    /// One at each position; never empty.
+    writes: Vec<Write>,
+    /// How much memory it counts as, with its frame.
+    memory_bytes: usize,
+    frame: OnceLock<Bytes>,
+}
+
+impl Live {
+    /// Keeps what a commit brought to a space, in the order of its positions. If a document was deleted, what was kept of its
+    /// space goes: nothing of it is to be passed on any more.
+    pub(crate) fn keep(&self, space: &SpaceId, entries: Vec<LiveEntry>) {
+        let deletes = entries.iter().any(|entry| matches!(entry.write.content, Content::Deleted(_)));
+        let stretches = cut(space, entries);
+        let mut kept = self.kept();
+        if deletes {
+            kept.forget(space);
+        }
+        for stretch in stretches {
+            if stretch.memory_bytes > LIVE_BYTES_MAX / 4 {
+                // It would push many others out, for readers who can read it from the store.
+                continue;
+            }
+            kept.bytes += stretch.memory_bytes;
+            kept.order.push_back(*space);
+            kept.spaces.entry(*space).or_default().push_back(Arc::new(stretch));
+        }
+        while kept.bytes > LIVE_BYTES_MAX && kept.drop_oldest() {}
+    }
+
+    /// Forgets a space: nobody follows it any more.
+    pub(crate) fn forget(&self, space: &SpaceId) {
+        self.kept().forget(space);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing that runs under the lock panics half-way through a change.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveFrames for Live {
+    /// Cost: nothing for a whole stretch, once its frame was made; else one copy of its bytes.
+    fn frame(&self, space: &SpaceId, first: u64, until: u64) -> Option<LiveFrame> {
+        let stretch = self.kept().find(space, first)?;
+        let last = stretch.last().min(until);
+        if last < first {
+            return None;
+        }
+        let is_whole = first == stretch.first && last == stretch.last();
+        let bytes = if is_whole {
+            stretch.frame.get_or_init(|| stretch.encode(first, last)).clone()
+        } else {
+            stretch.encode(first, last)
+        };
+        Some(LiveFrame { last, bytes })
+    }
+}
+
+impl Kept {
+    fn find(&self, space: &SpaceId, position: u64) -> Option<Arc<Stretch>> {
+        let stretches = self.spaces.get(space)?;
+        let found = stretches.get(stretches.partition_point(|stretch| stretch.last() < position))?;
+        (found.first <= position).then(|| Arc::clone(found))
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some(space) = self.order.pop_front() else { return false };
+        if let Some(stretches) = self.spaces.get_mut(&space) {
+            self.bytes -= stretches.pop_front().map_or(0, |oldest| oldest.memory_bytes);
+            if stretches.is_empty() {
+                self.spaces.remove(&space);
+            }
+        }
+        true
+    }
+
+    fn forget(&mut self, space: &SpaceId) {
+        if let Some(stretches) = self.spaces.remove(space) {
+            self.bytes -= stretches.iter().map(|stretch| stretch.memory_bytes).sum::<usize>();
+            self.order.retain(|other| other != space);
+        }
+    }
+}
+
+impl Stretch {
+    fn new(space: &SpaceId, first: u64) -> Self {
+        Self { space: *space, first, writes: Vec::new(), memory_bytes: LIVE_ENTRY_BYTES, frame: OnceLock::new() }
+    }
+
+    fn last(&self) -> u64 {
+        (self.first + self.writes.len() as u64).saturating_sub(1)
+    }
+
+    /// Says whether an entry follows the last one, and a frame of both is not too long.
+    fn takes(&self, entry: &LiveEntry, frame_bytes: usize) -> bool {
+        entry.position == self.first + self.writes.len() as u64
+            && frame_bytes + wire_bytes(&entry.write) <= BATCH_BYTES
+            && self.writes.len() < BATCH_ENTRIES_MAX
+    }
+
+    fn encode(&self, first: u64, last: u64) -> Bytes {
+        let mut builder = EntriesBuilder::with_budget(&self.space, first, usize::MAX);
+        let skipped = usize::try_from(first - self.first).unwrap_or(usize::MAX);
+        let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
+        for write in self.writes.iter().skip(skipped).take(count) {
+            let was_taken = match &write.content {
+                Content::Change(bytes) => builder.change(&write.document, bytes),
+                Content::Deleted(tombstone) => builder.deleted(&write.document, tombstone),
+            };
+            debug_assert!(was_taken, "a stretch fits a frame");
+        }
+        builder.finish()
+    }
+}
+
+/// Cuts entries into stretches that fit a frame each.
+fn cut(space: &SpaceId, entries: Vec<LiveEntry>) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut frame_bytes = 0;
+    for entry in entries {
+        if stretches.last().is_none_or(|stretch| !stretch.takes(&entry, frame_bytes)) {
+            stretches.push(Stretch::new(space, entry.position));
+            frame_bytes = 0;
+        }
+        frame_bytes += wire_bytes(&entry.write);
+        if let Some(stretch) = stretches.last_mut() {
+            // The change, and its copy in the frame.
+            stretch.memory_bytes += 2 * wire_bytes(&entry.write) + LIVE_ENTRY_BYTES;
+            stretch.writes.push(entry.write);
+        }
+    }
+    stretches
+}
+
+/// Bounds what a write takes in a frame.
+fn wire_bytes(write: &Write) -> usize {
+    let own = match &write.content {
+        Content::Change(bytes) => bytes.len(),
+        Content::Deleted(tombstone) => tombstone.by.len(),
+    };
+    own + 48
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use rejoin::DocumentId;
+    use rejoin::codec::v1::{Entry, RelayMessage};
+    use rejoin::deletion::{DeletionKind, Tombstone};
+
+    use super::*;
+
+    const SPACE: SpaceId = SpaceId::from_bytes([5; 16]);
+
+    fn entry(position: u64, bytes: usize) -> LiveEntry {
+        let content = Content::Change(vec![u8::try_from(position % 251).unwrap(); bytes].into());
+        LiveEntry { position, write: Write { document: DocumentId::from_bytes([7; 16]), content } }
+    }
+
+    fn entries(positions: std::ops::RangeInclusive<u64>) -> Vec<LiveEntry> {
+        positions.map(|position| entry(position, 10)).collect()
+    }
+
+    /// Reads a frame: its first and last position.
+    fn read(frame: &Bytes) -> (u64, u64) {
+        let RelayMessage::Entries { space, first, entries } = RelayMessage::decode(frame).unwrap() else { panic!() };
+        assert_eq!(space, SPACE);
+        for (position, entry) in (first..).zip(&entries) {
+            let Entry::Write(Write { content: Content::Change(bytes), .. }) = entry else { continue };
+            assert_eq!(u64::from(bytes[0]), position % 251);
+        }
+        (first, first + entries.iter().map(Entry::positions).sum::<u64>() - 1)
+    }
+
+    fn asked(live: &Live, first: u64, until: u64) -> Option<(u64, u64)> {
+        let frame = live.frame(&SPACE, first, until)?;
+        let found = read(&frame.bytes);
+        assert_eq!(found, (first, frame.last));
+        Some(found)
+    }
+
+    #[test]
+    fn commit_is_one_frame_whose_bytes_all_readers_share() {
+        let live = Live::default();
+        live.keep(&SPACE, entries(11..=15));
+        live.keep(&SPACE, entries(16..=17));
+        assert_eq!(asked(&live, 11, 17), Some((11, 15)));
+        assert_eq!(asked(&live, 16, 17), Some((16, 17)));
+        let [one, other] = [15, 99].map(|until| live.frame(&SPACE, 11, until).unwrap().bytes);
+        assert_eq!(one.as_ptr(), other.as_ptr());
+        assert_eq!((asked(&live, 10, 17), asked(&live, 18, 20)), (None, None));
+        assert!(live.frame(&SpaceId::DEFAULT, 11, 15).is_none());
+    }
+
+    #[test]
+    fn what_a_reader_wrote_itself_can_be_left_out() {
+        let live = Live::default();
+        live.keep(&SPACE, entries(1..=9));
+        assert_eq!(asked(&live, 1, 3), Some((1, 3)));
+        assert_eq!(asked(&live, 6, 20), Some((6, 9)));
+        assert_eq!(asked(&live, 6, 5), None);
+    }
+
+    #[test]
+    fn long_commit_and_one_with_a_gap_are_several_frames() {
+        let live = Live::default();
+        let long = (1..=5).map(|position| entry(position, BATCH_BYTES / 2 - 100));
+        live.keep(&SPACE, long.chain([entry(6, BATCH_BYTES * 2), entry(9, 10)]).collect());
+        assert_eq!(asked(&live, 1, 9), Some((1, 2)));
+        assert_eq!(asked(&live, 5, 9), Some((5, 5)));
+        assert_eq!(asked(&live, 6, 9), Some((6, 6)));
+        assert_eq!((asked(&live, 7, 9), asked(&live, 9, 9)), (None, Some((9, 9))));
+    }
+
+    #[test]
+    fn deletion_and_the_last_followers_leaving_take_what_was_kept() {
+        let live = Live::default();
+        live.keep(&SPACE, entries(1..=5));
+        let tombstone = Tombstone { kind: DeletionKind::Purged, time_seconds: 1, by: "alice".to_owned() };
+        let write = Write { document: DocumentId::from_bytes([7; 16]), content: Content::Deleted(tombstone) };
+        live.keep(&SPACE, vec![LiveEntry { position: 6, write }]);
+        assert_eq!((asked(&live, 1, 6), asked(&live, 6, 6)), (None, Some((6, 6))));
+        live.forget(&SPACE);
+        let kept = live.kept();
+        assert_eq!((kept.bytes, kept.order.len(), kept.spaces.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn memory_stays_within_its_bound_and_the_newest_stay() {
+        let live = Live::default();
+        let count = 4 * LIVE_BYTES_MAX as u64 / 100_000;
+        (1..=count).for_each(|position| live.keep(&SPACE, vec![entry(position, 50_000)]));
+        assert_eq!((asked(&live, 1, count), asked(&live, count, count)), (None, Some((count, count))));
+        assert!(live.kept().bytes <= LIVE_BYTES_MAX);
+    }
+}

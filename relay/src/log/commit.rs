@@ -1,0 +1,211 @@
+//! One commit: the writes of many requests in one transaction, document by document.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rejoin::codec::v1::{Content, Write};
+use rejoin::deletion::{DeletionKind, Tombstone};
+use rejoin::gate::CheckedChange;
+use rejoin::ledger::spaces::Placed;
+use rejoin::ledger::{self, Appended, Appender, log, spaces, tombstone};
+use rejoin::store::{Store, StoreError, WriteTx};
+use rejoin::sync::Recent;
+use rejoin::sync::v1::{Offered, OfferedWrite};
+use rejoin::{DocumentId, SpaceId};
+
+use super::Written;
+use crate::hub::ConnectionId;
+use crate::live::LiveEntry;
+
+/// What one request has for one document.
+pub(super) struct Part<'r> {
+    pub(super) from: ConnectionId,
+    /// Where an unknown document comes to be, and a known one has to be; none if it does not matter.
+    pub(super) space: Option<SpaceId>,
+    pub(super) document: DocumentId,
+    /// In their order.
+    pub(super) writes: Vec<&'r OfferedWrite>,
+}
+
+/// What became of a part.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// What became of its writes, in their order.
+    pub(super) written: Vec<Written>,
+    /// What classic peers are told once it is committed.
+    pub(super) recent: Option<Recent>,
+    /// The document is deleted now, and was not before.
+    pub(super) deletion: Option<Deletion>,
+    /// What is new in the log.
+    pub(super) entries: Vec<LiveEntry>,
+    /// The space and how far its log is, if anything is new.
+    pub(super) end: Option<(SpaceId, u64)>,
+}
+
+/// A deletion that is news.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deletion {
+    /// Whether the document was here.
+    pub(super) existed: bool,
+    pub(super) is_purge: bool,
+}
+
+/// Sorts writes by their documents, and says of each write which part has it and where there.
+pub(super) fn parts<'r>(
+    from: ConnectionId,
+    space: Option<SpaceId>,
+    writes: &'r [Offered],
+) -> (Vec<Part<'r>>, Vec<(usize, usize)>) {
+    let mut parts: Vec<Part<'r>> = Vec::new();
+    let mut found: HashMap<DocumentId, usize> = HashMap::new();
+    let mut places = Vec::with_capacity(writes.len());
+    for write in writes {
+        let document = write.document;
+        let index = match parts.last() {
+            // Most requests are about one document.
+            Some(last) if last.document == document => parts.len() - 1,
+            _ => *found.entry(document).or_insert(parts.len()),
+        };
+        if index == parts.len() {
+            parts.push(Part { from, space, document, writes: Vec::new() });
+        }
+        places.push((index, parts[index].writes.len()));
+        parts[index].writes.push(&write.what);
+    }
+    (parts, places)
+}
+
+/// Writes parts in one transaction, and commits it if anything is new: what was there already needs no sync.
+///
+/// # Errors
+///
+/// [`StoreError`]; nothing was written then.
+pub(super) fn commit(store: &dyn Store, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
+    let mut all = Vec::with_capacity(parts.len());
+    let mut nothing_new = false;
+    let outcome = store.write(&mut |tx| {
+        all.clear();
+        for part in parts {
+            all.push(write_part(tx, part)?);
+        }
+        nothing_new = all.iter().all(|done: &Done| done.recent.is_none() && done.deletion.is_none());
+        // Nothing in it is worth keeping: any error rolls it back and spares the disk.
+        if nothing_new { Err(StoreError::NotCalled) } else { Ok(()) }
+    });
+    match outcome {
+        Err(_) if nothing_new => Ok(all),
+        outcome => outcome.map(|()| all),
+    }
+}
+
+/// Collects what commits brought to each space, in the order of its positions, and how far each space is.
+pub(super) fn news(all: &mut [Done]) -> BTreeMap<SpaceId, (u64, Vec<LiveEntry>)> {
+    let mut spaces: BTreeMap<SpaceId, (u64, Vec<LiveEntry>)> = BTreeMap::new();
+    for done in all {
+        let Some((space, end)) = done.end else { continue };
+        let (known, entries) = spaces.entry(space).or_default();
+        *known = end.max(*known);
+        entries.append(&mut done.entries);
+    }
+    spaces
+}
+
+fn write_part(tx: &mut dyn WriteTx, part: &Part<'_>) -> Result<Done, StoreError> {
+    let Some(is_placed) = place(tx, part)? else {
+        return Ok(Done { written: part.writes.iter().map(|_| Written::Elsewhere).collect(), ..Done::default() });
+    };
+    let mut done = Done { written: Vec::with_capacity(part.writes.len()), ..Done::default() };
+    let mut changes = Vec::new();
+    for write in &part.writes {
+        match write {
+            OfferedWrite::Change(change) => changes.push(change),
+            OfferedWrite::Deleted(tombstone) => {
+                append(tx, &part.document, &std::mem::take(&mut changes), &mut done)?;
+                bury(tx, &part.document, tombstone, &mut done)?;
+            }
+        }
+    }
+    append(tx, &part.document, &changes, &mut done)?;
+    if is_placed && done.recent.is_none() && done.deletion.is_none() {
+        // A document of which nothing was accepted is not created.
+        ledger::delete(tx, &part.document)?;
+    }
+    Ok(done)
+}
+
+/// Sees to it that the part's document is in its space: `None` if it is elsewhere, else whether it was put there just now.
+fn place(tx: &mut dyn WriteTx, part: &Part<'_>) -> Result<Option<bool>, StoreError> {
+    let Some(space) = part.space else { return Ok(Some(false)) };
+    let here = spaces::of(tx, &part.document)?;
+    if here == space {
+        return Ok(Some(false));
+    }
+    // A document that is in the default space, or nowhere yet.
+    if here == SpaceId::DEFAULT && spaces::put(tx, &part.document, &space)? == Placed::There {
+        return Ok(Some(true));
+    }
+    Ok(None)
+}
+
+/// Appends changes of one document.
+fn append(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    changes: &[&CheckedChange],
+    done: &mut Done,
+) -> Result<(), StoreError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut appender = Appender::begin(tx, *document)?;
+    let before = appender.state().head_hashes();
+    let mut appended = Vec::with_capacity(changes.len());
+    for change in changes {
+        appended.push(appender.append(tx, change)?);
+    }
+    if !appended.iter().any(|appended| matches!(appended, Appended::Stored { .. })) {
+        done.written.extend(appended.into_iter().map(|appended| Written::Change(appended, None)));
+        return Ok(());
+    }
+    let heads = appender.finish(tx)?.head_hashes();
+    let logged = log::append(tx, document)?.ok_or(StoreError::Damaged { what: "how much of a document is logged" })?;
+    let mut stored = Vec::with_capacity(changes.len());
+    for (change, appended) in changes.iter().zip(appended) {
+        let position = match appended {
+            Appended::Stored { position } => logged.position(position),
+            _ => None,
+        };
+        if let Some(position) = position {
+            let bytes = change.bytes().clone();
+            stored.push(bytes.clone());
+            let write = Write { document: *document, content: Content::Change(bytes) };
+            done.entries.push(LiveEntry { position, write });
+        }
+        done.written.push(Written::Change(appended, position));
+    }
+    done.recent = Some(Recent::new(before, heads, stored));
+    done.end = Some((logged.space, logged.last()));
+    Ok(())
+}
+
+/// Deletes a document everywhere.
+fn bury(tx: &mut dyn WriteTx, document: &DocumentId, tombstone: &Tombstone, done: &mut Done) -> Result<(), StoreError> {
+    let space = spaces::of(tx, document)?;
+    let before = log::end(tx, &space)?;
+    let buried = tombstone::bury(tx, document, tombstone)?;
+    if !buried.is_news {
+        done.written.push(Written::Deleted(None));
+        return Ok(());
+    }
+    let end = log::end(tx, &space)?;
+    let position = Some(end).filter(|end| *end > before);
+    done.written.push(Written::Deleted(position));
+    done.deletion = Some(Deletion { existed: buried.existed, is_purge: tombstone.kind == DeletionKind::Purged });
+    // What came before it is nothing any more.
+    (done.recent, done.entries) = (None, Vec::new());
+    if let Some(position) = position {
+        let write = Write { document: *document, content: Content::Deleted(tombstone.clone()) };
+        done.entries.push(LiveEntry { position, write });
+        done.end = Some((space, end));
+    }
+    Ok(())
+}

@@ -1,0 +1,443 @@
+//! The group commit: the writes of many connections in one commit.
+//!
+//! One thread writes. It takes what has gathered while the last commit was under way, puts it into one transaction, and
+//! when that has reached the disk it answers every request and tells the hub which documents changed. A lone change is
+//! committed at once. When changes come one after the other, commits begin [`COMMIT_INTERVAL`] apart: a commit costs the
+//! same for one change as for ten, and whoever reads them gets those ten in one message.
+//!
+//! A request with more changes than fit a commit is carried out over several, between those of others.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+use rejoin::codec::v1::Outcome;
+use rejoin::deletion::Tombstone;
+use rejoin::gate::CheckedChange;
+use rejoin::store::{self, Store, StoreError};
+use rejoin::sync::v1::{Offered, OfferedWrite};
+use rejoin::{DocumentId, SpaceId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::commit::{Done, Part, commit, news, parts};
+use super::{AppendError, Log, Pushed, Results, Written};
+use crate::fold::Folding;
+use crate::hub::{ConnectionId, Hub};
+use crate::limits::{
+    APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
+    COMMIT_REQUESTS_MAX,
+};
+use crate::show::Label;
+
+/// The queue's room is counted in these many bytes, so that the count fits 32 bits.
+const ROOM_UNIT_BYTES: usize = 1 << 10;
+
+/// Hands writes to the thread that writes.
+#[derive(Debug)]
+pub(crate) struct GroupCommit {
+    queue: Queue,
+    writable: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The way to the thread.
+#[derive(Debug, Clone)]
+struct Queue {
+    requests: mpsc::Sender<Request>,
+    /// How much more may wait.
+    room: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Write(Job),
+    /// See whether the store can be written again.
+    Probe,
+    Delete(Deletion),
+    /// Finish what is queued, then end.
+    Stop,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Job {
+    from: ConnectionId,
+    /// Where its documents have to be, or come to be.
+    space: Option<SpaceId>,
+    writes: Vec<Offered>,
+    /// What became of the first ones; the rest is still to do.
+    done: Vec<Written>,
+    answer: Answer,
+    /// The request's room in the queue, given back when it is answered.
+    _room: OwnedSemaphorePermit,
+}
+
+/// Who is answered, and how.
+#[derive(Debug)]
+enum Answer {
+    Results(oneshot::Sender<Result<Results, AppendError>>),
+    Outcomes(oneshot::Sender<Result<Vec<Outcome>, AppendError>>),
+}
+
+/// A deletion on its way to the thread.
+#[derive(Debug)]
+struct Deletion {
+    from: ConnectionId,
+    document: DocumentId,
+    tombstone: Tombstone,
+    answer: oneshot::Sender<Result<(), AppendError>>,
+}
+
+impl GroupCommit {
+    /// Starts the thread that writes.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says when it grants no thread.
+    pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>, folding: Option<Arc<Folding>>) -> std::io::Result<Self> {
+        let (requests, inbox) = mpsc::channel(COMMIT_REQUESTS_MAX);
+        let writable = Arc::new(AtomicBool::new(true));
+        let writer = Writer { store, hub, folding, inbox, jobs: VecDeque::new(), writable: Arc::clone(&writable) };
+        let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
+        let room = Arc::new(Semaphore::new(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES));
+        Ok(Self { queue: Queue { requests, room }, writable, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Queue {
+    async fn write(
+        self,
+        from: ConnectionId,
+        space: Option<SpaceId>,
+        writes: Vec<Offered>,
+        answer: Answer,
+    ) -> Result<(), AppendError> {
+        let bytes: usize = writes.iter().map(|write| bytes_of(write) + APPEND_OVERHEAD_BYTES).sum();
+        // A million tiny changes outgrow the queue by their overhead alone: they get all of it.
+        let units = bytes.div_ceil(ROOM_UNIT_BYTES).min(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let room = self.room.acquire_many_owned(units).await.map_err(|_| AppendError::Stopped)?;
+        let done = Vec::with_capacity(writes.len());
+        let job = Job { from, space, writes, done, answer, _room: room };
+        self.requests.send(Request::Write(job)).await.map_err(|_| AppendError::Stopped)
+    }
+}
+
+impl Log for GroupCommit {
+    fn append(
+        &self,
+        from: ConnectionId,
+        document: DocumentId,
+        changes: Vec<CheckedChange>,
+    ) -> BoxFuture<'static, Result<Results, AppendError>> {
+        let queue = self.queue.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let writes = changes.into_iter().map(|change| Offered { document, what: OfferedWrite::Change(change) });
+            queue.write(from, None, writes.collect(), Answer::Results(answer)).await?;
+            answered.await.map_err(|_| AppendError::Stopped)?
+        })
+    }
+
+    fn push(
+        &self,
+        from: ConnectionId,
+        space: SpaceId,
+        writes: Vec<Offered>,
+    ) -> BoxFuture<'static, Result<Pushed, AppendError>> {
+        let queue = self.queue.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            queue.write(from, Some(space), writes, Answer::Outcomes(answer)).await?;
+            Ok(answered)
+        })
+    }
+
+    fn delete(
+        &self,
+        from: ConnectionId,
+        document: DocumentId,
+        tombstone: Tombstone,
+    ) -> BoxFuture<'static, Result<(), AppendError>> {
+        let requests = self.queue.requests.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let deletion = Deletion { from, document, tombstone, answer };
+            requests.send(Request::Delete(deletion)).await.map_err(|_| AppendError::Stopped)?;
+            answered.await.map_err(|_| AppendError::Stopped)?
+        })
+    }
+
+    fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
+    }
+
+    fn probe(&self) {
+        let _ = self.queue.requests.try_send(Request::Probe);
+    }
+
+    fn finish(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // An error means that the thread is gone already.
+            let _ = self.queue.requests.send(Request::Stop).await;
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(thread) = thread {
+                // Its panic, if there was one, was reported by itself, and `writable` shows it.
+                let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            }
+        })
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    /// Is told what grew.
+    folding: Option<Arc<Folding>>,
+    inbox: mpsc::Receiver<Request>,
+    /// What is to be done, each in turn.
+    jobs: VecDeque<Job>,
+    writable: Arc<AtomicBool>,
+}
+
+/// A job and which of its writes go into the next commit.
+struct Slice {
+    job: Job,
+    writes: Range<usize>,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // However the thread ends, nothing is written any more.
+        self.writable.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut next_commit = Instant::now();
+        loop {
+            if self.jobs.is_empty() {
+                match self.inbox.blocking_recv() {
+                    Some(request) => self.take(request),
+                    None => return,
+                }
+                // What an earlier commit had no room for does not wait, nor does the relay's end.
+                if !self.inbox.is_closed() {
+                    std::thread::sleep(next_commit.saturating_duration_since(Instant::now()));
+                }
+            }
+            next_commit = Instant::now() + COMMIT_INTERVAL;
+            while self.jobs.len() < COMMIT_REQUESTS_MAX
+                && let Ok(request) = self.inbox.try_recv()
+            {
+                self.take(request);
+            }
+            let slices = self.next_slices();
+            self.carry_out(slices);
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Write(job) => self.jobs.push_back(job),
+            Request::Probe => self.probe(),
+            Request::Delete(deletion) => self.delete(deletion),
+            Request::Stop => self.inbox.close(),
+        }
+    }
+
+    /// Deletes at once: of changes to the document that wait for their commit, none is taken any more.
+    fn delete(&self, deletion: Deletion) {
+        let Deletion { from, document, tombstone, answer } = deletion;
+        let what = OfferedWrite::Deleted(tombstone);
+        let part = Part { from, space: None, document, writes: vec![&what] };
+        let done = self.commit_one(&part);
+        let outcome = if done.is_some() { Ok(()) } else { Err(AppendError::Store) };
+        let mut all: Vec<Done> = done.into_iter().collect();
+        self.tell_classic(&[part], &mut all);
+        // Whoever asked may have gone; the document stays deleted.
+        let _ = answer.send(outcome);
+        self.tell_followers(&mut all);
+    }
+
+    fn probe(&self) {
+        // Of many that asked, the first has the answer.
+        if self.writable.load(Ordering::Relaxed) {
+            return;
+        }
+        match store::probe(&*self.store) {
+            Ok(()) => {
+                self.writable.store(true, Ordering::Relaxed);
+                tracing::info!("the store can be written again");
+            }
+            Err(error) => tracing::warn!(%error, "the store still cannot be written"),
+        }
+    }
+
+    /// Chooses what the next commit holds, first come first served, within its bounds and at least one write.
+    fn next_slices(&mut self) -> Vec<Slice> {
+        let mut slices = Vec::new();
+        let (mut count, mut bytes) = (0, 0);
+        while let Some(job) = self.jobs.pop_front() {
+            let start = job.done.len();
+            let mut end = start;
+            for write in &job.writes[start..] {
+                bytes += bytes_of(write);
+                if count > 0 && (count >= COMMIT_CHANGES_MAX || bytes > COMMIT_BYTES_MAX) {
+                    break;
+                }
+                count += 1;
+                end += 1;
+            }
+            if end == start && !job.writes.is_empty() {
+                self.jobs.push_front(job);
+                break;
+            }
+            slices.push(Slice { job, writes: start..end });
+        }
+        slices
+    }
+
+    /// Commits slices together, tells what is new, and answers the requests that are done.
+    ///
+    /// Who pushed is answered before the followers are told, so that nobody is sent what it wrote itself.
+    fn carry_out(&mut self, slices: Vec<Slice>) {
+        let mut all_parts = Vec::new();
+        let mut all_places = Vec::with_capacity(slices.len());
+        for Slice { job, writes } in &slices {
+            let (parts, mut places) = parts(job.from, job.space, &job.writes[writes.clone()]);
+            places.iter_mut().for_each(|(part, _)| *part += all_parts.len());
+            all_parts.extend(parts);
+            all_places.push(places);
+        }
+        let mut all = self.commit(&all_parts);
+        self.tell_classic(&all_parts, &mut all);
+        drop(all_parts);
+        let mut unfinished = Vec::new();
+        for (slice, places) in slices.into_iter().zip(all_places) {
+            let written = places.into_iter().map(|(part, at)| take_written(&mut all, part, at));
+            unfinished.extend(settle(slice, written.collect()));
+        }
+        // What is pushed goes on before what its connection pushed later; all else waits for its next turn.
+        for job in unfinished.into_iter().rev() {
+            if job.space.is_some() { self.jobs.push_front(job) } else { self.jobs.push_back(job) }
+        }
+        self.tell_followers(&mut all);
+    }
+
+    /// Commits parts together. If that fails, one by one: what is wrong with one document is not the others' fault. What
+    /// became of a part that failed is empty.
+    fn commit(&self, parts: &[Part<'_>]) -> Vec<Done> {
+        if let [one] = parts {
+            return vec![self.commit_one(one).unwrap_or_default()];
+        }
+        if let Ok(all) = self.commit_together(parts) {
+            return all;
+        }
+        let mut is_broken = false;
+        let mut each = Vec::with_capacity(parts.len());
+        for part in parts {
+            let done = if is_broken { None } else { self.commit_one(part) };
+            // A store that takes nothing at all is not tried once more for each document.
+            is_broken = is_broken || done.is_none() && store::probe(&*self.store).is_err();
+            each.push(done.unwrap_or_default());
+        }
+        each
+    }
+
+    fn commit_one(&self, part: &Part<'_>) -> Option<Done> {
+        match self.commit_together(std::slice::from_ref(part)) {
+            Ok(mut all) => all.pop(),
+            Err(error) => {
+                self.writable.store(false, Ordering::Relaxed);
+                tracing::error!(document = %Label(&part.document), %error, "failed to write to a document");
+                None
+            }
+        }
+    }
+
+    fn commit_together(&self, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
+        let all = commit(&*self.store, parts)?;
+        if all.iter().any(|done| done.recent.is_some() || done.deletion.is_some()) {
+            self.writable.store(true, Ordering::Relaxed);
+        }
+        Ok(all)
+    }
+
+    /// Tells those who take part in a document what is new in it.
+    fn tell_classic(&self, parts: &[Part<'_>], all: &mut [Done]) {
+        for (part, done) in parts.iter().zip(all) {
+            if let Some(deletion) = done.deletion {
+                let (existed, purge) = (deletion.existed, deletion.is_purge);
+                tracing::info!(document = %Label(&part.document), existed, purge, "a document was deleted everywhere");
+                self.hub.publish_deleted(part.document, part.from);
+            }
+            let Some(recent) = done.recent.take() else { continue };
+            self.hub.publish(part.document, part.from, recent);
+            if let Some(folding) = &self.folding {
+                let appended = done.written.iter().filter_map(|written| match written {
+                    Written::Change(appended, _) => Some(appended),
+                    _ => None,
+                });
+                folding.appended(part.document, appended);
+            }
+        }
+    }
+
+    /// Tells those who follow a space what is new in it.
+    fn tell_followers(&self, all: &mut [Done]) {
+        if !self.hub.followers().are_there() {
+            return;
+        }
+        for (space, (end, entries)) in news(all) {
+            self.hub.followers().keep(&space, entries);
+            self.hub.followers().publish_end(&space, end);
+        }
+    }
+}
+
+/// Takes out what became of a write; of those of a part that failed nothing is known.
+fn take_written(all: &mut [Done], part: usize, at: usize) -> Written {
+    let written = all.get_mut(part).and_then(|done| done.written.get_mut(at));
+    written.map_or(Written::Failed, |written| std::mem::replace(written, Written::Failed))
+}
+
+/// Notes what became of a slice, and answers the request if it is done. If not, returns it.
+fn settle(slice: Slice, written: Vec<Written>) -> Option<Job> {
+    let mut job = slice.job;
+    let has_failed = written.contains(&Written::Failed);
+    job.done.extend(written);
+    let is_done = job.done.len() >= job.writes.len();
+    // Whoever asked may have gone; what it brought stays.
+    match job.answer {
+        Answer::Results(answer) if has_failed => drop(answer.send(Err(AppendError::Store))),
+        answer if !is_done => return Some(Job { answer, ..job }),
+        Answer::Results(answer) => {
+            let results = job.writes.into_iter().zip(job.done).filter_map(|write| match write {
+                (Offered { what: OfferedWrite::Change(change), .. }, Written::Change(appended, _)) => {
+                    Some((change, appended))
+                }
+                _ => None,
+            });
+            drop(answer.send(Ok(results.collect())));
+        }
+        Answer::Outcomes(answer) => {
+            drop(answer.send(Ok(job.done.into_iter().map(Written::into_outcome).collect())));
+        }
+    }
+    None
+}
+
+/// Returns how many bytes a write brings.
+fn bytes_of(write: &Offered) -> usize {
+    match &write.what {
+        OfferedWrite::Change(change) => change.bytes().len(),
+        OfferedWrite::Deleted(tombstone) => tombstone.by.len(),
+    }
+}

@@ -1,0 +1,245 @@
+//! The group commit on a store in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rejoin::codec::v1::RelayMessage;
+use rejoin::deletion::DeletionKind;
+use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
+use rejoin::store::{MemoryStore, ReadTx, Store, StoreError, WriteTx};
+use rejoin::sync::v1::{LiveFrames, OfferedWrite};
+use rejoin::{ActorId, ScalarValue, ledger};
+
+use super::*;
+use crate::followers::Follower;
+use crate::hub::Hub;
+use crate::limits::COMMIT_CHANGES_MAX;
+
+/// Counts the transactions that reached the disk, and refuses one document's.
+struct Watched {
+    inner: MemoryStore,
+    commits: AtomicUsize,
+}
+
+const POISON: DocumentId = DocumentId::from_bytes([0xff; 16]);
+
+impl Watched {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { inner: MemoryStore::new(), commits: AtomicUsize::new(0) })
+    }
+}
+
+impl Store for Watched {
+    fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
+        self.inner.read()
+    }
+
+    fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.inner.write(&mut |tx| {
+            work(tx)?;
+            match ledger::state(tx, &POISON)? {
+                Some(_) => Err(StoreError::Damaged { what: "poison" }),
+                None => Ok(()),
+            }
+        })?;
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+pub(super) fn is_stored(appended: &Appended) -> bool {
+    matches!(appended, Appended::Stored { .. })
+}
+
+/// Makes a chain of changes by one actor.
+pub(super) fn chain(length: usize) -> Vec<CheckedChange> {
+    let mut changes: Vec<CheckedChange> = Vec::with_capacity(length);
+    for counter in 1..=length as u64 {
+        let op = DraftOp {
+            object: DraftObject::Root,
+            key: "k".to_owned(),
+            action: Action::Put,
+            value: ScalarValue::Null,
+            preds: Vec::new(),
+        };
+        let draft = ChangeDraft {
+            actor: ActorId::from(&b"alice"[..]),
+            seq: counter,
+            start_op: counter,
+            timestamp: 0,
+            message: None,
+            deps: changes.last().map(CheckedChange::hash).into_iter().collect(),
+            ops: vec![op],
+        };
+        changes.push(encode(&draft).expect("an honest change"));
+    }
+    changes
+}
+
+fn document(number: u8) -> DocumentId {
+    DocumentId::from_bytes([number; 16])
+}
+
+fn start(store: &Arc<Watched>) -> (GroupCommit, ConnectionId) {
+    let hub = Arc::new(Hub::default());
+    let log = GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
+    (log, hub.enter().id())
+}
+
+#[tokio::test]
+async fn duplicates_and_orphans_cost_no_commit_and_make_no_document() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    let changes = chain(2);
+    let stored = log.append(from, document(1), changes.clone()).await.expect("a sound store");
+    assert!(stored.iter().all(|(_, appended)| is_stored(appended)));
+    let again = log.append(from, document(1), changes.clone()).await.expect("a sound store");
+    assert!(again.iter().all(|(_, appended)| *appended == Appended::Duplicate));
+    let orphan = log.append(from, document(2), changes[1..].to_vec()).await.expect("a sound store");
+    assert!(matches!(orphan[0].1, Appended::Missing { .. }));
+    assert_eq!(store.commits.load(Ordering::Relaxed), 1);
+    let state = ledger::state(&*store.read().expect("in memory"), &document(2)).expect("in memory");
+    assert_eq!(state, None);
+}
+
+#[tokio::test]
+async fn request_above_a_commits_bound_takes_several() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    let changes = chain(COMMIT_CHANGES_MAX + 1);
+    let results = log.append(from, document(1), changes).await.expect("a sound store");
+    assert!(results.iter().all(|(_, appended)| is_stored(appended)));
+    assert_eq!((results.len(), store.commits.load(Ordering::Relaxed)), (COMMIT_CHANGES_MAX + 1, 2));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_document_is_not_the_others_fault() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    let (good, bad, also_good) = tokio::join!(
+        log.append(from, document(1), chain(1)),
+        log.append(from, POISON, chain(1)),
+        log.append(from, document(2), chain(1)),
+    );
+    assert!(good.is_ok() && also_good.is_ok());
+    assert_eq!(bad.err(), Some(AppendError::Store));
+}
+
+#[tokio::test]
+async fn what_was_queued_before_the_end_is_still_committed() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    let (appended, ()) = tokio::join!(log.append(from, document(1), chain(3)), log.finish());
+    assert_eq!(appended.map(|results| results.len()), Ok(3));
+    assert!(!log.is_writable());
+    assert_eq!(log.append(from, document(1), chain(4)).await.err(), Some(AppendError::Stopped));
+}
+
+const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
+
+fn offered(document: DocumentId, changes: impl IntoIterator<Item = CheckedChange>) -> Vec<Offered> {
+    changes.into_iter().map(|change| Offered { document, what: OfferedWrite::Change(change) }).collect()
+}
+
+fn deleted(document: DocumentId) -> Offered {
+    let tombstone = Tombstone { kind: DeletionKind::Deleted, time_seconds: 1, by: "alice".to_owned() };
+    Offered { document, what: OfferedWrite::Deleted(tombstone) }
+}
+
+async fn pushed(log: &GroupCommit, from: ConnectionId, space: SpaceId, writes: Vec<Offered>) -> Vec<Outcome> {
+    let pushed = log.push(from, space, writes).await.expect("it runs");
+    pushed.await.expect("it answers").expect("a sound store")
+}
+
+/// Says in short what became of writes: a position, `=` for a duplicate, or a code.
+fn short(outcomes: &[Outcome]) -> Vec<String> {
+    let each = outcomes.iter().map(|outcome| match outcome {
+        Outcome::Stored { first } => first.to_string(),
+        Outcome::Duplicate => "=".to_owned(),
+        Outcome::Rejected(reject) => reject.code.name().to_owned(),
+    });
+    each.collect()
+}
+
+#[tokio::test]
+async fn push_is_one_commit_whose_bad_writes_take_nothing_with_them() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    open(&*store, [7; 16]).expect("in memory");
+    let before = store.commits.load(Ordering::Relaxed);
+    let changes = chain(4);
+    let mut writes = offered(document(1), changes[..2].to_vec());
+    writes.extend(offered(document(2), changes[1..2].to_vec()));
+    writes.extend(offered(document(3), changes[..2].to_vec()));
+    writes.push(deleted(document(3)));
+    writes.extend(offered(document(3), changes[2..3].to_vec()));
+    writes.extend(offered(document(1), changes[1..3].to_vec()));
+    let outcomes = pushed(&log, from, TEAM, writes).await;
+    let expected = ["1", "2", "change-missing", "4", "5", "6", "document-deleted", "=", "3"];
+    assert_eq!(short(&outcomes), expected);
+    assert_eq!(store.commits.load(Ordering::Relaxed), before + 1);
+    let elsewhere = pushed(&log, from, SpaceId::DEFAULT, offered(document(1), changes[3..].to_vec())).await;
+    assert_eq!(short(&elsewhere), ["document-elsewhere"]);
+    // Of the document that got nothing there is no trace: it may still come to be anywhere.
+    let anew = pushed(&log, from, SpaceId::DEFAULT, offered(document(2), changes[..2].to_vec())).await;
+    assert_eq!(short(&anew), ["1", "2"]);
+    // Whoever does not know of spaces writes to documents of any.
+    let classic = log.append(from, document(1), changes).await.expect("a sound store");
+    assert_eq!(classic.iter().filter(|(_, appended)| is_stored(appended)).count(), 1);
+    let tx = store.read().expect("in memory");
+    assert_eq!(ledger::log::end(&*tx, &TEAM).expect("in memory"), 7);
+}
+
+#[tokio::test]
+async fn push_goes_on_around_a_document_that_cannot_be_stored() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    let mut writes = offered(document(1), chain(1));
+    writes.extend(offered(POISON, chain(1)));
+    writes.extend(offered(document(2), chain(2)));
+    let outcomes = pushed(&log, from, SpaceId::DEFAULT, writes).await;
+    assert_eq!(short(&outcomes), ["1", "not-stored", "2", "3"]);
+}
+
+#[tokio::test]
+async fn pushes_of_a_connection_keep_their_order_over_several_commits() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    let changes = chain(2 * COMMIT_CHANGES_MAX + 10);
+    let mut answers = Vec::new();
+    for changes in changes.chunks(COMMIT_CHANGES_MAX * 2 / 3) {
+        answers.push(log.push(from, TEAM, offered(document(1), changes.to_vec())).await.expect("it runs"));
+    }
+    let mut position = 0;
+    for answer in answers {
+        for outcome in answer.await.expect("it answers").expect("a sound store") {
+            position += 1;
+            assert_eq!(outcome, Outcome::Stored { first: position });
+        }
+    }
+    assert_eq!(position, changes.len() as u64);
+}
+
+#[tokio::test]
+async fn followers_get_a_commit_as_one_frame() {
+    let store = Watched::new();
+    let hub = Arc::new(Hub::default());
+    let log = GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
+    let mut reader = Follower::new(&hub);
+    let changes = chain(4);
+    log.append(hub.next_id(), document(1), changes[..1].to_vec()).await.expect("a sound store");
+    reader.follow(SpaceId::DEFAULT);
+    let mut writes = offered(document(1), changes[1..3].to_vec());
+    writes.extend(offered(document(2), changes[..1].to_vec()));
+    pushed(&log, hub.next_id(), SpaceId::DEFAULT, writes).await;
+    log.append(hub.next_id(), document(1), changes).await.expect("a sound store");
+    log.finish().await;
+    assert_eq!(reader.inbox().take_ends().into_iter().collect::<Vec<_>>(), [(SpaceId::DEFAULT, 5)]);
+    let live = hub.followers().live();
+    assert!(live.frame(&SpaceId::DEFAULT, 1, 5).is_none());
+    let frame = live.frame(&SpaceId::DEFAULT, 2, 5).expect("it was just committed");
+    assert_eq!(frame.last, 4);
+    let read = RelayMessage::decode(&frame.bytes);
+    assert!(matches!(read, Ok(RelayMessage::Entries { first: 2, entries, .. }) if entries.len() == 3));
+    assert_eq!(live.frame(&SpaceId::DEFAULT, 5, 5).map(|frame| frame.last), Some(5));
+}

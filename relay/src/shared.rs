@@ -1,0 +1,151 @@
+//! What the connections of both protocols share, and do alike.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::extract::ws::Message;
+use futures_util::StreamExt;
+use futures_util::sink::SinkExt;
+use rejoin::store::Store;
+use rejoin::sync::WholeDocuments;
+use rejoin::sync::classic::Identity;
+use rejoin::sync::v1::RelayIdentity;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::fold::Folding;
+use crate::hub::Hub;
+use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
+use crate::log::Log;
+use crate::socket::Activity;
+
+/// WebSocket close code: the relay is going away.
+pub(crate) const CLOSE_GOING_AWAY: u16 = 1001;
+/// WebSocket close code: a message is too long.
+pub(crate) const CLOSE_TOO_BIG: u16 = 1009;
+/// WebSocket close code: it may go better the next time.
+pub(crate) const CLOSE_TRY_AGAIN: u16 = 1013;
+/// WebSocket close code: the fault is ours.
+pub(crate) const CLOSE_INTERNAL: u16 = 1011;
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) log: Arc<dyn Log>,
+    /// Makes snapshots, and takes whole documents apart.
+    pub(crate) folding: Option<Arc<Folding>>,
+    pub(crate) whole_documents: WholeDocuments,
+    /// Who the relay is in the classic protocol.
+    pub(crate) identity: Identity,
+    /// Who it is in `rejoin.v1`.
+    pub(crate) v1: RelayIdentity,
+    pub(crate) handshake_deadline: std::time::Duration,
+    /// Becomes true when the relay is to stop.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// What a socket's reading half yields.
+pub(crate) type Received = Option<Result<Message, axum::Error>>;
+
+/// Whether a connection goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Continue,
+    End,
+}
+
+/// Tells when to ping a peer, and when it counts as gone.
+pub(crate) struct Pulse {
+    activity: Activity,
+    was_listening: bool,
+    /// Since when we have been listening: what was not read cannot count as silence.
+    listening_since: Instant,
+    next_ping: Instant,
+}
+
+/// What to do about a peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Beat {
+    /// It was silent for too long.
+    Gone,
+    Ping,
+    Wait,
+}
+
+impl Pulse {
+    pub(crate) fn new(activity: Activity) -> Self {
+        let now = Instant::now();
+        Self { activity, was_listening: true, listening_since: now, next_ping: now + PING_INTERVAL }
+    }
+
+    /// Notes whether frames are read now.
+    pub(crate) fn note(&mut self, listening: bool) {
+        if listening && !self.was_listening {
+            self.listening_since = Instant::now();
+        }
+        self.was_listening = listening;
+    }
+
+    /// Says what is to be done now.
+    pub(crate) fn beat(&mut self) -> Beat {
+        let now = Instant::now();
+        if self.was_listening && now >= self.gone_at() {
+            return Beat::Gone;
+        }
+        if now < self.next_ping {
+            return Beat::Wait;
+        }
+        self.next_ping = now + PING_INTERVAL;
+        Beat::Ping
+    }
+
+    /// Returns when to look at the clock again. The peer may be heard meanwhile, then it is a look too many.
+    pub(crate) fn next(&self) -> Instant {
+        if self.was_listening { self.next_ping.min(self.gone_at()) } else { self.next_ping }
+    }
+
+    fn gone_at(&self) -> Instant {
+        self.activity.heard().max(self.listening_since) + DEAD_AFTER
+    }
+}
+
+/// Runs work that takes long so that other connections are served meanwhile.
+///
+/// Frames from [`LARGE_FRAME_BYTES`](crate::limits::LARGE_FRAME_BYTES) on hold hundreds of changes to check. A filter over a
+/// long history is long work too, but nothing tells before; it holds one of the runtime's threads for some 100 ms, and the
+/// others go on.
+pub(crate) fn beside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
+    let can_move = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if is_long && can_move { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// Says whether a socket cannot be read because of a message above its bound.
+pub(crate) fn is_too_long(error: &axum::Error) -> bool {
+    // The library's error for it is not reachable by type through the layers between.
+    error.to_string().contains("too long")
+}
+
+/// Waits until the relay is to stop.
+pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
+    // The sender gone means the relay is gone.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// Closes a connection and waits a little for the other side to do so too: a socket that is closed with bytes unread is
+/// reset, and the peer would never read why.
+pub(crate) async fn linger<S, T>(mut sink: Pin<&mut S>, mut stream: T)
+where
+    S: futures_util::Sink<Message, Error = axum::Error>,
+    T: futures_util::Stream<Item = Result<Message, axum::Error>> + Unpin,
+{
+    let closing = async {
+        if sink.close().await.is_err() {
+            return;
+        }
+        while let Some(Ok(_)) = stream.next().await {}
+    };
+    // Past the deadline the socket is dropped, whatever the other side does.
+    let _ = timeout(CLOSE_WAIT, closing).await;
+}

@@ -1,0 +1,347 @@
+//! One connection of `rejoin.v1`: drives a session over a WebSocket, in one task.
+//!
+//! As a classic connection does ([`connection`](crate::connection)), the task waits for whatever comes first and makes frames
+//! only while the socket takes them. Other than there, frames are read on while pushes wait for their commit, as many as the
+//! session wants: a push has a number and its own answer, so nothing has to wait for it but what its client says.
+//!
+//! What is new in a space comes as a number from the hub, and as frames that all its followers share ([`live`](crate::live)).
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::stream::SplitStream;
+use futures_util::{FutureExt, StreamExt};
+use rejoin::codec::v1::Code;
+use rejoin::ledger::log;
+use rejoin::store::StoreError;
+use rejoin::sync::classic::CLOSE_PROTOCOL_ERROR;
+use rejoin::sync::v1::{RelayOutput, RelaySession};
+use tokio::time::{Sleep, sleep, sleep_until};
+
+use crate::followers::Follower;
+use crate::glance::Glance;
+use crate::limits::{
+    COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
+    SEND_QUEUE_BYTES_MAX,
+};
+use crate::log::AppendError;
+use crate::outbound::Outbound;
+use crate::presence;
+use crate::rights::Everything;
+use crate::shared::{Beat, CLOSE_INTERNAL, Next, Pulse, Received, Shared, beside, drained, is_too_long, linger};
+use crate::show::Foreign;
+use crate::socket::Activity;
+
+mod pushes;
+
+use pushes::{Answer, Pushes};
+
+/// Something that the connection waited for.
+enum Event {
+    Sent(Result<(), axum::Error>),
+    Received(Received),
+    News,
+    Answered(Answer),
+    Timer,
+    Late,
+    Drain,
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    session: RelaySession,
+    follower: Follower,
+    outbound: Outbound,
+    pushes: Pushes,
+    /// What was read too early.
+    unread: Option<Received>,
+    /// The other side is gone.
+    ended: bool,
+    /// The relay stops: nothing more is read.
+    draining: bool,
+    /// Whether the session may have a frame to send: saves a look.
+    may_transmit: bool,
+    pulse: Pulse,
+    complaints: u64,
+}
+
+/// Serves a WebSocket until it ends.
+pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
+    let follower = Follower::new(&shared.hub);
+    let mut connection = Connection {
+        session: RelaySession::new(shared.v1),
+        pushes: Pushes::new(Arc::clone(&shared.log), follower.id()),
+        follower,
+        shared,
+        outbound: Outbound::default(),
+        unread: None,
+        ended: false,
+        draining: false,
+        may_transmit: false,
+        pulse: Pulse::new(activity),
+        complaints: 0,
+    };
+    connection.run(socket).await;
+    let complaints = connection.complaints;
+    tracing::debug!(complaints, "a connection ended");
+}
+
+impl Connection {
+    async fn run(&mut self, socket: WebSocket) {
+        let (sink, mut stream) = socket.split();
+        let mut sink = pin!(sink);
+        let mut draining = self.shared.draining.clone();
+        let mut late = pin!(sleep(self.shared.handshake_deadline));
+        let mut timer = pin!(sleep_until(self.pulse.next()));
+        loop {
+            if let Err(error) = self.advance() {
+                self.store_failed(&error);
+            }
+            if self.is_over() {
+                break;
+            }
+            self.pulse.note(self.is_listening());
+            let event = tokio::select! {
+                sent = self.outbound.pump(sink.as_mut()), if !self.outbound.is_idle() && !self.ended => Event::Sent(sent),
+                message = read(&mut self.unread, &mut stream), if self.is_listening() => Event::Received(message),
+                () = self.follower.inbox().notified() => Event::News,
+                answer = self.pushes.answered() => Event::Answered(answer),
+                () = timer.as_mut() => Event::Timer,
+                () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
+                () = drained(&mut draining), if !self.draining => Event::Drain,
+            };
+            let gathers = matches!(event, Event::Received(_));
+            if self.handle(event, timer.as_mut()) == Next::End {
+                self.ended = true;
+            } else if gathers {
+                self.gather(&mut stream);
+            }
+        }
+        // Whatever happens now, the connection follows nothing any more.
+        self.follower = Follower::new(&self.shared.hub);
+        linger(sink, stream).await;
+    }
+
+    /// Takes in what has arrived already, so that pushes of many frames share a commit and the answers to them a write.
+    fn gather(&mut self, stream: &mut SplitStream<WebSocket>) {
+        let mut bytes = 0;
+        while bytes < GATHER_BYTES_MAX {
+            if let Err(error) = self.carry_out() {
+                return self.store_failed(&error);
+            }
+            if !self.is_listening() {
+                return;
+            }
+            // Whoever polls last is woken: the loop that calls this polls again before it waits.
+            let Some(message) = stream.next().now_or_never() else { return };
+            let Some(Ok(message)) = message else {
+                self.unread = Some(message);
+                return;
+            };
+            bytes += FRAME_OVERHEAD_BYTES;
+            if let Message::Binary(frame) = &message {
+                bytes += frame.len();
+            }
+            self.received(message);
+        }
+    }
+
+    /// Says whether nothing is left to do: what a peer pushed before it went is still stored.
+    fn is_over(&self) -> bool {
+        self.ended && self.pushes.is_idle() || self.outbound.is_closing() && (self.ended || self.outbound.is_idle())
+    }
+
+    /// Says whether frames are taken from the peer.
+    fn is_listening(&self) -> bool {
+        let has_room = !self.outbound.is_full() && self.outbound.queued_bytes() < SEND_QUEUE_BYTES_MAX;
+        let goes_on = !self.ended && !self.draining && !self.outbound.is_closing();
+        goes_on && has_room && self.session.wants_frames()
+    }
+
+    fn handle(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Next {
+        match event {
+            Event::Sent(Ok(())) | Event::News => {}
+            Event::Sent(Err(error)) => {
+                tracing::debug!(%error, "failed to send to a peer");
+                return Next::End;
+            }
+            Event::Received(None) => return Next::End,
+            Event::Received(Some(Err(error))) => return self.unreadable(&error),
+            Event::Received(Some(Ok(message))) => self.received(message),
+            Event::Answered(answer) => {
+                if let Err(error) = self.answered(answer) {
+                    self.store_failed(&error);
+                }
+            }
+            Event::Timer => return self.tick(timer),
+            Event::Late => self.outbound.close(CLOSE_PROTOCOL_ERROR, "no hello in time"),
+            Event::Drain => self.draining = true,
+        }
+        Next::Continue
+    }
+
+    fn received(&mut self, message: Message) {
+        match message {
+            Message::Binary(frame) => {
+                self.may_transmit = true;
+                let (session, store) = (&mut self.session, &self.shared.store);
+                let is_long = frame.len() >= LARGE_FRAME_BYTES;
+                if let Err(error) = beside(is_long, || session.handle_frame(&frame, &Glance::new(&**store))) {
+                    self.store_failed(&error);
+                }
+            }
+            Message::Text(_) => self.session.handle_text(),
+            // The library answers pings and closes; any byte has reset the silence.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
+        }
+    }
+
+    fn unreadable(&mut self, error: &axum::Error) -> Next {
+        if !is_too_long(error) {
+            tracing::debug!(error = %Foreign(&error.to_string()), "failed to read from a peer");
+            return Next::End;
+        }
+        let reason = format!("a message may have {} bytes", self.shared.v1.limits.frame_bytes);
+        self.session.handle_refused(Code::FrameLimit, &reason);
+        Next::Continue
+    }
+
+    fn answered(&mut self, (batch, answer): Answer) -> Result<(), StoreError> {
+        self.may_transmit = true;
+        match answer {
+            Ok(outcomes) => self.session.handle_appended(batch, outcomes, &Glance::new(&*self.shared.store))?,
+            Err(AppendError::Stopped) => self.session.handle_append_failed(batch, Code::GoingAway),
+            Err(_) => self.session.handle_append_failed(batch, Code::NotStored),
+        }
+        Ok(())
+    }
+
+    /// Does what the session wants, and makes frames while there is room for them.
+    fn advance(&mut self) -> Result<(), StoreError> {
+        self.hear_news()?;
+        self.carry_out()?;
+        if self.draining && self.pushes.is_idle() && !self.outbound.is_closing() {
+            self.session.handle_refused(Code::GoingAway, "the relay is stopping, connect again later");
+            self.carry_out()?;
+        }
+        if self.may_transmit && self.outbound.has_room() {
+            self.transmit()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the session what the hub has.
+    fn hear_news(&mut self) -> Result<(), StoreError> {
+        let ends = self.follower.inbox().take_ends();
+        // Who pushed is answered before the followers are told: the answers to what these ends hold are there.
+        while let Some(answer) = self.pushes.answered().now_or_never() {
+            self.answered(answer)?;
+        }
+        let seen = self.follower.inbox().take_seen();
+        self.may_transmit |= !ends.is_empty() || !seen.is_empty();
+        for (space, end) in ends {
+            self.session.handle_end_changed(&space, end);
+        }
+        for ((space, storage), position) in seen {
+            self.session.handle_seen(&space, storage, position);
+        }
+        while self.outbound.has_room()
+            && let Some((space, frame)) = self.follower.inbox().take_presence()
+        {
+            self.session.handle_presence(&space, frame);
+            self.may_transmit = true;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self) -> Result<(), StoreError> {
+        while let Some(output) = self.session.poll_output() {
+            self.perform(output)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, output: RelayOutput) -> Result<(), StoreError> {
+        match output {
+            RelayOutput::Send(frame) => self.outbound.push(frame),
+            RelayOutput::Hello { peer, storage, .. } => {
+                let remembered = storage.is_some();
+                tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer says hello");
+                self.session.handle_admitted(Box::new(Everything), &Glance::new(&*self.shared.store))?;
+                self.may_transmit = true;
+            }
+            RelayOutput::Follow { space } => {
+                self.follower.follow(space);
+                // What came between the session's look into the store and now was announced to nobody here.
+                let end = log::end(&*self.shared.store.read()?, &space)?;
+                self.session.handle_end_changed(&space, end);
+                self.may_transmit = true;
+            }
+            RelayOutput::Unfollow { space } => self.follower.unfollow(&space),
+            RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, space, writes),
+            RelayOutput::Cursor { space, storage, position } => {
+                self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
+            }
+            RelayOutput::Presence { space, frame, values } => {
+                presence::from_v1(&self.shared, &space, &frame, values, self.follower.id())?;
+            }
+            RelayOutput::PeerError { code, text, is_fatal } => self.note_complaint(code, &text, is_fatal),
+            RelayOutput::Close { code, reason } => {
+                tracing::info!(code, reason = %Foreign(&reason), "a connection is closed");
+                self.outbound.close(code, &reason);
+            }
+            // What a later version of the session wants is not done by this one.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self) -> Result<(), StoreError> {
+        let tx = Glance::new(&*self.shared.store);
+        let mut bytes = 0;
+        while bytes < SEND_BATCH_BYTES {
+            let Some(frame) = self.session.poll_transmit(&tx, self.shared.hub.followers().live())? else {
+                self.may_transmit = false;
+                break;
+            };
+            bytes += frame.len();
+            self.outbound.push(frame);
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, timer: Pin<&mut Sleep>) -> Next {
+        match self.pulse.beat() {
+            Beat::Gone => {
+                tracing::debug!("a peer is silent and counts as gone");
+                return Next::End;
+            }
+            Beat::Ping => self.outbound.ping(),
+            Beat::Wait => {}
+        }
+        timer.reset(self.pulse.next());
+        Next::Continue
+    }
+
+    fn note_complaint(&mut self, code: Code, text: &str, is_fatal: bool) {
+        self.complaints += 1;
+        if self.complaints <= COMPLAINTS_LOGGED_MAX {
+            tracing::info!(%code, text = %Foreign(text), is_fatal, "a peer reports an error");
+        }
+    }
+
+    fn store_failed(&mut self, error: &StoreError) {
+        tracing::error!(%error, "failed to read the store");
+        self.may_transmit = false;
+        self.outbound.close(CLOSE_INTERNAL, "the relay failed to read its store");
+    }
+}
+
+/// Reads the next message.
+async fn read(unread: &mut Option<Received>, stream: &mut SplitStream<WebSocket>) -> Received {
+    match unread.take() {
+        Some(message) => message,
+        None => stream.next().await,
+    }
+}

@@ -1,0 +1,77 @@
+//! A connection's pushes on their way to the disk: begun in their order, several at once, and answered in their order.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rejoin::SpaceId;
+use rejoin::codec::v1::Outcome;
+use rejoin::sync::v1::Offered;
+
+use crate::hub::ConnectionId;
+use crate::log::{AppendError, Log, Pushed};
+
+/// What became of a push: its number, and what became of each of its writes.
+pub(super) type Answer = (u64, Result<Vec<Outcome>, AppendError>);
+
+/// The pushes of one connection. How many there are is the session's to bound.
+pub(super) struct Pushes {
+    log: Arc<dyn Log>,
+    from: ConnectionId,
+    waiting: VecDeque<(u64, SpaceId, Vec<Offered>)>,
+    /// The one that waits for room in the queue of the log.
+    entering: Option<(u64, BoxFuture<'static, Result<Pushed, AppendError>>)>,
+    /// Those in the queue, oldest first.
+    entered: VecDeque<(u64, Result<Pushed, AppendError>)>,
+}
+
+impl Pushes {
+    pub(super) fn new(log: Arc<dyn Log>, from: ConnectionId) -> Self {
+        Self { log, from, waiting: VecDeque::new(), entering: None, entered: VecDeque::new() }
+    }
+
+    /// Takes a push in. It is begun when [`Pushes::answered`] is next awaited.
+    pub(super) fn push(&mut self, batch: u64, space: SpaceId, writes: Vec<Offered>) {
+        self.waiting.push_back((batch, space, writes));
+    }
+
+    /// Says whether nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.entering.is_none() && self.entered.is_empty()
+    }
+
+    /// Waits for what became of the oldest push, for ever if there is none. It may be given up at any time.
+    pub(super) async fn answered(&mut self) -> Answer {
+        poll_fn(|cx| self.poll_answered(cx)).await
+    }
+
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        self.enter(cx);
+        let answer = match self.entered.front_mut() {
+            None => return Poll::Pending,
+            Some((batch, Err(error))) => (*batch, Err(*error)),
+            Some((batch, Ok(pushed))) => match pushed.poll_unpin(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(answer) => (*batch, answer.unwrap_or(Err(AppendError::Stopped))),
+            },
+        };
+        self.entered.pop_front();
+        Poll::Ready(answer)
+    }
+
+    /// Puts what waits into the queue, one after the other, as far as there is room.
+    fn enter(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some((batch, entering)) = &mut self.entering {
+                let Poll::Ready(entered) = entering.poll_unpin(cx) else { return };
+                self.entered.push_back((*batch, entered));
+                self.entering = None;
+            }
+            let Some((batch, space, writes)) = self.waiting.pop_front() else { return };
+            self.entering = Some((batch, self.log.push(self.from, space, writes)));
+        }
+    }
+}
