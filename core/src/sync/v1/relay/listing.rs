@@ -26,6 +26,8 @@ enum Open {
 /// What a client gets of a space besides the log.
 #[derive(Default)]
 pub(super) struct Listing {
+    /// Whether nothing is listed.
+    is_chosen: bool,
     /// The documents that are still to be listed, if all are.
     page: Option<Page>,
     open: BTreeMap<DocumentId, Open>,
@@ -53,6 +55,11 @@ struct Pass {
 }
 
 impl Listing {
+    /// Lists nothing: the client knows which documents it wants.
+    pub(super) fn of_chosen() -> Self {
+        Self { is_chosen: true, ..Self::default() }
+    }
+
     /// Begins with a list of all documents.
     pub(super) fn of_all() -> Self {
         Self { page: Some(Page::default()), ..Self::default() }
@@ -215,7 +222,8 @@ impl Listing {
     /// Takes an entry into what is said next. Returns whether there was room.
     fn tell(&self, at: &At<'_>, tail: &Tail, entry: &Entry<'_>, pass: &mut Pass) -> Result<bool, StoreError> {
         let document = entry.document;
-        let listed = if pass.named.contains(&document) { None } else { listed(at.tx, document)? };
+        let is_named = self.is_chosen || pass.named.contains(&document);
+        let listed = if is_named { None } else { listed(at.tx, document)? };
         let bytes = listed.as_ref().map_or(0, Listed::wire_bytes);
         if pass.bytes > 0 && pass.bytes + bytes > BATCH_BYTES {
             return Ok(false);

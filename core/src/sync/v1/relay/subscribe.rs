@@ -33,6 +33,11 @@ impl RelaySession {
                 self.refuse_space(&space, Code::SpaceUnknown, UNKNOWN_SPACE);
                 continue;
             };
+            if space == SpaceId::DEFAULT && subscription.mode != Mode::Chosen {
+                let text = "the default space is followed document by document: subscribe with mode 2";
+                self.refuse_space(&space, Code::Forbidden, text);
+                continue;
+            }
             if self.spaces.len() >= SUBSCRIPTIONS_MAX && !self.spaces.contains_key(&space) {
                 self.refuse_space(
                     &space,
@@ -84,6 +89,7 @@ impl RelaySession {
             (Mode::Everything, None) => (Stage::Comparing(Box::default()), true, end),
             (Mode::Listing, Some(position)) => (Stage::Listing(Box::default()), false, position),
             (Mode::Listing, None) => (Stage::Listing(Box::new(Listing::of_all())), false, end),
+            (Mode::Chosen, _) => (Stage::Listing(Box::new(Listing::of_chosen())), false, end),
         };
         Beginning { stage, is_compared, after, is_fresh, cursor }
     }
