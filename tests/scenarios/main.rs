@@ -16,6 +16,7 @@ mod layers;
 mod notes;
 mod samod;
 mod tls;
+mod v1;
 mod whole;
 
 use std::future::Future;
