@@ -220,7 +220,8 @@ pub struct Delivery {
     pub space: SpaceId,
     /// The changes, by document, each behind those it stands on. A document that is new here belongs into the space.
     pub changes: Vec<(DocumentId, Vec<CheckedChange>)>,
-    /// Documents that were deleted everywhere, to be buried after the changes. A time of 0 is not known.
+    /// Documents that were deleted everywhere, to be buried after the changes, and noted as told to this relay
+    /// ([`crate::ledger::tombstone::acknowledge`]). A time of 0 is not known.
     pub deletions: Vec<(DocumentId, Tombstone)>,
     /// Those of the changes that wait in our outbox, with their positions in the relay's log: acknowledged herewith.
     pub own: Vec<(DocumentId, ChangeHash, u64)>,
