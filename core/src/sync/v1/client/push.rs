@@ -305,9 +305,11 @@ impl Pushes {
                 // Its answer may change what is to be pushed. It brings the document back here.
                 return Ok(Put::All);
             }
+            // The document may have been deleted since.
+            let count = ledger::state(tx, &document)?.map_or(0, |state| state.count);
             let found = match offer.positions.take() {
-                Some(positions) => positions,
-                None => lacking(tx, &document, &offer.heads)?,
+                Some(positions) if positions.back().is_none_or(|last| *last < count) => positions,
+                _ => lacking(tx, &document, &offer.heads)?,
             };
             let positions = offer.positions.insert(found);
             while let Some(position) = positions.front().copied() {
@@ -341,7 +343,18 @@ impl Pushes {
             }
             let after = known.and_then(|known| known.pushed);
             let positions = outbox::pending_after(tx, &document, after, POSITIONS_AT_ONCE)?;
-            let Some(last) = positions.last().copied() else { return Ok(Put::All) };
+            let Some(last) = positions.last().copied() else {
+                let count = ledger::state(tx, &document)?.map_or(0, |state| state.count);
+                match self.documents.get_mut(&document) {
+                    // It was deleted here and fetched anew: its positions begin again.
+                    Some(known) if known.pushed.is_some_and(|pushed| pushed >= count) => known.pushed = None,
+                    _ => return Ok(Put::All),
+                }
+                if count == 0 {
+                    return Ok(Put::All);
+                }
+                continue;
+            };
             let known = self.documents.entry(document).or_default();
             for position in positions {
                 if !known.in_flight.contains(&position) {
@@ -421,10 +434,13 @@ fn unless_folded(put: Result<Put, StoreError>) -> Result<Put, StoreError> {
     }
 }
 
-/// Returns the positions of all changes above these heads.
+/// Returns the positions of all changes above these heads, and of what waits in the outbox: of that the relay is to say
+/// itself that it has it.
 fn lacking(tx: &dyn ReadTx, document: &DocumentId, heads: &[ChangeHash]) -> Result<VecDeque<u64>, StoreError> {
-    match ledger::state(tx, document)? {
-        Some(state) => Ok(ledger::missing(tx, document, &state, heads)?.into()),
-        None => Ok(VecDeque::new()),
-    }
+    let Some(state) = ledger::state(tx, document)? else { return Ok(VecDeque::new()) };
+    let mut positions = ledger::missing(tx, document, &state, heads)?;
+    positions.extend(outbox::pending(tx, document)?);
+    positions.sort_unstable();
+    positions.dedup();
+    Ok(positions.into())
 }
