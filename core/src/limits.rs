@@ -471,3 +471,52 @@ pub const OUTBOX_DOCUMENTS_AT_ONCE: usize = 256;
 
 /// The most presence values that wait for a slow socket: 1,024. The oldest are dropped.
 pub const PRESENCE_QUEUE_MAX: usize = 1_024;
+
+/// How many batches of one connection may be under way before no further message is read: 64. Of 256 KiB each, they would be
+/// 16 MiB if credit let them; one change a batch is 64 changes a commit.
+pub const BATCHES_UNDER_WAY_MAX: usize = 64;
+
+/// What a write that was checked takes in memory beside its change's bytes: ~600. Those of a connection that wait to be stored
+/// are at most [`INTAKE_BYTES_MAX`] with it, and the last.
+pub const CHECKED_WRITE_BYTES: usize = 600;
+
+/// How many outputs of a session may wait before no further message is read: 1,024, what a hello with
+/// [`SUBSCRIPTIONS_MAX`] subscriptions makes at once.
+pub const OUTPUTS_WAITING_MAX: usize = 1_024;
+
+/// How many ranges of positions that it wrote itself are remembered of a reader in one space: 256, 4 KiB. What is above that
+/// it is told twice.
+pub const OWN_RANGES_MAX: usize = 256;
+
+/// How many snapshots are remembered of a reader in one space until their entries are passed: 256, 12 KiB. Above that
+/// documents go as changes.
+pub const SNAPSHOTS_UNDER_WAY_MAX: usize = 256;
+
+/// How many documents a client may have open on one connection: 16,384, as many as one message names. 100 bytes each are
+/// 1.6 MiB.
+pub const OPEN_DOCUMENTS_MAX: usize = DOCUMENT_LIST_MAX;
+
+/// How many heads the documents may have together that a client opened and that were not filled in yet: 65,536, 2 MiB.
+pub const OPEN_HEADS_MAX: usize = 65_536;
+
+/// How many documents of a space are read together when it is compared or listed: 1,024, 16 KiB.
+pub const COMPARE_PAGE_DOCUMENTS: usize = 1_024;
+
+/// How many positions of a document that a peer lacks are remembered while it is filled in: 65,536, 512 KiB. The rest is found
+/// anew behind them.
+pub const FILL_POSITIONS_MAX: usize = 65_536;
+
+/// How many stores are remembered of which a reader has still to hear how far they are: 256, 14 KiB.
+pub const SEEN_WAITING_MAX: usize = 256;
+
+/// How many presence messages wait for a reader: 64. The oldest are dropped.
+pub const PRESENCE_WAITING_MAX: usize = 64;
+
+/// How many bytes of presence messages wait for a reader: 1 MiB, or a single longer one.
+pub const PRESENCE_WAITING_BYTES_MAX: usize = PRESENCE_BYTES_MAX;
+
+/// Of how many documents it is estimated how much is to come of a space: 16. Each costs a lookup.
+pub const ESTIMATE_DOCUMENTS: usize = 16;
+
+// Whatever one message opens may be open, and its heads fit where nothing else waits.
+const _: () = assert!(DOCUMENT_LIST_MAX <= OPEN_DOCUMENTS_MAX && DOCUMENT_HEADS_MAX <= OPEN_HEADS_MAX);

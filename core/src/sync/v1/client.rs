@@ -558,7 +558,9 @@ impl ClientSession {
                 self.handle_batch_error(batch, &reject, tx)?;
             }
             About::Space(space) => {
-                let denies = matches!(error.code, Code::Forbidden | Code::SpaceUnknown | Code::TooMany);
+                // Too many may also be said of documents, which takes no subscription away.
+                let denies = matches!(error.code, Code::Forbidden | Code::SpaceUnknown)
+                    || (error.code == Code::TooMany && self.spaces.is_awaited(&space));
                 if denies && self.spaces.deny(&space) {
                     self.drop_queue(&space);
                     self.opens.forget_space(&space);

@@ -1,0 +1,272 @@
+//! The relay's side of `rejoin.v1`: one connection.
+//!
+//! # The driving contract
+//!
+//! As [`crate::sync`] says, with these additions:
+//!
+//! - Take every output before each [`RelaySession::poll_transmit`], and put its message behind theirs: an `ack` is to be sent
+//!   before the entries that follow the positions it tells.
+//! - Hand in [`RelaySession::handle_appended`] before [`RelaySession::handle_end_changed`] of the same commit, or the client gets
+//!   its own writes back.
+//! - Stop reading from the socket while [`RelaySession::wants_frames`] says no, or while what is to be sent does not leave.
+//! - Hand in frames and ends only in the order in which they came.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::credit::{Giving, Spending};
+use crate::codec::v1::{ClientMessage, Code, ErrorMessage, Outcome, RelayMessage, Subscription, VERSION, Welcome};
+use crate::id::{PeerId, SpaceId, StorageId};
+use crate::limits::OUTPUTS_WAITING_MAX;
+use crate::store::{ReadTx, StoreError};
+
+mod comparing;
+mod filling;
+mod following;
+mod hear;
+mod listing;
+mod mail;
+mod output;
+mod own;
+mod pushes;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use following::{At, Following, Step};
+use mail::Mail;
+pub use output::{Grants, LiveFrame, LiveFrames, NoLiveFrames, Offered, OfferedWrite, RelayIdentity, RelayOutput};
+use pushes::Pushes;
+
+/// WebSocket close code: a kind of message that is not spoken here.
+const CLOSE_UNSUPPORTED: u16 = 1003;
+
+/// How far a connection is.
+enum Phase {
+    /// Nothing was said.
+    New,
+    /// The driver is to decide whether this client comes in, and then answers these subscriptions.
+    Asked(Vec<Subscription>),
+    /// It may do what these say.
+    Admitted(Box<dyn Grants>),
+    /// Nothing is said or heard any more.
+    Closed,
+}
+
+/// One connection of a client.
+pub struct RelaySession {
+    identity: RelayIdentity,
+    phase: Phase,
+    peer: Option<PeerId>,
+    /// The client's store.
+    storage: Option<StorageId>,
+    takes_snapshots: bool,
+    giving: Giving,
+    spending: Spending,
+    spaces: BTreeMap<SpaceId, Following>,
+    /// Spaces with something to say, in the order in which it is their turn.
+    queue: VecDeque<SpaceId>,
+    pushes: Pushes,
+    mail: Mail,
+    /// Whether it is the turn of what costs no credit.
+    is_mail_next: bool,
+    outputs: VecDeque<RelayOutput>,
+}
+
+impl RelaySession {
+    /// Begins a session. It waits for the client's hello.
+    pub fn new(identity: RelayIdentity) -> Self {
+        Self {
+            identity,
+            phase: Phase::New,
+            peer: None,
+            storage: None,
+            takes_snapshots: false,
+            giving: Giving::new(identity.credit),
+            spending: Spending::new(0),
+            spaces: BTreeMap::new(),
+            queue: VecDeque::new(),
+            pushes: Pushes::new(identity.limits.change_bytes),
+            mail: Mail::default(),
+            is_mail_next: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Returns who the client is by its own word, once it said so.
+    pub fn peer(&self) -> Option<&PeerId> {
+        self.peer.as_ref()
+    }
+
+    /// Says whether the session has ended; whatever is handed in then is dropped.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Says whether messages may be handed in. If not, read none until an output was taken or an append was answered.
+    pub fn wants_frames(&self) -> bool {
+        !self.is_closed() && !self.pushes.is_full() && self.outputs.len() < OUTPUTS_WAITING_MAX
+    }
+
+    /// Takes in a binary message.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read. Whatever the message holds is never an error: it becomes an output.
+    pub fn handle_frame(&mut self, frame: &Bytes, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        if self.is_closed() {
+            return Ok(());
+        }
+        let limit = self.identity.limits.frame_bytes;
+        if frame.len() as u64 > limit {
+            let text = format!("the message has {} bytes, this relay takes {limit}: send less at a time", frame.len());
+            self.fail(Code::FrameLimit, text);
+            return Ok(());
+        }
+        let message = match ClientMessage::decode(frame) {
+            Ok(message) => message,
+            // It is of a later version, which lets it be missed.
+            Err(error) if !error.is_fatal() => return Ok(()),
+            Err(error) => {
+                self.fail(error.code(), error.to_string());
+                return Ok(());
+            }
+        };
+        if message.costs_credit() && !self.giving.take(frame.len()) {
+            let text = format!("a {} without credit: wait for a credit message before the next", message.name());
+            self.fail(Code::CreditOverrun, text);
+            return Ok(());
+        }
+        match (&self.phase, message) {
+            (_, ClientMessage::Error(ErrorMessage { code, text, is_fatal, .. })) => {
+                self.outputs.push_back(RelayOutput::PeerError { code, text, is_fatal });
+            }
+            (Phase::New, ClientMessage::Hello(hello)) => self.greet(hello),
+            (Phase::Admitted(_), ClientMessage::Hello(_)) => self.unexpected("a second hello: one connection has one"),
+            (Phase::Admitted(_), message) => self.hear(message, frame, tx)?,
+            (Phase::New, _) => self.unexpected("the first message has to be hello"),
+            _ => self.unexpected("a message before the hello was answered: wait for welcome"),
+        }
+        Ok(())
+    }
+
+    /// Takes in a text message: there are none in this protocol.
+    pub fn handle_text(&mut self) {
+        let text = "text messages are not spoken here: send binary ones";
+        self.end(Code::FrameInvalid, text.to_owned(), CLOSE_UNSUPPORTED);
+    }
+
+    /// Lets the client in whose hello was put out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn handle_admitted(&mut self, grants: Box<dyn Grants>, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        let Phase::Asked(subscriptions) = &mut self.phase else { return Ok(()) };
+        let subscriptions = std::mem::take(subscriptions);
+        self.phase = Phase::Admitted(grants);
+        let RelayIdentity { storage, epoch, limits, credit } = self.identity;
+        let credit = credit.min(crate::limits::CREDIT_BYTES_MAX);
+        self.send(&RelayMessage::Welcome(Welcome { version: VERSION, storage, epoch, limits, credit }));
+        self.subscribe(subscriptions, tx)
+    }
+
+    /// Turns the client away whose hello was put out, or ends the connection later.
+    pub fn handle_refused(&mut self, code: Code, text: &str) {
+        self.fail(code, text.to_owned());
+    }
+
+    /// Learns what became of the oldest [`RelayOutput::Append`] of a batch without an answer, after it was made durable: one
+    /// outcome for each write.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn handle_appended(&mut self, batch: u64, outcomes: Vec<Outcome>, _: &dyn ReadTx) -> Result<(), StoreError> {
+        self.pushes.handle_appended(batch, outcomes);
+        self.work_on_pushes();
+        Ok(())
+    }
+
+    /// Learns that nothing of the oldest [`RelayOutput::Append`] of a batch without an answer was stored, and why.
+    pub fn handle_append_failed(&mut self, batch: u64, code: Code) {
+        self.pushes.handle_failed(batch, code);
+        self.work_on_pushes();
+    }
+
+    /// Learns where the log of a space ends by now.
+    pub fn handle_end_changed(&mut self, space: &SpaceId, end: u64) {
+        if let Some(following) = self.spaces.get_mut(space) {
+            following.tail.end = following.tail.end.max(end);
+            self.wake(space);
+        }
+    }
+
+    /// Learns that another device has everything up to a position durably.
+    pub fn handle_seen(&mut self, space: &SpaceId, storage: StorageId, position: u64) {
+        if self.spaces.contains_key(space) && self.storage != Some(storage) {
+            self.mail.add_seen(*space, storage, position);
+        }
+    }
+
+    /// Learns of ephemeral values of others: a whole `presence` message.
+    pub fn handle_presence(&mut self, space: &SpaceId, frame: Bytes) {
+        if self.spaces.contains_key(space) {
+            self.mail.add_presence(*space, frame);
+        }
+    }
+
+    /// Returns what the driver must do next.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<RelayOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Makes the next message, if there is anything to say and credit for it. Ask again until there is none, as long as the
+    /// socket has room.
+    ///
+    /// Spaces take turns. Cost: one message's bytes read, [`BATCH_BYTES`](crate::limits::BATCH_BYTES) and one change more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read. Nothing is lost by it: the message is made the next time.
+    pub fn poll_transmit(&mut self, tx: &dyn ReadTx, live: &dyn LiveFrames) -> Result<Option<Bytes>, StoreError> {
+        let Phase::Admitted(grants) = &self.phase else { return Ok(None) };
+        self.is_mail_next = !self.is_mail_next;
+        if self.is_mail_next
+            && let Some(message) = self.mail.pop()
+        {
+            return Ok(Some(message));
+        }
+        for _ in 0..self.queue.len() {
+            let Some(space) = self.queue.front().copied() else { break };
+            let Some(following) = self.spaces.get_mut(&space) else {
+                self.queue.pop_front();
+                continue;
+            };
+            if grants.access(&space).is_none() {
+                return Ok(Some(self.revoke(&space)));
+            }
+            let (takes_snapshots, may_spend) = (self.takes_snapshots, self.spending.may_send());
+            let step = following.step(&At { tx, live, space: &space, takes_snapshots, may_spend })?;
+            self.giving.work_off(following.take_done_bytes());
+            self.queue.pop_front();
+            following.is_queued = !matches!(step, Step::Idle);
+            if following.is_queued {
+                self.queue.push_back(space);
+            }
+            match step {
+                Step::Costs(message) => {
+                    self.spending.spend(message.len());
+                    self.give_back();
+                    return Ok(Some(message));
+                }
+                Step::Free(message) => return Ok(Some(message)),
+                Step::Later | Step::Idle => {}
+            }
+        }
+        self.give_back();
+        Ok(self.mail.pop())
+    }
+}

@@ -1,0 +1,149 @@
+//! What a relay's session and its driver say to each other.
+
+use bytes::Bytes;
+
+use crate::codec::v1::{Access, Code, Limits, Presence, Token};
+use crate::deletion::Tombstone;
+use crate::gate::CheckedChange;
+use crate::id::{DocumentId, Epoch, PeerId, SpaceId, StorageId};
+
+/// Who the relay is, on every connection.
+#[derive(Debug, Clone, Copy)]
+pub struct RelayIdentity {
+    /// Names its store.
+    pub storage: StorageId,
+    /// Names the life of its log.
+    pub epoch: Epoch,
+    /// What it takes, never above what the protocol allows.
+    pub limits: Limits,
+    /// How many bytes a client may send before it gets more credit.
+    pub credit: u64,
+}
+
+/// What the peer of one connection may do. It is asked anew for each batch and each frame, so that a right that is taken
+/// away ends at once.
+pub trait Grants: Send {
+    /// Returns what the peer may do in a space, or `None` if it may not even know that there is one.
+    fn access(&self, space: &SpaceId) -> Option<Access>;
+}
+
+/// The last commits of each space, encoded once for all their readers.
+pub trait LiveFrames {
+    /// Returns the largest `entries` message that begins exactly at `first` and ends at or below `until`, if there is one.
+    fn frame(&self, space: &SpaceId, first: u64, until: u64) -> Option<LiveFrame>;
+}
+
+/// No frames: everything is read from the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoLiveFrames;
+
+impl LiveFrames for NoLiveFrames {
+    fn frame(&self, _: &SpaceId, _: u64, _: u64) -> Option<LiveFrame> {
+        None
+    }
+}
+
+/// An `entries` message that many readers get.
+#[derive(Debug, Clone)]
+pub struct LiveFrame {
+    /// The position of its last entry.
+    pub last: u64,
+    /// The message.
+    pub bytes: Bytes,
+}
+
+/// A write that a client offers, checked as far as its own bytes go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offered {
+    /// To which document.
+    pub document: DocumentId,
+    /// What it is.
+    pub what: OfferedWrite,
+}
+
+/// What a client offers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OfferedWrite {
+    /// A change.
+    Change(CheckedChange),
+    /// That the document is deleted everywhere.
+    Deleted(Tombstone),
+}
+
+/// What the driver must do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RelayOutput {
+    /// Send this message before any that [`RelaySession::poll_transmit`](super::RelaySession::poll_transmit) makes later.
+    Send(Bytes),
+    /// A client says who it is. Decide, then call [`RelaySession::handle_admitted`](super::RelaySession::handle_admitted) or
+    /// [`RelaySession::handle_refused`](super::RelaySession::handle_refused).
+    Hello {
+        /// Who, by its own word.
+        peer: PeerId,
+        /// Its store's id, if it has one.
+        storage: Option<StorageId>,
+        /// What proves its rights.
+        token: Token,
+    },
+    /// Tell the session from now on of what happens in this space, and at once where its log ends.
+    Follow {
+        /// Which.
+        space: SpaceId,
+    },
+    /// Tell it no more.
+    Unfollow {
+        /// Which.
+        space: SpaceId,
+    },
+    /// Make these writes durable in this order, then call
+    /// [`RelaySession::handle_appended`](super::RelaySession::handle_appended) with what became of each, or
+    /// [`RelaySession::handle_append_failed`](super::RelaySession::handle_append_failed).
+    ///
+    /// A batch that takes much memory comes in several of these, one after the other. Answer them in the order in which they
+    /// came.
+    Append {
+        /// The client's number of the batch.
+        batch: u64,
+        /// In which space.
+        space: SpaceId,
+        /// One or more.
+        writes: Vec<Offered>,
+    },
+    /// The client has everything up to here durably: tell the other followers with
+    /// [`RelaySession::handle_seen`](super::RelaySession::handle_seen).
+    Cursor {
+        /// Of which space.
+        space: SpaceId,
+        /// Whose store it is.
+        storage: StorageId,
+        /// The last position.
+        position: u64,
+    },
+    /// Ephemeral values: pass the message on as it is to the other followers, with
+    /// [`RelaySession::handle_presence`](super::RelaySession::handle_presence).
+    Presence {
+        /// In which space.
+        space: SpaceId,
+        /// The whole message.
+        frame: Bytes,
+        /// The values in it.
+        values: Vec<Presence>,
+    },
+    /// The client says that something is wrong; worth a line in the log.
+    PeerError {
+        /// What, for a program.
+        code: Code,
+        /// What, for a person.
+        text: String,
+        /// Whether the client closes the connection.
+        is_fatal: bool,
+    },
+    /// Send what is queued, then close.
+    Close {
+        /// The WebSocket close code.
+        code: u16,
+        /// What was wrong, for the log and the close frame.
+        reason: String,
+    },
+}
