@@ -107,7 +107,7 @@ impl Client {
             let write = |tx: &mut dyn WriteTx| {
                 spaces::put(tx, &document, &space)?;
                 ledger::create(tx, &document)?;
-                fields::write(tx, &document, &author, &[edit.clone()])?.unwrap();
+                fields::write(tx, &document, &author, std::slice::from_ref(&edit))?.unwrap();
                 Ok(())
             };
             self.store.write_with(write).unwrap();
@@ -212,7 +212,8 @@ fn identity(number: u8) -> ClientIdentity {
 fn apply(tx: &mut dyn WriteTx, delivery: Delivery) -> Result<Applied, StoreError> {
     let mut applied = Applied::default();
     for (document, hash, log_position) in &delivery.own {
-        let position = ledger::position(tx, document, hash)?.unwrap();
+        // The document may have been deleted since.
+        let Some(position) = ledger::position(tx, document, hash)? else { continue };
         receipts::acknowledge(tx, document, &EPOCH, &[Acknowledged { position, log_position: *log_position }])?;
     }
     for (document, changes) in delivery.changes {
@@ -321,6 +322,7 @@ fn run(seed: u64) {
     }
     world.settle();
     let theirs = world.store.read().unwrap();
+    assert!(SPACES.iter().all(|space| log::end(&*theirs, space).unwrap() > 0));
     for client in &world.clients {
         let tx = client.store.read().unwrap();
         for number in 0..DOCUMENTS {

@@ -223,7 +223,8 @@ pub struct Delivery {
     /// Documents that were deleted everywhere, to be buried after the changes, and noted as told to this relay
     /// ([`crate::ledger::tombstone::acknowledge`]). A time of 0 is not known.
     pub deletions: Vec<(DocumentId, Tombstone)>,
-    /// Those of the changes that wait in our outbox, with their positions in the relay's log: acknowledged herewith.
+    /// Those of the changes that wait in our outbox, with their positions in the relay's log: acknowledged herewith. One that
+    /// is not here any more, because its document was deleted meanwhile, is passed over.
     pub own: Vec<(DocumentId, ChangeHash, u64)>,
     /// Where to resume once this is durable; `None` if that does not move.
     pub cursor: Option<Cursor>,
@@ -424,7 +425,8 @@ impl ClientSession {
         self.outputs.pop_front()
     }
 
-    /// Makes the next message to send, or returns `None` if there is nothing to say now.
+    /// Makes the next message to send, or returns `None` if there is nothing to say now. Take the outputs before it and after
+    /// it: a change that this relay does not take is found when it is to be sent.
     ///
     /// Cost: at most about [`crate::limits::BATCH_BYTES`] read from the store.
     ///
@@ -434,6 +436,7 @@ impl ClientSession {
     pub fn poll_transmit(&mut self, tx: &dyn ReadTx) -> Result<Option<Bytes>, StoreError> {
         let Phase::Welcomed(welcome) = &self.phase else { return Ok(None) };
         let limits = welcome.limits;
+        self.settle_left(tx)?;
         if let Some(message) = self.next_control() {
             return Ok(Some(message));
         }

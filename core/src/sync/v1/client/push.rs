@@ -50,6 +50,7 @@ pub(super) struct Pushes {
 enum Walk {
     #[default]
     Waiting,
+    Begun,
     After(Option<DocumentId>),
     Done,
 }
@@ -156,7 +157,7 @@ enum Added {
 impl Pushes {
     /// The relay answered: what waits from before is looked for.
     pub(super) fn begin(&mut self) {
-        self.walk = Walk::After(None);
+        self.walk = Walk::Begun;
     }
 
     pub(super) fn batches_in_flight(&self) -> usize {
@@ -281,14 +282,25 @@ impl Pushes {
             queue.deleted.pop_front();
         }
         while let Some(document) = queue.offered.front().copied() {
-            if matches!(unless_folded(self.put_offer(document, draft, tx))?, Put::Full) {
-                return Ok(());
+            match self.put_offer(document, draft, tx) {
+                Ok(Put::All) => {}
+                Ok(Put::Full) => return Ok(()),
+                // It is kept until the document is unfolded; the relay need not wait for its credit.
+                Err(StoreError::Folded) => {
+                    let offer = self.documents.get_mut(&document).and_then(|known| known.offer.as_mut());
+                    let bytes = offer.map_or(0, |offer| std::mem::take(&mut offer.bytes));
+                    self.worked_off = self.worked_off.saturating_add(bytes);
+                }
+                Err(error) => return Err(error),
             }
             queue.offered.pop_front();
         }
         while may_push && let Some(document) = queue.changed.front().copied() {
-            if matches!(unless_folded(self.put_waiting(document, draft, tx))?, Put::Full) {
-                return Ok(());
+            match self.put_waiting(document, draft, tx) {
+                // A document that is not unfolded yet waits until it is said to have changed.
+                Ok(Put::All) | Err(StoreError::Folded) => {}
+                Ok(Put::Full) => return Ok(()),
+                Err(error) => return Err(error),
             }
             self.queued.remove(&document);
             queue.changed.pop_front();
@@ -383,9 +395,10 @@ impl ClientSession {
             return Ok(None);
         }
         let epoch = self.epoch();
-        if matches!(self.pushes.walk, Walk::After(None)) {
+        if matches!(self.pushes.walk, Walk::Begun) {
             let relay = self.relay().map(|(relay, _)| relay);
             self.pushes.deleted.extend(tombstone::untold(tx, relay.as_ref())?);
+            self.pushes.walk = Walk::After(None);
         }
         loop {
             if self.pushes.queued.len() < OUTBOX_DOCUMENTS_AT_ONCE {
@@ -423,14 +436,6 @@ impl ClientSession {
     /// Tells whether there is nothing more to search for now: what waits for a comparison must not be piled up.
     fn is_search_over(&self) -> bool {
         matches!(self.pushes.walk, Walk::Done) || self.pushes.queued.len() >= OUTBOX_DOCUMENTS_AT_ONCE
-    }
-}
-
-/// A document that is not unfolded yet waits until it is said to have changed.
-fn unless_folded(put: Result<Put, StoreError>) -> Result<Put, StoreError> {
-    match put {
-        Err(StoreError::Folded) => Ok(Put::All),
-        put => put,
     }
 }
 

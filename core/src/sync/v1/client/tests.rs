@@ -1,6 +1,6 @@
 //! The rules of a client, one by one, with hand-made messages of a relay.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "tests")]
 
 mod device;
 mod model;

@@ -159,7 +159,8 @@ impl Device {
 fn apply(tx: &mut dyn WriteTx, delivery: Delivery) -> Result<Applied, StoreError> {
     let mut applied = Applied::default();
     for (document, hash, log_position) in &delivery.own {
-        let position = ledger::position(tx, document, hash)?.unwrap();
+        // The document may have been deleted since.
+        let Some(position) = ledger::position(tx, document, hash)? else { continue };
         let one = Acknowledged { position, log_position: *log_position };
         let epoch = delivery.cursor.map_or(EPOCH, |cursor| cursor.epoch);
         receipts::acknowledge(tx, document, &epoch, &[one])?;

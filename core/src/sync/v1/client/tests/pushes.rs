@@ -227,3 +227,47 @@ fn ack_that_fits_no_push_closes() {
         assert!(session.is_closed());
     }
 }
+
+#[test]
+fn duplicate_of_a_space_that_is_left_is_acknowledged() {
+    let mut device = Device::new(1);
+    device.write(document(1));
+    let mut session = begin(&mut device);
+    device.hear(&mut session, &ack(1, &[(1, Outcome::Duplicate)]));
+    assert_eq!(device.waiting(), 1);
+    session.unsubscribe(TEAM);
+    device.carry_out(&mut session);
+    assert_eq!(device.waiting(), 0);
+    // Nobody has passed a position that nobody knows.
+    let seen = |tx: &mut dyn crate::store::WriteTx| receipts::note_seen(tx, &EPOCH, &TEAM, 1 << 40);
+    crate::store::StoreExt::write_with(&device.store, seen).unwrap();
+    let receipt = receipts::get(&*device.store.read().unwrap(), &document(1), 0).unwrap();
+    assert_eq!(receipt, Some(Receipt::Relayed));
+}
+
+#[test]
+fn change_that_is_longer_than_this_relay_takes_is_not_sent() {
+    let mut device = Device::new(1);
+    device.write(document(1));
+    let mut session = device.connect();
+    let RelayMessage::Welcome(mut small) = welcome(1 << 20) else { panic!() };
+    small.limits.change_bytes = 20;
+    device.hear(&mut session, &RelayMessage::Welcome(small));
+    assert_eq!(pushed(&mut device), []);
+    assert_eq!(refusals(&mut device), [(document(1), 0, Code::ChangeLimit, false)]);
+}
+
+#[test]
+fn outbox_of_many_documents_is_found_when_the_connection_begins() {
+    let mut device = Device::new(1);
+    let many = 3 * crate::limits::OUTBOX_DOCUMENTS_AT_ONCE as u64 + 7;
+    for number in 0..many {
+        let mut id = [1; 16];
+        id[..8].copy_from_slice(&number.to_be_bytes());
+        device.write(DocumentId::from_bytes(id));
+    }
+    let mut session = device.connect();
+    device.hear(&mut session, &welcome(1 << 30));
+    let pushed: usize = pushed(&mut device).iter().map(|(_, documents)| documents.len()).sum();
+    assert_eq!(pushed as u64, many);
+}
