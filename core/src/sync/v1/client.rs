@@ -220,9 +220,11 @@ pub struct Delivery {
     pub space: SpaceId,
     /// The changes, by document, each behind those it stands on. A document that is new here belongs into the space.
     pub changes: Vec<(DocumentId, Vec<CheckedChange>)>,
-    /// Documents that were deleted everywhere, to be buried after the changes. A time of 0 is not known.
+    /// Documents that were deleted everywhere, to be buried after the changes, and noted as told to this relay
+    /// ([`crate::ledger::tombstone::acknowledge`]). A time of 0 is not known.
     pub deletions: Vec<(DocumentId, Tombstone)>,
-    /// Those of the changes that wait in our outbox, with their positions in the relay's log: acknowledged herewith.
+    /// Those of the changes that wait in our outbox, with their positions in the relay's log: acknowledged herewith. One that
+    /// is not here any more, because its document was deleted meanwhile, is passed over.
     pub own: Vec<(DocumentId, ChangeHash, u64)>,
     /// Where to resume once this is durable; `None` if that does not move.
     pub cursor: Option<Cursor>,
@@ -419,7 +421,8 @@ impl ClientSession {
         self.outputs.pop_front()
     }
 
-    /// Makes the next message to send, or returns `None` if there is nothing to say now.
+    /// Makes the next message to send, or returns `None` if there is nothing to say now. Take the outputs before it and after
+    /// it: a change that this relay does not take is found when it is to be sent.
     ///
     /// Cost: at most about [`crate::limits::BATCH_BYTES`] read from the store.
     ///
@@ -429,6 +432,7 @@ impl ClientSession {
     pub fn poll_transmit(&mut self, tx: &dyn ReadTx) -> Result<Option<Bytes>, StoreError> {
         let Phase::Welcomed(welcome) = &self.phase else { return Ok(None) };
         let limits = welcome.limits;
+        self.settle_left(tx)?;
         if let Some(message) = self.next_control() {
             return Ok(Some(message));
         }
@@ -553,7 +557,9 @@ impl ClientSession {
                 self.handle_batch_error(batch, &reject, tx)?;
             }
             About::Space(space) => {
-                let denies = matches!(error.code, Code::Forbidden | Code::SpaceUnknown | Code::TooMany);
+                // Too many may also be said of documents, which takes no subscription away.
+                let denies = matches!(error.code, Code::Forbidden | Code::SpaceUnknown)
+                    || (error.code == Code::TooMany && self.spaces.is_awaited(&space));
                 if denies && self.spaces.deny(&space) {
                     self.drop_queue(&space);
                     self.opens.forget_space(&space);

@@ -87,6 +87,15 @@ impl ClientSession {
         Ok(())
     }
 
+    /// Acknowledges duplicates of spaces of which no entries come any more.
+    pub(super) fn settle_left(&mut self, tx: &dyn ReadTx) -> Result<(), StoreError> {
+        let left = self.pushes.duplicates.keys().copied().filter(|space| !self.is_told_later(space));
+        for space in left.collect::<Vec<SpaceId>>() {
+            self.settle_duplicates(&space, tx)?;
+        }
+        Ok(())
+    }
+
     fn acknowledge(&mut self, space: SpaceId, receipts: Receipts) {
         if !receipts.is_empty() {
             let acknowledged = receipts.into_iter().collect();

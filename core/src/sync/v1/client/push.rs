@@ -50,6 +50,7 @@ pub(super) struct Pushes {
 enum Walk {
     #[default]
     Waiting,
+    Begun,
     After(Option<DocumentId>),
     Done,
 }
@@ -156,7 +157,7 @@ enum Added {
 impl Pushes {
     /// The relay answered: what waits from before is looked for.
     pub(super) fn begin(&mut self) {
-        self.walk = Walk::After(None);
+        self.walk = Walk::Begun;
     }
 
     pub(super) fn batches_in_flight(&self) -> usize {
@@ -281,14 +282,25 @@ impl Pushes {
             queue.deleted.pop_front();
         }
         while let Some(document) = queue.offered.front().copied() {
-            if matches!(unless_folded(self.put_offer(document, draft, tx))?, Put::Full) {
-                return Ok(());
+            match self.put_offer(document, draft, tx) {
+                Ok(Put::All) => {}
+                Ok(Put::Full) => return Ok(()),
+                // It is kept until the document is unfolded; the relay need not wait for its credit.
+                Err(StoreError::Folded) => {
+                    let offer = self.documents.get_mut(&document).and_then(|known| known.offer.as_mut());
+                    let bytes = offer.map_or(0, |offer| std::mem::take(&mut offer.bytes));
+                    self.worked_off = self.worked_off.saturating_add(bytes);
+                }
+                Err(error) => return Err(error),
             }
             queue.offered.pop_front();
         }
         while may_push && let Some(document) = queue.changed.front().copied() {
-            if matches!(unless_folded(self.put_waiting(document, draft, tx))?, Put::Full) {
-                return Ok(());
+            match self.put_waiting(document, draft, tx) {
+                // A document that is not unfolded yet waits until it is said to have changed.
+                Ok(Put::All) | Err(StoreError::Folded) => {}
+                Ok(Put::Full) => return Ok(()),
+                Err(error) => return Err(error),
             }
             self.queued.remove(&document);
             queue.changed.pop_front();
@@ -305,9 +317,11 @@ impl Pushes {
                 // Its answer may change what is to be pushed. It brings the document back here.
                 return Ok(Put::All);
             }
+            // The document may have been deleted since.
+            let count = ledger::state(tx, &document)?.map_or(0, |state| state.count);
             let found = match offer.positions.take() {
-                Some(positions) => positions,
-                None => lacking(tx, &document, &offer.heads)?,
+                Some(positions) if positions.back().is_none_or(|last| *last < count) => positions,
+                _ => lacking(tx, &document, &offer.heads)?,
             };
             let positions = offer.positions.insert(found);
             while let Some(position) = positions.front().copied() {
@@ -341,7 +355,18 @@ impl Pushes {
             }
             let after = known.and_then(|known| known.pushed);
             let positions = outbox::pending_after(tx, &document, after, POSITIONS_AT_ONCE)?;
-            let Some(last) = positions.last().copied() else { return Ok(Put::All) };
+            let Some(last) = positions.last().copied() else {
+                let count = ledger::state(tx, &document)?.map_or(0, |state| state.count);
+                match self.documents.get_mut(&document) {
+                    // It was deleted here and fetched anew: its positions begin again.
+                    Some(known) if known.pushed.is_some_and(|pushed| pushed >= count) => known.pushed = None,
+                    _ => return Ok(Put::All),
+                }
+                if count == 0 {
+                    return Ok(Put::All);
+                }
+                continue;
+            };
             let known = self.documents.entry(document).or_default();
             for position in positions {
                 if !known.in_flight.contains(&position) {
@@ -370,9 +395,10 @@ impl ClientSession {
             return Ok(None);
         }
         let epoch = self.epoch();
-        if matches!(self.pushes.walk, Walk::After(None)) {
+        if matches!(self.pushes.walk, Walk::Begun) {
             let relay = self.relay().map(|(relay, _)| relay);
             self.pushes.deleted.extend(tombstone::untold(tx, relay.as_ref())?);
+            self.pushes.walk = Walk::After(None);
         }
         loop {
             if self.pushes.queued.len() < OUTBOX_DOCUMENTS_AT_ONCE {
@@ -413,18 +439,13 @@ impl ClientSession {
     }
 }
 
-/// A document that is not unfolded yet waits until it is said to have changed.
-fn unless_folded(put: Result<Put, StoreError>) -> Result<Put, StoreError> {
-    match put {
-        Err(StoreError::Folded) => Ok(Put::All),
-        put => put,
-    }
-}
-
-/// Returns the positions of all changes above these heads.
+/// Returns the positions of all changes above these heads, and of what waits in the outbox: of that the relay is to say
+/// itself that it has it.
 fn lacking(tx: &dyn ReadTx, document: &DocumentId, heads: &[ChangeHash]) -> Result<VecDeque<u64>, StoreError> {
-    match ledger::state(tx, document)? {
-        Some(state) => Ok(ledger::missing(tx, document, &state, heads)?.into()),
-        None => Ok(VecDeque::new()),
-    }
+    let Some(state) = ledger::state(tx, document)? else { return Ok(VecDeque::new()) };
+    let mut positions = ledger::missing(tx, document, &state, heads)?;
+    positions.extend(outbox::pending(tx, document)?);
+    positions.sort_unstable();
+    positions.dedup();
+    Ok(positions.into())
 }

@@ -308,6 +308,11 @@ impl Spaces {
         self.spaces.get(space).is_some_and(|entry| entry.is_wanted)
     }
 
+    /// Tells whether an answer to a subscription is still to come.
+    pub(super) fn is_awaited(&self, space: &SpaceId) -> bool {
+        self.spaces.get(space).is_some_and(|entry| entry.awaited > 0)
+    }
+
     pub(super) fn mode(&self, space: &SpaceId) -> Option<Mode> {
         self.spaces.get(space).map(|entry| entry.mode)
     }

@@ -1,0 +1,354 @@
+//! Both sides of `rejoin.v1` against each other in memory: random edits, cuts, credit and order, and in the end all stores
+//! have the same.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rejoin::codec::v1::{Access, Code, Limits, Mode, Outcome, Reject, Start, Token};
+use rejoin::deletion::{DeletionKind, Tombstone};
+use rejoin::engine::{self, Origin};
+use rejoin::fields::{self, Author, Edit};
+use rejoin::gate::CheckedChange;
+use rejoin::ledger::receipts::{self, Acknowledged, Receipt};
+use rejoin::ledger::{self, Appended, cursor, log, outbox, spaces, tombstone};
+use rejoin::store::{MemoryStore, ReadTx, Store, StoreError, StoreExt, WriteTx};
+use rejoin::sync::v1::{
+    Applied, ClientIdentity, ClientOutput, ClientSession, Delivery, Grants, NoLiveFrames, Offered, OfferedWrite,
+    RelayIdentity, RelayOutput, RelaySession,
+};
+use rejoin::{ActorId, DocumentId, Epoch, PeerId, SpaceId, StorageId};
+
+const RELAY: StorageId = StorageId::from_bytes([0x4e; 16]);
+const EPOCH: Epoch = Epoch::from_bytes([0xa1; 16]);
+const SPACES: [SpaceId; 2] = [SpaceId::from_bytes([0xe1; 16]), SpaceId::from_bytes([0xe2; 16])];
+const DOCUMENTS: u8 = 8;
+
+/// A document, and the space it is in.
+fn document(number: u8) -> (DocumentId, SpaceId) {
+    (DocumentId::from_bytes([number; 16]), SPACES[usize::from(number % 2)])
+}
+
+struct All;
+
+impl Grants for All {
+    fn access(&self, _: &SpaceId) -> Option<Access> {
+        Some(Access::Admin)
+    }
+}
+
+fn relay_session(credit: u64) -> RelaySession {
+    let limits =
+        Limits { frame_bytes: 1 << 24, change_bytes: 1 << 23, batch_entries: 1 << 14, presence_bytes: 1 << 20 };
+    RelaySession::new(RelayIdentity { storage: RELAY, epoch: EPOCH, limits, credit })
+}
+
+/// A device, and both ends of its connection.
+struct Client {
+    number: u8,
+    store: MemoryStore,
+    session: ClientSession,
+    relay: RelaySession,
+    to_relay: VecDeque<Bytes>,
+    to_client: VecDeque<Bytes>,
+    appends: VecDeque<(u64, SpaceId, Vec<Offered>)>,
+}
+
+impl Client {
+    fn new(number: u8) -> Self {
+        let identity = identity(number);
+        Self {
+            number,
+            store: MemoryStore::new(),
+            session: ClientSession::new(identity),
+            relay: relay_session(1 << 20),
+            to_relay: VecDeque::new(),
+            to_client: VecDeque::new(),
+            appends: VecDeque::new(),
+        }
+    }
+
+    fn reconnect(&mut self, dice: &mut SmallRng) {
+        self.session = ClientSession::new(identity(self.number));
+        self.relay = relay_session(dice.random_range(1..5_000));
+        (self.to_relay, self.to_client, self.appends) = Default::default();
+        let tx = self.store.read().unwrap();
+        for space in SPACES {
+            let start = match cursor::get(&*tx, &RELAY, &space).unwrap() {
+                Some(cursor) => Start::Cursor { epoch: cursor.epoch, position: cursor.position },
+                None if dice.random_range(0..2) == 0 => Start::Compare,
+                None => Start::Beginning,
+            };
+            self.session.subscribe(space, Mode::Everything, start);
+        }
+    }
+
+    fn edit(&mut self, dice: &mut SmallRng) {
+        let (document, space) = document(dice.random_range(0..DOCUMENTS));
+        if tombstone::is_buried(&*self.store.read().unwrap(), &document).unwrap() {
+            return;
+        }
+        if dice.random_range(0..50) == 0 {
+            let tombstone = Tombstone { kind: DeletionKind::Deleted, time_seconds: 5, by: "me".to_owned() };
+            let bury = |tx: &mut dyn WriteTx| {
+                spaces::put(tx, &document, &space)?;
+                tombstone::bury(tx, &document, &tombstone)?;
+                tombstone::wait(tx, &document)
+            };
+            self.store.write_with(bury).unwrap();
+            self.session.handle_deleted(document);
+        } else {
+            let actor = ActorId::from(&[self.number; 16][..]);
+            let author = Author { actor: &actor, time_seconds: 1, message: None };
+            let edit = Edit::set(format!("k{}", dice.random_range(0..4)), i64::from(dice.random::<u16>()));
+            let write = |tx: &mut dyn WriteTx| {
+                spaces::put(tx, &document, &space)?;
+                ledger::create(tx, &document)?;
+                fields::write(tx, &document, &author, std::slice::from_ref(&edit))?.unwrap();
+                Ok(())
+            };
+            self.store.write_with(write).unwrap();
+            self.session.handle_changed(document);
+        }
+    }
+
+    /// Does something on the client's side; returns whether there was anything to do.
+    fn step_client(&mut self) -> bool {
+        if let Some(output) = self.session.poll_output() {
+            self.carry_out(output);
+            return true;
+        }
+        let tx = self.store.read().unwrap();
+        match self.session.poll_transmit(&*tx).unwrap() {
+            Some(message) => self.to_relay.push_back(message),
+            None => match self.to_client.pop_front() {
+                Some(frame) => self.session.handle_frame(&frame, &*tx).unwrap(),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    fn carry_out(&mut self, output: ClientOutput) {
+        match output {
+            ClientOutput::Send(message) => self.to_relay.push_back(message),
+            ClientOutput::Apply(delivery) => {
+                let id = delivery.id;
+                let applied = self.store.write_with(|tx| apply(tx, delivery)).unwrap();
+                self.session.handle_applied(id, applied, &*self.store.read().unwrap()).unwrap();
+            }
+            ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
+                let acknowledge = |tx: &mut dyn WriteTx| {
+                    for (document, some) in &acknowledged {
+                        receipts::acknowledge(tx, document, &epoch, some)?;
+                    }
+                    Ok(())
+                };
+                self.store.write_with(acknowledge).unwrap();
+            }
+            ClientOutput::DeletionAcknowledged { document, kind } => {
+                self.store.write_with(|tx| tombstone::acknowledge(tx, &document, kind, Some(&RELAY))).unwrap();
+            }
+            ClientOutput::Seen { space, epoch, position, .. } => {
+                self.store.write_with(|tx| receipts::note_seen(tx, &epoch, &space, position)).unwrap();
+            }
+            ClientOutput::Welcomed { .. } | ClientOutput::Subscribed { .. } | ClientOutput::CaughtUp { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Does something on the relay's side of the connection; what is to be stored waits.
+    fn step_relay(&mut self, store: &MemoryStore, seen: &mut Vec<(SpaceId, StorageId, u64)>) -> bool {
+        let tx = store.read().unwrap();
+        if let Some(output) = self.relay.poll_output() {
+            match output {
+                RelayOutput::Send(message) => self.to_client.push_back(message),
+                RelayOutput::Hello { .. } => self.relay.handle_admitted(Box::new(All), &*tx).unwrap(),
+                RelayOutput::Follow { space } => {
+                    self.relay.handle_end_changed(&space, log::end(&*tx, &space).unwrap());
+                }
+                RelayOutput::Append { batch, space, writes } => self.appends.push_back((batch, space, writes)),
+                RelayOutput::Cursor { space, storage, position } => seen.push((space, storage, position)),
+                RelayOutput::Unfollow { .. } => {}
+                other => panic!("{other:?}"),
+            }
+            return true;
+        }
+        if let Some(message) = self.relay.poll_transmit(&*tx, &NoLiveFrames).unwrap() {
+            self.to_client.push_back(message);
+            return true;
+        }
+        if !self.relay.wants_frames() {
+            return false;
+        }
+        let Some(frame) = self.to_relay.pop_front() else { return false };
+        self.relay.handle_frame(&frame, &*tx).unwrap();
+        true
+    }
+
+    /// Stores what waits, in which space it tells.
+    fn commit(&mut self, store: &MemoryStore) -> Option<SpaceId> {
+        let (batch, space, writes) = self.appends.pop_front()?;
+        let take = |tx: &mut dyn WriteTx| writes.into_iter().map(|write| take_one(tx, &space, write)).collect();
+        let outcomes: Vec<Outcome> = store.write_with(take).unwrap();
+        self.relay.handle_appended(batch, outcomes, &*store.read().unwrap()).unwrap();
+        Some(space)
+    }
+}
+
+fn identity(number: u8) -> ClientIdentity {
+    ClientIdentity {
+        peer: PeerId::new(format!("device {number}")).unwrap(),
+        storage: Some(StorageId::from_bytes([number; 16])),
+        token: Token::default(),
+        takes_snapshots: false,
+    }
+}
+
+/// Applies a delivery as a driver does.
+fn apply(tx: &mut dyn WriteTx, delivery: Delivery) -> Result<Applied, StoreError> {
+    let mut applied = Applied::default();
+    for (document, hash, log_position) in &delivery.own {
+        // The document may have been deleted since.
+        let Some(position) = ledger::position(tx, document, hash)? else { continue };
+        receipts::acknowledge(tx, document, &EPOCH, &[Acknowledged { position, log_position: *log_position }])?;
+    }
+    for (document, changes) in delivery.changes {
+        spaces::put(tx, &document, &delivery.space)?;
+        applied.results.push((document, engine::accept(tx, document, changes, Origin::Remote)?.results));
+    }
+    for (document, tombstone) in &delivery.deletions {
+        spaces::put(tx, document, &delivery.space)?;
+        tombstone::bury(tx, document, tombstone)?;
+        tombstone::acknowledge(tx, document, tombstone.kind, Some(&RELAY))?;
+    }
+    if let Some(cursor) = &delivery.cursor {
+        cursor::put(tx, &RELAY, &delivery.space, cursor)?;
+    }
+    Ok(applied)
+}
+
+/// Stores and logs one write as a relay does.
+fn take_one(tx: &mut dyn WriteTx, space: &SpaceId, write: Offered) -> Result<Outcome, StoreError> {
+    let document = write.document;
+    spaces::put(tx, &document, space)?;
+    let before = log::end(tx, space)?;
+    match write.what {
+        OfferedWrite::Deleted(tombstone) => {
+            tombstone::bury(tx, &document, &tombstone)?;
+            if log::end(tx, space)? == before {
+                return Ok(Outcome::Duplicate);
+            }
+        }
+        OfferedWrite::Change(change) => match accept_one(tx, document, change)? {
+            Appended::Stored { .. } => drop(log::append(tx, &document)?),
+            Appended::Duplicate => return Ok(Outcome::Duplicate),
+            Appended::Missing { .. } => return Ok(Outcome::Rejected(Reject::new(Code::ChangeMissing))),
+            Appended::Deleted => return Ok(Outcome::Rejected(Reject::new(Code::DocumentDeleted))),
+            other => panic!("{other:?}"),
+        },
+    }
+    Ok(Outcome::Stored { first: log::end(tx, space)? })
+}
+
+fn accept_one(tx: &mut dyn WriteTx, document: DocumentId, change: CheckedChange) -> Result<Appended, StoreError> {
+    let mut results = engine::accept(tx, document, vec![change], Origin::Remote)?.results;
+    Ok(results.pop().unwrap().1)
+}
+
+/// The relay's store, and the devices.
+struct World {
+    store: MemoryStore,
+    clients: Vec<Client>,
+    dice: SmallRng,
+}
+
+impl World {
+    fn step(&mut self, of: usize, what: u32) -> bool {
+        let mut seen = Vec::new();
+        let client = &mut self.clients[of];
+        let moved = match what {
+            0 => client.step_client(),
+            1 => client.step_relay(&self.store, &mut seen),
+            _ => match client.commit(&self.store) {
+                None => false,
+                Some(space) => {
+                    let end = log::end(&*self.store.read().unwrap(), &space).unwrap();
+                    self.clients.iter_mut().for_each(|client| client.relay.handle_end_changed(&space, end));
+                    true
+                }
+            },
+        };
+        for (space, storage, position) in seen {
+            self.clients.iter_mut().for_each(|client| client.relay.handle_seen(&space, storage, position));
+        }
+        moved
+    }
+
+    /// Goes on until nobody has anything to say.
+    fn settle(&mut self) {
+        for _ in 0..200_000 {
+            let mut moved = false;
+            for of in 0..self.clients.len() {
+                for what in 0..3 {
+                    moved |= self.step(of, what);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("it goes on for ever");
+    }
+}
+
+fn run(seed: u64) {
+    let mut dice = SmallRng::seed_from_u64(seed);
+    let store = MemoryStore::new();
+    store.write_with(|tx| log::set_epoch(tx, &EPOCH)).unwrap();
+    let clients = (1..=3).map(Client::new).collect();
+    let mut world = World { store, clients, dice: SmallRng::seed_from_u64(seed) };
+    world.clients.iter_mut().for_each(|client| client.reconnect(&mut dice));
+    for _ in 0..1_500 {
+        let of = world.dice.random_range(0..3);
+        match world.dice.random_range(0..200) {
+            0 => world.clients[of].reconnect(&mut dice),
+            1..12 => world.clients[of].edit(&mut dice),
+            what => drop(world.step(of, what % 3)),
+        }
+    }
+    world.settle();
+    let theirs = world.store.read().unwrap();
+    assert!(SPACES.iter().all(|space| log::end(&*theirs, space).unwrap() > 0));
+    for client in &world.clients {
+        let tx = client.store.read().unwrap();
+        for number in 0..DOCUMENTS {
+            let (document, _) = document(number);
+            let heads = |tx: &dyn ReadTx| ledger::heads(tx, &document).unwrap();
+            assert_eq!(heads(&*tx), heads(&*theirs), "{number}");
+            let is_buried = |tx: &dyn ReadTx| tombstone::is_buried(tx, &document).unwrap();
+            assert_eq!(is_buried(&*tx), is_buried(&*theirs), "{number}");
+            assert_eq!(outbox::pending(&*tx, &document).unwrap(), Vec::<u64>::new(), "{number}");
+            let count = ledger::state(&*tx, &document).unwrap().map_or(0, |state| state.count);
+            let known = |position| receipts::get(&*tx, &document, position).unwrap().unwrap();
+            assert!((0..count).all(|position| known(position) >= Receipt::Relayed));
+        }
+        for space in SPACES {
+            let here = cursor::get(&*tx, &RELAY, &space).unwrap().unwrap();
+            assert_eq!(here.position, log::end(&*theirs, &space).unwrap());
+        }
+        let progress = client.session.progress();
+        assert!(progress.is_caught_up && progress.batches_in_flight == 0, "{progress:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+    #[test]
+    fn devices_and_relay_come_to_have_the_same(seed: u64) {
+        run(seed);
+    }
+}
