@@ -70,10 +70,13 @@ fn client_that_has_nothing_gets_everything_in_frames() {
 #[test]
 fn changes_come_behind_those_they_stand_on_and_each_once() {
     let mut first = Vec::new();
-    let (mut rig, _) = Rig::subscribed(comparing(), |tx| {
+    let mut rich = hello(comparing());
+    rich.credit = CREDIT_BYTES_MAX;
+    let (mut rig, _) = Rig::greeted(rich, |tx| {
         write(tx, &TEAM, document(1), b"bob", 10);
         first = ledger::heads(tx, &document(1)).unwrap();
-        write(tx, &TEAM, document(1), b"eve", 5_000);
+        // More than are looked up at a time.
+        write(tx, &TEAM, document(1), b"eve", FILL_POSITIONS_MAX + 10);
     });
     let answers = rig.say(compare(vec![(1, first.clone())], true));
     let mut have = first;

@@ -132,3 +132,39 @@ fn credit_comes_back_when_half_is_worked_off_and_more_than_it_is_fatal() {
     rig.say(push(2, TEAM, vec![change(document(1), &small[0]), change(document(1), &big), change(document(1), &big)]));
     assert_eq!(told(&rig.say(push(3, TEAM, vec![change(document(1), &small[1])]))), ["error credit-overrun fatal"]);
 }
+
+#[test]
+fn limits_of_the_relay_are_kept_where_they_are_below_those_of_the_protocol() {
+    let strict = || {
+        let (mut rig, _) = Rig::subscribed(vec![everything(TEAM)], |_| ());
+        let limits = Limits { frame_bytes: 1_000, change_bytes: 20, batch_entries: 2, presence_bytes: 3 };
+        rig.session.identity.limits = limits;
+        rig.session.pushes = Pushes::new(limits.change_bytes);
+        rig
+    };
+    let writes: Vec<Write> = own(b"alice", 3).iter().map(|bytes| change(document(1), bytes)).collect();
+    assert_eq!(told(&strict().say(push(1, TEAM, writes[..2].to_vec()))), ["ack 1 1change-limit 1change-limit"]);
+    assert_eq!(told(&strict().say(push(1, TEAM, writes))), ["error frame-limit fatal"]);
+    let long = change(document(1), &Bytes::from(vec![7; 1_000]));
+    let mut rig = strict();
+    assert_eq!(told(&rig.say(push(1, TEAM, vec![long]))), ["error frame-limit fatal"]);
+    assert_eq!(rig.closed, Some(1009));
+}
+
+#[test]
+fn own_writes_above_the_bound_of_ranges_come_back_and_nothing_is_lost() {
+    let mut poor = hello(vec![everything(TEAM)]);
+    poor.credit = 0;
+    let (mut rig, _) = Rig::greeted(poor, |_| ());
+    for (batch, bytes) in (1..).zip(own(b"alice", OWN_RANGES_MAX as u64 + 20)) {
+        rig.say(push(batch, TEAM, vec![change(document(1), &bytes)]));
+        rig.others(TEAM, 2, 1);
+    }
+    let answers = rig.say(ClientMessage::Credit { bytes: CREDIT_BYTES });
+    let end = 2 * (OWN_RANGES_MAX as u64 + 20);
+    let RelayMessage::Entries { entries, .. } = &answers[0] else { panic!("{:?}", told(&answers)) };
+    let writes = entries.iter().filter(|entry| matches!(entry, Entry::Write(_))).count();
+    assert_eq!(writes, OWN_RANGES_MAX + 20 + 19);
+    // The first own write was passed over at once, which made room for one more range.
+    assert_eq!(told(&answers), [format!("entries 2..{end} with {writes}"), format!("caught-up {end}")]);
+}
