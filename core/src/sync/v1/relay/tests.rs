@@ -1,6 +1,6 @@
 //! A session on a store in memory, driven by encoded messages: the harness, the handshake, and the rules of subscriptions.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "tests, with small numbers")]
 
 use super::*;
 use crate::codec::v1::{About, Access, Entry, Hello, Limits, Mode, Start, Token};
