@@ -25,9 +25,16 @@ struct Device {
     repo: Repo,
     doc: DocHandle,
     name: char,
-    /// What it added, of counters, fields and characters.
     edits: u32,
     votes: i64,
+    /// What it made that nobody takes away.
+    made: Vec<Made>,
+}
+
+enum Made {
+    Field(String),
+    Element(String),
+    Character(char),
 }
 
 impl Device {
@@ -40,7 +47,7 @@ impl Device {
         let told = ToldBy::new(&repo);
         told.set_actor(doc.id(), ActorId::from(&b"fields"[..]));
         told.load_as(doc.id(), ActorId::from(&b"loaded"[..])).await.unwrap();
-        Self { repo, doc, name, edits: 0, votes: 0 }
+        Self { repo, doc, name, edits: 0, votes: 0, made: Vec::new() }
     }
 
     /// Makes one edit that nobody else makes: each can be told in the end, and that it is there once.
@@ -49,8 +56,12 @@ impl Device {
         let (doc, number, name) = (&self.doc, self.edits, self.name);
         let length = doc.text("body").await.unwrap().unwrap_or_default().encode_utf16().count();
         let written = match rng.random_range(0..9) {
-            0 | 1 => doc.set(format!("{name}{number}"), true).await,
+            0 | 1 => {
+                self.made.push(Made::Field(format!("{name}{number}")));
+                doc.set(format!("{name}{number}"), true).await
+            }
             2 => {
+                self.made.push(Made::Field(format!("{name}{number}")));
                 doc.set(format!("{name}{number}"), Value::from_json(json!({ "in": {} })).unwrap()).await.unwrap();
                 doc.set([format!("{name}{number}").as_str(), "in", "deep"], number).await
             }
@@ -59,13 +70,18 @@ impl Device {
                 doc.increment("votes", number.into()).await
             }
             4 => {
+                self.made.push(Made::Element(format!("{name}{number}")));
                 doc.list_push("list", format!("{name}{number}")).await.unwrap();
                 let last = doc.list_len("list").await.unwrap().unwrap() - 1;
                 doc.list_set("list", last, format!("{name}{number}")).await
             }
             5 => doc.set("title", format!("{name}{number}")).await,
             6 if length > 1 => doc.mark("body", 0..length, format!("{name}{number}"), true, Expand::Both).await,
-            _ => doc.splice_text("body", rng.random_range(0..=length), 0, own_char(name, number).to_string()).await,
+            _ => {
+                self.made.push(Made::Character(own_char(name, number)));
+                let index = rng.random_range(0..=length);
+                doc.splice_text("body", index, 0, own_char(name, number).to_string()).await
+            }
         };
         written.unwrap()
     }
@@ -174,7 +190,7 @@ async fn copies(directory: &Path, rng: &mut StdRng) -> (Relay, Device, [Device; 
     for _ in 0..rng.random_range(0..10) {
         original.edit(rng).await;
     }
-    let (document, before) = (original.doc.id(), (original.edits, original.votes));
+    let (document, before) = (original.doc.id(), (original.votes, std::mem::take(&mut original.made)));
     original.close().await;
     let mut devices = Vec::new();
     for name in ['b', 'c'] {
@@ -183,7 +199,7 @@ async fn copies(directory: &Path, rng: &mut StdRng) -> (Relay, Device, [Device; 
         devices.push(Device::open(&copy, Some(document), name).await);
     }
     let mut original = Device::open(&path, Some(document), 'a').await;
-    (original.edits, original.votes) = before;
+    (original.votes, original.made) = before;
     (relay, original, devices.try_into().ok().unwrap())
 }
 
@@ -218,22 +234,18 @@ async fn assert_converged(relay: &Relay, original: &Device, devices: &[Device; 2
     once.sort_by_key(ToString::to_string);
     once.dedup();
     assert_eq!(once.len(), list.len(), "{context}: {list:?}");
-    for device in devices {
-        for (written, edit) in
-            (1..=device.edits).map(|number| (format!("{}{number}", device.name), own_char(device.name, number)))
-        {
-            let somewhere = body.contains(edit)
-                || list.contains(&json!(written))
-                || expected.get(&written).is_some()
-                || expected["title"] != json!(written) // overwritten by a later title, a mark, or an increment
-                || expected["title"] == json!(written);
-            assert!(somewhere, "{context}: {written}");
+    for made in original.made.iter().chain(devices.iter().flat_map(|device| &device.made)) {
+        match made {
+            Made::Field(key) => assert!(expected.get(key).is_some(), "{context}: {key}"),
+            Made::Element(element) => assert!(list.contains(&json!(element)), "{context}: {element}"),
+            Made::Character(one) => assert!(body.contains(*one), "{context}: {one:?} in {body:?}"),
         }
     }
 }
 
 #[tokio::test]
 async fn two_copies_of_a_disk_converge_with_all_edits_of_both() {
+    let mut rounds_replayed = 0;
     for seed in 0..30 {
         let mut rng = StdRng::seed_from_u64(seed);
         let directory = tempfile::tempdir().unwrap();
@@ -254,9 +266,8 @@ async fn two_copies_of_a_disk_converge_with_all_edits_of_both() {
             replayed += relay.give_to(&devices[1]).await;
             replayed += relay.take_from(&devices[1]).await;
         }
-        if devices.iter().all(|device| device.edits > 0) {
-            assert!(replayed > 0, "seed {seed}");
-        }
+        // Not if one of them used only the one actor and the other only the other.
+        rounds_replayed += u32::from(replayed > 0);
         // Both go on, and no number is given twice any more.
         for device in &mut devices {
             relay.give_to(device).await;
@@ -275,6 +286,7 @@ async fn two_copies_of_a_disk_converge_with_all_edits_of_both() {
             assert!(written.stage().await.unwrap() >= Receipt::Relayed, "seed {seed}: {name}{number}");
         }
     }
+    assert!(rounds_replayed > 20, "{rounds_replayed}");
 }
 
 #[tokio::test]
