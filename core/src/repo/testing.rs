@@ -2,9 +2,9 @@
 
 use automerge::{ActorId, ChangeHash};
 
-use super::{Repo, RepoError, Reused};
+use super::{Repo, RepoError};
 use crate::document::Materialised;
-use crate::engine::{self, Accepted, Origin};
+use crate::engine::{self, Accepted, Origin, Reused};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, Epoch, SpaceId};
 use crate::ledger::receipts::Acknowledged;
