@@ -61,7 +61,9 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             note.set("title", title).await?;
             println!("{}", note.id());
         }
-        Command::Set { id, field, value } => open(&repo, id).await?.set(field.as_str(), value).await?,
+        Command::Set { id, field, value } => {
+            open(&repo, id).await?.set(field.as_str(), value).await?;
+        }
         Command::Show { id } => {
             let ids = id.map_or(repo.list().await?, |id| vec![id]);
             for id in ids {

@@ -7,9 +7,10 @@ use automerge::ChangeHash;
 
 mod rename;
 mod rewrite;
+mod take_out;
 
-pub(crate) use rename::under_fresh_actors;
-pub(crate) use rewrite::{Kept, Rewritten, Unwritable, rewrite};
+pub use rewrite::{Rewritten, Unwritable};
+pub use take_out::{Reused, drop_rejected, replay};
 
 use crate::fields::{Projector, Touched};
 use crate::gate::CheckedChange;

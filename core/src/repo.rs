@@ -48,7 +48,6 @@ pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
 pub(crate) use pending::Pending;
 pub use receipts::Written;
 pub use rejected::{Branch, RejectedWrite};
-pub(crate) use relayed::Reused;
 pub use sign_out::SignOut;
 pub use spaces::SpaceHandle;
 

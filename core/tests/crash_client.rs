@@ -1,7 +1,7 @@
 //! Power is cut at the I/O operations of a device's life, and what the engine acknowledged must be there.
 //!
 //! A script of logical writes (documents made and deleted, fields, counters, text, received changes, acknowledged outbox
-//! entries, packing) runs on a disk that stops at one operation after the other. The script gives the same bytes each
+//! entries, packing, rejected writes dropped and reused actors replaced) runs on a disk that stops at one operation after the other. The script gives the same bytes each
 //! time, so what the store must hold after each step is known from a run in memory: a recovered store has to be, row for
 //! row, as the last acknowledged step left it, or as the one under way would have.
 //!
@@ -17,9 +17,10 @@ use automerge::transaction::Transactable;
 use automerge::{ObjType, ROOT};
 use rejoin::care::{self, Registers, VerifyOptions};
 use rejoin::document::{Commit, DocumentError, Materialised};
-use rejoin::engine::{self, Origin};
+use rejoin::engine::{self, Origin, Reused};
 use rejoin::fields::{self, Author};
 use rejoin::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
+use rejoin::ledger::rejected::{self, Rejection};
 use rejoin::ledger::{self, outbox};
 use rejoin::store::testing::disk::{Chance, CutDisk, Kept};
 use rejoin::store::{self, MemoryStore, RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, WriteTx};
@@ -39,6 +40,10 @@ enum Step {
     Accept(Origin, DocumentId, Vec<CheckedChange>),
     Acknowledge(DocumentId, Vec<ChangeHash>),
     Compact(DocumentId),
+    Reject(DocumentId, Rejection),
+    Retry(DocumentId, ChangeHash),
+    DropRejected(DocumentId, ChangeHash),
+    Replay(DocumentId, ChangeHash),
     Delete(DocumentId),
 }
 
@@ -61,6 +66,21 @@ impl Step {
             Self::Acknowledge(document, heads) => outbox::acknowledge(tx, document, heads).map(drop),
             Self::Compact(document) => {
                 assert!(ledger::compact_within(tx, document, 4, 5, 40)? > 0);
+                Ok(())
+            }
+            Self::Reject(document, rejection) => {
+                assert!(rejected::note(tx, document, rejection)? > 0);
+                Ok(())
+            }
+            Self::Retry(document, hash) => rejected::retry(tx, document, hash).map(drop),
+            Self::DropRejected(document, hash) => {
+                assert!(engine::drop_rejected(tx, *document, hash, 9)?.unwrap().is_some());
+                Ok(())
+            }
+            Self::Replay(document, hash) => {
+                let fresh = &mut || ActorId::from(&b"fresh"[..]);
+                let replayed = engine::replay(tx, *document, &Reused::Refused(*hash), fresh)?.unwrap().unwrap();
+                assert_eq!(replayed.renamed.len(), 2);
                 Ok(())
             }
             Self::Delete(document) => ledger::delete(tx, document),
@@ -147,6 +167,16 @@ impl Writer {
         self.step(Step::Accept(Origin::Remote, A, changes));
     }
 
+    /// The last change, which is refused by a relay, dropped, or made again.
+    fn last(&self) -> ChangeHash {
+        ledger::heads(self.store.read().unwrap().as_ref(), &A).unwrap()[0]
+    }
+
+    fn reject(&mut self, hash: ChangeHash, code: u16) {
+        let rejection = Rejection { hash, code, text: "no".to_owned(), time_seconds: 8 };
+        self.step(Step::Reject(A, rejection));
+    }
+
     fn acknowledge(&mut self, document: DocumentId) {
         let heads = ledger::heads(self.store.read().unwrap().as_ref(), &document).unwrap();
         self.step(Step::Acknowledge(document, heads));
@@ -181,6 +211,19 @@ impl Script {
         writer.acknowledge(B);
         writer.step(Step::Compact(A));
         writer.acknowledge(A);
+        writer.write(A, vec![Edit::set("title", "kept")]);
+        writer.write(A, vec![Edit::set("title", "refused")]);
+        let refused = writer.last();
+        writer.write(A, vec![Edit::increment("count", 5)]);
+        writer.reject(refused, 80);
+        writer.write(A, vec![Edit::set("on top", true)]);
+        writer.step(Step::Retry(A, refused));
+        writer.reject(refused, 83);
+        writer.step(Step::DropRejected(A, refused));
+        writer.write(A, vec![Edit::set("map", Value::from_json(serde_json::json!({ "n": 1 })).unwrap())]);
+        let reused = writer.last();
+        writer.write(A, vec![Edit::increment("count", 6)]);
+        writer.step(Step::Replay(A, reused));
         writer.step(Step::Delete(B));
         writer.write(A, vec![Edit::set("last", true)]);
         // Kept for the checks, so that there is always one more to make.

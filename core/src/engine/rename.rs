@@ -30,7 +30,7 @@ struct Fork {
 /// # Errors
 ///
 /// What is wrong with a change that Automerge does not write as it stands here.
-pub(crate) fn under_fresh_actors(
+pub(super) fn under_fresh_actors(
     changes: &[CheckedChange],
     fresh: &mut dyn FnMut() -> ActorId,
 ) -> Result<Vec<CheckedChange>, String> {

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 
 use automerge::ChangeHash;
 
+use super::take_out::local;
 use super::{Origin, accept};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, StorageId};
@@ -19,18 +20,20 @@ use crate::store::{MemoryStore, ReadTx, Store, StoreError, StoreExt, Table, Writ
 
 /// What was done to a document.
 #[derive(Debug, Clone)]
-pub(crate) struct Rewritten {
+#[non_exhaustive]
+pub struct Rewritten {
     /// By how many more local changes wait for a relay than before; fewer, if it is negative.
-    pub(crate) waiting: i64,
-    /// The changes that were put in, in their places.
-    pub(crate) added: Vec<CheckedChange>,
+    pub waiting: i64,
+    /// What changes are called that were written again: the former name, then the new one, each after those it depends on.
+    pub renamed: Vec<(ChangeHash, ChangeHash)>,
     /// The document's heads afterwards.
-    pub(crate) heads: Vec<ChangeHash>,
+    pub heads: Vec<ChangeHash>,
 }
 
 /// Why a document was left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unwritable {
+#[non_exhaustive]
+pub enum Unwritable {
     /// There is nothing to take out.
     #[error("the change is not in the document")]
     Unknown,
@@ -50,11 +53,11 @@ pub(crate) enum Unwritable {
 
 /// What is there when some changes are out.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(super) struct Kept {
     /// Those that are taken out, in order.
-    pub(crate) taken: Vec<CheckedChange>,
+    pub(super) taken: Vec<CheckedChange>,
     /// Local changes that stay, and those taken out may stand on: no relay has them.
-    pub(crate) unsent: Vec<CheckedChange>,
+    pub(super) unsent: Vec<CheckedChange>,
 }
 
 /// Takes the changes at `roots` out of a document with all that stand on them, and puts in what `replace` makes of them, as
@@ -66,19 +69,18 @@ pub(crate) struct Kept {
 ///
 /// [`Unwritable`] if it cannot be done: nothing was written then. [`StoreError::Folded`] while the document's history is
 /// being unfolded, and otherwise what the store reports.
-pub(crate) fn rewrite(
+pub(super) fn rewrite(
     tx: &mut dyn WriteTx,
     document: DocumentId,
     roots: &BTreeSet<u64>,
     replace: impl FnOnce(&Kept) -> Result<Vec<CheckedChange>, String>,
-) -> Result<Result<(Rewritten, Kept), Unwritable>, StoreError> {
+) -> Result<Result<(Kept, Rewritten), Unwritable>, StoreError> {
     let Some(state) = ledger::state(tx, &document)? else { return Ok(Err(Unwritable::Unknown)) };
     if roots.is_empty() || roots.last().is_some_and(|last| *last >= state.count) {
         return Ok(Err(Unwritable::Unknown));
     }
     let out = rejected::standing_on(tx, &document, roots)?;
-    let mut local: BTreeSet<u64> = outbox::pending(tx, &document)?.into_iter().collect();
-    local.extend(rejected::rows(tx, &document)?.into_keys());
+    let local = local(tx, &document)?;
     if let Some(other) = out.difference(&local).next() {
         return Ok(Err(Unwritable::Shared { hash: ledger::node(tx, &document, *other)?.hash }));
     }
@@ -95,7 +97,8 @@ pub(crate) fn rewrite(
     }
     let waiting = exchange(tx, &document, &out, aside.read()?.as_ref(), count..count + added.len() as u64)?;
     let heads = ledger::heads(tx, &document)?;
-    Ok(Ok((Rewritten { waiting, added, heads }, kept)))
+    let renamed = kept.taken.iter().zip(&added).map(|(old, new)| (old.hash(), new.hash())).collect();
+    Ok(Ok((kept, Rewritten { waiting, renamed, heads })))
 }
 
 /// Reads all changes, and parts those that go from those that stay.

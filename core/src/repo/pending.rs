@@ -108,8 +108,8 @@ impl Pending {
     }
 
     /// Notes that changes were written again.
-    pub(super) fn note_renamed(&self, document: DocumentId, names: impl Iterator<Item = (ChangeHash, ChangeHash)>) {
-        lock(&self.renamed).extend(names.map(|(old, new)| ((document, old), new)));
+    pub(super) fn note_renamed(&self, document: DocumentId, names: &[(ChangeHash, ChangeHash)]) {
+        lock(&self.renamed).extend(names.iter().map(|(old, new)| ((document, *old), *new)));
     }
 
     /// Returns what a change is called now.

@@ -1,6 +1,5 @@
 //! Rejected writes: what a relay refused for good. The application reads why, and tries again or takes it out.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use automerge::ChangeHash;
@@ -8,11 +7,10 @@ use automerge::ChangeHash;
 use super::events::{self, Event};
 use super::{Inner, Repo, RepoError, now_seconds};
 use crate::codec::v1::Code;
-use crate::engine::{self, Kept, Rewritten, Unwritable};
-use crate::gate::CheckedChange;
+use crate::engine::{self, Rewritten, Unwritable};
 use crate::id::DocumentId;
-use crate::ledger::rejected::{Noted, Rejection, Row};
-use crate::ledger::{self, branches, rejected};
+use crate::ledger::rejected::{Noted, Rejection};
+use crate::ledger::{branches, rejected};
 use crate::store::WriteTx;
 
 /// A write that a relay refused for good. It is in the document on this device and nowhere else.
@@ -115,19 +113,12 @@ impl Repo {
         let time_seconds = u64::try_from(now_seconds()).unwrap_or(0);
         let inner = Arc::clone(&self.inner);
         let work = move |tx: &mut dyn WriteTx| {
-            let Some(at) = ledger::position(tx, &document, &change)? else { return Ok(Err(RepoError::Gone)) };
-            let Some(Row::Refused(rejection)) = rejected::get(tx, &document, at)? else {
-                return Ok(Err(RepoError::Gone));
-            };
             let rewriting = inner.begin_rewriting(document);
-            let (rewritten, kept) = match engine::rewrite(tx, document, &BTreeSet::from([at]), |_| Ok(Vec::new()))? {
-                Ok(done) => done,
-                Err(error) => return Ok(Err(cannot(&error))),
-            };
-            let (below, taken) = (below(&kept), kept.taken.len() as u64);
-            let number = branches::put(tx, &document, &rejection, time_seconds, &below, &kept.taken)?;
-            let branch = branches::Branch { number, rejection, time_seconds, changes: taken };
-            Ok(Ok((Branch::of(document, branch), rewritten, rewriting)))
+            Ok(match engine::drop_rejected(tx, document, &change, time_seconds)? {
+                Ok(Some((branch, rewritten))) => Ok((Branch::of(document, branch), rewritten, rewriting)),
+                Ok(None) => Err(RepoError::Gone),
+                Err(error) => Err(cannot(&error)),
+            })
         };
         let inner = Arc::clone(&self.inner);
         let tell = move |outcome: &Result<_, RepoError>| {
@@ -182,7 +173,7 @@ impl Inner {
     pub(super) fn tell_rewritten(&self, document: DocumentId, rewritten: &Rewritten) {
         self.pending.note(document, rewritten.waiting);
         self.pending.tell(document);
-        events::publish(&self.events, Event::rewritten(document, &rewritten.heads, rewritten.added.len()));
+        events::publish(&self.events, Event::rewritten(document, &rewritten.heads, rewritten.renamed.len()));
     }
 }
 
@@ -192,18 +183,4 @@ pub(super) fn cannot(error: &Unwritable) -> RepoError {
         Unwritable::Unknown => RepoError::Gone,
         error => RepoError::TakeOut { reason: error.to_string() },
     }
-}
-
-/// Returns those that no relay has and that the taken ones stand on.
-fn below(kept: &Kept) -> Vec<CheckedChange> {
-    let mut wanted: BTreeSet<ChangeHash> = kept.taken.iter().flat_map(|change| change.deps()).copied().collect();
-    let mut below = Vec::new();
-    for change in kept.unsent.iter().rev() {
-        if wanted.contains(&change.hash()) {
-            wanted.extend(change.deps());
-            below.push(change.clone());
-        }
-    }
-    below.reverse();
-    below
 }

@@ -1,33 +1,18 @@
 //! What relays tell of our own writes: taken, seen by another device, refused, or made by an actor that somebody else used.
 //! For connections, from threads that may wait.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use automerge::{ActorId, ChangeHash};
+use automerge::ChangeHash;
 
 use super::events::{self, Event};
 use super::{Inner, RepoError, now_seconds, random_actor};
-use crate::engine;
+use crate::engine::{self, Reused, Rewritten};
 use crate::id::{DocumentId, Epoch, SpaceId};
+use crate::ledger::outbox;
 use crate::ledger::receipts::{self, Acknowledged};
 use crate::ledger::rejected::{self, Rejection};
-use crate::ledger::{self, outbox};
-use crate::store::{ReadTx, StoreError, WriteTx};
-
-/// How it is known that somebody else wrote with an actor of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reused {
-    /// A relay refused this change of ours: it has another one with its number.
-    Refused(ChangeHash),
-    /// A change arrived that has the number of one of ours.
-    Arrived {
-        /// Whose.
-        actor: ActorId,
-        /// The number.
-        seq: u64,
-    },
-}
+use crate::store::{StoreError, WriteTx};
 
 impl Inner {
     /// Notes that a relay has changes durably, in its log of this epoch. Nobody waits for it: what is lost is acknowledged
@@ -124,43 +109,20 @@ impl Inner {
     ) -> Result<usize, RepoError> {
         let inner = Arc::clone(self);
         let work = move |tx: &mut dyn WriteTx| {
-            let Some(at) = fork(tx, &document, &reused)? else { return Ok(Ok(None)) };
             let rewriting = inner.begin_rewriting(document);
-            let replace = |kept: &engine::Kept| engine::under_fresh_actors(&kept.taken, &mut random_actor);
-            let done = engine::rewrite(tx, document, &BTreeSet::from([at]), replace)?;
-            Ok(match done {
-                Ok((rewritten, kept)) => Ok(Some((rewritten, kept, rewriting))),
+            Ok(match engine::replay(tx, document, &reused, &mut random_actor)? {
+                Ok(rewritten) => Ok((rewritten, rewriting)),
                 Err(error) => Err(super::rejected::cannot(&error)),
             })
         };
         let inner = Arc::clone(self);
-        let tell = move |outcome: &Result<Option<(engine::Rewritten, engine::Kept, _)>, RepoError>| {
-            if let Ok(Some((rewritten, kept, _))) = outcome {
-                let names = kept.taken.iter().zip(&rewritten.added).map(|(old, new)| (old.hash(), new.hash()));
-                inner.pending.note_renamed(document, names);
+        let tell = move |outcome: &Result<(Option<Rewritten>, _), RepoError>| {
+            if let Ok((Some(rewritten), _)) = outcome {
+                inner.pending.note_renamed(document, &rewritten.renamed);
                 inner.tell_rewritten(document, rewritten);
             }
         };
         let outcome = self.writer.write_from_thread(work, tell)?.blocking_recv().map_err(|_| RepoError::Closed)??;
-        Ok(outcome?.map_or(0, |(rewritten, ..)| rewritten.added.len()))
-    }
-}
-
-/// Finds the first change of ours that differs from what somebody else wrote with its actor: only among those that no relay
-/// has.
-fn fork(tx: &dyn ReadTx, document: &DocumentId, reused: &Reused) -> Result<Option<u64>, StoreError> {
-    let mut local: BTreeSet<u64> = outbox::pending(tx, document)?.into_iter().collect();
-    local.extend(rejected::rows(tx, document)?.into_keys());
-    match reused {
-        Reused::Refused(hash) => Ok(ledger::position(tx, document, hash)?.filter(|at| local.contains(at))),
-        Reused::Arrived { actor, seq } => {
-            for position in local {
-                let node = ledger::node(tx, document, position)?;
-                if node.actor == *actor && node.seq >= *seq {
-                    return Ok(Some(position));
-                }
-            }
-            Ok(None)
-        }
+        Ok(outcome?.0.map_or(0, |rewritten| rewritten.renamed.len()))
     }
 }

@@ -2,8 +2,9 @@
 
 use automerge::{ActorId, ChangeHash};
 
-use super::{Repo, RepoError, Reused};
-use crate::engine::{self, Accepted, Origin};
+use super::{Repo, RepoError};
+use crate::document::Materialised;
+use crate::engine::{self, Accepted, Origin, Reused};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, Epoch, SpaceId};
 use crate::ledger::receipts::Acknowledged;
@@ -93,6 +94,16 @@ impl ToldBy {
     /// Makes a repo write a document's fields with this actor from now on.
     pub fn set_actor(&self, document: DocumentId, actor: ActorId) {
         self.0.inner.actors.set(document, actor);
+    }
+
+    /// Makes a repo edit a loaded document with this actor from now on, until it is dropped from memory.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the repo is closed.
+    pub async fn load_as(&self, document: DocumentId, actor: ActorId) -> Result<(), RepoError> {
+        self.0.inner.documents.evict(document).await?;
+        self.run(move |repo| repo.inner.documents.adopt(document, Materialised::new(document, actor))).await
     }
 
     /// Runs what a connection's thread does, and waits until what it queued is committed.

@@ -97,7 +97,7 @@ async fn unknown_heads_are_named() {
         doc.diff(&heads, &[]).await.map(|_| ()),
         doc.diff(&[], &heads).await.map(|_| ()),
         doc.fork_at(&heads).await.map(|_| ()),
-        doc.restore(&heads).await,
+        doc.restore(&heads).await.map(|_| ()),
     ];
     for error in errors {
         let Err(RepoError::Document(error)) = &error else { unreachable!("{error:?}") };

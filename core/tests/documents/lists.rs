@@ -117,7 +117,7 @@ async fn lists_of_two_merge_element_by_element() {
 
 #[tokio::test]
 async fn conflicts_of_elements_can_be_read() {
-    let (here, there) = pair(async |doc| doc.list_push("items", 0).await.unwrap()).await;
+    let (here, there) = pair(async |doc| drop(doc.list_push("items", 0).await.unwrap())).await;
     here.list_set("items", 0, "here").await.unwrap();
     there.list_set("items", 0, "there").await.unwrap();
     let json = merge(&here, &there).await;

@@ -4,12 +4,13 @@ use automerge::{Automerge, LoadOptions, TextEncoding};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rejoin::document::{Element, Expand};
+use rejoin::repo::Written;
 use rejoin::{DocHandle, FieldPath, RepoError, Value};
 
 use super::{merge, pair, value};
 
 /// Makes one random write. That it does not fit the document is fine: then it must change nothing.
-async fn write(doc: &DocHandle, rng: &mut StdRng) -> Result<(), RepoError> {
+async fn write(doc: &DocHandle, rng: &mut StdRng) -> Result<Written, RepoError> {
     let list = ["list", "other"][rng.random_range(0..2)];
     let index = rng.random_range(0..4_usize);
     let card = FieldPath::from((list, index));
@@ -35,7 +36,7 @@ async fn write(doc: &DocHandle, rng: &mut StdRng) -> Result<(), RepoError> {
 async fn every_state_of_random_histories_can_be_seen_forked_and_restored() {
     for seed in 0..12 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let (here, there) = pair(async |doc| doc.list_push("list", 0).await.unwrap()).await;
+        let (here, there) = pair(async |doc| drop(doc.list_push("list", 0).await.unwrap())).await;
         let mut states = Vec::new();
         for _ in 0..40 {
             let doc = [&here, &there][rng.random_range(0..2)];

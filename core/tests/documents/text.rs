@@ -106,7 +106,7 @@ async fn wrong_marks_blocks_and_cursors_say_so_and_change_nothing() {
 
 #[tokio::test]
 async fn marks_and_typing_of_two_merge() {
-    let (here, there) = pair(async |doc| doc.splice_text("body", 0, 0, "one two").await.unwrap()).await;
+    let (here, there) = pair(async |doc| drop(doc.splice_text("body", 0, 0, "one two").await.unwrap())).await;
     here.mark("body", 0..3, "bold", true, Expand::After).await.unwrap();
     there.splice_text("body", 1, 0, "😀").await.unwrap();
     there.mark("body", 6..9, "em", true, Expand::After).await.unwrap();
@@ -136,7 +136,7 @@ async fn blocks_split_join_and_change_their_kind() {
 
 #[tokio::test]
 async fn blocks_of_two_merge() {
-    let (here, there) = pair(async |doc| doc.splice_text("body", 0, 0, "abcd").await.unwrap()).await;
+    let (here, there) = pair(async |doc| drop(doc.splice_text("body", 0, 0, "abcd").await.unwrap())).await;
     here.split_block("body", 2, fields("left")).await.unwrap();
     there.split_block("body", 4, fields("right")).await.unwrap();
     merge(&here, &there).await;
@@ -190,7 +190,7 @@ async fn cursors_stay_at_their_character() {
 
 #[tokio::test]
 async fn updated_texts_merge_what_both_changed() {
-    let (here, there) = pair(async |doc| doc.update_text("body", "The 😀 quick fox").await.unwrap()).await;
+    let (here, there) = pair(async |doc| drop(doc.update_text("body", "The 😀 quick fox").await.unwrap())).await;
     here.update_text("body", "The 😀 very quick fox").await.unwrap();
     there.update_text("body", "The 😃 quick fox jumps").await.unwrap();
     let json = merge(&here, &there).await;

@@ -119,6 +119,7 @@ fn no_receipt_is_ever_said_too_early_nor_taken_back_and_few_rows_are_kept() {
                         acknowledged.push(Acknowledged { position: at as u64, log_position: log_end });
                     }
                     let taken = store.write_with(|tx| acknowledge(tx, &DOCUMENT, &FIRST, &acknowledged)).unwrap();
+                    let taken = u64::try_from(taken).unwrap();
                     assert_eq!(taken, acknowledged.len() as u64);
                     tally.take(DOCUMENT, taken);
                 }
