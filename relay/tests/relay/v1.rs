@@ -205,7 +205,7 @@ async fn classic_and_v1_clients_share_a_document_and_its_deletion() {
     // And the other way round.
     old.set(document(2), "a", 1);
     old.open(document(2));
-    old.send_all().await;
+    old.until(|old| old.is_acknowledged(document(2))).await;
     assert_eq!(new.changes(1).await.remove(0).0, 4);
     old.bury(document(2), DeletionKind::Deleted);
     old.send_all().await;

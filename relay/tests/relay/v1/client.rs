@@ -110,15 +110,21 @@ impl V1 {
 
     /// Returns the next message; credit is given back as it is used.
     pub async fn next(&mut self) -> RelayMessage {
-        loop {
-            let message = timeout(PATIENCE, self.socket.next()).await.expect("the relay says nothing");
-            let Message::Binary(frame) = message.expect("the relay closed").unwrap() else { continue };
-            let message = RelayMessage::decode(&frame).unwrap();
-            if message.costs_credit() {
-                self.send(&ClientMessage::Credit { bytes: frame.len() as u64 }).await;
+        // Pings keep coming, so a single frame is not what to wait for.
+        let frame = timeout(PATIENCE, async {
+            loop {
+                let message = self.socket.next().await.expect("the relay closed").unwrap();
+                if let Message::Binary(frame) = message {
+                    return frame;
+                }
             }
-            return message;
+        });
+        let frame = frame.await.expect("the relay says nothing");
+        let message = RelayMessage::decode(&frame).unwrap();
+        if message.costs_credit() {
+            self.send(&ClientMessage::Credit { bytes: frame.len() as u64 }).await;
         }
+        message
     }
 
     /// Reads until a message is what is waited for.
