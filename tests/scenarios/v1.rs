@@ -142,7 +142,8 @@ async fn deletion_everywhere_reaches_those_who_follow_and_a_deletion_here_stays_
 #[tokio::test]
 async fn several_relays_at_once_get_what_the_others_brought() {
     let folder = tempfile::tempdir().unwrap();
-    let (home, work) = (RelayProcess::start(&folder.path().join("home")), RelayProcess::start(&folder.path().join("work")));
+    let (home, work) =
+        (RelayProcess::start(&folder.path().join("home")), RelayProcess::start(&folder.path().join("work")));
     let (ada, _ada_connection) = device(folder.path(), "ada.redb", &home).await;
     let (ben, ben_home) = device(folder.path(), "ben.redb", &home).await;
     let ben_work = connect(&ben, &work);
@@ -174,8 +175,7 @@ async fn server_of_the_classic_protocol_is_spoken_to_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let relay = RelayProcess::start(&folder.path().join("relay"));
     let ada = Repo::open(folder.path().join("ada.redb")).await.unwrap();
-    let mut connection =
-        ada.connect_with(&relay.url(), &ConnectOptions::new().protocol(Protocol::Classic)).unwrap();
+    let mut connection = ada.connect_with(&relay.url(), &ConnectOptions::new().protocol(Protocol::Classic)).unwrap();
     connection.wait_for(|state| *state == ConnectionState::Connected).await;
     assert_eq!(connection.protocol(), Some(Protocol::Classic));
     let (ben, _ben_connection) = device(folder.path(), "ben.redb", &relay).await;

@@ -53,8 +53,6 @@ pub(super) struct Driver {
     /// Spaces with a delivery that waits for a document to be unfolded: those behind it wait too.
     held_spaces: Arc<Mutex<HashSet<SpaceId>>>,
     held: BTreeMap<SpaceId, VecDeque<Delivery>>,
-    /// Documents of which the relay lacked what our changes stand on.
-    offered_whole: HashSet<DocumentId>,
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
@@ -87,7 +85,6 @@ impl Driver {
             opened: 0,
             held_spaces: Arc::default(),
             held: BTreeMap::new(),
-            offered_whole: HashSet::new(),
             room: 0,
             ended: false,
         }

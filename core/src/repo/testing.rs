@@ -87,7 +87,8 @@ impl ToldBy {
     pub async fn deliver(&self, document: DocumentId, changes: Vec<CheckedChange>) -> Result<Accepted, RepoError> {
         let events = self.0.inner.events.clone();
         let work = move |tx: &mut dyn WriteTx| engine::accept_known(tx, document, changes);
-        let tell = move |accepted: &Accepted| super::events::publish_accepted(&events, document, Origin::Remote, accepted);
+        let tell =
+            move |accepted: &Accepted| super::events::publish_accepted(&events, document, Origin::Remote, accepted);
         self.0.inner.writer.write(work, tell).await
     }
 

@@ -11,7 +11,7 @@ use crate::ledger::receipts::{self, Acknowledged};
 use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
 use crate::ledger::{self, Appended, cursor};
-use crate::repo::{Reused, Source, publish_received};
+use crate::repo::{Reused, Source, now_seconds, publish_received};
 use crate::store::StoreError;
 
 /// What became of a delivery.
@@ -151,7 +151,12 @@ fn carry_in(
     for (document, tombstone) in &delivery.deletions {
         // Where it was is noted first: a tombstone is told to those who follow its space.
         spaces::put(tx, document, &space)?;
-        let buried = tombstone::bury(tx, document, tombstone)?;
+        let mut tombstone = tombstone.clone();
+        if tombstone.time_seconds == 0 {
+            // The relay only said that it is deleted.
+            tombstone.time_seconds = u64::try_from(now_seconds()).unwrap_or(0);
+        }
+        let buried = tombstone::bury(tx, document, &tombstone)?;
         tombstone::acknowledge(tx, document, tombstone.kind, Some(relay))?;
         taken.buried.push((*document, buried, tombstone.kind));
     }

@@ -89,11 +89,6 @@ impl Driver {
     /// A relay refused a change of ours.
     fn rejected(&mut self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
         match reject.code {
-            // It may have lost what this stands on, or never had it: it gets everything once.
-            Code::ChangeMissing if self.offered_whole.insert(document) => {
-                self.session.offer(document, None);
-                self.session.handle_retry(document);
-            }
             // The next connection tries again.
             Code::Busy | Code::NotStored => {}
             Code::ActorReused => match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
