@@ -31,7 +31,7 @@ pub use client::{ConnectOptions, Connection, ConnectionState, Progress, Protocol
 pub use fields::{Edit, FieldValue};
 pub use id::{DocumentId, Epoch, OpId, PeerId, SpaceId, StorageId};
 #[cfg(feature = "client")]
-pub use repo::{DocHandle, Event, FieldPath, Repo, RepoError};
+pub use repo::{DocHandle, Event, FieldPath, Receipt, Repo, RepoError, SpaceHandle, Written};
 pub use value::Value;
 
 /// The README's Rust compiles.

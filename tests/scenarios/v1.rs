@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use rejoin::ledger::receipts::Receipt;
-use rejoin::{ConnectOptions, Connection, ConnectionState, DocHandle, Protocol, Repo};
+use rejoin::{ConnectOptions, Connection, ConnectionState, DocHandle, Protocol, Receipt, Repo};
 use rejoin_tests::relay::RelayProcess;
 use serde_json::json;
 

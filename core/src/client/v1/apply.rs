@@ -5,13 +5,13 @@ use super::{
     SpaceId, StorageId, WriteTx, spaces,
 };
 use crate::deletion::DeletionKind;
-use crate::engine::{self, Accepted, Origin};
+use crate::engine::{self, Accepted, Origin, Reused};
 use crate::gate::Rule;
 use crate::ledger::receipts::{self, Acknowledged};
 use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
 use crate::ledger::{self, Appended, cursor};
-use crate::repo::{Reused, Source, now_seconds, publish_received};
+use crate::repo::{Source, now_seconds, publish_received};
 use crate::store::StoreError;
 
 /// What became of a delivery.

@@ -7,9 +7,8 @@ use super::{
 use crate::ChangeHash;
 use crate::codec::v1::{Code, Reject};
 use crate::deletion::DeletionKind;
-use crate::engine::Origin;
+use crate::engine::{Origin, Reused};
 use crate::ledger::tombstone;
-use crate::repo::Reused;
 
 impl Driver {
     /// Does what the session says until it has nothing more to say. Deliveries of one round share a commit.

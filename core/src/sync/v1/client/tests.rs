@@ -260,7 +260,7 @@ fn listing_names_documents_and_opens_some() {
     let change = other.write(document(1));
     let mut session = device.connect();
     session.subscribe(TEAM, Mode::Listing, Start::Beginning);
-    session.open(TEAM, document(1), &*device.store.read().unwrap()).unwrap();
+    session.open(TEAM, document(1));
     device.hear(&mut session, &welcome(1 << 20));
     assert_eq!(device.take_names(), ["hello", "subscribe"]);
     device.hear(&mut session, &subscribed(false, 0, 7));
