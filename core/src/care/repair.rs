@@ -113,7 +113,6 @@ fn rebuild(
     let shared = shared_rows(tx, &document)?;
     // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches are nowhere else.
     ledger::clear(tx, &document, |table| !matches!(table, Table::Receipt | Table::Rejected | Table::Branch))?;
-    rejected::forget_from(tx, &document, count)?;
     ledger::create(tx, &document)?;
     let mut from = 0;
     while !changes.is_empty() {
@@ -125,6 +124,7 @@ fn rebuild(
         }
         from += appended;
     }
+    rejected::mend(tx, &document)?;
     for position in &waiting {
         outbox::push(tx, &document, *position)?;
     }
