@@ -217,17 +217,21 @@ pub(super) fn blocked_by(
     if !any(tx, document)? {
         return Ok(None);
     }
-    for dep in node(tx, document, at)?.deps {
-        match get(tx, document, dep)? {
-            Some(Row::Refused(_)) => return Ok(Some(dep)),
+    let deps = node(tx, document, at)?.deps;
+    for dep in &deps {
+        match get(tx, document, *dep)? {
+            Some(Row::Refused(_)) => return Ok(Some(*dep)),
             Some(Row::Blocked(by)) => return Ok(Some(by)),
             None => {}
         }
     }
-    // It may stand on one through a change of somebody who has it from elsewhere.
+    // It may stand on one through a change of somebody who has it from elsewhere. It is not counted itself yet.
     for (position, row) in rows(tx, document)? {
-        if matches!(row, Row::Refused(_)) && standing_on(tx, document, &BTreeSet::from([position]))?.contains(&at) {
-            return Ok(Some(position));
+        if matches!(row, Row::Refused(_)) {
+            let above = standing_on(tx, document, &BTreeSet::from([position]))?;
+            if deps.iter().any(|dep| above.contains(dep)) {
+                return Ok(Some(position));
+            }
         }
     }
     Ok(None)

@@ -150,6 +150,7 @@ impl Model {
         // The document is what it would be if those that are gone had never been made.
         let afresh = MemoryStore::new();
         let changes = self.changes.iter().map(|known| known.change.clone()).collect();
+        afresh.write_with(|tx| crate::ledger::create(tx, &DOCUMENT)).unwrap();
         afresh.write_with(|tx| engine::accept(tx, DOCUMENT, changes, Origin::Remote)).unwrap();
         for table in [Table::Document, Table::Change, Table::Node, Table::Hash, Table::Actor, Table::Register] {
             let all = |tx: &dyn ReadTx| {
