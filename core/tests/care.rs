@@ -159,7 +159,11 @@ const REPAIRABLE: [(&str, Damage, &[&str]); 22] = [
     ),
     (
         "held back for no reason",
-        |tx| tx.put(Table::Rejected, &key(NOTEBOOK, &4_u64.to_be_bytes()), &[1, 2]),
+        |tx| {
+            let (waiting, _) = rows(tx, Table::Outbox, NOTEBOOK.as_bytes()).swap_remove(0);
+            tx.delete(Table::Outbox, &waiting)?;
+            tx.put(Table::Rejected, &waiting, &[1, 2])
+        },
         &["rejected"],
     ),
     ("shared with nobody", |tx| put_first(tx, Table::Shared, &[[1].as_slice(), &[7; 32]].concat()), &["shared"]),

@@ -125,9 +125,10 @@ fn rebuild(
         from += appended;
     }
     rejected::mend(tx, &document)?;
-    for position in &waiting {
-        outbox::push(tx, &document, *position)?;
+    for position in waiting {
+        outbox::push(tx, &document, position)?;
     }
+    let waiting = outbox::pending(tx, &document)?.len() as u64;
     for (peer, heads) in shared {
         let mut known = Vec::with_capacity(heads.len());
         for hash in heads {
@@ -138,7 +139,7 @@ fn rebuild(
         }
     }
     log::mend(tx, &document)?;
-    Ok(Ok(Repaired { changes: count, waiting: waiting.len() as u64 }))
+    Ok(Ok(Repaired { changes: count, waiting }))
 }
 
 type SharedRows = Vec<(StorageId, Vec<automerge::ChangeHash>)>;
