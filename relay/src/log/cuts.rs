@@ -75,7 +75,7 @@ fn push_together(
     });
 }
 
-/// Checks what is found on a disk: whether the deletion is there, which no client need have heard of, is returned.
+/// Checks what is found on a disk. The deletion may be there though nobody heard of it.
 fn check(image: Vec<u8>, told: &Told) -> Result<(), String> {
     let store = open_disk(&CutDisk::from_image(image)).map_err(|error| format!("unopenable: {error}"))?;
     let report = care::verify(&store, &VerifyOptions::new(Registers::Absent), &mut |_| {}).unwrap();
