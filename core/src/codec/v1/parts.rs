@@ -121,9 +121,9 @@ pub enum Start {
 pub enum Access {
     /// Read it.
     Read,
-    /// Read and write it.
+    /// Read it, write to it and delete in it.
     Write,
-    /// Delete in it and grant it to others too.
+    /// Grant it to others too.
     Admin,
 }
 

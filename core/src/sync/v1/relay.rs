@@ -9,7 +9,8 @@
 //! - Hand in [`RelaySession::handle_appended`] before [`RelaySession::handle_end_changed`] of the same commit, or the client gets
 //!   its own writes back.
 //! - Stop reading from the socket while [`RelaySession::wants_frames`] says no, or while what is to be sent does not leave.
-//! - Hand in frames and ends only in the order in which they came.
+//! - Hand in no end before it can be read: a transaction that is older than the end makes a session say nothing until it is
+//!   asked again.
 
 use std::collections::{BTreeMap, VecDeque};
 

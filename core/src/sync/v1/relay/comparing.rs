@@ -145,7 +145,9 @@ impl Comparing {
         let DocumentHeads { document, heads } = named;
         if !is_listed && spaces::of(at.tx, &document)? != *at.space {
             // Whether it is elsewhere, the client learns when it pushes it.
-            self.lack(document, Vec::new());
+            if !heads.is_empty() {
+                self.lack(document, Vec::new());
+            }
             return Ok(());
         }
         match ledger::compare(at.tx, &document, &heads)? {
