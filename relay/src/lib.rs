@@ -22,6 +22,7 @@ mod connection;
 mod deletion;
 mod fold;
 mod followers;
+mod furthest;
 mod glance;
 mod hub;
 pub mod limits;

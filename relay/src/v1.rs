@@ -275,6 +275,9 @@ impl Connection {
                 // What came between the session's look into the store and now was announced to nobody here.
                 let end = log::end(&*self.shared.store.read()?, &space)?;
                 self.session.handle_end_changed(&space, end);
+                for (storage, position) in self.shared.hub.followers().furthest(&space) {
+                    self.session.handle_seen(&space, storage, position);
+                }
                 self.may_transmit = true;
             }
             RelayOutput::Unfollow { space } => self.follower.unfollow(&space),
