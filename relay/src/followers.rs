@@ -275,7 +275,7 @@ mod tests {
         for number in 0..=SEEN_WAITING_MAX as u64 {
             let mut storage = [0; 16];
             storage[..8].copy_from_slice(&number.to_le_bytes());
-            hub.followers().publish_seen(&SPACE, &StorageId::from_bytes(storage), 1, alice.id());
+            hub.followers().publish_seen(&SPACE, &StorageId::from_bytes(storage), number + 1, alice.id());
         }
         assert_eq!(bob.inbox().take_seen().len(), SEEN_WAITING_MAX);
     }
