@@ -10,7 +10,7 @@ use futures_util::{SinkExt, StreamExt};
 use rejoin::codec::classic::Frame;
 use rejoin::store::MemoryStore;
 use rejoin::sync::classic::Role;
-use rejoin::{ChangeHash, DocHandle, DocumentId, Repo, ledger};
+use rejoin::{ChangeHash, ConnectOptions, DocHandle, DocumentId, Protocol, Repo, ledger};
 use rejoin_tests::hostile::attacks::offered;
 use rejoin_tests::hostile::measure::Measure;
 use rejoin_tests::hostile::session::export;
@@ -44,7 +44,8 @@ impl World {
     async fn attack(&mut self, attack: &Attack) -> Vec<String> {
         let same = self.repo.import(base::file()).await.unwrap();
         let url = format!("ws://{}", self.listener.local_addr().unwrap());
-        let connection = self.repo.connect(&url).unwrap();
+        let classic = ConnectOptions::new().protocol(Protocol::Classic);
+        let connection = self.repo.connect_with(&url, &classic).unwrap();
         let (mut socket, scene) = self.accept(attack.opening, same.id()).await;
         let frames = attack.make(&scene);
         let offered = offered(&frames);

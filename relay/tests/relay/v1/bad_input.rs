@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
+use rejoin::SpaceId;
 use rejoin::codec::v1::{ClientMessage, Code, Content, Outcome, RelayMessage, Start, Write};
 use rejoin::limits::{CREDIT_BYTES_MAX, V1_FRAME_BYTES_MAX};
 use rejoin::store::MemoryStore;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::client::{HOME, TEAM, V1, all_of, chain, hello, stored};
+use super::client::{TEAM, V1, all_of, chain, hello, stored};
 use crate::client::document;
 use crate::relay::Relay;
 
@@ -40,13 +41,16 @@ impl Honest {
     }
 }
 
-/// A client that is up to something, and whose space nobody else cares for.
+/// A space that nobody else cares for.
+const LAIR: SpaceId = SpaceId::from_bytes([0xe7; 16]);
+
+/// A client that is up to something.
 async fn mallory(relay: &Relay) -> V1 {
-    V1::greet(&relay.url(), "mallory", vec![all_of(HOME, Start::Beginning)]).await.0
+    V1::greet(&relay.url(), "mallory", vec![all_of(LAIR, Start::Beginning)]).await.0
 }
 
 fn push(batch: u64, writes: Vec<Write>) -> Bytes {
-    ClientMessage::Push { batch, space: HOME, writes }.encode()
+    ClientMessage::Push { batch, space: LAIR, writes }.encode()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +73,7 @@ async fn frames_that_break_the_protocol_close_only_their_own_connection() {
             Code::FrameLimit,
             1009,
         ),
-        ("a cursor ahead", vec![ClientMessage::Cursor { space: HOME, position: 99 }.encode()], Code::CursorAhead, 1002),
+        ("a cursor ahead", vec![ClientMessage::Cursor { space: LAIR, position: 99 }.encode()], Code::CursorAhead, 1002),
         ("somebody else's presence", vec![presence.into()], Code::Unexpected, 1002),
         (
             "too much credit",
@@ -97,7 +101,7 @@ async fn frames_that_break_the_protocol_close_only_their_own_connection() {
 async fn handshake_that_fails_says_why() {
     let relay = Relay::start().await;
     let mut eager = V1::connect(&relay.url()).await;
-    eager.send(&ClientMessage::Cursor { space: HOME, position: 0 }).await;
+    eager.send(&ClientMessage::Cursor { space: LAIR, position: 0 }).await;
     assert_eq!(eager.closed().await.0.map(|error| error.code), Some(Code::Unexpected));
     let mut young = V1::connect(&relay.url()).await;
     young.send_bytes(&b"\x01\x02\x03"[..]).await;
@@ -117,7 +121,7 @@ async fn message_of_a_later_version_that_may_be_missed_is_missed() {
     let relay = Relay::start().await;
     let mut odd = mallory(&relay).await;
     odd.send_bytes(&b"\xf0what"[..]).await;
-    assert_eq!(odd.store(HOME, chain(document(7), "odd", 1, "k")).await, stored(1, 1));
+    assert_eq!(odd.store(LAIR, chain(document(7), "odd", 1, "k")).await, stored(1, 1));
     relay.stop().await;
 }
 
@@ -132,7 +136,7 @@ async fn bad_writes_are_refused_one_by_one() {
     let orphan = chain(document(8), "mallory", 2, "k").remove(1);
     let foreign = chain(document(1), "mallory", 1, "k").remove(0);
     let writes = vec![good[0].clone(), broken, good[1].clone(), orphan, foreign, good[2].clone()];
-    let results = mallory.store(HOME, writes).await;
+    let results = mallory.store(LAIR, writes).await;
     let mut short = Vec::new();
     for run in results {
         for step in 0..run.count {
