@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use rejoin::codec::v1::{ClientMessage, Code, Content, Outcome, RelayMessage, Start, Write};
+use rejoin::codec::v1::{ClientMessage, Code, Content, Mode, Outcome, RelayMessage, Start, Subscription, Write};
 use rejoin::limits::{CREDIT_BYTES_MAX, V1_FRAME_BYTES_MAX};
 use rejoin::store::MemoryStore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,7 +42,8 @@ impl Honest {
 
 /// A client that is up to something, and whose space nobody else cares for.
 async fn mallory(relay: &Relay) -> V1 {
-    V1::greet(&relay.url(), "mallory", vec![all_of(HOME, Start::Beginning)]).await.0
+    let wanted = Subscription { space: HOME, mode: Mode::Chosen, start: Start::Beginning };
+    V1::greet(&relay.url(), "mallory", vec![wanted]).await.0
 }
 
 fn push(batch: u64, writes: Vec<Write>) -> Bytes {

@@ -20,6 +20,10 @@ impl ReadTx for Counting<'_> {
         self.tx.get(table, key)
     }
 
+    fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        self.get(table, key).map(|value| value.is_some())
+    }
+
     fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
         assert_ne!(table, Table::Log, "the log is read");
         self.reads.set(self.reads.get() + 1);
