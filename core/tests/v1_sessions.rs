@@ -2,7 +2,7 @@
 //! have the same.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -24,12 +24,13 @@ use rejoin::{ActorId, DocumentId, Epoch, PeerId, SpaceId, StorageId};
 
 const RELAY: StorageId = StorageId::from_bytes([0x4e; 16]);
 const EPOCH: Epoch = Epoch::from_bytes([0xa1; 16]);
-const SPACES: [SpaceId; 2] = [SpaceId::from_bytes([0xe1; 16]), SpaceId::from_bytes([0xe2; 16])];
-const DOCUMENTS: u8 = 8;
+/// The last one is followed document by document.
+const SPACES: [SpaceId; 3] = [SpaceId::from_bytes([0xe1; 16]), SpaceId::from_bytes([0xe2; 16]), SpaceId::DEFAULT];
+const DOCUMENTS: u8 = 12;
 
 /// A document, and the space it is in.
 fn document(number: u8) -> (DocumentId, SpaceId) {
-    (DocumentId::from_bytes([number; 16]), SPACES[usize::from(number % 2)])
+    (DocumentId::from_bytes([number; 16]), SPACES[usize::from(number % 3)])
 }
 
 struct All;
@@ -55,6 +56,8 @@ struct Client {
     to_relay: VecDeque<Bytes>,
     to_client: VecDeque<Bytes>,
     appends: VecDeque<(u64, SpaceId, Vec<Offered>)>,
+    /// The documents that the relay's driver tells this connection of.
+    told: BTreeSet<DocumentId>,
 }
 
 impl Client {
@@ -68,15 +71,21 @@ impl Client {
             to_relay: VecDeque::new(),
             to_client: VecDeque::new(),
             appends: VecDeque::new(),
+            told: BTreeSet::new(),
         }
     }
 
     fn reconnect(&mut self, dice: &mut SmallRng) {
         self.session = ClientSession::new(identity(self.number));
         self.relay = relay_session(dice.random_range(1..5_000));
-        (self.to_relay, self.to_client, self.appends) = Default::default();
+        (self.to_relay, self.to_client, self.appends, self.told) = Default::default();
         let tx = self.store.read().unwrap();
-        for space in SPACES {
+        self.session.subscribe(SpaceId::DEFAULT, Mode::Chosen, Start::Beginning);
+        for (document, _) in (0..DOCUMENTS).map(document).filter(|(_, space)| *space == SpaceId::DEFAULT) {
+            self.session.open(SpaceId::DEFAULT, document);
+        }
+        for space in &SPACES[..2] {
+            let space = *space;
             let start = match cursor::get(&*tx, &RELAY, &space).unwrap() {
                 Some(cursor) => Start::Cursor { epoch: cursor.epoch, position: cursor.position },
                 None if dice.random_range(0..2) == 0 => Start::Compare,
@@ -155,7 +164,10 @@ impl Client {
             ClientOutput::Seen { space, epoch, position, .. } => {
                 self.store.write_with(|tx| receipts::note_seen(tx, &epoch, &space, position)).unwrap();
             }
-            ClientOutput::Welcomed { .. } | ClientOutput::Subscribed { .. } | ClientOutput::CaughtUp { .. } => {}
+            ClientOutput::Welcomed { .. }
+            | ClientOutput::Subscribed { .. }
+            | ClientOutput::Opened { .. }
+            | ClientOutput::CaughtUp { .. } => {}
             other => panic!("{other:?}"),
         }
     }
@@ -172,6 +184,7 @@ impl Client {
                 }
                 RelayOutput::Append { batch, space, writes } => self.appends.push_back((batch, space, writes)),
                 RelayOutput::Cursor { space, storage, position } => seen.push((space, storage, position)),
+                RelayOutput::OpenDocuments { documents } => self.told.extend(documents),
                 RelayOutput::Unfollow { .. } => {}
                 other => panic!("{other:?}"),
             }
@@ -190,12 +203,13 @@ impl Client {
     }
 
     /// Stores what waits, in which space it tells.
-    fn commit(&mut self, store: &MemoryStore) -> Option<SpaceId> {
+    fn commit(&mut self, store: &MemoryStore) -> Option<(SpaceId, BTreeSet<DocumentId>)> {
         let (batch, space, writes) = self.appends.pop_front()?;
+        let documents = writes.iter().map(|write| write.document).collect();
         let take = |tx: &mut dyn WriteTx| writes.into_iter().map(|write| take_one(tx, &space, write)).collect();
         let outcomes: Vec<Outcome> = store.write_with(take).unwrap();
         self.relay.handle_appended(batch, outcomes, &*store.read().unwrap()).unwrap();
-        Some(space)
+        Some((space, documents))
     }
 }
 
@@ -275,9 +289,10 @@ impl World {
             1 => client.step_relay(&self.store, &mut seen),
             _ => match client.commit(&self.store) {
                 None => false,
-                Some(space) => {
+                Some((space, documents)) => {
                     let end = log::end(&*self.store.read().unwrap(), &space).unwrap();
                     self.clients.iter_mut().for_each(|client| client.relay.handle_end_changed(&space, end));
+                    self.tell(of, &documents);
                     true
                 }
             },
@@ -286,6 +301,14 @@ impl World {
             self.clients.iter_mut().for_each(|client| client.relay.handle_seen(&space, storage, position));
         }
         moved
+    }
+
+    /// Tells everybody else who opened these documents that they changed.
+    fn tell(&mut self, except: usize, documents: &BTreeSet<DocumentId>) {
+        for (_, client) in self.clients.iter_mut().enumerate().filter(|(number, _)| *number != except) {
+            let told = documents.intersection(&client.told).copied().collect::<Vec<_>>();
+            told.iter().for_each(|document| client.relay.handle_document_changed(document));
+        }
     }
 
     /// Goes on until nobody has anything to say.
@@ -336,9 +359,9 @@ fn run(seed: u64) {
             let known = |position| receipts::get(&*tx, &document, position).unwrap().unwrap();
             assert!((0..count).all(|position| known(position) >= Receipt::Relayed));
         }
-        for space in SPACES {
-            let here = cursor::get(&*tx, &RELAY, &space).unwrap().unwrap();
-            assert_eq!(here.position, log::end(&*theirs, &space).unwrap());
+        for space in &SPACES[..2] {
+            let here = cursor::get(&*tx, &RELAY, space).unwrap().unwrap();
+            assert_eq!(here.position, log::end(&*theirs, space).unwrap());
         }
         let progress = client.session.progress();
         assert!(progress.is_caught_up && progress.batches_in_flight == 0, "{progress:?}");

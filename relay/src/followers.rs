@@ -3,6 +3,9 @@
 //! A follower is told how far a space's log is: one number for each space, however much happened. What it lacks it takes from
 //! what is kept of the last commits ([`Live`]), or reads from the log. So a reader that is slow costs a few numbers.
 //!
+//! Where a client chooses documents it follows those instead, and is told which of them changed: each stands there once, however
+//! often it did.
+//!
 //! Cursors of others are numbers too. Presence frames are bytes that nobody stores; their queue is short and drops the oldest.
 
 use std::collections::hash_map::Entry;
@@ -11,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rejoin::{SpaceId, StorageId};
+use rejoin::{DocumentId, SpaceId, StorageId};
 use tokio::sync::Notify;
 
 use crate::furthest::Furthest;
@@ -23,7 +26,8 @@ use crate::live::{Live, LiveEntry};
 #[derive(Debug, Default)]
 pub(crate) struct Followers {
     spaces: Mutex<HashMap<SpaceId, HashMap<ConnectionId, Arc<Inbox>>>>,
-    /// How many spaces are followed.
+    documents: Mutex<HashMap<DocumentId, HashMap<ConnectionId, Arc<Inbox>>>>,
+    /// How many spaces and documents are followed.
     followed: AtomicUsize,
     live: Live,
     furthest: Mutex<Furthest>,
@@ -39,6 +43,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct Waiting {
     ends: HashMap<SpaceId, u64>,
+    changed: HashSet<DocumentId>,
     seen: HashMap<(SpaceId, StorageId), u64>,
     presence: VecDeque<(SpaceId, Bytes)>,
     presence_bytes: usize,
@@ -51,10 +56,11 @@ pub(crate) struct Follower {
     id: ConnectionId,
     inbox: Arc<Inbox>,
     spaces: HashSet<SpaceId>,
+    documents: HashSet<DocumentId>,
 }
 
 impl Followers {
-    /// Says whether any space is followed. What would be told to nobody need not be made.
+    /// Says whether any space or document is followed. What would be told to nobody need not be made.
     pub(crate) fn are_there(&self) -> bool {
         self.followed.load(Ordering::Relaxed) > 0
     }
@@ -86,6 +92,51 @@ impl Followers {
     /// Returns how far the furthest devices have a space, as far as they said.
     pub(crate) fn furthest(&self, space: &SpaceId) -> Vec<(StorageId, u64)> {
         self.furthest.lock().unwrap_or_else(PoisonError::into_inner).of(space)
+    }
+
+    /// Tells everybody else who follows a document what a commit brought to it, or that it was deleted. Whoever wrote it has it.
+    pub(crate) fn publish_document(
+        &self,
+        space: &SpaceId,
+        document: &DocumentId,
+        entries: impl FnOnce() -> Vec<LiveEntry>,
+        except: ConnectionId,
+    ) {
+        let inboxes: Vec<Arc<Inbox>> = {
+            let documents = self.documents();
+            let Some(followers) = documents.get(document) else { return };
+            // Under the lock, so that nothing is kept of a document that its last follower leaves meanwhile.
+            self.live.keep_document(space, document, entries());
+            followers.iter().filter(|(id, _)| **id != except).map(|(_, inbox)| Arc::clone(inbox)).collect()
+        };
+        for inbox in inboxes {
+            inbox.tell(|waiting| {
+                waiting.changed.insert(*document);
+            });
+        }
+    }
+
+    /// Says whether anybody follows a document.
+    pub(crate) fn has_document(&self, document: &DocumentId) -> bool {
+        self.documents().contains_key(document)
+    }
+
+    /// Hands a presence frame that is about one document to everybody else who follows it.
+    pub(crate) fn publish_presence_about(
+        &self,
+        space: &SpaceId,
+        document: &DocumentId,
+        frame: &Bytes,
+        except: Option<ConnectionId>,
+    ) {
+        let inboxes: Vec<Arc<Inbox>> = {
+            let documents = self.documents();
+            let others = documents.get(document).into_iter().flatten().filter(|(id, _)| Some(**id) != except);
+            others.map(|(_, inbox)| Arc::clone(inbox)).collect()
+        };
+        for inbox in inboxes {
+            inbox.tell(|waiting| waiting.presence(*space, frame.clone()));
+        }
     }
 
     /// Tells everybody else who follows a space how far a device has its log, if that is news to any of them.
@@ -120,6 +171,11 @@ impl Followers {
         others.map(|(_, inbox)| Arc::clone(inbox)).collect()
     }
 
+    fn documents(&self) -> MutexGuard<'_, HashMap<DocumentId, HashMap<ConnectionId, Arc<Inbox>>>> {
+        // Nothing that runs under the lock panics half-way through a change.
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn spaces(&self) -> MutexGuard<'_, HashMap<SpaceId, HashMap<ConnectionId, Arc<Inbox>>>> {
         // Nothing that runs under the lock panics half-way through a change.
         self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
@@ -135,6 +191,11 @@ impl Inbox {
     /// Takes out how far the spaces are.
     pub(crate) fn take_ends(&self) -> HashMap<SpaceId, u64> {
         std::mem::take(&mut self.waiting().ends)
+    }
+
+    /// Takes out which documents changed.
+    pub(crate) fn take_changed(&self) -> HashSet<DocumentId> {
+        std::mem::take(&mut self.waiting().changed)
     }
 
     /// Takes out how far other devices are.
@@ -174,7 +235,8 @@ impl Waiting {
 impl Follower {
     /// Takes a connection in. It follows nothing yet.
     pub(crate) fn new(hub: &Arc<Hub>) -> Self {
-        Self { hub: Arc::clone(hub), id: hub.next_id(), inbox: Arc::default(), spaces: HashSet::new() }
+        let (spaces, documents) = (HashSet::new(), HashSet::new());
+        Self { hub: Arc::clone(hub), id: hub.next_id(), inbox: Arc::default(), spaces, documents }
     }
 
     /// Returns the connection's name.
@@ -192,8 +254,45 @@ impl Follower {
         if self.spaces.insert(space) {
             let followers = self.hub.followers();
             let mut spaces = followers.spaces();
-            spaces.entry(space).or_default().insert(self.id, Arc::clone(&self.inbox));
-            followers.followed.store(spaces.len(), Ordering::Relaxed);
+            let followed = spaces.entry(space).or_default();
+            followers.followed.fetch_add(usize::from(followed.is_empty()), Ordering::Relaxed);
+            followed.insert(self.id, Arc::clone(&self.inbox));
+        }
+    }
+
+    /// Follows documents from now on. What happened before is not told.
+    pub(crate) fn open(&mut self, documents: Vec<DocumentId>) {
+        let followers = self.hub.followers();
+        for document in documents {
+            if self.documents.insert(document) {
+                // One lock a document: who opens 100,000 of them holds nobody up.
+                let mut all = followers.documents();
+                let followed = all.entry(document).or_default();
+                followers.followed.fetch_add(usize::from(followed.is_empty()), Ordering::Relaxed);
+                followed.insert(self.id, Arc::clone(&self.inbox));
+            }
+        }
+    }
+
+    /// Follows documents no more. One of them may still wait as changed.
+    pub(crate) fn close(&mut self, documents: &[DocumentId]) {
+        for document in documents {
+            if self.documents.remove(document) {
+                self.leave_document(document);
+            }
+        }
+    }
+
+    fn leave_document(&self, document: &DocumentId) {
+        let followers = self.hub.followers();
+        let mut documents = followers.documents();
+        if let Entry::Occupied(mut followed) = documents.entry(*document) {
+            followed.get_mut().remove(&self.id);
+            if followed.get().is_empty() {
+                followed.remove();
+                followers.followed.fetch_sub(1, Ordering::Relaxed);
+                followers.live.forget_document(document);
+            }
         }
     }
 
@@ -211,16 +310,17 @@ impl Follower {
             followed.get_mut().remove(&self.id);
             if followed.get().is_empty() {
                 followed.remove();
+                followers.followed.fetch_sub(1, Ordering::Relaxed);
                 followers.live.forget(space);
             }
         }
-        followers.followed.store(spaces.len(), Ordering::Relaxed);
     }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
         self.spaces.iter().for_each(|space| self.leave(space));
+        self.documents.iter().for_each(|document| self.leave_document(document));
     }
 }
 
@@ -278,6 +378,26 @@ mod tests {
             hub.followers().publish_seen(&SPACE, &StorageId::from_bytes(storage), number + 1, alice.id());
         }
         assert_eq!(bob.inbox().take_seen().len(), SEEN_WAITING_MAX);
+    }
+
+    #[test]
+    fn change_of_an_open_document_is_told_once_to_the_others_who_opened_it() {
+        let (hub, mut alice, mut bob) = two();
+        let [one, other] = [7, 8].map(|number| DocumentId::from_bytes([number; 16]));
+        alice.open(vec![one, other]);
+        bob.open(vec![one, one]);
+        let publish = |document| hub.followers().publish_document(&SPACE, &document, Vec::new, alice.id());
+        (0..3).for_each(|_| publish(one));
+        publish(other);
+        assert!(alice.inbox().take_changed().is_empty());
+        assert_eq!(bob.inbox().take_changed(), HashSet::from([one]));
+        hub.followers().publish_presence_about(&SPACE, &other, &Bytes::from_static(b"x"), None);
+        assert!(bob.inbox().take_presence().is_none() && alice.inbox().take_presence().is_some());
+        bob.close(&[one, other]);
+        publish(one);
+        assert!(bob.inbox().take_changed().is_empty());
+        drop((alice, bob));
+        assert!(!hub.followers().are_there() && hub.followers().documents().is_empty());
     }
 
     #[test]

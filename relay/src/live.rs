@@ -1,6 +1,7 @@
 //! What was logged a moment ago, encoded once for all who follow the space.
 //!
-//! A commit leaves one frame of `entries` for each space that somebody follows, or several if it is long. Whoever is at the
+//! A commit leaves one frame of `entries` for each space that somebody follows, or several if it is long, and in the same way
+//! `fill` for each document that somebody opened where nothing else is told, by its places in the ledger. Whoever is at the
 //! position before it gets those very bytes. Who wrote a part of it, or stopped in the middle, gets a frame of the rest, made
 //! when it is asked for: from the changes, which are kept beside the frame.
 //!
@@ -10,10 +11,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use rejoin::SpaceId;
-use rejoin::codec::v1::{Content, EntriesBuilder, Write};
+use rejoin::codec::v1::{Content, EntriesBuilder, Write, WritesBuilder};
 use rejoin::limits::{BATCH_BYTES, BATCH_ENTRIES_MAX};
 use rejoin::sync::v1::{LiveFrame, LiveFrames};
+use rejoin::{DocumentId, SpaceId};
 
 use crate::limits::{LIVE_BYTES_MAX, LIVE_ENTRY_BYTES};
 
@@ -21,10 +22,21 @@ use crate::limits::{LIVE_BYTES_MAX, LIVE_ENTRY_BYTES};
 #[derive(Debug, Clone)]
 pub(crate) struct LiveEntry {
     pub(crate) position: u64,
+    /// Where a change is in its document's ledger; 0 for a deletion.
+    pub(crate) ledger_position: u64,
     pub(crate) write: Write,
 }
 
-/// The last entries of the spaces that are followed.
+/// Of what entries are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Of {
+    /// By their positions in the log.
+    Space(SpaceId),
+    /// By their positions in the ledger.
+    Document(DocumentId),
+}
+
+/// The last entries of the spaces that are followed, and of the documents that are.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     kept: Mutex<Kept>,
@@ -32,15 +44,16 @@ pub(crate) struct Live {
 
 #[derive(Debug, Default)]
 struct Kept {
-    spaces: HashMap<SpaceId, VecDeque<Arc<Stretch>>>,
+    stretches: HashMap<Of, VecDeque<Arc<Stretch>>>,
     /// Whose stretch is the oldest, the second oldest and so on.
-    order: VecDeque<SpaceId>,
+    order: VecDeque<Of>,
     bytes: usize,
 }
 
 /// Entries that follow one another and fit a frame.
 #[derive(Debug)]
 struct Stretch {
+    of: Of,
     space: SpaceId,
     first: u64,
     /// One at each position; never empty.
@@ -55,10 +68,24 @@ impl Live {
     /// space goes: nothing of it is to be passed on any more.
     pub(crate) fn keep(&self, space: &SpaceId, entries: Vec<LiveEntry>) {
         let deletes = entries.iter().any(|entry| matches!(entry.write.content, Content::Deleted(_)));
-        let stretches = cut(space, entries);
+        let of = Of::Space(*space);
+        self.keep_of(of, cut(of, space, entries), deletes);
+    }
+
+    /// Keeps what a commit brought to a document. If it was deleted, what was kept of it goes.
+    pub(crate) fn keep_document(&self, space: &SpaceId, document: &DocumentId, mut entries: Vec<LiveEntry>) {
+        let before = entries.len();
+        entries.retain(|entry| matches!(entry.write.content, Content::Change(_)));
+        let deletes = entries.len() < before;
+        entries.iter_mut().for_each(|entry| entry.position = entry.ledger_position);
+        let of = Of::Document(*document);
+        self.keep_of(of, cut(of, space, entries), deletes);
+    }
+
+    fn keep_of(&self, of: Of, stretches: Vec<Stretch>, deletes: bool) {
         let mut kept = self.kept();
         if deletes {
-            kept.forget(space);
+            kept.forget(&of);
         }
         for stretch in stretches {
             if stretch.memory_bytes > LIVE_BYTES_MAX / 4 {
@@ -66,15 +93,20 @@ impl Live {
                 continue;
             }
             kept.bytes += stretch.memory_bytes;
-            kept.order.push_back(*space);
-            kept.spaces.entry(*space).or_default().push_back(Arc::new(stretch));
+            kept.order.push_back(of);
+            kept.stretches.entry(of).or_default().push_back(Arc::new(stretch));
         }
         while kept.bytes > LIVE_BYTES_MAX && kept.drop_oldest() {}
     }
 
     /// Forgets a space: nobody follows it any more.
     pub(crate) fn forget(&self, space: &SpaceId) {
-        self.kept().forget(space);
+        self.kept().forget(&Of::Space(*space));
+    }
+
+    /// Forgets a document: nobody has it open any more, or it was deleted.
+    pub(crate) fn forget_document(&self, document: &DocumentId) {
+        self.kept().forget(&Of::Document(*document));
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -84,52 +116,45 @@ impl Live {
 }
 
 impl LiveFrames for Live {
-    /// Cost: nothing for a whole stretch, once its frame was made; else one copy of its bytes.
     fn frame(&self, space: &SpaceId, first: u64, until: u64) -> Option<LiveFrame> {
-        let stretch = self.kept().find(space, first)?;
-        let last = stretch.last().min(until);
-        if last < first {
-            return None;
-        }
-        let is_whole = first == stretch.first && last == stretch.last();
-        let bytes = if is_whole {
-            stretch.frame.get_or_init(|| stretch.encode(first, last)).clone()
-        } else {
-            stretch.encode(first, last)
-        };
-        Some(LiveFrame { last, bytes })
+        self.kept().find(&Of::Space(*space), first)?.frame(first, until)
+    }
+
+    fn fill(&self, space: &SpaceId, document: &DocumentId, first: u64, until: u64) -> Option<LiveFrame> {
+        let stretch = self.kept().find(&Of::Document(*document), first)?;
+        (stretch.space == *space).then(|| stretch.frame(first, until)).flatten()
     }
 }
 
 impl Kept {
-    fn find(&self, space: &SpaceId, position: u64) -> Option<Arc<Stretch>> {
-        let stretches = self.spaces.get(space)?;
+    fn find(&self, of: &Of, position: u64) -> Option<Arc<Stretch>> {
+        let stretches = self.stretches.get(of)?;
         let found = stretches.get(stretches.partition_point(|stretch| stretch.last() < position))?;
         (found.first <= position).then(|| Arc::clone(found))
     }
 
     fn drop_oldest(&mut self) -> bool {
-        let Some(space) = self.order.pop_front() else { return false };
-        if let Some(stretches) = self.spaces.get_mut(&space) {
+        let Some(of) = self.order.pop_front() else { return false };
+        if let Some(stretches) = self.stretches.get_mut(&of) {
             self.bytes -= stretches.pop_front().map_or(0, |oldest| oldest.memory_bytes);
             if stretches.is_empty() {
-                self.spaces.remove(&space);
+                self.stretches.remove(&of);
             }
         }
         true
     }
 
-    fn forget(&mut self, space: &SpaceId) {
-        if let Some(stretches) = self.spaces.remove(space) {
+    fn forget(&mut self, of: &Of) {
+        if let Some(stretches) = self.stretches.remove(of) {
             self.bytes -= stretches.iter().map(|stretch| stretch.memory_bytes).sum::<usize>();
-            self.order.retain(|other| other != space);
+            self.order.retain(|other| other != of);
         }
     }
 }
 
 impl Stretch {
-    fn new(space: &SpaceId, first: u64) -> Self {
-        Self { space: *space, first, writes: Vec::new(), memory_bytes: LIVE_ENTRY_BYTES, frame: OnceLock::new() }
+    fn new(of: Of, space: &SpaceId, first: u64) -> Self {
+        Self { of, space: *space, first, writes: Vec::new(), memory_bytes: LIVE_ENTRY_BYTES, frame: OnceLock::new() }
     }
 
     fn last(&self) -> u64 {
@@ -143,11 +168,46 @@ impl Stretch {
             && self.writes.len() < BATCH_ENTRIES_MAX
     }
 
+    /// Cost: nothing for the whole stretch, once its frame was made; else one copy of its bytes.
+    fn frame(&self, first: u64, until: u64) -> Option<LiveFrame> {
+        let last = self.last().min(until);
+        if last < first {
+            return None;
+        }
+        let is_whole = first == self.first && last == self.last();
+        let bytes = if is_whole {
+            self.frame.get_or_init(|| self.encode(first, last)).clone()
+        } else {
+            self.encode(first, last)
+        };
+        Some(LiveFrame { last, bytes })
+    }
+
     fn encode(&self, first: u64, last: u64) -> Bytes {
-        let mut builder = EntriesBuilder::with_budget(&self.space, first, usize::MAX);
         let skipped = usize::try_from(first - self.first).unwrap_or(usize::MAX);
         let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
-        for write in self.writes.iter().skip(skipped).take(count) {
+        let writes = self.writes.iter().skip(skipped).take(count);
+        match self.of {
+            Of::Space(_) => self.encode_entries(first, writes),
+            Of::Document(_) => self.encode_fill(writes),
+        }
+    }
+
+    fn encode_fill<'w>(&self, writes: impl Iterator<Item = &'w Write>) -> Bytes {
+        let mut builder = WritesBuilder::fill_with_budget(&self.space, usize::MAX);
+        for write in writes {
+            let was_taken = match &write.content {
+                Content::Change(bytes) => builder.change(&write.document, bytes),
+                Content::Deleted(tombstone) => builder.deleted(&write.document, tombstone),
+            };
+            debug_assert!(was_taken, "a stretch fits a frame");
+        }
+        builder.finish()
+    }
+
+    fn encode_entries<'w>(&self, first: u64, writes: impl Iterator<Item = &'w Write>) -> Bytes {
+        let mut builder = EntriesBuilder::with_budget(&self.space, first, usize::MAX);
+        for write in writes {
             let was_taken = match &write.content {
                 Content::Change(bytes) => builder.change(&write.document, bytes),
                 Content::Deleted(tombstone) => builder.deleted(&write.document, tombstone),
@@ -159,12 +219,12 @@ impl Stretch {
 }
 
 /// Cuts entries into stretches that fit a frame each.
-fn cut(space: &SpaceId, entries: Vec<LiveEntry>) -> Vec<Stretch> {
+fn cut(of: Of, space: &SpaceId, entries: Vec<LiveEntry>) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
     let mut frame_bytes = 0;
     for entry in entries {
         if stretches.last().is_none_or(|stretch| !stretch.takes(&entry, frame_bytes)) {
-            stretches.push(Stretch::new(space, entry.position));
+            stretches.push(Stretch::new(of, space, entry.position));
             frame_bytes = 0;
         }
         frame_bytes += wire_bytes(&entry.write);
@@ -190,7 +250,6 @@ fn wire_bytes(write: &Write) -> usize {
 mod tests {
     #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-    use rejoin::DocumentId;
     use rejoin::codec::v1::{Entry, RelayMessage};
     use rejoin::deletion::{DeletionKind, Tombstone};
 
@@ -200,7 +259,8 @@ mod tests {
 
     fn entry(position: u64, bytes: usize) -> LiveEntry {
         let content = Content::Change(vec![u8::try_from(position % 251).unwrap(); bytes].into());
-        LiveEntry { position, write: Write { document: DocumentId::from_bytes([7; 16]), content } }
+        let document = DocumentId::from_bytes([7; 16]);
+        LiveEntry { position, ledger_position: position + 100, write: Write { document, content } }
     }
 
     fn entries(positions: std::ops::RangeInclusive<u64>) -> Vec<LiveEntry> {
@@ -264,11 +324,33 @@ mod tests {
         live.keep(&SPACE, entries(1..=5));
         let tombstone = Tombstone { kind: DeletionKind::Purged, time_seconds: 1, by: "alice".to_owned() };
         let write = Write { document: DocumentId::from_bytes([7; 16]), content: Content::Deleted(tombstone) };
-        live.keep(&SPACE, vec![LiveEntry { position: 6, write }]);
+        live.keep(&SPACE, vec![LiveEntry { position: 6, ledger_position: 0, write }]);
         assert_eq!((asked(&live, 1, 6), asked(&live, 6, 6)), (None, Some((6, 6))));
         live.forget(&SPACE);
         let kept = live.kept();
-        assert_eq!((kept.bytes, kept.order.len(), kept.spaces.len()), (0, 0, 0));
+        assert_eq!((kept.bytes, kept.order.len(), kept.stretches.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn commit_to_an_open_document_is_one_fill_by_its_places_in_the_ledger() {
+        let live = Live::default();
+        let document = DocumentId::from_bytes([7; 16]);
+        live.keep_document(&SPACE, &document, entries(11..=15));
+        let asked = |first, until| {
+            let frame = live.fill(&SPACE, &document, first, until)?;
+            let RelayMessage::Fill { space: SPACE, writes } = RelayMessage::decode(&frame.bytes).unwrap() else {
+                panic!()
+            };
+            assert_eq!(writes.len() as u64, frame.last + 1 - first);
+            Some((frame.last, frame.bytes.as_ptr()))
+        };
+        assert_eq!(asked(111, 115), asked(111, 999));
+        assert_eq!((asked(111, 999).unwrap().0, asked(113, 114).unwrap().0), (115, 114));
+        assert_eq!((asked(110, 115), asked(116, 120), asked(11, 15)), (None, None, None));
+        assert!(live.fill(&SpaceId::DEFAULT, &document, 111, 115).is_none());
+        live.forget_document(&document);
+        assert_eq!(asked(111, 115), None);
+        assert_eq!((live.kept().bytes, live.kept().order.len()), (0, 0));
     }
 
     #[test]

@@ -24,12 +24,13 @@ pub(crate) fn from_classic(shared: &Shared, message: Ephemeral, from: Connection
     let space = space_of(shared, &message.document)?;
     if let Some(frame) = frame_of(&message, space) {
         shared.hub.followers().publish_presence(&space, &frame, None);
+        shared.hub.followers().publish_presence_about(&space, &message.document, &frame, None);
     }
     Ok(())
 }
 
-/// Passes on what a peer of `rejoin.v1` said: the message as it is to those who follow the space, and each value to the classic
-/// peers that take part in its document, if that is in the space.
+/// Passes on what a peer of `rejoin.v1` said: the message as it is to those who follow the space, and each value to those who
+/// chose its document and to the classic peers that take part in it, if that is in the space.
 pub(crate) fn from_v1(
     shared: &Shared,
     space: &SpaceId,
@@ -37,8 +38,15 @@ pub(crate) fn from_v1(
     values: Vec<Presence>,
     from: ConnectionId,
 ) -> Result<(), StoreError> {
-    shared.hub.followers().publish_presence(space, frame, Some(from));
+    let followers = shared.hub.followers();
+    followers.publish_presence(space, frame, Some(from));
     for value in values {
+        // Who chooses documents is not told of others.
+        if followers.has_document(&value.document) && space_of(shared, &value.document)? == *space {
+            let document = value.document;
+            let alone = RelayMessage::Presence { space: *space, values: vec![value.clone()] }.encode();
+            followers.publish_presence_about(space, &document, &alone, Some(from));
+        }
         let Presence { author, document, key, sequence, ttl_ms, data } = value;
         // Classic peers have no way to take a value back, and their own end by themselves.
         if ttl_ms == 0 || !shared.hub.has_members(&document) || space_of(shared, &document)? != *space {

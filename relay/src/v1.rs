@@ -232,13 +232,16 @@ impl Connection {
 
     /// Tells the session what the hub has.
     fn hear_news(&mut self) -> Result<(), StoreError> {
-        let ends = self.follower.inbox().take_ends();
+        let (ends, changed) = (self.follower.inbox().take_ends(), self.follower.inbox().take_changed());
         // Who pushed is answered before the followers are told: the answers to what these ends hold are there.
         while let Some(answer) = self.pushes.answered().now_or_never() {
             self.answered(answer)?;
         }
         let seen = self.follower.inbox().take_seen();
-        self.may_transmit |= !ends.is_empty() || !seen.is_empty();
+        self.may_transmit |= !ends.is_empty() || !seen.is_empty() || !changed.is_empty();
+        for document in changed {
+            self.session.handle_document_changed(&document);
+        }
         for (space, end) in ends {
             self.session.handle_end_changed(&space, end);
         }
@@ -281,6 +284,8 @@ impl Connection {
                 self.may_transmit = true;
             }
             RelayOutput::Unfollow { space } => self.follower.unfollow(&space),
+            RelayOutput::OpenDocuments { documents } => self.follower.open(documents),
+            RelayOutput::CloseDocuments { documents } => self.follower.close(&documents),
             RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, space, writes),
             RelayOutput::Cursor { space, storage, position } => {
                 self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());

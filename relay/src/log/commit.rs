@@ -170,15 +170,16 @@ fn append(
     let logged = log::append(tx, document)?.ok_or(StoreError::Damaged { what: "how much of a document is logged" })?;
     let mut stored = Vec::with_capacity(changes.len());
     for (change, appended) in changes.iter().zip(appended) {
-        let position = match appended {
-            Appended::Stored { position } => logged.position(position),
+        let ledger_position = match appended {
+            Appended::Stored { position } => Some(position),
             _ => None,
         };
-        if let Some(position) = position {
+        let position = ledger_position.and_then(|position| logged.position(position));
+        if let (Some(position), Some(ledger_position)) = (position, ledger_position) {
             let bytes = change.bytes().clone();
             stored.push(bytes.clone());
             let write = Write { document: *document, content: Content::Change(bytes) };
-            done.entries.push(LiveEntry { position, write });
+            done.entries.push(LiveEntry { position, ledger_position, write });
         }
         done.written.push(Written::Change(appended, position));
     }
@@ -204,7 +205,7 @@ fn bury(tx: &mut dyn WriteTx, document: &DocumentId, tombstone: &Tombstone, done
     (done.recent, done.entries) = (None, Vec::new());
     if let Some(position) = position {
         let write = Write { document: *document, content: Content::Deleted(tombstone.clone()) };
-        done.entries.push(LiveEntry { position, write });
+        done.entries.push(LiveEntry { position, ledger_position: 0, write });
         done.end = Some((space, end));
     }
     Ok(())

@@ -263,7 +263,7 @@ impl Writer {
         self.tell_classic(&[part], &mut all);
         // Whoever asked may have gone; the document stays deleted.
         let _ = answer.send(outcome);
-        self.tell_followers(&mut all);
+        self.tell_followers(&[(document, from)], &mut all);
     }
 
     fn probe(&self) {
@@ -318,6 +318,7 @@ impl Writer {
         }
         let mut all = self.commit(&all_parts);
         self.tell_classic(&all_parts, &mut all);
+        let touched: Vec<_> = all_parts.iter().map(|part| (part.document, part.from)).collect();
         drop(all_parts);
         let mut unfinished = Vec::new();
         for (slice, places) in slices.into_iter().zip(all_places) {
@@ -328,7 +329,7 @@ impl Writer {
         for job in unfinished.into_iter().rev() {
             if job.space.is_some() { self.jobs.push_front(job) } else { self.jobs.push_back(job) }
         }
-        self.tell_followers(&mut all);
+        self.tell_followers(&touched, &mut all);
     }
 
     /// Commits parts together. If that fails, one by one: what is wrong with one document is not the others' fault. What
@@ -390,10 +391,15 @@ impl Writer {
         }
     }
 
-    /// Tells those who follow a space what is new in it.
-    fn tell_followers(&self, all: &mut [Done]) {
+    /// Tells those who follow a space or a document what is new in it. `touched` says of each part its document and whose it is.
+    fn tell_followers(&self, touched: &[(DocumentId, ConnectionId)], all: &mut [Done]) {
         if !self.hub.followers().are_there() {
             return;
+        }
+        for ((document, from), done) in touched.iter().zip(all.iter()) {
+            if let Some((space, _)) = done.end {
+                self.hub.followers().publish_document(&space, document, || done.entries.clone(), *from);
+            }
         }
         for (space, (end, entries)) in news(all) {
             self.hub.followers().keep(&space, entries);

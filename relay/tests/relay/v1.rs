@@ -183,12 +183,13 @@ async fn cursor_of_one_device_is_told_to_the_others() {
 async fn classic_and_v1_clients_share_a_document_and_its_deletion() {
     let relay = Relay::start().await;
     let mut old = Client::connect(&relay.url(), "old").await;
-    let mut new = V1::follow(&relay.url(), "new", HOME).await;
+    let (mut new, held) = V1::choose(&relay.url(), "new", &[1, 2]).await;
+    assert!(held.is_empty());
     old.set(document(1), "a", 1);
     old.open(document(1));
     old.until(|old| old.is_acknowledged(document(1))).await;
-    let (position, write) = new.changes(1).await.remove(0);
-    assert_eq!((position, write.document), (1, document(1)));
+    let write = new.filled(1).await.remove(0);
+    assert_eq!(write.document, document(1));
 
     let store = copy(&write);
     set(&store, document(1), "new", "b", 2);
@@ -206,11 +207,52 @@ async fn classic_and_v1_clients_share_a_document_and_its_deletion() {
     old.set(document(2), "a", 1);
     old.open(document(2));
     old.until(|old| old.is_acknowledged(document(2))).await;
-    assert_eq!(new.changes(1).await.remove(0).0, 4);
+    // Its own change and deletion did not come back.
+    assert_eq!(new.filled(1).await.remove(0).document, document(2));
     old.bury(document(2), DeletionKind::Deleted);
     old.send_all().await;
-    let (position, write) = new.changes(1).await.remove(0);
-    assert!(position == 5 && matches!(write.content, Content::Deleted(_)) && write.document == document(2));
+    let write = new.filled(1).await.remove(0);
+    assert!(matches!(write.content, Content::Deleted(_)) && write.document == document(2));
+    let (_, held) = V1::choose(&relay.url(), "late", &[1]).await;
+    assert!(matches!(&held[..], [Write { content: Content::Deleted(_), .. }]));
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_chose_documents_gets_every_change_of_them_and_none_of_others() {
+    let relay = Relay::start().await;
+    let writes = chain(document(1), "alice", 60, "k");
+    let (mut alice, _) = V1::choose(&relay.url(), "alice", &[1, 3]).await;
+    let (mut bob, _) = V1::choose(&relay.url(), "bob", &[1]).await;
+    let pusher = tokio::spawn({
+        let writes = writes.clone();
+        async move {
+            for (number, write) in writes.into_iter().enumerate() {
+                let other = chain(document(100 + u8::try_from(number).unwrap()), "alice", 1, "k");
+                alice.push(HOME, other).await;
+                alice.push(HOME, vec![write]).await;
+            }
+            // Until all is answered nothing comes but answers: what it wrote itself is not sent back.
+            let mut answered = 0;
+            while answered < 120 {
+                match alice.next().await {
+                    RelayMessage::Ack { .. } => answered += 1,
+                    RelayMessage::Credit { .. } | RelayMessage::CaughtUp { .. } => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            alice
+        }
+    });
+    // One that comes while it happens lacks nothing either.
+    let (mut carol, mut held) = V1::choose(&relay.url(), "carol", &[1]).await;
+    assert_eq!(bob.filled(60).await, writes);
+    held.extend(carol.filled(60 - held.len()).await);
+    assert_eq!(held, writes);
+    let mut alice = pusher.await.unwrap();
+    let more = chain(document(3), "bob", 2, "k");
+    bob.store(HOME, more.clone()).await;
+    assert_eq!(alice.filled(2).await, more);
     relay.stop().await;
 }
 
@@ -238,13 +280,14 @@ async fn presence_crosses_the_protocols() {
     old.set(document(1), "a", 1);
     old.open(document(1));
     old.until(|old| old.is_acknowledged(document(1))).await;
-    let mut new = V1::follow(&relay.url(), "new", HOME).await;
-    let mut other = V1::follow(&relay.url(), "other", HOME).await;
+    let (mut new, _) = V1::choose(&relay.url(), "new", &[1]).await;
+    let (mut other, _) = V1::choose(&relay.url(), "other", &[1]).await;
     let mut values = vec![value("new", 7, 5_000), value("new", 8, 0)];
     values.push(Presence { document: document(9), ..value("new", 9, 5_000) });
     new.send(&ClientMessage::Presence { space: HOME, values: values.clone() }).await;
     let heard = other.until(presence).await;
-    assert_eq!(heard, values);
+    // Of the one that it did not open it is told nothing.
+    assert_eq!([heard, other.until(presence).await].concat(), values[..2]);
     old.until(|old| !old.ephemeral.is_empty()).await;
     assert_eq!(old.ephemeral, [(peer("new"), 7, Bytes::from_static(&[0x18, 0x2a]))]);
 

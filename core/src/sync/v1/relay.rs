@@ -11,6 +11,9 @@
 //! - Stop reading from the socket while [`RelaySession::wants_frames`] says no, or while what is to be sent does not leave.
 //! - Hand in no end before it can be read: a transaction that is older than the end makes a session say nothing until it is
 //!   asked again.
+//! - Of documents that are opened where nothing else is told ([`RelayOutput::OpenDocuments`]) every commit is to be told that
+//!   the next transaction may not show: take part in them first, then begin it. And tell of a change only what the next
+//!   transaction shows.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,10 +21,11 @@ use bytes::Bytes;
 
 use super::credit::{Giving, Spending};
 use crate::codec::v1::{ClientMessage, Code, ErrorMessage, Outcome, RelayMessage, Subscription, VERSION, Welcome};
-use crate::id::{PeerId, SpaceId, StorageId};
+use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
 use crate::limits::OUTPUTS_WAITING_MAX;
 use crate::store::{ReadTx, StoreError};
 
+mod chosen;
 mod comparing;
 mod filling;
 mod following;
@@ -68,6 +72,8 @@ pub struct RelaySession {
     spaces: BTreeMap<SpaceId, Following>,
     /// Spaces with something to say, in the order in which it is their turn.
     queue: VecDeque<SpaceId>,
+    /// Documents that are open in spaces of which nothing else is told, and in how many.
+    chosen: BTreeMap<DocumentId, usize>,
     pushes: Pushes,
     mail: Mail,
     /// Whether it is the turn of what costs no credit.
@@ -88,6 +94,7 @@ impl RelaySession {
             spending: Spending::new(0),
             spaces: BTreeMap::new(),
             queue: VecDeque::new(),
+            chosen: BTreeMap::new(),
             pushes: Pushes::new(identity.limits.change_bytes),
             mail: Mail::default(),
             is_mail_next: false,
@@ -198,10 +205,28 @@ impl RelaySession {
 
     /// Learns where the log of a space ends by now.
     pub fn handle_end_changed(&mut self, space: &SpaceId, end: u64) {
-        if let Some(following) = self.spaces.get_mut(space) {
+        if let Some(following) = self.spaces.get_mut(space).filter(|following| following.reads_log()) {
             following.tail.end = following.tail.end.max(end);
             self.wake(space);
         }
+    }
+
+    /// Learns that a document changed or was deleted that is open by [`RelayOutput::OpenDocuments`]. Several commits may be told
+    /// at once. Cost: a look at each space that is followed.
+    pub fn handle_document_changed(&mut self, document: &DocumentId) {
+        if !self.chosen.contains_key(document) {
+            return;
+        }
+        let mut woken = Vec::new();
+        for (space, following) in &mut self.spaces {
+            if let Some(news) = following.news() {
+                news.change(document);
+                if news.has_work() {
+                    woken.push(*space);
+                }
+            }
+        }
+        woken.iter().for_each(|space| self.wake(space));
     }
 
     /// Learns that another device has everything up to a position durably.

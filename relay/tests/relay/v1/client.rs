@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use rejoin::codec::v1::{
-    AckRun, ClientMessage, Content, Entry, ErrorMessage, Hello, Mode, Outcome, RelayMessage, SUBPROTOCOL, Start,
-    Subscription, Token, Welcome, Write,
+    AckRun, ClientMessage, Content, DocumentHeads, Entry, ErrorMessage, Hello, Mode, Outcome, RelayMessage,
+    SUBPROTOCOL, Start, Subscription, Token, Welcome, Write,
 };
 use rejoin::ledger;
 use rejoin::limits::CREDIT_BYTES;
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Response;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::client::{PATIENCE, peer, set};
+use crate::client::{PATIENCE, document, peer, set};
 
 /// The space of classic documents.
 pub const HOME: SpaceId = SpaceId::DEFAULT;
@@ -65,6 +65,38 @@ impl V1 {
         client.send(&ClientMessage::Hello(hello(name, subscriptions))).await;
         let RelayMessage::Welcome(welcome) = client.next().await else { panic!("no welcome") };
         (client, welcome)
+    }
+
+    /// Connects and chooses documents of the default space, until all of them are open. Returns what they held.
+    pub async fn choose(url: &str, name: &str, numbers: &[u8]) -> (Self, Vec<Write>) {
+        let wanted = Subscription { space: HOME, mode: Mode::Chosen, start: Start::Beginning };
+        let mut client = Self::greet(url, name, vec![wanted]).await.0;
+        let documents = numbers.iter().map(|number| DocumentHeads { document: document(*number), heads: Vec::new() });
+        client.send(&ClientMessage::Open { space: HOME, documents: documents.collect() }).await;
+        let (mut held, mut opened) = (Vec::new(), 0);
+        while opened < numbers.len() {
+            match client.next().await {
+                RelayMessage::Fill { writes, .. } => held.extend(writes),
+                RelayMessage::Opened { documents, .. } => opened += documents.len(),
+                RelayMessage::Error(error) => panic!("{error:?}"),
+                _ => {}
+            }
+        }
+        (client, held)
+    }
+
+    /// Reads what comes of open documents until there are so many writes.
+    pub async fn filled(&mut self, count: usize) -> Vec<Write> {
+        let mut found = Vec::new();
+        while found.len() < count {
+            let fill = self.until(|message| match message {
+                RelayMessage::Fill { space: HOME, writes } => Some(writes),
+                RelayMessage::Error(error) => panic!("{error:?}"),
+                _ => None,
+            });
+            found.extend(fill.await);
+        }
+        found
     }
 
     /// Connects and follows a space from its beginning, until it is caught up.

@@ -163,8 +163,11 @@ impl ClientSession {
     ) -> Result<(), StoreError> {
         let mut parcel = Parcel::default();
         if self.spaces.is_live(&space) {
+            // Where documents are chosen no entries come, and what the relay tells it has: no later than at its last position.
+            let is_chosen = self.spaces.mode(&space) == Some(Mode::Chosen);
+            let position = is_chosen.then(|| self.spaces.highest(&space));
             for write in writes {
-                self.sort_out(&mut parcel, &space, write, None, tx)?;
+                self.sort_out(&mut parcel, &space, write, position, tx)?;
             }
             self.deliver(space, parcel, None, bytes);
         } else {

@@ -269,8 +269,9 @@ impl Spaces {
     /// Returns a position that nothing stored until now is above, as far as was heard.
     pub(super) fn highest(&self, space: &SpaceId) -> u64 {
         let acked = self.acked.get(space).map_or(0, Ranges::greatest);
-        // Where nothing is known of a log, nobody must seem to have passed a position of it.
-        self.live(space).map_or(V1_NUMBER_MAX, |live| live.told.max(live.end).max(acked))
+        // Where nothing is known of a log, or not all, nobody must seem to have passed a position of it.
+        let live = self.live(space).filter(|live| live.has_cursor);
+        live.map_or(V1_NUMBER_MAX, |live| live.told.max(live.end).max(acked))
     }
 
     /// Takes note of how far a log is.

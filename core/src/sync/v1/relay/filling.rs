@@ -166,7 +166,7 @@ impl Filling {
 }
 
 /// Writes the changes of a run that fit, and returns the position of the first that does not.
-fn write_run(
+pub(super) fn write_run(
     tx: &dyn ReadTx,
     document: &DocumentId,
     run: Range<u64>,

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::chosen::News;
 use super::comparing::{self, Comparing};
 use super::filling;
 use super::listing::Listing;
@@ -82,6 +83,19 @@ impl Following {
         }
     }
 
+    /// Returns what is new of open documents, where nothing is listed.
+    pub(super) fn news(&mut self) -> Option<&mut News> {
+        match &mut self.stage {
+            Stage::Listing(listing) => listing.news(),
+            _ => None,
+        }
+    }
+
+    /// Says whether its log is read.
+    pub(super) fn reads_log(&self) -> bool {
+        !matches!(&self.stage, Stage::Listing(listing) if listing.is_chosen())
+    }
+
     /// Returns the highest position that the client was told of, or has by its own word.
     pub(super) fn told(&self) -> u64 {
         let told = match &self.stage {
@@ -116,6 +130,23 @@ impl Following {
 
     /// Makes one message.
     pub(super) fn step(&mut self, at: &At<'_>) -> Result<Step, StoreError> {
+        if let Stage::Listing(listing) = &mut self.stage
+            && listing.is_chosen()
+        {
+            // The log is none of this reader's business.
+            if !self.is_caught_up {
+                self.is_caught_up = true;
+                let position = self.target;
+                return Ok(Step::Free(RelayMessage::CaughtUp { space: *at.space, position }.encode()));
+            }
+            if !listing.has_work() {
+                return Ok(Step::Idle);
+            }
+            if !at.may_spend {
+                return Ok(Step::Later);
+            }
+            return Ok(listing.step(at, self.target)?.map_or(Step::Idle, Step::Costs));
+        }
         if let Stage::Listing(listing) = &mut self.stage
             && listing.has_work()
         {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::following::Stage;
-use super::{Phase, RelayOutput, RelaySession};
+use super::following::{Following, Stage};
+use super::{OfferedWrite, Phase, RelayOutput, RelaySession};
 use crate::codec::v1::{About, ClientMessage, Code, DocumentHeads, ErrorMessage, Hello, Presence, RelayMessage};
 use crate::id::{DocumentId, SpaceId};
 use crate::limits::{OPEN_DOCUMENTS_MAX, OPEN_HEADS_MAX};
@@ -62,7 +62,7 @@ impl RelaySession {
             self.fail(Code::CreditOverrun, text.to_owned());
             return;
         }
-        self.spaces.values_mut().for_each(super::Following::unblock);
+        self.spaces.values_mut().for_each(Following::unblock);
     }
 
     fn hear_cursor(&mut self, space: SpaceId, position: u64) {
@@ -128,13 +128,48 @@ impl RelaySession {
             self.warn(Code::TooMany, &text, About::Space(*space));
             return;
         }
-        listing.open(documents);
+        let is_chosen = listing.is_chosen();
+        let fresh = listing.open(documents);
+        if is_chosen {
+            self.note_open(fresh);
+        }
         self.wake(space);
+    }
+
+    /// Notes documents of which the driver is to tell. The same id may be open in several spaces.
+    fn note_open(&mut self, mut documents: Vec<DocumentId>) {
+        documents.retain(|document| {
+            let count = self.chosen.entry(*document).or_insert(0);
+            *count += 1;
+            *count == 1
+        });
+        if !documents.is_empty() {
+            self.outputs.push_back(RelayOutput::OpenDocuments { documents });
+        }
+    }
+
+    /// Notes documents of which the driver is to tell no more, unless they are open in another space.
+    pub(super) fn forget_open(&mut self, mut documents: Vec<DocumentId>) {
+        documents.retain(|document| match self.chosen.get_mut(document) {
+            Some(count) if *count > 1 => {
+                *count -= 1;
+                false
+            }
+            _ => self.chosen.remove(document).is_some(),
+        });
+        if !documents.is_empty() {
+            self.outputs.push_back(RelayOutput::CloseDocuments { documents });
+        }
     }
 
     fn hear_close(&mut self, space: &SpaceId, documents: &[DocumentId]) {
         match self.spaces.get_mut(space).map(|following| &mut following.stage) {
-            Some(Stage::Listing(listing)) => documents.iter().for_each(|document| listing.close(document)),
+            Some(Stage::Listing(listing)) => {
+                let closed = documents.iter().copied().filter(|document| listing.close(document)).collect();
+                if listing.is_chosen() {
+                    self.forget_open(closed);
+                }
+            }
             Some(_) => self.unexpected("a close in a space of which everything comes: nothing is open there"),
             None => self.warn(Code::NotSubscribed, NOT_SUBSCRIBED, About::Space(*space)),
         }
@@ -163,14 +198,28 @@ impl RelaySession {
         loop {
             let Phase::Admitted(grants) = &self.phase else { return };
             while let Some(append) = self.pushes.offer(|space| grants.access(space)) {
+                if let RelayOutput::Append { batch, space, writes } = &append
+                    && let Some(news) = self.spaces.get_mut(space).and_then(Following::news)
+                {
+                    for write in writes {
+                        if let OfferedWrite::Change(change) = &write.what {
+                            news.push(*batch, write.document, change.hash());
+                        }
+                    }
+                }
                 self.outputs.push_back(append);
             }
             let mut is_settled = false;
             while let Some(answered) = self.pushes.poll_answer() {
                 is_settled = true;
                 if let Some(following) = self.spaces.get_mut(&answered.space) {
-                    let tail = &mut following.tail;
-                    answered.stored.iter().for_each(|(first, count)| tail.own.add(*first, *count, tail.next));
+                    match following.news() {
+                        Some(news) => news.answer(answered.batch),
+                        None => {
+                            let tail = &mut following.tail;
+                            answered.stored.iter().for_each(|(first, count)| tail.own.add(*first, *count, tail.next));
+                        }
+                    }
                     self.wake(&answered.space);
                 }
                 self.outputs.push_back(RelayOutput::Send(answered.message));
@@ -223,6 +272,7 @@ impl RelaySession {
         // What was under way is worth nothing any more.
         self.phase = Phase::Closed;
         self.spaces.clear();
+        self.chosen.clear();
         self.queue.clear();
         self.mail = super::Mail::default();
         self.pushes = super::Pushes::new(self.identity.limits.change_bytes);

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::chosen::News;
 use super::comparing::{Page, fill};
 use super::filling::{Filling, Wrote};
 use super::following::{At, Tail, pass_to};
@@ -26,8 +27,10 @@ enum Open {
 /// What a client gets of a space besides the log.
 #[derive(Default)]
 pub(super) struct Listing {
-    /// Whether nothing is listed.
-    is_chosen: bool,
+    /// If nothing is listed: what is new of the documents that are open.
+    news: Option<News>,
+    /// Whether it is the turn of what is new.
+    is_news_next: bool,
     /// The documents that are still to be listed, if all are.
     page: Option<Page>,
     open: BTreeMap<DocumentId, Open>,
@@ -35,7 +38,8 @@ pub(super) struct Listing {
     queue: BTreeMap<u64, DocumentHeads>,
     queued: u64,
     queued_heads: usize,
-    filling: Option<(DocumentId, Filling)>,
+    /// A document that is being filled in, and its life when that began.
+    filling: Option<(DocumentId, u64, Filling)>,
     /// What is filled in and was not said to be.
     opened: Vec<DocumentHeads>,
     opened_bytes: usize,
@@ -57,7 +61,7 @@ struct Pass {
 impl Listing {
     /// Lists nothing: the client knows which documents it wants.
     pub(super) fn of_chosen() -> Self {
-        Self { is_chosen: true, ..Self::default() }
+        Self { news: Some(News::default()), ..Self::default() }
     }
 
     /// Begins with a list of all documents.
@@ -75,32 +79,59 @@ impl Listing {
         self.queued_heads
     }
 
-    /// Opens documents, or opens them anew.
-    pub(super) fn open(&mut self, documents: Vec<DocumentHeads>) {
+    /// Returns what is new of open documents, where nothing is listed.
+    pub(super) fn news(&mut self) -> Option<&mut News> {
+        self.news.as_mut()
+    }
+
+    /// Says whether nothing is listed.
+    pub(super) fn is_chosen(&self) -> bool {
+        self.news.is_some()
+    }
+
+    /// Returns the documents that are open.
+    pub(super) fn documents(&self) -> impl Iterator<Item = &DocumentId> {
+        self.open.keys()
+    }
+
+    /// Opens documents, or opens them anew. Returns those that were not open.
+    pub(super) fn open(&mut self, documents: Vec<DocumentHeads>) -> Vec<DocumentId> {
+        let mut fresh = Vec::new();
         for document in documents {
-            self.close(&document.document);
+            if !self.close(&document.document) {
+                fresh.push(document.document);
+            }
             self.open.insert(document.document, Open::Waiting(self.queued));
             self.queued_heads += document.heads.len();
             self.queue.insert(self.queued, document);
             self.queued += 1;
         }
+        fresh
     }
 
-    /// Closes a document.
-    pub(super) fn close(&mut self, document: &DocumentId) {
-        if let Some(Open::Waiting(place)) = self.open.remove(document)
+    /// Closes a document. Returns whether it was open.
+    pub(super) fn close(&mut self, document: &DocumentId) -> bool {
+        let Some(open) = self.open.remove(document) else { return false };
+        if let Open::Waiting(place) = open
             && let Some(queued) = self.queue.remove(&place)
         {
             self.queued_heads -= queued.heads.len();
         }
-        if self.filling.as_ref().is_some_and(|(filling, _)| filling == document) {
+        if self.filling.as_ref().is_some_and(|(filling, ..)| filling == document) {
             self.filling = None;
         }
+        if let Some(news) = &mut self.news {
+            news.close(document);
+        }
+        true
     }
 
     /// Says whether there is something to send before the log.
     pub(super) fn has_work(&self) -> bool {
-        self.next.is_some() || self.is_opening() || self.page.is_some()
+        self.next.is_some()
+            || self.is_opening()
+            || self.page.is_some()
+            || self.news.as_ref().is_some_and(News::has_work)
     }
 
     fn is_opening(&self) -> bool {
@@ -112,34 +143,49 @@ impl Listing {
         if let Some(next) = self.next.take() {
             return Ok(Some(next));
         }
+        // What happens now does not wait until everything is filled in, nor the other way round.
+        self.is_news_next = !self.is_news_next;
+        if self.is_news_next
+            && let Some(message) = self.tell_news(at)?
+        {
+            return Ok(Some(message));
+        }
         if self.is_opening()
             && let Some(message) = self.fill_in(at)?
         {
             return Ok(Some(message));
         }
-        self.list(at, position)
+        match self.tell_news(at)? {
+            Some(message) => Ok(Some(message)),
+            None => self.list(at, position),
+        }
+    }
+
+    fn tell_news(&mut self, at: &At<'_>) -> Result<Option<Bytes>, StoreError> {
+        self.news.as_mut().map_or(Ok(None), |news| news.step(at))
     }
 
     /// Sends what the client lacks of the documents it opened, and then that they are open.
     fn fill_in(&mut self, at: &At<'_>) -> Result<Option<Bytes>, StoreError> {
         let mut message = WritesBuilder::fill(at.space);
         while self.opened_bytes < BATCH_BYTES && self.opened.len() < DOCUMENT_LIST_MAX {
-            if let Some((document, filling)) = &mut self.filling {
+            if let Some((document, life, filling)) = &mut self.filling {
                 match filling.write(at.tx, at.space, &mut message)? {
                     Wrote::Full => return Ok(Some(message.finish())),
                     Wrote::Snapshot(message) => return Ok(Some(message)),
                     Wrote::All => {}
                 }
                 if filling.extend(at.tx)? {
-                    let document = *document;
+                    let (document, life) = (*document, *life);
                     self.filling = None;
-                    self.note_opened(at, document)?;
+                    self.note_opened(at, document, life)?;
                 }
             } else if let Some((_, DocumentHeads { document, heads })) = self.queue.pop_first() {
                 self.queued_heads -= heads.len();
+                let life = log::life(at.tx, &document)?;
                 match begin(at, document, heads)? {
-                    Some(filling) => self.filling = Some((document, filling)),
-                    None => self.note_opened(at, document)?,
+                    Some(filling) => self.filling = Some((document, life, filling)),
+                    None => self.note_opened(at, document, life)?,
                 }
             } else {
                 break;
@@ -157,15 +203,21 @@ impl Listing {
         Ok(Some(RelayMessage::Opened { space, position, documents }.encode()))
     }
 
-    /// Notes that the client has all of a document that is here at this moment.
-    fn note_opened(&mut self, at: &At<'_>, document: DocumentId) -> Result<(), StoreError> {
-        let position = log::end(at.tx, at.space)?;
+    /// Notes that the client has all of a document that is here at this moment, if it is still in the life in which it was
+    /// begun to be filled in.
+    fn note_opened(&mut self, at: &At<'_>, document: DocumentId, life: u64) -> Result<(), StoreError> {
+        // Where nothing is listed no position is told, and one is as good as another.
+        let is_needed = self.opened.is_empty() || self.news.is_none();
+        let position = if is_needed { log::end(at.tx, at.space)? } else { self.opened_position };
         let is_here = spaces::of(at.tx, &document)? == *at.space;
         let heads = if is_here { ledger::heads(at.tx, &document)? } else { Vec::new() };
         if self.opened.is_empty() {
             self.opened_position = position;
         }
         self.open.insert(document, Open::From(position));
+        if let Some(news) = &mut self.news {
+            news.open(at, document, life)?;
+        }
         let opened = DocumentHeads { document, heads };
         self.opened_bytes += opened.wire_bytes();
         self.opened.push(opened);
@@ -222,7 +274,7 @@ impl Listing {
     /// Takes an entry into what is said next. Returns whether there was room.
     fn tell(&self, at: &At<'_>, tail: &Tail, entry: &Entry<'_>, pass: &mut Pass) -> Result<bool, StoreError> {
         let document = entry.document;
-        let is_named = self.is_chosen || pass.named.contains(&document);
+        let is_named = pass.named.contains(&document);
         let listed = if is_named { None } else { listed(at.tx, document)? };
         let bytes = listed.as_ref().map_or(0, Listed::wire_bytes);
         if pass.bytes > 0 && pass.bytes + bytes > BATCH_BYTES {

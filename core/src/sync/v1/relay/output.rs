@@ -31,6 +31,13 @@ pub trait Grants: Send {
 pub trait LiveFrames {
     /// Returns the largest `entries` message that begins exactly at `first` and ends at or below `until`, if there is one.
     fn frame(&self, space: &SpaceId, first: u64, until: u64) -> Option<LiveFrame>;
+
+    /// Returns the largest `fill` message with the changes of a document that are in its ledger from exactly `first` on and end
+    /// at or below `until`, if there is one: for those who opened it in a space of which nothing else is told.
+    fn fill(&self, space: &SpaceId, document: &DocumentId, first: u64, until: u64) -> Option<LiveFrame> {
+        let _ = (space, document, first, until);
+        None
+    }
 }
 
 /// No frames: everything is read from the log.
@@ -43,10 +50,10 @@ impl LiveFrames for NoLiveFrames {
     }
 }
 
-/// An `entries` message that many readers get.
+/// An `entries` or `fill` message that many readers get.
 #[derive(Debug, Clone)]
 pub struct LiveFrame {
-    /// The position of its last entry.
+    /// The position of its last entry: in the log, or of a `fill` in the document's ledger.
     pub last: u64,
     /// The message.
     pub bytes: Bytes,
@@ -86,7 +93,8 @@ pub enum RelayOutput {
         /// What proves its rights.
         token: Token,
     },
-    /// Tell the session from now on of what happens in this space, and at once where its log ends.
+    /// Tell the session from now on of what happens in this space, and at once where its log ends. A space of which the client
+    /// chooses documents is not followed.
     Follow {
         /// Which.
         space: SpaceId,
@@ -95,6 +103,18 @@ pub enum RelayOutput {
     Unfollow {
         /// Which.
         space: SpaceId,
+    },
+    /// Tell the session from now on of each commit that changes one of these documents or deletes it, with
+    /// [`RelaySession::handle_document_changed`](super::RelaySession::handle_document_changed), and of presence about them in
+    /// their space. What was committed before is read with the next message.
+    OpenDocuments {
+        /// Which.
+        documents: Vec<DocumentId>,
+    },
+    /// Tell it no more.
+    CloseDocuments {
+        /// Which.
+        documents: Vec<DocumentId>,
     },
     /// Make these writes durable in this order, then call
     /// [`RelaySession::handle_appended`](super::RelaySession::handle_appended) with what became of each, or

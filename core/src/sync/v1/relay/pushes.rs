@@ -50,6 +50,7 @@ enum Answer {
 
 /// What is to be said of a batch that was worked off.
 pub(super) struct Answered {
+    pub(super) batch: u64,
     pub(super) space: SpaceId,
     pub(super) message: Bytes,
     pub(super) frame_bytes: u64,
@@ -214,7 +215,7 @@ impl Batch {
             }
             None => RelayMessage::Ack { batch: number, results }.encode(),
         };
-        Answered { space, message, frame_bytes, stored }
+        Answered { batch: number, space, message, frame_bytes, stored }
     }
 }
 

@@ -64,8 +64,15 @@ impl RelaySession {
             Some(former) => {
                 following.is_queued = former.is_queued;
                 self.giving.work_off(former.all_bytes());
+                self.close_all(&former);
+                match (former.reads_log(), following.reads_log()) {
+                    (true, false) => self.outputs.push_back(RelayOutput::Unfollow { space }),
+                    (false, true) => self.outputs.push_back(RelayOutput::Follow { space }),
+                    _ => {}
+                }
             }
-            None => self.outputs.push_back(RelayOutput::Follow { space }),
+            None if following.reads_log() => self.outputs.push_back(RelayOutput::Follow { space }),
+            None => {}
         }
         self.spaces.insert(space, following);
         self.send(&RelayMessage::Subscribed { space, access, is_compared, after, end, documents, bytes });
@@ -79,6 +86,8 @@ impl RelaySession {
 
     fn beginning(&self, subscription: &Subscription, end: u64) -> Beginning {
         let cursor = match subscription.start {
+            // Where documents are chosen, nobody is told of positions.
+            _ if subscription.mode == Mode::Chosen => None,
             Start::Cursor { epoch, position } if epoch == self.identity.epoch && position <= end => Some(position),
             _ => None,
         };
@@ -108,7 +117,19 @@ impl RelaySession {
         self.giving.work_off(former.all_bytes());
         self.queue.retain(|queued| queued != space);
         self.mail.forget(space);
-        self.outputs.push_back(RelayOutput::Unfollow { space: *space });
+        self.close_all(&former);
+        if former.reads_log() {
+            self.outputs.push_back(RelayOutput::Unfollow { space: *space });
+        }
+    }
+
+    /// Closes the documents of a space that is not followed any more.
+    fn close_all(&mut self, former: &Following) {
+        if let Stage::Listing(listing) = &former.stage
+            && listing.is_chosen()
+        {
+            self.forget_open(listing.documents().copied().collect());
+        }
     }
 
     /// Ends a subscription whose right was taken away; returns what the client is told.

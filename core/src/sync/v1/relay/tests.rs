@@ -11,6 +11,7 @@ use crate::ledger::{self, Appended, Appender, log, spaces, tombstone};
 use crate::limits::*;
 use crate::store::{MemoryStore, Store, StoreExt, WriteTx};
 
+mod chosen;
 mod comparing;
 mod listing;
 mod pushing;
@@ -188,6 +189,8 @@ impl Rig {
                     assert_eq!(storage, PHONE);
                     self.asked.push(format!("cursor {:x} {position}", space.as_bytes()[0]));
                 }
+                RelayOutput::OpenDocuments { documents } => self.asked.push(format!("open {}", documents.len())),
+                RelayOutput::CloseDocuments { documents } => self.asked.push(format!("close {}", documents.len())),
                 RelayOutput::Presence { values, .. } => self.asked.push(format!("presence {}", values.len())),
                 RelayOutput::PeerError { code, text, .. } => self.asked.push(format!("{code}: {text}")),
                 RelayOutput::Close { code, .. } => self.closed = Some(code),
@@ -208,12 +211,14 @@ impl Rig {
     fn others(&mut self, space: SpaceId, number: u8, count: usize) -> Vec<Bytes> {
         let made = self.store.write_with(|tx| Ok(write(tx, &space, document(number), b"bob", count))).unwrap();
         self.tell_end(space);
+        self.session.handle_document_changed(&document(number));
         made
     }
 
     fn bury(&mut self, space: SpaceId, number: u8) {
         self.store.write_with(|tx| tombstone::bury(tx, &document(number), &tombstone()).map(drop)).unwrap();
         self.tell_end(space);
+        self.session.handle_document_changed(&document(number));
     }
 
     fn tell_end(&mut self, space: SpaceId) {

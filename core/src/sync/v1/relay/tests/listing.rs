@@ -107,10 +107,13 @@ fn open_documents_and_their_heads_are_bounded() {
         });
         ClientMessage::Open { space: TEAM, documents: named.collect() }
     };
-    for first in (0..OPEN_DOCUMENTS_MAX).step_by(DOCUMENT_LIST_MAX) {
-        let count = DOCUMENT_LIST_MAX.min(OPEN_DOCUMENTS_MAX - first);
-        let answers = rig.say(many(first as u32, count as u32));
+    let (mut first, all) = (0, OPEN_DOCUMENTS_MAX as u32);
+    while first < all {
+        let count = (all - first).min(DOCUMENT_LIST_MAX as u32);
+        let answers = rig.say(many(first, count));
         assert!(told(&answers).iter().all(|message| message.starts_with("opened")), "{:?}", told(&answers));
+        rig.say(ClientMessage::Credit { bytes: CREDIT_BYTES });
+        first += count;
     }
     assert_eq!(told(&rig.say(many(1 << 20, 1))), ["error too-many"]);
     assert_eq!(rig.say(ClientMessage::Close { space: TEAM, documents: vec![DocumentId::from_bytes([0; 16])] }), []);
