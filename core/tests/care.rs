@@ -98,7 +98,7 @@ fn relay_store(from: &dyn Store) -> MemoryStore {
 type Damage = fn(&mut dyn WriteTx) -> Result<(), StoreError>;
 
 /// Damage that the changes tell how to undo, and what is found of it.
-const REPAIRABLE: [(&str, Damage, &[&str]); 20] = [
+const REPAIRABLE: [(&str, Damage, &[&str]); 22] = [
     ("floor too high", raise_a_floor, &["node"]),
     (
         "snapshot cut",
@@ -152,6 +152,20 @@ const REPAIRABLE: [(&str, Damage, &[&str]); 20] = [
     ("register of nothing", |tx| tx.put(Table::Register, &key(NOTEBOOK, b"\0ghost"), &[1, 1, 1, 7, 0]), &["row"]),
     ("no objects", |tx| tx.delete_range(Table::Object, NOTEBOOK.as_bytes()..LIST.as_bytes()), &["row"]),
     ("outbox of nothing", |tx| tx.put(Table::Outbox, &key(NOTEBOOK, &999_u64.to_be_bytes()), &[]), &["outbox"]),
+    (
+        "refusal of nothing",
+        |tx| tx.put(Table::Rejected, &key(NOTEBOOK, &999_u64.to_be_bytes()), &[1, 2]),
+        &["rejected"],
+    ),
+    (
+        "held back for no reason",
+        |tx| {
+            let (waiting, _) = rows(tx, Table::Outbox, NOTEBOOK.as_bytes()).swap_remove(0);
+            tx.delete(Table::Outbox, &waiting)?;
+            tx.put(Table::Rejected, &waiting, &[1, 2])
+        },
+        &["rejected"],
+    ),
     ("shared with nobody", |tx| put_first(tx, Table::Shared, &[[1].as_slice(), &[7; 32]].concat()), &["shared"]),
 ];
 

@@ -141,7 +141,7 @@ impl Relay {
                         replayed += told.refuse_as_reused(document, change.hash()).await.unwrap();
                         continue 'again;
                     }
-                    other => panic!("{other:?}"),
+                    other => unreachable!("{other:?}"),
                 }
             }
             return replayed;
@@ -164,7 +164,7 @@ impl Relay {
             let reused = given.results.iter().find_map(|(change, appended)| match appended {
                 Appended::Rejected(error) if error.rule() == Rule::SeqReused => Some(change.clone()),
                 Appended::Stored { .. } | Appended::Duplicate | Appended::Missing { .. } => None,
-                other => panic!("{other:?}"),
+                other => unreachable!("{other:?}"),
             });
             let Some(change) = reused else { return replayed };
             let written = told.arrive_as_reused(document, change.actor().clone(), change.seq()).await.unwrap();

@@ -165,7 +165,7 @@ async fn dropped_write_leaves_the_accepted_state_and_a_branch() {
     assert_eq!(stock.get(automerge::ROOT, "title").unwrap().unwrap().0.as_str(), Some("refused"));
     let restored = repo.import(bytes).await.unwrap();
     assert_eq!(restored.to_json().await.unwrap(), before);
-    assert_eq!(repo.branches(note.id()).await.unwrap(), [branch.clone()]);
+    assert_eq!(repo.branches(note.id()).await.unwrap(), std::slice::from_ref(&branch));
     assert!(repo.forget_branch(&branch).await.unwrap());
     assert!(!repo.forget_branch(&branch).await.unwrap());
     assert!(matches!(repo.export_branch(&branch).await, Err(RepoError::Gone)));
@@ -225,7 +225,7 @@ async fn rejection_survives_a_restart_a_repair_and_packing() {
     drop(note);
     repo.close().await;
     let repo = Repo::open(&path).await.unwrap();
-    assert_eq!(repo.branches(document).await.unwrap(), [branch.clone()]);
+    assert_eq!(repo.branches(document).await.unwrap(), std::slice::from_ref(&branch));
     let restored = repo.import(repo.export_branch(&branch).await.unwrap()).await.unwrap();
     assert_eq!(restored.to_json().await.unwrap(), json!({ "n": "refused", "later": 1 }));
     repo.delete(document).await.unwrap();

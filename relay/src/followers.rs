@@ -14,6 +14,7 @@ use bytes::Bytes;
 use rejoin::{SpaceId, StorageId};
 use tokio::sync::Notify;
 
+use crate::furthest::Furthest;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_WAITING_MAX};
 use crate::live::{Live, LiveEntry};
@@ -25,6 +26,7 @@ pub(crate) struct Followers {
     /// How many spaces are followed.
     followed: AtomicUsize,
     live: Live,
+    furthest: Mutex<Furthest>,
 }
 
 /// What waits for one follower.
@@ -81,8 +83,16 @@ impl Followers {
         }
     }
 
-    /// Tells everybody else who follows a space how far a device has its log.
+    /// Returns how far the furthest devices have a space, as far as they said.
+    pub(crate) fn furthest(&self, space: &SpaceId) -> Vec<(StorageId, u64)> {
+        self.furthest.lock().unwrap_or_else(PoisonError::into_inner).of(space)
+    }
+
+    /// Tells everybody else who follows a space how far a device has its log, if that is news to any of them.
     pub(crate) fn publish_seen(&self, space: &SpaceId, storage: &StorageId, position: u64, except: ConnectionId) {
+        if !self.furthest.lock().unwrap_or_else(PoisonError::into_inner).note(space, storage, position) {
+            return;
+        }
         for inbox in self.of(space, Some(except)) {
             inbox.tell(|waiting| {
                 let key = (*space, *storage);
@@ -265,7 +275,7 @@ mod tests {
         for number in 0..=SEEN_WAITING_MAX as u64 {
             let mut storage = [0; 16];
             storage[..8].copy_from_slice(&number.to_le_bytes());
-            hub.followers().publish_seen(&SPACE, &StorageId::from_bytes(storage), 1, alice.id());
+            hub.followers().publish_seen(&SPACE, &StorageId::from_bytes(storage), number + 1, alice.id());
         }
         assert_eq!(bob.inbox().take_seen().len(), SEEN_WAITING_MAX);
     }

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! * [`server`] accepts sockets, answers HTTP, and drains on shutdown.
-//! * `connection` drives one classic session over one WebSocket.
-//! * `log` makes appended changes durable, many connections' in one commit, and answers only then.
+//! * `connection` drives one classic session over one WebSocket, `v1` one of `rejoin.v1`; `shared` is what both do alike.
+//! * `log` makes what is written durable, many connections' in one commit, gives it a position, and answers only then.
 //! * `fold` has long histories made into snapshots by a child process, for peers that have nothing.
 //! * `deletion` carries out that documents are deleted everywhere; `rights` says who may have that done.
-//! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on.
+//! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on; `followers` does so for whole
+//!   spaces, and `live` has the frames that all followers share. `presence` passes ephemeral messages across the protocols.
 //!
 //! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
 
@@ -21,6 +22,7 @@ mod connection;
 mod deletion;
 mod fold;
 mod followers;
+mod furthest;
 mod glance;
 mod hub;
 pub mod limits;

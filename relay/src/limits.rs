@@ -174,3 +174,6 @@ const _: () = assert!(
 const _: () = assert!(LIVE_BYTES_MAX > 16 * rejoin::limits::BATCH_BYTES);
 // One ephemeral message of the largest size fits its queue.
 const _: () = assert!(rejoin::limits::EPHEMERAL_BYTES_MAX <= EPHEMERAL_QUEUE_BYTES_MAX);
+
+/// Of how many spaces it is remembered how far devices have them: 65,536, about 8 MB.
+pub(crate) const FURTHEST_SPACES_MAX: usize = 1 << 16;

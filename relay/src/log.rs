@@ -18,6 +18,8 @@ use crate::hub::ConnectionId;
 mod commit;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod cuts;
 mod group_commit;
 mod opening;
 #[cfg(test)]

@@ -15,7 +15,6 @@ use futures_util::{FutureExt, StreamExt};
 use rejoin::codec::v1::Code;
 use rejoin::ledger::log;
 use rejoin::store::StoreError;
-use rejoin::sync::classic::CLOSE_PROTOCOL_ERROR;
 use rejoin::sync::v1::{RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 
@@ -29,7 +28,7 @@ use crate::log::AppendError;
 use crate::outbound::Outbound;
 use crate::presence;
 use crate::rights::Everything;
-use crate::shared::{Beat, CLOSE_INTERNAL, Next, Pulse, Received, Shared, beside, drained, is_too_long, linger};
+use crate::shared::{Beat, Next, Pulse, Received, Shared, beside, drained, is_too_long, linger};
 use crate::show::Foreign;
 use crate::socket::Activity;
 
@@ -175,7 +174,7 @@ impl Connection {
                 }
             }
             Event::Timer => return self.tick(timer),
-            Event::Late => self.outbound.close(CLOSE_PROTOCOL_ERROR, "no hello in time"),
+            Event::Late => self.session.handle_refused(Code::Unexpected, "no hello in time"),
             Event::Drain => self.draining = true,
         }
         Next::Continue
@@ -276,6 +275,9 @@ impl Connection {
                 // What came between the session's look into the store and now was announced to nobody here.
                 let end = log::end(&*self.shared.store.read()?, &space)?;
                 self.session.handle_end_changed(&space, end);
+                for (storage, position) in self.shared.hub.followers().furthest(&space) {
+                    self.session.handle_seen(&space, storage, position);
+                }
                 self.may_transmit = true;
             }
             RelayOutput::Unfollow { space } => self.follower.unfollow(&space),
@@ -334,7 +336,16 @@ impl Connection {
     fn store_failed(&mut self, error: &StoreError) {
         tracing::error!(%error, "failed to read the store");
         self.may_transmit = false;
-        self.outbound.close(CLOSE_INTERNAL, "the relay failed to read its store");
+        self.session.handle_refused(Code::Internal, "the relay failed to read its store");
+        // The rest of what it wants would need the store.
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                RelayOutput::Send(frame) => self.outbound.push(frame),
+                RelayOutput::Close { code, reason } => self.outbound.close(code, &reason),
+                _ => {}
+            }
+        }
+        self.outbound.close(Code::Internal.close_code(), "the relay failed to read its store");
     }
 }
 

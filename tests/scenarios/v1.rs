@@ -79,6 +79,31 @@ async fn what_was_written_offline_is_merged_afterwards() {
 }
 
 #[tokio::test]
+async fn what_another_device_fetched_meanwhile_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&folder.path().join("relay"));
+    let (ada, ada_connection) = device(folder.path(), "ada.redb", &relay).await;
+    let team = ada.create_space();
+    let note = team.create().await.unwrap();
+    let written = note.set("title", "hello").await.unwrap();
+    written.wait(Receipt::Relayed, PATIENCE).await.unwrap();
+    ada_connection.disconnect().await;
+    let (ben, ben_connection) = device(folder.path(), "ben.redb", &relay).await;
+    ben.space(team.id()).follow().await.unwrap();
+    eventually("it came", || async { ben.find(note.id()).await.unwrap().is_some() }).await;
+    assert_eq!(written.stage().await.unwrap(), Receipt::Relayed);
+    let _back = connect(&ada, &relay);
+    written.wait(Receipt::Seen, PATIENCE).await.unwrap();
+    ben_connection.disconnect().await;
+    // It stays so in another life of this device.
+    let (document, change) = (note.id(), written.change().unwrap());
+    drop((note, team, written, _back));
+    ada.close().await;
+    let ada = Repo::open(folder.path().join("ada.redb")).await.unwrap();
+    assert_eq!(ada.receipt(document, change).await.unwrap(), Some(Receipt::Seen));
+}
+
+#[tokio::test]
 async fn documents_of_the_default_space_come_to_those_who_know_their_ids_alone() {
     let folder = tempfile::tempdir().unwrap();
     let relay = RelayProcess::start(&folder.path().join("relay"));

@@ -113,7 +113,6 @@ fn rebuild(
     let shared = shared_rows(tx, &document)?;
     // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches are nowhere else.
     ledger::clear(tx, &document, |table| !matches!(table, Table::Receipt | Table::Rejected | Table::Branch))?;
-    rejected::forget_from(tx, &document, count)?;
     ledger::create(tx, &document)?;
     let mut from = 0;
     while !changes.is_empty() {
@@ -125,9 +124,11 @@ fn rebuild(
         }
         from += appended;
     }
-    for position in &waiting {
-        outbox::push(tx, &document, *position)?;
+    rejected::mend(tx, &document)?;
+    for position in waiting {
+        outbox::push(tx, &document, position)?;
     }
+    let waiting = outbox::pending(tx, &document)?.len() as u64;
     for (peer, heads) in shared {
         let mut known = Vec::with_capacity(heads.len());
         for hash in heads {
@@ -138,7 +139,7 @@ fn rebuild(
         }
     }
     log::mend(tx, &document)?;
-    Ok(Ok(Repaired { changes: count, waiting: waiting.len() as u64 }))
+    Ok(Ok(Repaired { changes: count, waiting }))
 }
 
 type SharedRows = Vec<(StorageId, Vec<automerge::ChangeHash>)>;

@@ -224,6 +224,12 @@ pub enum Fault {
         /// Which.
         position: u64,
     },
+    /// A change that is held back because a relay refused it, or one that it stands on, is not there, or that one is not.
+    #[error("position {position} is held back for a refusal that does not fit it")]
+    Rejected {
+        /// Which.
+        position: u64,
+    },
     /// A change that is not there is held to be shared with a peer.
     #[error("changes are held to be shared with {peer} that are not here")]
     Shared {
@@ -279,6 +285,7 @@ impl Fault {
             Self::Actor { .. } => "actor",
             Self::Record { .. } => "record",
             Self::Outbox { .. } => "outbox",
+            Self::Rejected { .. } => "rejected",
             Self::Shared { .. } => "shared",
             Self::Snapshot { .. } => "snapshot",
             Self::Log { .. } => "log",

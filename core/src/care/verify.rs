@@ -9,7 +9,7 @@ use super::replay::{Refusal, replay};
 use super::{Fault, Progress, Registers, Report, RowFault, documents_in, require_format};
 use crate::gate::{CheckedChange, Chunk, DocumentHeader};
 use crate::id::{DocumentId, StorageId};
-use crate::ledger::{self, DocumentState, Head, Node, log, outbox, shared, snapshot};
+use crate::ledger::{self, DocumentState, Head, Node, log, outbox, rejected, shared, snapshot};
 use crate::limits::FINDINGS_MAX;
 use crate::store::record::{prefix_end, tail_key};
 use crate::store::{ReadTx, Store, StoreError, Table};
@@ -305,6 +305,16 @@ impl Check<'_> {
         for position in outbox::pending(self.tx, &self.document)? {
             if position >= seen.next {
                 self.add(Fault::Outbox { position });
+            }
+        }
+        let held_back = rejected::rows(self.tx, &self.document)?;
+        for (position, row) in &held_back {
+            let fits = match row {
+                rejected::Row::Refused(rejection) => seen.positions.get(&rejection.hash) == Some(position),
+                rejected::Row::Blocked(by) => matches!(held_back.get(by), Some(rejected::Row::Refused(_))),
+            };
+            if *position >= seen.next || !fits {
+                self.add(Fault::Rejected { position: *position });
             }
         }
         Ok(())

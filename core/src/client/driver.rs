@@ -151,6 +151,10 @@ impl Driver {
         for document in batch.unfolded {
             self.session.handle_unfolded(document);
         }
+        // What was taken out of it again is in no message any more: the talk begins anew.
+        for document in batch.retried {
+            self.session.forget(&document);
+        }
         for document in batch.changed {
             self.open(document)?;
             self.session.handle_heads_changed(document);

@@ -217,17 +217,21 @@ pub(super) fn blocked_by(
     if !any(tx, document)? {
         return Ok(None);
     }
-    for dep in node(tx, document, at)?.deps {
-        match get(tx, document, dep)? {
-            Some(Row::Refused(_)) => return Ok(Some(dep)),
+    let deps = node(tx, document, at)?.deps;
+    for dep in &deps {
+        match get(tx, document, *dep)? {
+            Some(Row::Refused(_)) => return Ok(Some(*dep)),
             Some(Row::Blocked(by)) => return Ok(Some(by)),
             None => {}
         }
     }
-    // It may stand on one through a change of somebody who has it from elsewhere.
+    // It may stand on one through a change of somebody who has it from elsewhere. It is not counted itself yet.
     for (position, row) in rows(tx, document)? {
-        if matches!(row, Row::Refused(_)) && standing_on(tx, document, &BTreeSet::from([position]))?.contains(&at) {
-            return Ok(Some(position));
+        if matches!(row, Row::Refused(_)) {
+            let above = standing_on(tx, document, &BTreeSet::from([position]))?;
+            if deps.iter().any(|dep| above.contains(dep)) {
+                return Ok(Some(position));
+            }
         }
     }
     Ok(None)
@@ -265,13 +269,26 @@ pub(crate) fn put(
     tx.put(Table::Rejected, &position_key(document, at), &row.encode())
 }
 
-/// Forgets what is noted of positions from here on: there is nothing there.
-pub(crate) fn forget_from(
-    tx: &mut (impl WriteTx + ?Sized),
-    document: &DocumentId,
-    from: u64,
-) -> Result<(), StoreError> {
-    tx.delete_range(Table::Rejected, &position_key(document, from)..&prefix_end(document.as_bytes()))
+/// Drops what is noted of changes that are not there, and offers again what is held back for no reason.
+pub(crate) fn mend(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
+    let rows = rows(tx, document)?;
+    let mut sound = BTreeSet::new();
+    for (at, row) in &rows {
+        let fits = match row {
+            Row::Refused(rejection) => position(tx, document, &rejection.hash)? == Some(*at),
+            // What stands on another comes after it, so that one was judged.
+            Row::Blocked(by) => sound.contains(by) && matches!(rows.get(by), Some(Row::Refused(_))),
+        };
+        if fits {
+            sound.insert(*at);
+        }
+    }
+    let broken: Vec<u64> = rows.into_keys().filter(|at| !sound.contains(at)).collect();
+    for at in &broken {
+        tx.delete(Table::Rejected, &position_key(document, *at))?;
+    }
+    let count = state(tx, document)?.map_or(0, |state| state.count);
+    broken.into_iter().filter(|at| *at < count).try_for_each(|at| outbox::push(tx, document, at).map(drop))
 }
 
 /// Returns these positions and those of all changes that stand on them. Cost: one visit for each change behind the first.
@@ -324,3 +341,7 @@ fn cut(text: &mut String) {
     let end = (0..=REJECT_TEXT_BYTES_MAX.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.truncate(end.unwrap_or(0));
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests;

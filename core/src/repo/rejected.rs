@@ -69,7 +69,8 @@ impl Branch {
 
 impl Repo {
     /// Returns every write that a relay refused for good, by document and age. Everything else flows on: a refused write holds
-    /// back only what stands on it, which is what was written to the same document after it. Cost: one visit for each write that is held back.
+    /// back only what stands on it, which is what was written to the same document after it. Cost: one visit for each write
+    /// that is held back.
     ///
     /// # Errors
     ///
@@ -140,7 +141,8 @@ impl Repo {
     }
 
     /// Returns the document as it was with a branch's work, as the bytes of an `.automerge` file: one chunk for each change,
-    /// which every Automerge loads, as [`Repo::import`] does. What others wrote meanwhile is not in it. Cost: reads what the branch stands on.
+    /// which every Automerge loads, as [`Repo::import`] does. What others wrote meanwhile is not in it.
+    /// Cost: reads what the branch stands on.
     ///
     /// # Errors
     ///

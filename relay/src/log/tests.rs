@@ -137,11 +137,11 @@ async fn what_was_queued_before_the_end_is_still_committed() {
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
 
-fn offered(document: DocumentId, changes: impl IntoIterator<Item = CheckedChange>) -> Vec<Offered> {
+pub(super) fn offered(document: DocumentId, changes: impl IntoIterator<Item = CheckedChange>) -> Vec<Offered> {
     changes.into_iter().map(|change| Offered { document, what: OfferedWrite::Change(change) }).collect()
 }
 
-fn deleted(document: DocumentId) -> Offered {
+pub(super) fn deleted(document: DocumentId) -> Offered {
     let tombstone = Tombstone { kind: DeletionKind::Deleted, time_seconds: 1, by: "alice".to_owned() };
     Offered { document, what: OfferedWrite::Deleted(tombstone) }
 }

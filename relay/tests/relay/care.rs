@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use rejoin::store::{RedbOptions, RedbStore, StoreExt, Table};
+use rejoin::store::{RedbStore, StoreExt, Table};
 
 use crate::client::{document, set};
+use crate::relay::open_store;
 
 pub struct Said {
     pub code: i32,
@@ -23,7 +24,7 @@ pub fn run(arguments: &[&str], data: &Path) -> Said {
 
 /// A relay's data with two documents.
 fn filled(data: &Path) -> RedbStore {
-    let store = RedbStore::open(data.join("relay.redb"), RedbOptions::new()).unwrap();
+    let store = open_store(&data.join("relay.redb"));
     for number in 1..=2 {
         for value in 1..=3 {
             set(&store, document(number), "alice", "a", value);

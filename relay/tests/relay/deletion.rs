@@ -14,7 +14,7 @@ use rejoin::store::{MemoryStore, RedbOptions, RedbStore, Store};
 use rejoin::{DocumentId, PeerId};
 
 use crate::client::{Client, Raw, document, peer, set};
-use crate::relay::Relay;
+use crate::relay::{Relay, open_store};
 
 fn is_buried(store: &dyn Store, document: DocumentId) -> bool {
     let tx = store.read().unwrap();
@@ -184,7 +184,7 @@ fn holds_canary(path: &Path) -> bool {
 }
 
 fn fill(path: &Path) -> RedbStore {
-    let store = RedbStore::open(path, RedbOptions::new()).unwrap();
+    let store = open_store(path);
     for number in 0..200 {
         set(&store, document(1), "alice", CANARY, number);
         set(&store, document(2), "alice", "kept", number);
@@ -209,7 +209,7 @@ async fn operator_purges_a_document_and_devices_hear_of_it() {
     assert!(!holds_canary(&path));
     assert!(!purge("no-id").0);
 
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&path, RedbOptions::new()).unwrap());
+    let store: Arc<dyn Store> = Arc::new(open_store(&path));
     let (fine, _, error) = purge(&document(2).to_string());
     assert!(!fine && error.contains("in use by another process"), "{error}");
     let relay = Relay::start_with(store, |_| ()).await;

@@ -1,9 +1,11 @@
 //! A relay inside the test's process, on a free port.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rejoin::store::{MemoryStore, Store};
+use rejoin::store::{MemoryStore, RedbOptions, RedbStore, Store, StoreError};
 use rejoin_relay::Config;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -43,4 +45,15 @@ impl Relay {
         let _ = self.stop.send(());
         self.running.await.unwrap().unwrap();
     }
+}
+
+/// Opens a store's file. A process that another test starts has, for a moment, a share in every open file and its lock.
+pub fn open_store(path: &Path) -> RedbStore {
+    for _ in 0..1_000 {
+        match RedbStore::open(path, RedbOptions::new()) {
+            Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(5)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the store stays locked");
 }

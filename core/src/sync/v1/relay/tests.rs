@@ -395,7 +395,7 @@ fn spaces_on_one_connection_are_bounded_and_can_be_left() {
         bytes[..2].copy_from_slice(&number.to_be_bytes());
         SpaceId::from_bytes(bytes)
     };
-    let all = (0..1024).map(|number| everything(space(number))).collect();
+    let all = (1..=1024).map(|number| everything(space(number))).collect();
     assert_eq!(rig.say(ClientMessage::Subscribe { subscriptions: all }).len(), 2 * SUBSCRIPTIONS_MAX);
     let more = |rig: &mut Rig| told(&rig.say(ClientMessage::Subscribe { subscriptions: vec![everything(TEAM)] }));
     assert_eq!(more(&mut rig), ["error too-many"]);
