@@ -287,3 +287,6 @@ impl PresenceEvents {
         self.ready.extend(news);
     }
 }
+
+#[cfg(test)]
+mod tests;
