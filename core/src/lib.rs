@@ -31,7 +31,10 @@ pub use client::{ConnectOptions, Connection, ConnectionState, Progress, Protocol
 pub use fields::{Edit, FieldValue};
 pub use id::{DocumentId, Epoch, OpId, PeerId, SpaceId, StorageId};
 #[cfg(feature = "client")]
-pub use repo::{DocHandle, Event, FieldPath, Receipt, Repo, RepoError, SpaceHandle, Written};
+pub use repo::{
+    DocHandle, Event, FieldPath, Presence, PresenceData, PresenceError, PresenceEvent, PresenceValue, Receipt, Repo,
+    RepoError, SpaceHandle, Written,
+};
 pub use value::Value;
 
 /// The README's Rust compiles.

@@ -388,6 +388,56 @@ pub const PRESENCE_KEY_BYTES_MAX: usize = SESSION_ID_BYTES_MAX;
 /// The longest time a presence value may live without being renewed, in milliseconds: one hour.
 pub const PRESENCE_TTL_MS_MAX: u64 = 3_600_000;
 
+/// How long a presence value lives that says nothing else, in milliseconds: 30 seconds, as one of a classic client does.
+pub const PRESENCE_TTL_MS: u64 = CLASSIC_PRESENCE_TTL_MS;
+
+/// The shortest time to live that an application may give a presence value, in milliseconds: 1 second, so that a value is sent
+/// again three times a second at most.
+pub const PRESENCE_TTL_MS_MIN: u64 = 1_000;
+
+/// The longest time between two sendings of a presence value, in milliseconds: a third of [`PRESENCE_TTL_MS`], because classic
+/// clients give every value that long, and because whoever comes later hears of it then.
+pub const PRESENCE_RENEWAL_MS_MAX: u64 = PRESENCE_TTL_MS / 3;
+
+/// How long presence values of one document are gathered before they are sent, in milliseconds: 50, twenty messages a second.
+pub const PRESENCE_BATCH_MS: u64 = 50;
+
+/// The shortest time between two sendings of a document's values because somebody came, in milliseconds: one second.
+pub const PRESENCE_ANSWER_MS: u64 = 1_000;
+
+/// How much later at random than at once values are sent because somebody came, in milliseconds: up to 500, so that 50 who are
+/// there do not answer in the same moment.
+pub const PRESENCE_JITTER_MS: u64 = 500;
+
+/// How long it is remembered that a presence value was taken back, in milliseconds: 30 seconds. What comes late by another relay
+/// does not bring it back.
+pub const PRESENCE_GONE_MS: u64 = 30_000;
+
+/// The most bytes of one presence value that is kept or set by an application: 64 KiB. Longer ones of others are passed over.
+pub const PRESENCE_VALUE_BYTES_MAX: usize = 64 << 10;
+
+/// The most authors whose presence values about one document are kept: 256. The one unheard for longest goes for a new one.
+pub const PRESENCE_AUTHORS_MAX: usize = 256;
+
+/// The most presence values of one author about one document: 32. The one that was not renewed for longest goes for a new one.
+pub const PRESENCE_KEYS_MAX: usize = 32;
+
+/// What a presence value that is kept takes in memory beside its bytes: at most ~512, with its places in two orders.
+pub const PRESENCE_KEPT_VALUE_BYTES: usize = 512;
+
+/// The most bytes of presence values of others that are kept, of all documents: 16 MiB. The one that was not renewed for longest
+/// goes for a new one.
+pub const PRESENCE_KEPT_BYTES_MAX: usize = 16 << 20;
+
+/// The most presence values that a process has of its own: what waits for a slow socket when all are sent again.
+pub const PRESENCE_OWN_MAX: usize = PRESENCE_QUEUE_MAX;
+
+/// The most bytes of them: 512 KiB, so that all of them and as much again wait for a slow socket.
+pub const PRESENCE_OWN_BYTES_MAX: usize = PRESENCE_BYTES_MAX / 2;
+
+/// How many ephemeral messages a reader may fall behind before it misses the oldest: 1,024.
+pub const EPHEMERALS_BEHIND_MAX: usize = 1_024;
+
 /// The most credit that one side may have at once, in bytes: 1 GiB. It is a number and reserves nothing.
 pub const CREDIT_BYTES_MAX: u64 = 1 << 30;
 
@@ -522,3 +572,7 @@ pub const ESTIMATE_DOCUMENTS: usize = 16;
 
 // Whatever one message opens may be open, and its heads fit where nothing else waits.
 const _: () = assert!(DOCUMENT_LIST_MAX <= OPEN_DOCUMENTS_MAX && DOCUMENT_HEADS_MAX <= OPEN_HEADS_MAX);
+// The longest value fits where it is kept, many times; a value is renewed before it runs out, also where it is heard late.
+const _: () = assert!(PRESENCE_VALUE_BYTES_MAX + PRESENCE_KEPT_VALUE_BYTES <= PRESENCE_KEPT_BYTES_MAX / 64);
+const _: () = assert!(PRESENCE_VALUE_BYTES_MAX <= PRESENCE_OWN_BYTES_MAX && PRESENCE_TTL_MS <= PRESENCE_TTL_MS_MAX);
+const _: () = assert!(PRESENCE_BATCH_MS < PRESENCE_TTL_MS_MIN / 3 && PRESENCE_TTL_MS_MIN < PRESENCE_TTL_MS);

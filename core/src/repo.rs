@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
 use crate::ledger;
+use crate::limits::EPHEMERALS_BEHIND_MAX;
 use crate::migrate;
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
@@ -27,6 +28,7 @@ mod files;
 mod following;
 mod handle;
 mod pending;
+mod presence;
 mod receipts;
 mod rejected;
 mod relayed;
@@ -46,6 +48,8 @@ pub(crate) use events::{Source, publish_received};
 pub use files::Rescued;
 pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
 pub(crate) use pending::Pending;
+pub(crate) use presence::{EphemeralBatch, Presences};
+pub use presence::{Presence, PresenceData, PresenceError, PresenceEvent, PresenceEvents, PresenceValue};
 pub use receipts::Written;
 pub use rejected::{Branch, RejectedWrite};
 pub use sign_out::SignOut;
@@ -85,12 +89,13 @@ pub(crate) struct Inner {
     pub(crate) writer: Writer,
     documents: Documents,
     pub(crate) events: broadcast::Sender<Event>,
-    pub(crate) ephemerals: broadcast::Sender<Ephemeral>,
+    pub(crate) ephemerals: broadcast::Sender<EphemeralBatch>,
+    /// Who is here, about which document.
+    pub(crate) presences: Presences,
     pub(crate) storage: StorageId,
     actors: Actors,
     /// Our name on every connection, new in each process.
     pub(crate) peer: PeerId,
-    pub(crate) ephemeral_count: AtomicU64,
     /// Ends when the threads have ended.
     ended: Mutex<mpsc::Receiver<()>>,
     /// Counts acknowledgements, so that one can wait for the next.
@@ -148,16 +153,18 @@ impl Repo {
         let storage = store::storage_id(store.as_ref(), random_bytes())?;
         let (threads, ended) = mpsc::channel(1);
         let acknowledged = watch::Sender::new(0);
+        let peer = PeerId::random(random_bytes());
+        let ephemerals = broadcast::Sender::new(EPHEMERALS_BEHIND_MAX);
         let inner = Inner {
             writer: Writer::start(Arc::clone(&store), threads.clone())?,
             documents: Documents::start(Arc::clone(&store), threads.clone())?,
             ended: Mutex::new(ended),
             events: broadcast::Sender::new(EVENTS_MAX),
-            ephemerals: broadcast::Sender::new(EVENTS_MAX),
+            presences: Presences::new(peer.clone(), ephemerals.clone()),
+            ephemerals,
             actors: Actors::default(),
             pending: Arc::new(Pending::read(Arc::clone(&store), acknowledged.clone())?),
-            peer: PeerId::random(random_bytes()),
-            ephemeral_count: AtomicU64::new(0),
+            peer,
             follows: watch::Sender::new(0),
             snapshot_refused: AtomicBool::new(false),
             connections: AtomicU64::new(0),

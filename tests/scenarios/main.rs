@@ -14,6 +14,7 @@ mod interop_relay;
 mod keystrokes;
 mod layers;
 mod notes;
+mod presence;
 mod samod;
 mod tls;
 mod v1;

@@ -15,7 +15,7 @@ use crate::gate::CheckedChange;
 use crate::id::{DocumentId, StorageId};
 use crate::ledger::{self, outbox, shared};
 use crate::limits::CLASSIC_PRESENCE_TTL_MS;
-use crate::repo::{Ephemeral, Event, EventKind, Inner, RepoError, Source, publish_received};
+use crate::repo::{Ephemeral, EphemeralBatch, Event, EventKind, Inner, RepoError, Source, publish_received};
 use crate::store::WriteTx;
 use crate::sync::WholeDocuments;
 use crate::sync::classic::{ClassicSession, Identity, Output, Role};
@@ -241,6 +241,7 @@ impl Driver {
                 self.ended = true;
             }
             Output::Established { storage, .. } => {
+                self.inner.presences.renew_all();
                 self.relay = storage;
                 // One without a store is another one each time.
                 self.inner.note_relay(storage.unwrap_or(StorageId::from_bytes([0; 16])))?;
@@ -263,8 +264,7 @@ impl Driver {
             Output::Ephemeral { document, sender, session_id, count, data } => {
                 let (key, ttl_ms) = (session_id, CLASSIC_PRESENCE_TTL_MS);
                 let message = Ephemeral { document, sender, data, count, origin: Origin::Remote, key, ttl_ms };
-                // That nobody listens is no fault.
-                let _ = self.inner.ephemerals.send(message);
+                self.inner.presences.hear(vec![message]);
             }
             Output::Refused { document, error } => {
                 tracing::warn!(%document, %error, "a change from the relay was refused");
@@ -347,7 +347,7 @@ pub(super) fn pump_events(inner: &Inner, mailbox: &Mailbox, source: Source) -> i
 
 async fn pump(
     mut events: broadcast::Receiver<Event>,
-    mut ephemerals: broadcast::Receiver<Ephemeral>,
+    mut ephemerals: broadcast::Receiver<EphemeralBatch>,
     mut follows: watch::Receiver<u64>,
     mailbox: &Mailbox,
     source: Source,
@@ -368,8 +368,10 @@ async fn pump(
                 Err(broadcast::error::RecvError::Lagged(_)) => mailbox.put_look_at_all(),
                 Err(broadcast::error::RecvError::Closed) => return,
             },
-            message = ephemerals.recv() => match message {
-                Ok(message) if message.origin == Origin::Local => mailbox.put_ephemeral(message),
+            messages = ephemerals.recv() => match messages {
+                Ok(messages) if messages.iter().all(|message| message.origin == Origin::Local) => {
+                    mailbox.put_ephemerals(&messages);
+                }
                 // What came from a relay is not sent back, and what was missed is past.
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::id::DocumentId;
+use crate::limits::PRESENCE_QUEUE_MAX;
 use crate::repo::Ephemeral;
 
 /// How many bytes of received frames wait for the driver before the socket is read no further. One frame always fits.
@@ -15,7 +16,7 @@ const INCOMING_BYTES_MAX: usize = 4 << 20;
 /// How many received frames wait.
 const INCOMING_FRAMES_MAX: usize = 256;
 /// How many ephemeral messages wait to be sent; the oldest goes when one more comes.
-const EPHEMERALS_MAX: usize = 256;
+const EPHEMERALS_MAX: usize = PRESENCE_QUEUE_MAX;
 
 /// What the driver takes out in one go.
 #[derive(Debug, Default)]
@@ -156,13 +157,15 @@ impl Mailbox {
         self.change(|batch| batch.follows = true);
     }
 
-    /// Hands in an ephemeral message to send.
-    pub(super) fn put_ephemeral(&self, ephemeral: Ephemeral) {
+    /// Hands in ephemeral messages to send, all at once: the driver takes them together.
+    pub(super) fn put_ephemerals(&self, ephemerals: &[Ephemeral]) {
         self.change(|batch| {
-            if batch.ephemerals.len() >= EPHEMERALS_MAX {
-                batch.ephemerals.pop_front();
+            for ephemeral in ephemerals {
+                if batch.ephemerals.len() >= EPHEMERALS_MAX {
+                    batch.ephemerals.pop_front();
+                }
+                batch.ephemerals.push_back(ephemeral.clone());
             }
-            batch.ephemerals.push_back(ephemeral);
         });
     }
 

@@ -300,7 +300,13 @@ impl Driver {
     }
 
     fn send_ephemeral(&mut self, message: Ephemeral) -> Result<(), RepoError> {
-        let space = spaces::of(self.inner.store.read()?.as_ref(), &message.document)?;
+        let store = Arc::clone(&self.inner.store);
+        let tx = store.read()?;
+        if ledger::state(tx.as_ref(), &message.document)?.is_none() {
+            // Of what was deleted here it may not be known any more in which space it is.
+            return Ok(());
+        }
+        let space = spaces::of(tx.as_ref(), &message.document)?;
         let value = Presence {
             author: message.sender,
             document: message.document,

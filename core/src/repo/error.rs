@@ -109,6 +109,9 @@ pub enum RepoError {
         /// Which one.
         space: SpaceId,
     },
+    /// A presence value cannot be shown.
+    #[error(transparent)]
+    Presence(super::PresenceError),
     /// The repo's threads have ended; the process is going down.
     #[error("failed to reach the repo: it was closed")]
     Closed,

@@ -3,6 +3,7 @@
 //! Fields, text, lists and history are chapters of their own; here is what all of them stand on: running a view or an edit
 //! on the loaded document, typed values, subscriptions, ephemeral messages.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::documents::Loaded;
 use super::events::{self, Ephemeral, Events};
-use super::{Repo, RepoError, Written, now_seconds};
+use super::{EphemeralBatch, Repo, RepoError, Written, now_seconds};
 use crate::document::{Commit, DocumentError, guarded};
 use crate::engine::{self, Accepted, Origin};
 use crate::id::{DocumentId, PeerId};
@@ -257,7 +258,7 @@ impl DocHandle {
     /// automerge-repo clients expect the bytes to be one CBOR value.
     pub fn broadcast(&self, cbor: impl Into<Bytes>) {
         let inner = &self.repo.inner;
-        let count = inner.ephemeral_count.fetch_add(1, Ordering::Relaxed) + 1;
+        let count = inner.presences.next_sequence();
         let message = Ephemeral {
             document: self.document,
             sender: inner.peer.clone(),
@@ -268,20 +269,22 @@ impl DocHandle {
             ttl_ms: crate::limits::CLASSIC_PRESENCE_TTL_MS,
         };
         // That nobody listens is no fault: the message is for those who are there.
-        let _ = inner.ephemerals.send(message);
+        let _ = inner.ephemerals.send(Arc::new([message]));
     }
 
     /// Subscribes to the ephemeral messages that others send about this document.
     pub fn ephemerals(&self) -> Ephemerals {
-        Ephemerals { receiver: self.repo.inner.ephemerals.subscribe(), document: self.document }
+        let receiver = self.repo.inner.ephemerals.subscribe();
+        Ephemerals { receiver, document: self.document, ready: VecDeque::new() }
     }
 }
 
 /// A subscription to a document's ephemeral messages. A slow reader misses the oldest.
 #[derive(Debug)]
 pub struct Ephemerals {
-    receiver: tokio::sync::broadcast::Receiver<Ephemeral>,
+    receiver: tokio::sync::broadcast::Receiver<EphemeralBatch>,
     document: DocumentId,
+    ready: VecDeque<(PeerId, Bytes)>,
 }
 
 impl Ephemerals {
@@ -289,11 +292,19 @@ impl Ephemerals {
     pub async fn next(&mut self) -> Option<(PeerId, Bytes)> {
         use tokio::sync::broadcast::error::RecvError;
         loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Some(message);
+            }
             match self.receiver.recv().await {
-                Ok(message) if message.document == self.document && message.origin == Origin::Remote => {
-                    return Some((message.sender, message.data));
+                Ok(messages) => {
+                    // A value that is taken back is no message.
+                    let is_ours = |message: &&Ephemeral| {
+                        message.document == self.document && message.origin == Origin::Remote && message.ttl_ms > 0
+                    };
+                    let found = messages.iter().filter(is_ours);
+                    self.ready.extend(found.map(|message| (message.sender.clone(), message.data.clone())));
                 }
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
         }

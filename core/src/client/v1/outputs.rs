@@ -8,7 +8,7 @@ use crate::ChangeHash;
 use crate::codec::v1::{Code, Reject};
 use crate::deletion::DeletionKind;
 use crate::engine::{Origin, Reused};
-use crate::ledger::tombstone;
+use crate::ledger::{spaces, tombstone};
 
 impl Driver {
     /// Does what the session says until it has nothing more to say. Deliveries of one round share a commit.
@@ -45,6 +45,7 @@ impl Driver {
                 self.session.subscribe(SpaceId::DEFAULT, Mode::Chosen, Start::Beginning);
                 self.to_open.insert(SpaceId::DEFAULT);
                 self.follow()?;
+                self.inner.presences.renew_all();
             }
             ClientOutput::Subscribed { space, access: Access::Read, .. } => {
                 tracing::info!(%space, "the space may be read and not written");
@@ -64,7 +65,7 @@ impl Driver {
                 tracing::warn!(%document, code = reject.code.name(), "the relay does not delete the document");
             }
             ClientOutput::Seen { space, epoch, position, .. } => self.inner.note_seen(epoch, space, position)?,
-            ClientOutput::Presence { values, .. } => values.into_iter().for_each(|value| self.hear(value)),
+            ClientOutput::Presence { space, values } => self.hear(space, values)?,
             ClientOutput::Opened { documents, .. } => {
                 for (document, _) in documents {
                     self.unopened.remove(&document);
@@ -131,11 +132,20 @@ impl Driver {
         Ok(())
     }
 
-    fn hear(&self, value: Presence) {
-        let Presence { author, document, key, sequence, ttl_ms, data } = value;
-        let origin = Origin::Remote;
-        let message = Ephemeral { document, sender: author, data, count: sequence, origin, key, ttl_ms };
-        // That nobody listens is no fault.
-        let _ = self.inner.ephemerals.send(message);
+    /// Takes in what others show. What is about a document that is not here, or in another space, is not theirs to say here.
+    fn hear(&self, space: SpaceId, values: Vec<Presence>) -> Result<(), RepoError> {
+        let tx = self.inner.store.read()?;
+        let mut heard = Vec::with_capacity(values.len());
+        for value in values {
+            let Presence { author, document, key, sequence, ttl_ms, data } = value;
+            let is_here = ledger::state(tx.as_ref(), &document)?.is_some();
+            if is_here && spaces::of(tx.as_ref(), &document)? == space {
+                let origin = Origin::Remote;
+                heard.push(Ephemeral { document, sender: author, data, count: sequence, origin, key, ttl_ms });
+            }
+        }
+        drop(tx);
+        self.inner.presences.hear(heard);
+        Ok(())
     }
 }
