@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod copied;
 mod crash;
 mod deletion;
 mod fold;
@@ -9,12 +10,16 @@ mod hostile_client;
 mod hostile_mutants;
 mod hostile_relay;
 mod hostile_session;
+mod hostile_v1;
 mod interop_native;
 mod interop_relay;
 mod keystrokes;
+mod kill_v1;
 mod layers;
+mod mixed;
 mod notes;
 mod presence;
+mod restored;
 mod samod;
 mod tls;
 mod v1;
