@@ -2,7 +2,8 @@
 //! against one commit of the same store on the same disk.
 //!
 //! Each writer has a connection and a document of its own, and writes every 100 ms. A commit is about ten small rows, as many as
-//! a few changes are, written alone: before the writers come, and again when they are gone.
+//! a few changes are, written alone: before the writers come, and again when they are gone. It is as durable as the relay's, whose
+//! store opens at once after a crash (`RedbOptions::quick_repair`); what one without that takes is shown too.
 
 #![allow(
     clippy::print_stdout,
@@ -35,7 +36,8 @@ const COMMITS: usize = 200;
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let folder = tempfile::tempdir().unwrap();
-    let mut commits = commit_millis(&folder.path().join("before.redb"));
+    let mut commits = commit_millis(&folder.path().join("before.redb"), true);
+    let mut plain = commit_millis(&folder.path().join("plain.redb"), false);
     let relay = RelayProcess::start(&folder.path().join("relay"));
     let mut writers = JoinSet::new();
     let mut clients = Vec::new();
@@ -49,11 +51,13 @@ async fn main() {
     let mut waits = writers.join_all().await.concat();
     let cpu = cpu_seconds(relay.pid()) - before;
     drop(relay);
-    commits.extend(commit_millis(&folder.path().join("after.redb")));
+    commits.extend(commit_millis(&folder.path().join("after.redb"), true));
     let (commit, half, most) = (percentile(&mut commits, 50), percentile(&mut waits, 50), percentile(&mut waits, 99));
     println!("| {} writes by {WRITERS} writers | ms | / one commit (at most 2.0) |", waits.len());
     println!("|---|---|---|");
     println!("| one redb commit alone, p50 | {commit:.2} | 1.00 |");
+    let plain = percentile(&mut plain, 50);
+    println!("| the same without quick repair, p50 | {plain:.2} | {:.2} |", plain / commit);
     println!("| push to ack, p50 | {half:.2} | {:.2} {} |", half / commit, verdict(half <= 2.0 * commit));
     println!("| push to ack, p99 | {most:.2} | {:.2} |", most / commit);
     println!("| relay's processor for each write | {:.3} | |", cpu * 1e3 / waits.len() as f64);
@@ -78,8 +82,8 @@ async fn write(mut client: RawClient, number: u32, start: Instant) -> Vec<f64> {
 }
 
 /// Returns how long commits of ten small rows take, in milliseconds.
-fn commit_millis(path: &Path) -> Vec<f64> {
-    let store = RedbStore::open(path, RedbOptions::new()).unwrap();
+fn commit_millis(path: &Path, repairs_quickly: bool) -> Vec<f64> {
+    let store = RedbStore::open(path, RedbOptions::new().quick_repair(repairs_quickly)).unwrap();
     let mut millis = Vec::new();
     for commit in 0..COMMITS {
         let put = |tx: &mut dyn WriteTx| {

@@ -6,7 +6,8 @@
 //! edits, one field of a map each, as fast as a window of 10 unanswered changes allows, and 200 a second. The servers that are
 //! not ours answer by sending a change back to who wrote it.
 //!
-//! The broadcast passes on the very messages that are pushed to ours. `FANOUT_ONLY=ours` leaves the others out.
+//! The broadcast passes on the very messages that are pushed to ours, one by one, and as "gathering" with one write of all that
+//! wait for a connection. `FANOUT_ONLY=ours` leaves the others out.
 
 #![allow(
     clippy::print_stdout,
@@ -61,14 +62,18 @@ const LOADS: [Load; 4] = [
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let is_only_ours = std::env::var("FANOUT_ONLY").is_ok_and(|only| only == "ours");
-    println!("| load, {READERS} readers | rejoin.v1, durable | broadcast | Yjs | ours / broadcast (at most 1.5) | ours / Yjs (at most 0.25) |");
-    println!("|---|---|---|---|---|---|");
+    println!(
+        "| load, {READERS} readers | rejoin.v1, durable | broadcast | gathering | Yjs | ours / broadcast (at most 1.5) \
+         | ours / gathering | ours / Yjs (at most 0.25) |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
     for load in &LOADS {
-        let (mut ours, mut broadcast, mut yjs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ours, mut broadcast, mut gathering, mut yjs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             ours.push(run_ours(load).await);
             if !is_only_ours {
-                broadcast.push(run_broadcast(load).await);
+                broadcast.push(run_broadcast(load, &[]).await);
+                gathering.push(run_broadcast(load, &["--gather"]).await);
                 yjs.push(run_yjs(load).await);
             }
         }
@@ -77,12 +82,13 @@ async fn main() {
             println!("| {} | {ours:.2} µs |", load.name);
             continue;
         }
-        let (broadcast, yjs) = (median(&mut broadcast), median(&mut yjs));
+        let (broadcast, gathering, yjs) = (median(&mut broadcast), median(&mut gathering), median(&mut yjs));
         println!(
-            "| {} | {ours:.2} µs | {broadcast:.2} µs | {yjs:.2} µs | {:.2} {} | {:.3} {} |",
+            "| {} | {ours:.2} µs | {broadcast:.2} µs | {gathering:.2} µs | {yjs:.2} µs | {:.2} {} | {:.2} | {:.3} {} |",
             load.name,
             ours / broadcast,
             verdict(ours <= 1.5 * broadcast),
+            ours / gathering,
             ours / yjs,
             verdict(ours <= yjs / 4.0),
         );
@@ -157,9 +163,9 @@ async fn run_ours(load: &Load) -> f64 {
 }
 
 /// The same for the server that passes bytes on.
-async fn run_broadcast(load: &Load) -> f64 {
+async fn run_broadcast(load: &Load, arguments: &[&str]) -> f64 {
     let binary = rejoin_tests::binary("rejoin-tests-broadcast");
-    let mut server = Command::new(binary).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = Command::new(binary).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let url = format!("ws://127.0.0.1:{}", line.trim());

@@ -99,13 +99,7 @@ impl Proxy {
     }
 }
 
-async fn pass(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    ways: Arc<[Counted; 2]>,
-    way: usize,
-    start: Instant,
-) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, ways: Arc<[Counted; 2]>, way: usize, start: Instant) {
     let mut frames = Frames::default();
     let mut buffer = vec![0; 64 << 10];
     let counted = &ways[way];

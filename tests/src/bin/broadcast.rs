@@ -1,7 +1,8 @@
 //! The least that a server can do to pass messages on: what comes on one WebSocket goes to all, its sender included. Nothing
 //! is stored or looked into. Prints the port it took.
 //!
-//! One task serves a connection; what has gathered for it is written at once.
+//! One task serves a connection and sends message by message, as one would write it. With `--gather` what has gathered for a
+//! connection is written at once.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a helper of benchmarks: its output is its purpose")]
 
@@ -19,12 +20,13 @@ async fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
     let messages = Sender::new(WAITING_MAX);
+    let gathers = std::env::args().any(|argument| argument == "--gather");
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(serve(stream, messages.clone()));
+        tokio::spawn(serve(stream, messages.clone(), gathers));
     }
 }
 
-async fn serve(stream: TcpStream, messages: Sender<Bytes>) {
+async fn serve(stream: TcpStream, messages: Sender<Bytes>, gathers: bool) {
     stream.set_nodelay(true).unwrap();
     let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
     let (mut sink, mut stream) = socket.split();
@@ -36,7 +38,7 @@ async fn serve(stream: TcpStream, messages: Sender<Bytes>) {
                 if sink.feed(Message::Binary(message)).await.is_err() {
                     return;
                 }
-                while let Ok(message) = waiting.try_recv() {
+                while gathers && let Ok(message) = waiting.try_recv() {
                     if sink.feed(Message::Binary(message)).await.is_err() {
                         return;
                     }
