@@ -3,7 +3,10 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
 
 pub mod hostile;
+pub mod load;
 pub mod node;
+pub mod proxy;
+pub mod raw;
 pub mod relay;
 pub mod samod;
 pub mod stored;

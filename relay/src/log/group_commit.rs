@@ -3,7 +3,8 @@
 //! One thread writes. It takes what has gathered while the last commit was under way, puts it into one transaction, and
 //! when that has reached the disk it answers every request and tells the hub which documents changed. A lone change is
 //! committed at once. When changes come one after the other, commits begin [`COMMIT_INTERVAL`] apart: a commit costs the
-//! same for one change as for ten, and whoever reads them gets those ten in one message.
+//! same for one change as for ten, and whoever reads them gets those ten in one message. The more of them wait the sooner it
+//! begins, down to [`COMMIT_INTERVAL_MIN`]: when they have waited together [`COMMIT_WAITS`] times as long as a commit takes.
 //!
 //! A request with more changes than fit a commit is carried out over several, between those of others.
 
@@ -12,7 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use rejoin::codec::v1::Outcome;
@@ -29,7 +30,7 @@ use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
     APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
-    COMMIT_REQUESTS_MAX,
+    COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_REQUESTS_MAX, COMMIT_WAITS,
 };
 use crate::show::Label;
 
@@ -68,6 +69,8 @@ struct Job {
     from: ConnectionId,
     /// Where its documents have to be, or come to be.
     space: Option<SpaceId>,
+    /// When it was queued.
+    since: Instant,
     writes: Vec<Offered>,
     /// What became of the first ones; the rest is still to do.
     done: Vec<Written>,
@@ -122,7 +125,7 @@ impl Queue {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let room = self.room.acquire_many_owned(units).await.map_err(|_| AppendError::Stopped)?;
         let done = Vec::with_capacity(writes.len());
-        let job = Job { from, space, writes, done, answer, _room: room };
+        let job = Job { from, space, since: Instant::now(), writes, done, answer, _room: room };
         self.requests.send(Request::Write(job)).await.map_err(|_| AppendError::Stopped)
     }
 }
@@ -220,26 +223,48 @@ impl Drop for Writer {
 
 impl Writer {
     fn run(mut self) {
-        let mut next_commit = Instant::now();
+        let mut last = Instant::now().checked_sub(COMMIT_INTERVAL).unwrap_or_else(Instant::now);
+        let mut took = Duration::ZERO;
         loop {
+            // What an earlier commit had no room for does not wait.
             if self.jobs.is_empty() {
                 match self.inbox.blocking_recv() {
                     Some(request) => self.take(request),
                     None => return,
                 }
-                // What an earlier commit had no room for does not wait, nor does the relay's end.
-                if !self.inbox.is_closed() {
-                    std::thread::sleep(next_commit.saturating_duration_since(Instant::now()));
-                }
+                self.gather(last, took);
             }
-            next_commit = Instant::now() + COMMIT_INTERVAL;
-            while self.jobs.len() < COMMIT_REQUESTS_MAX
-                && let Ok(request) = self.inbox.try_recv()
-            {
-                self.take(request);
-            }
+            last = Instant::now();
+            self.take_waiting();
             let slices = self.next_slices();
             self.carry_out(slices);
+            took = last.elapsed();
+        }
+    }
+
+    /// Takes requests in until it is time for the next commit. The last one began then, and took so long.
+    fn gather(&mut self, last: Instant, took: Duration) {
+        let enough = took * COMMIT_WAITS;
+        loop {
+            self.take_waiting();
+            let now = Instant::now();
+            let waited: Duration = self.jobs.iter().map(|job| now.saturating_duration_since(job.since)).sum();
+            let interval = if waited >= enough { COMMIT_INTERVAL_MIN } else { COMMIT_INTERVAL };
+            let left = (last + interval).saturating_duration_since(now);
+            // The relay's end does not wait.
+            if left.is_zero() || self.inbox.is_closed() {
+                return;
+            }
+            std::thread::sleep(left.min(COMMIT_LOOK));
+        }
+    }
+
+    /// Takes in what is there, as much as fits a commit.
+    fn take_waiting(&mut self) {
+        while self.jobs.len() < COMMIT_REQUESTS_MAX
+            && let Ok(request) = self.inbox.try_recv()
+        {
+            self.take(request);
         }
     }
 
