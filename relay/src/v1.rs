@@ -13,7 +13,7 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::SplitStream;
 use futures_util::{FutureExt, StreamExt};
 use rejoin::codec::v1::Code;
-use rejoin::ledger::log;
+use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
 use rejoin::sync::v1::{RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
@@ -284,7 +284,15 @@ impl Connection {
                 self.may_transmit = true;
             }
             RelayOutput::Unfollow { space } => self.follower.unfollow(&space),
-            RelayOutput::OpenDocuments { documents } => self.follower.open(documents),
+            RelayOutput::OpenDocuments { documents } => {
+                if let Some(folding) = &self.shared.folding {
+                    let tx = self.shared.store.read()?;
+                    for document in &documents {
+                        folding.subscribed(*document, ledger::state(&*tx, document)?.map_or(0, |state| state.count));
+                    }
+                }
+                self.follower.open(documents);
+            }
             RelayOutput::CloseDocuments { documents } => self.follower.close(&documents),
             RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, space, writes),
             RelayOutput::Cursor { space, storage, position } => {
