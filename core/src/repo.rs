@@ -48,6 +48,7 @@ pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
 pub(crate) use pending::Pending;
 pub use receipts::Written;
 pub use rejected::{Branch, RejectedWrite};
+pub(crate) use relayed::{Taken, acknowledge};
 pub use sign_out::SignOut;
 pub use spaces::SpaceHandle;
 
