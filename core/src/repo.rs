@@ -52,6 +52,7 @@ pub(crate) use presence::{EphemeralBatch, Presences};
 pub use presence::{Presence, PresenceData, PresenceError, PresenceEvent, PresenceEvents, PresenceValue};
 pub use receipts::Written;
 pub use rejected::{Branch, RejectedWrite};
+pub(crate) use relayed::{Taken, acknowledge};
 pub use sign_out::SignOut;
 pub use spaces::SpaceHandle;
 

@@ -47,8 +47,10 @@ enum When {
     Subscribed,
     /// The same, and again behind each subscription that follows.
     EachSubscribed,
-    /// In answer to the first push; it says the batch.
+    /// In answer to the first push.
     Pushed,
+    /// In answer to each push.
+    EachPushed,
 }
 
 struct Attack {
@@ -71,6 +73,8 @@ struct Scene {
     empty: SpaceId,
     /// A document of a third space.
     secret: DocumentId,
+    /// The number of the last push, and of its writes.
+    batch: (u64, u64),
 }
 
 fn raw(bytes: impl Into<Bytes>) -> Message {
@@ -109,6 +113,12 @@ fn rejected(code: Code) -> Outcome {
     Outcome::Rejected(Reject::new(code))
 }
 
+/// Says that nothing of the last push was taken, for a reason that is not its own.
+fn put_off(scene: &Scene, code: Code) -> Message {
+    let about = About::Batch(scene.batch.0);
+    say(&RelayMessage::Error(ErrorMessage { code, text: String::new(), is_fatal: false, about }))
+}
+
 fn caught_up(space: SpaceId, position: u64) -> Message {
     say(&RelayMessage::CaughtUp { space, position })
 }
@@ -141,7 +151,7 @@ fn cut_golden(scene: &Scene) -> Vec<Message> {
 
 #[rustfmt::skip]
 fn attacks() -> Vec<Attack> {
-    use When::{EachSubscribed, Hello, Pushed, Subscribed};
+    use When::{EachPushed, EachSubscribed, Hello, Pushed, Subscribed};
     let either = |name, when, closes, make| Attack { name, when, make, closes };
     let attack = |name, when, closes, make| either(name, when, [closes; 2], make);
     vec![
@@ -164,7 +174,7 @@ fn attacks() -> Vec<Attack> {
         attack("limits in which nothing fits", Hello, None, |_| {
             vec![welcome(|it| it.limits = Limits { frame_bytes: 1, change_bytes: 1, batch_entries: 1, presence_bytes: 0 })]
         }),
-        attack("fatal error and no close", Hello, None, |_| {
+        attack("fatal error and no close", Hello, Some(1013), |_| {
             let (text, about) = ("go away".to_owned(), About::Connection);
             vec![say(&RelayMessage::Error(ErrorMessage { code: Code::Busy, text, is_fatal: true, about }))]
         }),
@@ -177,7 +187,7 @@ fn attacks() -> Vec<Attack> {
             vec![raw(ClientMessage::Credit { bytes: 1 }.encode()), raw(ClientMessage::Unsubscribe { spaces: vec![SpaceId::DEFAULT] }.encode())]
         }),
         attack("message cut off", Subscribed, Some(1007), cut_golden),
-        attack("length of 2^53", Subscribed, Some(1007), |scene| {
+        attack("length of 2^53", Subscribed, Some(1009), |scene| {
             let mut bytes = vec![0x0f];
             bytes.extend_from_slice(scene.empty.as_bytes());
             bytes.push(1);
@@ -194,13 +204,13 @@ fn attacks() -> Vec<Attack> {
         attack("gap whenever it is asked again", EachSubscribed, Some(1002), |scene| vec![
             entries(scene.empty, 900, STRANGER, &base::chunks()), caught_up(scene.team, 5),
         ]),
-        attack("positions that go back", Subscribed, None, |scene| vec![
+        either("positions that go back", Subscribed, [None, Some(1002)], |scene| vec![
             entries(scene.empty, 1, STRANGER, &base::chunks()),
             entries(scene.empty, 1, STRANGER, &base::chunks()),
             entries(scene.empty, 2, STRANGER, &base::chunks()[..1]),
             caught_up(scene.empty, 1),
         ]),
-        attack("last position there is", Subscribed, None, |scene| {
+        either("last position there is", Subscribed, [None, Some(1002)], |scene| {
             let mut entries = EntriesBuilder::new(&scene.empty, 1);
             entries.skip(V1_NUMBER_MAX - 1);
             vec![raw(entries.finish()), caught_up(scene.empty, V1_NUMBER_MAX)]
@@ -227,7 +237,7 @@ fn attacks() -> Vec<Attack> {
             assert!(entries.deleted(&scene.secret, &tombstone()));
             vec![raw(entries.finish())]
         }),
-        attack("listing that purges another space's document", Subscribed, None, |scene| {
+        attack("listing that purges another space's document", Subscribed, Some(1002), |scene| {
             let documents = vec![Listed { document: scene.secret, state: ListedState::Deleted(tombstone()) }];
             vec![say(&RelayMessage::Listing { space: scene.empty, position: 1, documents })]
         }),
@@ -243,13 +253,13 @@ fn attacks() -> Vec<Attack> {
         attack("change without what it stands on", Subscribed, None, |scene| {
             vec![entries(scene.empty, 1, STRANGER, &base::chunks()[1..])]
         }),
-        attack("snapshot of garbage", Subscribed, None, |scene| {
+        attack("snapshot of garbage", Subscribed, Some(1000), |scene| {
             vec![snapshot(scene, 1, honest_heads(), vec![0x11; 10_000]), caught_up(scene.empty, 1)]
         }),
-        attack("snapshot with other heads", Subscribed, None, |scene| {
+        either("snapshot with other heads", Subscribed, [None, Some(1002)], |scene| {
             vec![snapshot(scene, 1, vec![ChangeHash([1; 32])], base::file()), caught_up(scene.empty, 1)]
         }),
-        attack("snapshot cut off", Subscribed, None, |scene| {
+        attack("snapshot cut off", Subscribed, Some(1000), |scene| {
             let file = base::file();
             vec![snapshot(scene, 1, honest_heads(), file[..file.len() - 7].to_vec()), caught_up(scene.empty, 1)]
         }),
@@ -262,7 +272,7 @@ fn attacks() -> Vec<Attack> {
         attack("ack of no push", Subscribed, Some(1002), |_| vec![ack(99, 1, Outcome::Duplicate)]),
         attack("subscribed to what nobody asked for", Subscribed, None, |_| vec![subscribed(SpaceId::from_bytes([7; 16]), false, 1)]),
         attack("subscribed twice", Subscribed, Some(1002), |scene| vec![subscribed(scene.empty, false, 1)]),
-        attack("opened and listed unasked", Subscribed, None, |scene| {
+        attack("opened and listed unasked", Subscribed, Some(1002), |scene| {
             let documents = vec![DocumentHeads { document: STRANGER, heads: honest_heads() }];
             let listed = (0..200).map(|number| Listed {
                 document: DocumentId::from_bytes([number; 16]),
@@ -273,7 +283,7 @@ fn attacks() -> Vec<Attack> {
                 say(&RelayMessage::Listing { space: scene.empty, position: 1, documents: listed.collect() }),
             ]
         }),
-        attack("lacking what nobody has", Subscribed, None, |scene| {
+        attack("lacking what nobody has", Subscribed, Some(1002), |scene| {
             let unknown = |document| DocumentHeads { document, heads: vec![ChangeHash([9; 32]); 1] };
             let documents = vec![unknown(scene.document), unknown(scene.secret), unknown(STRANGER)];
             vec![say(&RelayMessage::Lacking { space: scene.team, documents, is_last: true })]
@@ -289,6 +299,10 @@ fn attacks() -> Vec<Attack> {
         attack("everything refused", Pushed, None, |_| (1..=2).map(|batch| ack(batch, 1, rejected(Code::ChangeInvalid))).collect()),
         attack("everything refused as an actor's second use", Pushed, None, |_| vec![ack(1, 1, rejected(Code::ActorReused))]),
         attack("everything lacks something", Pushed, None, |_| vec![ack(1, 1, rejected(Code::ChangeMissing))]),
+        attack("every write refused", EachPushed, None, |scene| vec![ack(scene.batch.0, scene.batch.1, rejected(Code::Quota))]),
+        attack("every push put off, for being busy", EachPushed, None, |scene| vec![put_off(scene, Code::Busy)]),
+        attack("every push put off, for going away", EachPushed, None, |scene| vec![put_off(scene, Code::GoingAway)]),
+        attack("every push put off, for a failure", EachPushed, None, |scene| vec![put_off(scene, Code::Internal)]),
         attack("unknown code", Pushed, None, |_| vec![raw(vec![9, 1, 1, 1, 2, 0xff, 0x01, 0])]),
     ]
 }
@@ -320,6 +334,7 @@ struct Reaction {
 /// Plays the relay on one connection.
 async fn lie(socket: &mut WebSocketStream<TcpStream>, scene: &Scene, attack: &Attack) -> Reaction {
     let mut reaction = Reaction { close: None, messages: 0 };
+    let mut scene = scene.clone();
     let (mut said, mut answered) = (false, BTreeSet::new());
     while reaction.messages < MESSAGES_MAX {
         let heard = match timeout(if said { QUIET } else { PATIENCE }, socket.next()).await {
@@ -355,11 +370,14 @@ async fn lie(socket: &mut WebSocketStream<TcpStream>, scene: &Scene, attack: &At
                 let documents = documents.into_iter().map(|one| DocumentHeads { heads: Vec::new(), ..one }).collect();
                 answers.push(say(&RelayMessage::Lacking { space, documents, is_last }));
             }
-            ClientMessage::Push { .. } => is_time = attack.when == When::Pushed,
+            ClientMessage::Push { batch, writes, .. } => {
+                scene.batch = (batch, writes.len() as u64);
+                is_time = [When::Pushed, When::EachPushed].contains(&attack.when);
+            }
             _ => {}
         }
-        if is_time && (!said || attack.when == When::EachSubscribed) {
-            answers.extend((attack.make)(scene));
+        if is_time && (!said || [When::EachSubscribed, When::EachPushed].contains(&attack.when)) {
+            answers.extend((attack.make)(&scene));
             said = true;
         }
         for answer in answers {
@@ -407,7 +425,7 @@ impl Victim {
         let head = document.set("n", 0).await.unwrap().change().unwrap();
         secret.set("pin", 1234).await.unwrap();
         let (team, empty) = (team.id(), empty.id());
-        let scene = Scene { team, document: document.id(), head, empty, secret: secret.id() };
+        let scene = Scene { team, document: document.id(), head, empty, secret: secret.id(), batch: (0, 0) };
         Self { repo, document, secret, scene }
     }
 
@@ -455,7 +473,7 @@ async fn attack(attack: &Attack, good: &RelayProcess, is_alone: bool) -> Vec<Str
         if to_good.is_none() {
             to_good = Some(victim.connect(&good.url()));
         }
-        victim.goes_on(&witness, 2).await;
+        goes_on_beside(&victim, &witness, attack, &mut socket).await;
     }
     bad.disconnect().await;
     drop(socket);
@@ -467,6 +485,7 @@ async fn attack(attack: &Attack, good: &RelayProcess, is_alone: bool) -> Vec<Str
     }
     if is_alone {
         for write in victim.repo.rejected().await.unwrap() {
+            assert!(!attack.name.contains("put off"), "{}: {write:?}", attack.name);
             victim.repo.retry(&write).await.unwrap();
         }
     } else {
@@ -485,6 +504,25 @@ async fn attack(attack: &Attack, good: &RelayProcess, is_alone: bool) -> Vec<Str
     let receipt = victim.repo.receipt(victim.document.id(), victim.scene.head).await.unwrap();
     assert!(receipt >= Some(Receipt::Relayed), "{}: {receipt:?}", attack.name);
     wrong
+}
+
+/// The application writes and its other relay takes it, while the bad one still has its socket and says what it says.
+async fn goes_on_beside(victim: &Victim, witness: &Repo, attack: &Attack, socket: &mut WebSocketStream<TcpStream>) {
+    let going = async {
+        for value in 10..20 {
+            victim.goes_on(witness, value).await;
+        }
+    };
+    let lying = async {
+        if attack.when == When::EachPushed {
+            lie(socket, &victim.scene, attack).await;
+        }
+        future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = going => {}
+        () = lying => {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

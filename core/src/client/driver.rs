@@ -359,7 +359,9 @@ async fn pump(
                     EventKind::Deleted => mailbox.put_deleted(event.document),
                     EventKind::Unfolded | EventKind::StaysFolded => mailbox.put_unfolded(event.document),
                     EventKind::Retried | EventKind::Rewritten => mailbox.put_retried(event.document),
-                    EventKind::Rejected => {}
+                    // What one relay refused another one may take. It is no more in the outbox, so it is offered; the one
+                    // that refused it is told nothing more of the document.
+                    EventKind::Rejected => mailbox.put_elsewhere(event.document, &[]),
                     _ if event.source == Some(source) || event.origin == Origin::Local => {
                         mailbox.put_changed(event.document);
                     }

@@ -83,6 +83,20 @@ pub fn is_pending(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: 
     tx.contains(Table::Outbox, &position_key(document, position))
 }
 
+/// Says whether no relay is known to have a local change: it waits, or it is held back because a relay refused it, and
+/// another one may take it. Cost: two lookups.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn is_unacknowledged(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    position: u64,
+) -> Result<bool, StoreError> {
+    Ok(is_pending(tx, document, position)? || tx.contains(Table::Rejected, &position_key(document, position))?)
+}
+
 /// Returns the documents behind `after` that have changes waiting, in the order of their ids, at most `documents_max`. To go
 /// on later, pass the last one. Cost: one lookup a document.
 ///

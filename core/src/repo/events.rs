@@ -55,7 +55,7 @@ pub enum EventKind {
     StaysFolded,
     /// Changes made here were taken out of it, or written again by another actor: read it afresh.
     Rewritten,
-    /// Changes made here that a relay had rejected shall be offered again.
+    /// Changes made here that a relay had rejected shall be offered again, or another relay took them.
     Retried,
     /// A relay refused changes made here for good: see [`Repo::rejected`](super::Repo::rejected).
     Rejected,

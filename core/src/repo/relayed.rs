@@ -14,28 +14,56 @@ use crate::ledger::receipts::{self, Acknowledged};
 use crate::ledger::rejected::{self, Rejection};
 use crate::store::{StoreError, WriteTx};
 
+/// What became of a document's outbox by an acknowledgement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// By how many fewer wait.
+    fewer: i64,
+    /// Whether something that another relay had refused is refused no more: what stood on it waits again.
+    is_freed: bool,
+}
+
+/// Notes that a relay has changes of a document durably.
+pub(crate) fn acknowledge(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    epoch: &Epoch,
+    acknowledged: &[Acknowledged],
+) -> Result<Taken, StoreError> {
+    let refused = rejected::list(tx, Some(document))?.len();
+    let fewer = receipts::acknowledge(tx, document, epoch, acknowledged)?;
+    let is_freed = refused > 0 && rejected::list(tx, Some(document))?.len() < refused;
+    Ok(Taken { fewer, is_freed })
+}
+
 impl Inner {
     /// Notes that a relay has changes durably, in its log of this epoch. Nobody waits for it: what is lost is acknowledged
     /// again.
     pub(crate) fn note_acknowledged(
-        &self,
+        self: &Arc<Self>,
         epoch: Epoch,
         acknowledged: Vec<(DocumentId, Vec<Acknowledged>)>,
     ) -> Result<(), RepoError> {
         let work = move |tx: &mut dyn WriteTx| {
             let take = |(document, changes): (DocumentId, Vec<Acknowledged>)| {
-                Ok((document, receipts::acknowledge(tx, &document, &epoch, &changes)?))
+                Ok((document, acknowledge(tx, &document, &epoch, &changes)?))
             };
             acknowledged.into_iter().map(take).collect::<Result<Vec<_>, StoreError>>()
         };
-        let pending = Arc::clone(&self.pending);
-        let tell = move |taken: &Vec<(DocumentId, i64)>| {
-            for (document, taken) in taken {
-                pending.note(*document, -taken);
-                pending.tell(*document);
-            }
+        let inner = Arc::clone(self);
+        let tell = move |taken: &Vec<(DocumentId, Taken)>| {
+            taken.iter().for_each(|(document, taken)| inner.tell_acknowledged(*document, *taken));
         };
         self.writer.write_from_thread(work, tell).map(drop)
+    }
+
+    /// Tells those who wait what was acknowledged, right after the commit.
+    pub(crate) fn tell_acknowledged(&self, document: DocumentId, taken: Taken) {
+        self.pending.note(document, -taken.fewer);
+        self.pending.tell(document);
+        if taken.is_freed {
+            events::publish(&self.events, Event::retried(document));
+        }
     }
 
     /// Takes out of the outbox what a relay has shown to have by its heads.

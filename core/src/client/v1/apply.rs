@@ -7,11 +7,11 @@ use super::{
 use crate::deletion::DeletionKind;
 use crate::engine::{self, Accepted, Origin, Reused};
 use crate::gate::Rule;
-use crate::ledger::receipts::{self, Acknowledged};
+use crate::ledger::receipts::Acknowledged;
 use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
 use crate::ledger::{self, Appended, cursor};
-use crate::repo::{Source, now_seconds, publish_received};
+use crate::repo::{self, Source, now_seconds, publish_received};
 use crate::store::StoreError;
 
 /// What became of a delivery.
@@ -33,8 +33,8 @@ pub(super) struct Taken {
     /// What became of the changes, by document.
     pub(super) accepted: Vec<(DocumentId, Accepted)>,
     pub(super) buried: Vec<(DocumentId, Buried, DeletionKind)>,
-    /// How many of our own changes it acknowledges, by document.
-    acknowledged: Vec<(DocumentId, i64)>,
+    /// What of our own it acknowledges, by document.
+    acknowledged: Vec<(DocumentId, repo::Taken)>,
 }
 
 impl Driver {
@@ -163,8 +163,7 @@ fn carry_in(
     for (document, hash, log_position) in &delivery.own {
         if let Some(position) = ledger::position(tx, document, hash)? {
             let acknowledged = [Acknowledged { position, log_position: *log_position }];
-            let count = receipts::acknowledge(tx, document, epoch, &acknowledged)?;
-            taken.acknowledged.push((*document, count));
+            taken.acknowledged.push((*document, repo::acknowledge(tx, document, epoch, &acknowledged)?));
         }
     }
     if let Some(cursor) = &delivery.cursor {
@@ -193,8 +192,7 @@ fn tell(inner: &Arc<Inner>, outcome: &Outcome, source: Source) {
     for (document, buried, _) in &taken.buried {
         inner.tell_buried(*document, buried, Some(source));
     }
-    for (document, count) in &taken.acknowledged {
-        inner.pending.note(*document, -count);
-        inner.pending.tell(*document);
+    for (document, acknowledged) in &taken.acknowledged {
+        inner.tell_acknowledged(*document, *acknowledged);
     }
 }

@@ -106,7 +106,8 @@ pub enum ClientOutput {
         space: SpaceId,
         /// In which life of the log.
         epoch: Epoch,
-        /// The changes, by document. All waited in the outbox when the answer was read.
+        /// The changes, by document. All waited in the outbox when the answer was read, or were
+        /// held back because another relay had refused them.
         acknowledged: Vec<(DocumentId, Vec<Acknowledged>)>,
     },
     /// The relay refused a local change. Nothing more of the document is pushed on this connection before

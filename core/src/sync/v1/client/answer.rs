@@ -79,7 +79,7 @@ impl ClientSession {
         let log_position = self.spaces.highest(space);
         let mut receipts = Receipts::new();
         for (document, position) in duplicates {
-            if outbox::is_pending(tx, &document, position)? {
+            if outbox::is_unacknowledged(tx, &document, position)? {
                 receipts.entry(document).or_default().push(Acknowledged { position, log_position });
             }
         }
@@ -119,7 +119,7 @@ impl ClientSession {
             Sent::Change { document, position, .. } => {
                 self.pushes.answered(document, position);
                 // Of what others wrote, and we only passed on, there are no receipts.
-                if outbox::is_pending(tx, &document, position)? {
+                if outbox::is_unacknowledged(tx, &document, position)? {
                     receipts.entry(document).or_default().push(Acknowledged { position, log_position });
                 }
             }
@@ -137,7 +137,7 @@ impl ClientSession {
         match sent {
             Sent::Change { document, position, .. } if self.is_told_later(&space) => {
                 self.pushes.answered(document, position);
-                if outbox::is_pending(tx, &document, position)? {
+                if outbox::is_unacknowledged(tx, &document, position)? {
                     self.pushes.duplicates.entry(space).or_default().push((document, position));
                 }
                 Ok(())

@@ -12,7 +12,7 @@ use crate::deletion::Tombstone;
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::cursor::Cursor;
-use crate::ledger::{self, Appended, outbox, spaces};
+use crate::ledger::{self, Appended, outbox, rejected, spaces};
 use crate::store::{ReadTx, StoreError};
 
 /// Deliveries that are not applied yet.
@@ -75,7 +75,7 @@ struct Parcel {
 struct Place {
     /// Whether it is in another space here.
     is_elsewhere: bool,
-    /// Whether something of it waits in the outbox.
+    /// Whether something of it waits in the outbox, or was refused.
     waits: bool,
     /// Where its changes are in the parcel.
     index: Option<usize>,
@@ -86,7 +86,7 @@ impl Place {
         let here = spaces::of(tx, document)?;
         let is_elsewhere =
             here != *space && (here != SpaceId::DEFAULT || ledger::state(tx, document)?.is_some_and(|it| it.count > 0));
-        let waits = !outbox::pending_after(tx, document, None, 1)?.is_empty();
+        let waits = !outbox::pending_after(tx, document, None, 1)?.is_empty() || rejected::any(tx, document)?;
         Ok(Self { is_elsewhere, waits, index: None })
     }
 }
@@ -361,7 +361,7 @@ impl ClientSession {
                     if let Some(position) = position
                         && place.waits
                         && let Some(here) = ledger::position(tx, &document, &change.hash())?
-                        && outbox::is_pending(tx, &document, here)?
+                        && outbox::is_unacknowledged(tx, &document, here)?
                     {
                         parcel.own.push((document, change.hash(), position));
                     }
