@@ -79,7 +79,7 @@ mod tests {
             bytes[..8].copy_from_slice(&number.to_le_bytes());
             SpaceId::from_bytes(bytes)
         };
-        (0..=FURTHEST_SPACES_MAX).for_each(|number| drop(furthest.note(&space(number), &device(1), 1)));
+        assert!((0..=FURTHEST_SPACES_MAX).all(|number| furthest.note(&space(number), &device(1), 1)));
         assert_eq!(furthest.of(&space(0)), []);
         assert_eq!(furthest.of(&space(1)), [(device(1), 1)]);
         assert_eq!(furthest.spaces.len(), FURTHEST_SPACES_MAX);
