@@ -156,6 +156,6 @@ async fn messages_of_others_are_heard_as_before_and_are_values_too() {
     let (sender, data) = messages.next().await.unwrap();
     assert_eq!(data.as_ref(), [0x18, 0x2a]);
     let value = ben.others().pop().unwrap();
-    assert_eq!((value.author, value.json()), (sender, Some(json!(42))));
+    assert_eq!((value.author.clone(), value.json()), (sender, Some(json!(42))));
     assert_eq!(value.key, pair.repos[0].storage_id().to_string());
 }
