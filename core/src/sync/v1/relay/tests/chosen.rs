@@ -175,7 +175,7 @@ fn without_credit_nothing_is_read_and_all_of_it_comes_when_there_is_some() {
         other => panic!("{other:?}"),
     });
     assert_eq!(changes.sum::<usize>(), 6_000);
-    assert!(answers.len() > 2);
+    assert!(answers.len() > 1);
 }
 
 #[test]
