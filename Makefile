@@ -28,6 +28,10 @@ bench: interop
 	cargo bench --locked -p rejoin --bench size
 	cargo bench --locked -p rejoin --bench open
 	cargo bench --locked -p rejoin-tests --bench fanout
+	cargo bench --locked -p rejoin-tests --bench fanout_v1
+	cargo bench --locked -p rejoin-tests --bench ack
+	cargo bench --locked -p rejoin-tests --bench first_sync
+	cargo bench --locked -p rejoin-tests --bench reconnect
 	cargo bench --locked -p rejoin-tests --bench fetch
 	cargo bench --locked -p rejoin-tests --bench idle
 

@@ -153,7 +153,7 @@ async fn native(proxy: &Proxy, path: PathBuf) -> u64 {
     let changed = repo.find(document(0)).await.unwrap().unwrap();
     assert_eq!(changed.to_json().await.unwrap()["done"], true);
     show(DOCUMENTS, "rejoin.v1, native, all of it", &traffic, time);
-    drop(connection);
+    drop((changed, connection));
     repo.close().await;
     traffic.bytes()
 }

@@ -249,7 +249,8 @@ impl Writer {
             self.take_waiting();
             let now = Instant::now();
             let waited: Duration = self.jobs.iter().map(|job| now.saturating_duration_since(job.since)).sum();
-            let interval = if waited >= enough { COMMIT_INTERVAL_MIN } else { COMMIT_INTERVAL };
+            let are_many = self.jobs.len() > 1 && waited >= enough;
+            let interval = if are_many { COMMIT_INTERVAL_MIN } else { COMMIT_INTERVAL };
             let left = (last + interval).saturating_duration_since(now);
             // The relay's end does not wait.
             if left.is_zero() || self.inbox.is_closed() {
