@@ -184,6 +184,10 @@ pub(super) fn write_run(
         next += 1;
         ControlFlow::Continue(())
     })?;
+    // The first change always fits an empty message, so there is none where one should be.
+    if next == run.start && run.start < run.end && fill.count() == 0 {
+        return Err(StoreError::Damaged { what: "the changes of a document" });
+    }
     Ok(next)
 }
 
