@@ -97,7 +97,7 @@ pub(crate) struct Inner {
     actors: Actors,
     /// Our name on every connection, new in each process.
     pub(crate) peer: PeerId,
-    /// Ends when the threads have ended.
+    /// Ends when the threads have ended and the store is released.
     ended: Mutex<mpsc::Receiver<()>>,
     /// Counts acknowledgements, so that one can wait for the next.
     pub(crate) acknowledged: watch::Sender<u64>,
@@ -111,6 +111,9 @@ pub(crate) struct Inner {
     pub(crate) offline: watch::Sender<bool>,
     /// Counts what waits for a relay.
     pub(crate) pending: Arc<Pending>,
+    /// Dropped last of all, behind the store: the last handle may be with the thread of a connection, and whoever waits for
+    /// the end of the others would open a store that is only being released.
+    _alive: mpsc::Sender<()>,
 }
 
 impl std::fmt::Debug for Repo {
@@ -173,6 +176,7 @@ impl Repo {
             acknowledged,
             storage,
             store,
+            _alive: threads.clone(),
         };
         let inner = Arc::new(inner);
         upkeep::start(Arc::downgrade(&inner), inner.events.subscribe(), threads)?;
@@ -245,7 +249,7 @@ impl Repo {
             std::mem::replace(&mut *slot, never)
         };
         drop(self);
-        // Nothing is ever sent: this returns when both threads have let go of the store.
+        // Nothing is ever sent: this returns when all threads have let go of the store.
         ended.recv().await;
     }
 

@@ -35,6 +35,13 @@ impl RelayProcess {
         self.child.wait().unwrap();
     }
 
+    /// Asks the process to stop, and waits until it has.
+    pub fn stop(&mut self) {
+        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        assert!(asked.success());
+        self.child.wait().unwrap();
+    }
+
     /// Starts it again on the same data and port.
     pub fn restart(&mut self) {
         self.child = spawn(&self.data, self.port);

@@ -159,15 +159,16 @@ impl Target {
         for table in Table::ALL {
             self.copy_table(view.as_ref(), &copy, table, &mut done, progress)?;
         }
-        if let CopyId::New(random) = options.id {
-            let id = StorageId::from_random_bytes(random);
-            let renamed = copy.write_with(|tx| {
-                // What the original logs from now on is lacking here: no cursor into its log holds for this one.
-                log::forget_epoch(tx)?;
-                put_storage_id(tx, &id)
-            });
-            renamed.map_err(|error| self.error(error))?;
-        }
+        let made_its_own = copy.write_with(|tx| {
+            // What the original logs from now on is lacking here: no cursor into its log holds for this one, not even if it
+            // comes back in the original's place.
+            log::forget_epoch(tx)?;
+            match options.id {
+                CopyId::New(random) => put_storage_id(tx, &StorageId::from_random_bytes(random)),
+                _ => Ok(()),
+            }
+        });
+        made_its_own.map_err(|error| self.error(error))?;
         Ok(BackedUp { rows: done.rows, bytes: done.bytes })
     }
 
