@@ -3,7 +3,8 @@
 //!
 //! Each writer has a connection and a document of its own, and writes every 100 ms. A commit is about ten small rows, as many as
 //! a few changes are, written alone: before the writers come, and again when they are gone. It is as durable as the relay's, whose
-//! store opens at once after a crash (`RedbOptions::quick_repair`); what one without that takes is shown too.
+//! store opens at once after a crash (`RedbOptions::quick_repair`); what one without that takes is shown too, and one of what a
+//! relay commits for ten changes: the next change of each of ten documents, with its places in the ledger and in the log.
 
 #![allow(
     clippy::print_stdout,
@@ -18,6 +19,8 @@ use automerge::transaction::Transactable;
 use automerge::{Automerge, AutomergeError, ROOT};
 use rejoin::SpaceId;
 use rejoin::codec::v1::{Content, RelayMessage, Write};
+use rejoin::gate::CheckedChange;
+use rejoin::ledger::{Appender, log, spaces};
 use rejoin::store::{RedbOptions, RedbStore, StoreExt, Table, WriteTx};
 use rejoin_tests::load::{cpu_seconds, document, percentile, verdict};
 use rejoin_tests::raw::RawClient;
@@ -37,6 +40,7 @@ const COMMITS: usize = 200;
 async fn main() {
     let folder = tempfile::tempdir().unwrap();
     let mut commits = commit_millis(&folder.path().join("before.redb"), true);
+    let mut groups = group_millis(&folder.path().join("group.redb"));
     let mut plain = commit_millis(&folder.path().join("plain.redb"), false);
     let relay = RelayProcess::start(&folder.path().join("relay"));
     let mut writers = JoinSet::new();
@@ -56,8 +60,13 @@ async fn main() {
     println!("| {} writes by {WRITERS} writers | ms | / one commit (at most 2.0) |", waits.len());
     println!("|---|---|---|");
     println!("| one redb commit alone, p50 | {commit:.2} | 1.00 |");
-    let plain = percentile(&mut plain, 50);
+    let (plain, group) = (percentile(&mut plain, 50), percentile(&mut groups, 50));
     println!("| the same without quick repair, p50 | {plain:.2} | {:.2} |", plain / commit);
+    println!(
+        "| a commit of ten changes alone, p50 | {group:.2} | {:.2} (push to ack / this: {:.2}) |",
+        group / commit,
+        half / group
+    );
     println!("| push to ack, p50 | {half:.2} | {:.2} {} |", half / commit, verdict(half <= 2.0 * commit));
     println!("| push to ack, p99 | {most:.2} | {:.2} |", most / commit);
     println!("| relay's processor for each write | {:.3} | |", cpu * 1e3 / waits.len() as f64);
@@ -68,9 +77,7 @@ async fn write(mut client: RawClient, number: u32, start: Instant) -> Vec<f64> {
     let mut document_now = Automerge::new();
     let mut waits = Vec::new();
     for turn in 0..WRITES {
-        let put = |tx: &mut automerge::transaction::Transaction<'_>| tx.put(ROOT, "n", i64::from(turn));
-        document_now.transact::<_, _, AutomergeError>(put).unwrap();
-        let bytes = document_now.get_last_local_change().unwrap().raw_bytes().to_vec();
+        let bytes = edit(&mut document_now, turn);
         let write = Write { document: document(number), content: Content::Change(bytes.into()) };
         sleep_until(start + INTERVAL * turn).await;
         let sent = Instant::now();
@@ -79,6 +86,39 @@ async fn write(mut client: RawClient, number: u32, start: Instant) -> Vec<f64> {
         waits.push(sent.elapsed().as_secs_f64() * 1e3);
     }
     waits
+}
+
+/// Makes the next change of a document.
+fn edit(document: &mut Automerge, turn: u32) -> Vec<u8> {
+    let put = |tx: &mut automerge::transaction::Transaction<'_>| tx.put(ROOT, "n", i64::from(turn));
+    document.transact::<_, _, AutomergeError>(put).unwrap();
+    document.get_last_local_change().unwrap().raw_bytes().to_vec()
+}
+
+/// Returns how long commits of ten changes take, as a relay makes them, in milliseconds.
+fn group_millis(path: &Path) -> Vec<f64> {
+    let store = RedbStore::open(path, RedbOptions::new().quick_repair(true)).unwrap();
+    let mut documents: Vec<Automerge> = (0..WRITERS).map(|_| Automerge::new()).collect();
+    let mut millis = Vec::new();
+    for commit in 0..5 * WRITERS {
+        let group = (0..10).map(|number| (commit * 10 + number) % WRITERS);
+        let edits = group.map(|number| (document(number), edit(&mut documents[number as usize], commit)));
+        let changes: Vec<_> = edits.map(|(id, bytes)| (id, CheckedChange::parse(&bytes).unwrap())).collect();
+        let put = |tx: &mut dyn WriteTx| {
+            for (document, change) in &changes {
+                spaces::put(tx, document, &SPACE)?;
+                let mut appender = Appender::begin(tx, *document)?;
+                appender.append(tx, change)?;
+                appender.finish(tx)?;
+                log::append(tx, document)?;
+            }
+            Ok(())
+        };
+        let start = Instant::now();
+        store.write_with(put).unwrap();
+        millis.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    millis
 }
 
 /// Returns how long commits of ten small rows take, in milliseconds.
