@@ -350,7 +350,8 @@ mod tests {
         assert!(live.fill(&SpaceId::DEFAULT, &document, 111, 115).is_none());
         live.forget_document(&document);
         assert_eq!(asked(111, 115), None);
-        assert_eq!((live.kept().bytes, live.kept().order.len()), (0, 0));
+        let kept = live.kept();
+        assert_eq!((kept.bytes, kept.order.len()), (0, 0));
     }
 
     #[test]

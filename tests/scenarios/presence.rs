@@ -58,7 +58,7 @@ async fn two_clients_of_our_protocol_and_a_classic_one_see_each_other() {
     ada.set("ada", json!(4), None).unwrap();
     shows(&ben, &[("ada", json!(4)), of_cleo.clone()]).await;
     ada.clear("ada");
-    shows(&ben, &[of_cleo.clone()]).await;
+    shows(&ben, std::slice::from_ref(&of_cleo)).await;
     drop(ben);
     shows(&ada, &[of_cleo]).await;
 }

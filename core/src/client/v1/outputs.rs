@@ -54,12 +54,9 @@ impl Driver {
             ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
                 self.inner.note_acknowledged(epoch, acknowledged)?;
             }
-            ClientOutput::Rejected { document, hash, reject, stands_on, .. } => {
-                // What stands on a refused change is set aside with it.
-                if stands_on.is_none() {
-                    self.rejected(document, hash, &reject)?;
-                }
-            }
+            // What stands on a refused change is set aside with it.
+            ClientOutput::Rejected { stands_on: Some(_), .. } => {}
+            ClientOutput::Rejected { document, hash, reject, .. } => self.rejected(document, hash, &reject)?,
             ClientOutput::DeletionAcknowledged { document, kind } => self.note_deletion_told(document, kind)?,
             ClientOutput::DeletionRejected { document, reject } => {
                 tracing::warn!(%document, code = reject.code.name(), "the relay does not delete the document");
