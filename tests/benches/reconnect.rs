@@ -7,6 +7,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a benchmark prints what it measured and fails by panicking"
 )]
 
