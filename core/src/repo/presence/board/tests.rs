@@ -190,7 +190,14 @@ fn whatever_is_heard_in_whatever_order_the_books_agree() {
         let document = if bits & 1 == 0 { ONE } else { TWO };
         let (author, key) = (format!("a{}", bits >> 1 & 0x1ff), format!("k{}", bits >> 10 & 0x3f));
         let ttl_ms = [0, 5, 50, 5_000][usize::try_from(bits >> 16 & 3).unwrap()];
-        rig.hear(document, &author, &key, bits >> 18 & 0xff, ttl_ms, &[0; 300][..usize::from(bits as u8)]);
+        rig.hear(
+            document,
+            &author,
+            &key,
+            bits >> 18 & 0xff,
+            ttl_ms,
+            &[0; 300][..(bits & 0xff).try_into().unwrap_or(0)],
+        );
         rig.wait(bits >> 26 & 1);
         if bits & 0xff00 == 0 {
             rig.check();
