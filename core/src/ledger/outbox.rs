@@ -12,7 +12,7 @@ use crate::store::record::{position_key, position_of_key, prefix_end};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
 /// Notes that a local change, which is in the ledger, waits for its acknowledgement. Returns whether it does: one that
-/// stands on a [rejected](super::rejected) change is held back with it.
+/// stands on a [`rejected`] change is held back with it.
 ///
 /// Cost: one lookup and one row, if nothing of the document was rejected.
 ///
@@ -138,7 +138,7 @@ pub fn count(tx: &(impl ReadTx + ?Sized)) -> Result<u64, StoreError> {
 }
 
 /// Takes out what a relay has, judged by the heads it showed; returns how many changes still wait. What was
-/// [rejected](super::rejected) and is there now is taken too.
+/// [`rejected`] and is there now is taken too.
 ///
 /// # Errors
 ///

@@ -61,7 +61,7 @@ struct Waiting {
 
 /// Takes acknowledged changes of a document out of the outbox and remembers where they are in the relay's log, of this
 /// epoch. Returns by how many fewer wait then. Acknowledging twice does nothing the second time; one that was
-/// [rejected](super::rejected) before is that no more, and what stood on it waits again.
+/// [`rejected`] before is that no more, and what stood on it waits again.
 ///
 /// Cost: a few lookups, one deletion for each change, and at most [`RECEIPT_ROWS_MAX`] small rows.
 ///

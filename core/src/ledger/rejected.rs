@@ -1,6 +1,6 @@
 //! Rejected writes: local changes that a relay refused for good, and those that stand on them.
 //!
-//! Neither waits in the [`outbox`](super::outbox) any more: offered again they would only be refused again, and what is behind
+//! Neither waits in the [`outbox`] any more: offered again they would only be refused again, and what is behind
 //! them flows on. They stay in the document until the application decides: try again, or take them out.
 //!
 //! A change stands on another if it depends on it, directly or through others. One that is made later and stands on a

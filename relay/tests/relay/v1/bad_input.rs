@@ -58,7 +58,7 @@ async fn frames_that_break_the_protocol_close_only_their_own_connection() {
     let relay = Relay::start().await;
     let mut honest = Honest::meet(&relay).await;
     let whole = push(1, chain(document(7), "mallory", 2, "k"));
-    let presence = [&[0x80][..], &[0; 16], b"\x01\x05alice", &[1; 16], b"\x01k\x01\x01\x00"].concat();
+    let presence = [&[0x80][..], LAIR.as_bytes(), b"\x01\x05alice", &[1; 16], b"\x01k\x01\x01\x00"].concat();
     let cases: Vec<(&str, Vec<Bytes>, Code, u16)> = vec![
         ("truncated", vec![whole.slice(..whole.len() - 1)], Code::FrameMalformed, 1007),
         ("empty", vec![Bytes::new()], Code::FrameMalformed, 1007),
