@@ -126,7 +126,9 @@ impl News {
                 self.changed.remove(&place);
                 continue;
             };
-            let told = match have.tell(at, &document, &mut message) {
+            // A commit may be there to read before all of its batches are answered.
+            let pushed = self.pushed.iter().filter(|(_, of, _)| *of == document).map(|(_, _, hash)| *hash).collect();
+            let told = match have.tell(at, &document, pushed, &mut message) {
                 // What was written before is not lost; the error comes again.
                 Err(_) if message.count() > 0 => Told::Full,
                 told => told?,
@@ -155,7 +157,13 @@ impl News {
 }
 
 impl Have {
-    fn tell(&mut self, at: &At<'_>, document: &DocumentId, message: &mut WritesBuilder) -> Result<Told, StoreError> {
+    fn tell(
+        &mut self,
+        at: &At<'_>,
+        document: &DocumentId,
+        pushed: Vec<ChangeHash>,
+        message: &mut WritesBuilder,
+    ) -> Result<Told, StoreError> {
         let life = log::life(at.tx, document)?;
         if life != self.life {
             (self.life, self.count) = (life, 0);
@@ -170,7 +178,8 @@ impl Have {
             return self.tell_deletion(at, document, message);
         }
         self.deletion = None;
-        self.tell_changes(at, document, count, message)
+        let own = self.own_positions(at, document, &pushed)?;
+        self.tell_changes(at, document, count, &own, message)
     }
 
     fn tell_deletion(
@@ -195,10 +204,10 @@ impl Have {
         at: &At<'_>,
         document: &DocumentId,
         count: u64,
+        own: &[u64],
         message: &mut WritesBuilder,
     ) -> Result<Told, StoreError> {
-        let own = self.own_positions(at, document)?;
-        let mut own = own.into_iter().filter(|position| *position < count).peekable();
+        let mut own = own.iter().copied().filter(|position| *position < count).peekable();
         while self.count < count {
             if own.next_if_eq(&self.count).is_some() {
                 self.count += 1;
@@ -230,9 +239,9 @@ impl Have {
     }
 
     /// Returns where the changes are that the client pushed, ascending.
-    fn own_positions(&self, at: &At<'_>, document: &DocumentId) -> Result<Vec<u64>, StoreError> {
+    fn own_positions(&self, at: &At<'_>, document: &DocumentId, pushed: &[ChangeHash]) -> Result<Vec<u64>, StoreError> {
         let mut positions = Vec::new();
-        for hash in &self.own {
+        for hash in self.own.iter().chain(pushed) {
             positions.extend(ledger::position(at.tx, document, hash)?.filter(|position| *position >= self.count));
         }
         positions.sort_unstable();
