@@ -35,6 +35,8 @@ pub(super) struct Batch {
     pub(super) retried: BTreeSet<DocumentId>,
     /// What is followed changed.
     pub(super) follows: bool,
+    /// A while has passed since the last one.
+    pub(super) a_while: bool,
     /// Some news were missed: look at every document.
     pub(super) look_at_all: bool,
     /// Ephemeral messages to send.
@@ -55,6 +57,7 @@ impl Batch {
             && self.ephemerals.is_empty()
             && !self.look_at_all
             && !self.follows
+            && !self.a_while
             && self.room == 0
     }
 }
@@ -150,6 +153,11 @@ impl Mailbox {
             batch.changed.insert(document);
             batch.retried.insert(document);
         });
+    }
+
+    /// Says that a while has passed: what was put off may be tried again.
+    pub(super) fn put_while(&self) {
+        self.change(|batch| batch.a_while = true);
     }
 
     /// Says that other spaces are followed, or differently.

@@ -202,6 +202,7 @@ async fn serve(socket: Socket, mut frames: mpsc::Receiver<driver::Outgoing>, mai
                     if heard.elapsed() > DEAD_AFTER {
                         return "the relay gave no sign of life".to_owned();
                     }
+                    mailbox.put_while();
                     (Message::Ping(Bytes::new()), None)
                 }
             };

@@ -53,6 +53,8 @@ pub(super) struct Driver {
     /// Spaces with a delivery that waits for a document to be unfolded: those behind it wait too.
     held_spaces: Arc<Mutex<HashSet<SpaceId>>>,
     held: BTreeMap<SpaceId, VecDeque<Delivery>>,
+    /// Documents of which the relay put off what we pushed.
+    put_off: HashSet<DocumentId>,
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
@@ -85,6 +87,7 @@ impl Driver {
             opened: 0,
             held_spaces: Arc::default(),
             held: BTreeMap::new(),
+            put_off: HashSet::new(),
             room: 0,
             ended: false,
         }
@@ -143,7 +146,8 @@ impl Driver {
         } else if batch.follows {
             self.follow()?;
         }
-        for document in batch.retried {
+        let put_off = if batch.a_while { std::mem::take(&mut self.put_off) } else { HashSet::new() };
+        for document in batch.retried.into_iter().chain(put_off) {
             self.session.handle_retry(document);
         }
         for document in &batch.changed {

@@ -86,8 +86,8 @@ impl Driver {
     /// A relay refused a change of ours.
     fn rejected(&mut self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
         match reject.code {
-            // This says nothing about the change: the next connection tries again.
-            Code::Busy | Code::GoingAway | Code::Internal | Code::NotStored => {}
+            // This says nothing about the change: it is tried again after a while, or by the next connection.
+            Code::Busy | Code::GoingAway | Code::Internal | Code::NotStored => drop(self.put_off.insert(document)),
             Code::ActorReused => match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
                 Ok(count) if count > 0 => {
                     tracing::warn!(%document, count, "another device wrote with this one's actor: our changes were written again");
