@@ -39,8 +39,8 @@ use crate::outbound::Outbound;
 use crate::presence;
 use crate::rights;
 use crate::shared::{
-    Beat, CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, Next, Pulse, Received, Shared, beside,
-    drained, is_too_long, linger,
+    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, Next, Pulse, Received, Shared, beside, drained,
+    is_too_long, linger, read,
 };
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
@@ -226,7 +226,7 @@ impl Connection {
                 self.deleted(document, &tombstone, outcome);
                 Ok(())
             }
-            Event::Timer => return self.tick(timer),
+            Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
             Event::Late => {
                 self.outbound.close(CLOSE_PROTOCOL_ERROR, "no join in time");
                 Ok(())
@@ -454,19 +454,6 @@ impl Connection {
         }
     }
 
-    fn tick(&mut self, timer: Pin<&mut Sleep>) -> Next {
-        match self.pulse.beat() {
-            Beat::Gone => {
-                tracing::debug!("a peer is silent and counts as gone");
-                return Next::End;
-            }
-            Beat::Ping => self.outbound.ping(),
-            Beat::Wait => {}
-        }
-        timer.reset(self.pulse.next());
-        Next::Continue
-    }
-
     fn note_refused(&mut self, document: &DocumentId, error: &GateError) {
         if self.may_complain() {
             tracing::info!(document = %Label(document), rule = error.rule().code(), %error, "a change was refused");
@@ -501,14 +488,6 @@ async fn unfold(shared: &Shared, document: DocumentId, chunk: Bytes) -> Result<V
     match changes {
         None if shared.whole_documents == WholeDocuments::AskedFor => Err(AppendError::Whole),
         changes => Ok(changes.unwrap_or_default()),
-    }
-}
-
-/// Reads the next message.
-async fn read(unread: &mut Option<Received>, stream: &mut SplitStream<WebSocket>) -> Received {
-    match unread.take() {
-        Some(message) => message,
-        None => stream.next().await,
     }
 }
 

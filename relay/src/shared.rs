@@ -3,21 +3,23 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::ws::Message;
+use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
 use futures_util::sink::SinkExt;
+use futures_util::stream::SplitStream;
 use rejoin::store::Store;
 use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::Identity;
 use rejoin::sync::v1::RelayIdentity;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, timeout};
 
 use crate::fold::Folding;
 use crate::hub::Hub;
 use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
 use crate::log::Log;
+use crate::outbound::Outbound;
 use crate::socket::Activity;
 
 /// WebSocket close code: the relay is going away.
@@ -65,15 +67,6 @@ pub(crate) struct Pulse {
     next_ping: Instant,
 }
 
-/// What to do about a peer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Beat {
-    /// It was silent for too long.
-    Gone,
-    Ping,
-    Wait,
-}
-
 impl Pulse {
     pub(crate) fn new(activity: Activity) -> Self {
         let now = Instant::now();
@@ -88,17 +81,19 @@ impl Pulse {
         self.was_listening = listening;
     }
 
-    /// Says what is to be done now.
-    pub(crate) fn beat(&mut self) -> Beat {
+    /// Looks at the clock: ends with a peer that was silent for too long, pings one when it is time, and sets the timer anew.
+    pub(crate) fn tick(&mut self, outbound: &mut Outbound, timer: Pin<&mut Sleep>) -> Next {
         let now = Instant::now();
         if self.was_listening && now >= self.gone_at() {
-            return Beat::Gone;
+            tracing::debug!("a peer is silent and counts as gone");
+            return Next::End;
         }
-        if now < self.next_ping {
-            return Beat::Wait;
+        if now >= self.next_ping {
+            self.next_ping = now + PING_INTERVAL;
+            outbound.ping();
         }
-        self.next_ping = now + PING_INTERVAL;
-        Beat::Ping
+        timer.reset(self.next());
+        Next::Continue
     }
 
     /// Returns when to look at the clock again. The peer may be heard meanwhile, then it is a look too many.
@@ -119,6 +114,14 @@ impl Pulse {
 pub(crate) fn beside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
     let can_move = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if is_long && can_move { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// Reads the next message: the one that was read too early, or what the socket yields.
+pub(crate) async fn read(unread: &mut Option<Received>, stream: &mut SplitStream<WebSocket>) -> Received {
+    match unread.take() {
+        Some(message) => message,
+        None => stream.next().await,
+    }
 }
 
 /// Says whether a socket cannot be read because of a message above its bound.

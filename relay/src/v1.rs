@@ -28,7 +28,7 @@ use crate::log::AppendError;
 use crate::outbound::Outbound;
 use crate::presence;
 use crate::rights::Everything;
-use crate::shared::{Beat, Next, Pulse, Received, Shared, beside, drained, is_too_long, linger};
+use crate::shared::{Next, Pulse, Received, Shared, beside, drained, is_too_long, linger, read};
 use crate::show::Foreign;
 use crate::socket::Activity;
 
@@ -173,7 +173,7 @@ impl Connection {
                     self.store_failed(&error);
                 }
             }
-            Event::Timer => return self.tick(timer),
+            Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
             Event::Late => self.session.handle_refused(Code::Unexpected, "no hello in time"),
             Event::Drain => self.draining = true,
         }
@@ -326,19 +326,6 @@ impl Connection {
         Ok(())
     }
 
-    fn tick(&mut self, timer: Pin<&mut Sleep>) -> Next {
-        match self.pulse.beat() {
-            Beat::Gone => {
-                tracing::debug!("a peer is silent and counts as gone");
-                return Next::End;
-            }
-            Beat::Ping => self.outbound.ping(),
-            Beat::Wait => {}
-        }
-        timer.reset(self.pulse.next());
-        Next::Continue
-    }
-
     fn note_complaint(&mut self, code: Code, text: &str, is_fatal: bool) {
         self.complaints += 1;
         if self.complaints <= COMPLAINTS_LOGGED_MAX {
@@ -359,13 +346,5 @@ impl Connection {
             }
         }
         self.outbound.close(Code::Internal.close_code(), "the relay failed to read its store");
-    }
-}
-
-/// Reads the next message.
-async fn read(unread: &mut Option<Received>, stream: &mut SplitStream<WebSocket>) -> Received {
-    match unread.take() {
-        Some(message) => message,
-        None => stream.next().await,
     }
 }

@@ -256,7 +256,9 @@ impl Driver {
                 self.session.handle_appended(document, results, self.inner.store.read()?.as_ref())?;
             }
             Output::Delete { document, tombstone } => self.bury(document, tombstone)?,
-            Output::DeleteAcknowledged { document, kind } => self.note_acknowledged(document, kind)?,
+            Output::DeleteAcknowledged { document, kind } => {
+                self.inner.note_deletion_told(document, kind, self.relay)?;
+            }
             Output::PeerHas { document, heads } => {
                 self.settle(&document);
                 self.note_shared(document, heads)?;

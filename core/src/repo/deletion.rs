@@ -124,7 +124,7 @@ impl Repo {
 impl Inner {
     /// Takes in a tombstone that a relay sent, from a thread that may wait.
     pub(crate) fn bury_from_thread(
-        &self,
+        self: &Arc<Self>,
         document: DocumentId,
         tombstone: Tombstone,
         relay: Option<StorageId>,
@@ -134,19 +134,40 @@ impl Inner {
             tombstone::acknowledge(tx, &document, tombstone.kind, relay.as_ref())?;
             Ok::<_, StoreError>(buried)
         };
-        let (channel, pending) = (self.events.clone(), Arc::clone(&self.pending));
-        let tell = move |buried: &Buried| {
-            if buried.existed {
-                pending.forget(document);
-                events::publish(&channel, Event::deleted(document, Origin::Remote));
-            }
-        };
-        self.writer.write_from_thread(work, tell)
+        let inner = Arc::clone(self);
+        self.writer.write_from_thread(work, move |buried: &Buried| inner.tell_buried(document, buried, None))
     }
 
-    /// Drops what memory holds of a document that was deleted, from a thread that may wait.
-    pub(crate) fn forget_from_thread(&self, document: DocumentId) -> Result<(), RepoError> {
-        self.actors.forget(&document);
-        self.documents.evict_from_thread(document)
+    /// Drops what memory holds of documents that relays told to be deleted, once that is durable, and scrubs the store if one was
+    /// purged. From a thread that may wait.
+    pub(crate) fn settle_buried(
+        &self,
+        all: impl IntoIterator<Item = (DocumentId, Buried, DeletionKind)>,
+    ) -> Result<(), RepoError> {
+        let mut is_purged = false;
+        for (document, buried, kind) in all {
+            is_purged |= buried.is_news && kind == DeletionKind::Purged;
+            if buried.existed {
+                self.actors.forget(&document);
+                self.documents.evict_from_thread(document)?;
+            }
+        }
+        if is_purged && let Err(error) = self.store.scrub() {
+            tracing::error!(%error, "failed to scrub the store of what was purged: tried again when it is next opened");
+        }
+        Ok(())
+    }
+
+    /// Notes that a relay has a deletion: it waits no more. Nobody waits for it: if it fails, the deletion is told again and
+    /// acknowledged again.
+    pub(crate) fn note_deletion_told(
+        &self,
+        document: DocumentId,
+        kind: DeletionKind,
+        relay: Option<StorageId>,
+    ) -> Result<(), RepoError> {
+        let work = move |tx: &mut dyn WriteTx| tombstone::acknowledge(tx, &document, kind, relay.as_ref());
+        let pending = Arc::clone(&self.pending);
+        self.writer.write_from_thread(work, move |(): &()| pending.tell(document)).map(drop)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::events::{self, Event, Source};
 use super::{Inner, Repo, RepoError, SpaceHandle};
 use crate::codec::v1::{Listed, ListedState};
+use crate::deletion::DeletionKind;
 use crate::id::{DocumentId, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::spaces::Placed;
@@ -85,21 +86,18 @@ impl Inner {
                     ListedState::Present { .. } => drop(spaces::put(tx, &document, &space)?),
                     ListedState::Deleted(tombstone) => {
                         spaces::put(tx, &document, &space)?;
-                        deleted.push((document, tombstone::bury(tx, &document, &tombstone)?));
+                        deleted.push((document, tombstone::bury(tx, &document, &tombstone)?, tombstone.kind));
                     }
                 }
             }
             Ok(deleted)
         };
         let inner = Arc::clone(self);
-        let tell = move |deleted: &Vec<(DocumentId, Buried)>| {
-            deleted.iter().for_each(|(document, buried)| inner.tell_buried(*document, buried, None));
+        let tell = move |deleted: &Vec<(DocumentId, Buried, DeletionKind)>| {
+            deleted.iter().for_each(|(document, buried, _)| inner.tell_buried(*document, buried, None));
         };
         let deleted = self.writer.write_from_thread(work, tell)?.blocking_recv().map_err(|_| RepoError::Closed)??;
-        for (document, _) in deleted.into_iter().filter(|(_, buried)| buried.existed) {
-            self.forget_from_thread(document)?;
-        }
-        Ok(())
+        self.settle_buried(deleted)
     }
 
     /// Makes an empty document of a space for a whole one that a relay sent. Says whether it is wanted.

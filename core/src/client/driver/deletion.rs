@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::Driver;
-use crate::deletion::{DeletionKind, Tombstone};
+use crate::deletion::Tombstone;
 use crate::id::DocumentId;
 use crate::ledger::tombstone;
 use crate::repo::{Burial, RepoError};
-use crate::store::WriteTx;
 
 /// A deletion on its way through the writer.
 pub(super) struct Burying {
@@ -52,31 +51,14 @@ impl Driver {
 
     /// Waits for the deletions under way, and tells the relay that they are durable. Says whether there were any.
     pub(super) fn finish_burying(&mut self) -> Result<bool, RepoError> {
-        let mut is_purged = false;
-        let burying = std::mem::take(&mut self.burying);
-        let were_any = !burying.is_empty();
-        for Burying { document, tombstone, outcome } in burying {
+        let mut all = Vec::new();
+        for Burying { document, tombstone, outcome } in std::mem::take(&mut self.burying) {
             let buried = outcome.blocking_recv().map_err(|_| RepoError::Closed)??;
-            is_purged |= buried.is_news && tombstone.kind == DeletionKind::Purged;
-            if buried.existed {
-                self.inner.forget_from_thread(document)?;
-            }
             self.session.handle_deleted(document, &tombstone);
+            all.push((document, buried, tombstone.kind));
         }
-        if is_purged && let Err(error) = self.inner.store.scrub() {
-            tracing::error!(%error, "failed to scrub the store of what was purged: tried again when it is next opened");
-        }
+        let were_any = !all.is_empty();
+        self.inner.settle_buried(all)?;
         Ok(were_any)
-    }
-
-    /// Notes that the relay has a deletion: it waits no more.
-    pub(super) fn note_acknowledged(&mut self, document: DocumentId, kind: DeletionKind) -> Result<(), RepoError> {
-        let relay = self.relay;
-        let work = move |tx: &mut dyn WriteTx| tombstone::acknowledge(tx, &document, kind, relay.as_ref());
-        let acknowledged = self.inner.acknowledged.clone();
-        let tell = move |(): &()| acknowledged.send_modify(|count| *count += 1);
-        // Nobody waits for it: if it fails, the deletion is told again and acknowledged again.
-        drop(self.inner.writer.write_from_thread(work, tell)?);
-        Ok(())
     }
 }

@@ -89,16 +89,7 @@ impl Driver {
 
     fn applied(&mut self, taken: Taken) -> Result<(), RepoError> {
         let Taken { id, accepted, buried, .. } = taken;
-        let mut is_purged = false;
-        for (document, buried, kind) in buried {
-            is_purged |= buried.is_news && kind == DeletionKind::Purged;
-            if buried.existed {
-                self.inner.forget_from_thread(document)?;
-            }
-        }
-        if is_purged && let Err(error) = self.inner.store.scrub() {
-            tracing::error!(%error, "failed to scrub the store of what was purged: tried again when it is next opened");
-        }
+        self.inner.settle_buried(buried)?;
         let results = accepted.into_iter().map(|(document, accepted)| (document, accepted.results)).collect();
         let store = Arc::clone(&self.inner.store);
         self.session.handle_applied(id, Applied { results }, store.read()?.as_ref())?;

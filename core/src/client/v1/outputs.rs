@@ -2,13 +2,12 @@
 
 use super::{
     Access, Applying, Bytes, ClientOutput, DocumentId, Driver, Ephemeral, Mode, Outgoing, Presence, RepoError, SpaceId,
-    Start, WriteTx, ledger,
+    Start, ledger,
 };
 use crate::ChangeHash;
 use crate::codec::v1::{Code, Reject};
-use crate::deletion::DeletionKind;
 use crate::engine::{Origin, Reused};
-use crate::ledger::{spaces, tombstone};
+use crate::ledger::spaces;
 
 impl Driver {
     /// Does what the session says until it has nothing more to say. Deliveries of one round share a commit.
@@ -57,7 +56,10 @@ impl Driver {
             // What stands on a refused change is set aside with it.
             ClientOutput::Rejected { stands_on: Some(_), .. } => {}
             ClientOutput::Rejected { document, hash, reject, .. } => self.rejected(document, hash, &reject)?,
-            ClientOutput::DeletionAcknowledged { document, kind } => self.note_deletion_told(document, kind)?,
+            ClientOutput::DeletionAcknowledged { document, kind } => {
+                let relay = self.relay.map(|(relay, _)| relay);
+                self.inner.note_deletion_told(document, kind, relay)?;
+            }
             ClientOutput::DeletionRejected { document, reject } => {
                 tracing::warn!(%document, code = reject.code.name(), "the relay does not delete the document");
             }
@@ -105,16 +107,6 @@ impl Driver {
     fn note_rejected(&self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
         tracing::warn!(%document, code = reject.code.name(), "the relay refused a change that was made here");
         self.inner.note_rejected(document, hash, reject.code.number(), &reject.text)
-    }
-
-    /// Notes that the relay has a deletion: it waits no more.
-    fn note_deletion_told(&mut self, document: DocumentId, kind: DeletionKind) -> Result<(), RepoError> {
-        let relay = self.relay.map(|(relay, _)| relay);
-        let work = move |tx: &mut dyn WriteTx| tombstone::acknowledge(tx, &document, kind, relay.as_ref());
-        let pending = std::sync::Arc::clone(&self.inner.pending);
-        // Nobody waits for it: if it fails, the deletion is told again and acknowledged again.
-        drop(self.inner.writer.write_from_thread(work, move |(): &()| pending.tell(document))?);
-        Ok(())
     }
 
     fn take_snapshot(&mut self, space: SpaceId, document: DocumentId, chunk: &Bytes) -> Result<(), RepoError> {
