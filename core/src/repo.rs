@@ -7,7 +7,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use automerge::ActorId;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -16,6 +15,7 @@ use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
 use crate::ledger;
 use crate::limits::EPHEMERALS_BEHIND_MAX;
 use crate::migrate;
+use crate::runtime::{self, SystemTime, UNIX_EPOCH};
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
 mod actors;
@@ -39,6 +39,8 @@ pub mod testing;
 mod upkeep;
 mod whole;
 mod writer;
+
+pub(crate) use writer::Answer;
 
 pub(crate) use deletion::Burial;
 pub use documents::LoadedDocument;
@@ -131,11 +133,11 @@ impl Repo {
     #[cfg(feature = "redb")]
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, RepoError> {
         let path = path.as_ref().to_owned();
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = runtime::unblock(move || {
             let store = store::RedbStore::open(path, store::RedbOptions::new())?;
             Self::with_store(Arc::new(store))
         });
-        opened.await.map_err(|_| RepoError::Closed)?
+        opened.await?
     }
 
     /// Makes a repo that forgets everything when it is dropped.
@@ -273,8 +275,7 @@ impl Repo {
         work: impl FnOnce(&dyn ReadTx) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, RepoError> {
         let store = Arc::clone(&self.inner.store);
-        let read = tokio::task::spawn_blocking(move || work(store.read()?.as_ref()));
-        Ok(read.await.map_err(|_| RepoError::Closed)??)
+        Ok(runtime::unblock(move || work(store.read()?.as_ref())).await??)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

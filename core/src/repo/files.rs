@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use automerge::{Automerge, LoadOptions, TextEncoding};
 
-use super::{DocHandle, Repo, RepoError, events, random_actor};
+use super::{DocHandle, Repo, RepoError, events, random_actor, random_bytes};
 use crate::document::{Lost, salvage};
 use crate::engine::{self, Accepted, Origin};
 use crate::gate::CheckedChange;
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended};
+use crate::runtime;
 use crate::store::WriteTx;
 
 /// The stack of the thread that reads a damaged file: 256 MiB, of which only what is used is taken from the system.
 ///
 /// Automerge reads nested values by recursion, ~7 KB a level: enough for 30,000 levels.
+#[cfg(not(target_family = "wasm"))]
 const RESCUE_STACK_BYTES: usize = 256 << 20;
 
 /// What became of a damaged file.
@@ -49,7 +51,7 @@ impl Repo {
     ///
     /// [`RepoError::Import`] if it is no such file, or a change in it breaks a rule; nothing is stored then.
     pub async fn import(&self, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
-        let changes = tokio::task::spawn_blocking(move || read_file(&bytes)).await.map_err(|_| RepoError::Closed)??;
+        let changes = runtime::unblock(move || read_file(&bytes)).await??;
         self.store_new(changes).await
     }
 
@@ -64,12 +66,14 @@ impl Repo {
     pub async fn rescue(&self, bytes: Vec<u8>) -> Result<Rescued, RepoError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         let actor = random_actor();
-        std::thread::Builder::new().name("rejoin-rescue".to_owned()).stack_size(RESCUE_STACK_BYTES).spawn(
-            move || {
-                // Whoever asked may have gone.
-                let _ = reply.send(salvage(&bytes, &actor));
-            },
-        )?;
+        let work = move || {
+            // Whoever asked may have gone.
+            let _ = reply.send(salvage(&bytes, &actor));
+        };
+        #[cfg(not(target_family = "wasm"))]
+        std::thread::Builder::new().name("rejoin-rescue".to_owned()).stack_size(RESCUE_STACK_BYTES).spawn(work)?;
+        #[cfg(target_family = "wasm")]
+        work();
         let salvaged = answer.await.map_err(|_| RepoError::Closed)?;
         if salvaged.changes.is_empty() {
             let reason = salvaged.lost.into_iter().next().map_or_else(
@@ -143,8 +147,8 @@ impl Repo {
     }
 }
 
-fn new_document() -> DocumentId {
-    DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes())
+pub(super) fn new_document() -> DocumentId {
+    DocumentId::from_bytes(*uuid::Builder::from_random_bytes(random_bytes()).into_uuid().as_bytes())
 }
 
 /// Loads a file and takes it apart into its changes.

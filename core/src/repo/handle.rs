@@ -15,11 +15,12 @@ use tokio::sync::oneshot;
 
 use super::documents::Loaded;
 use super::events::{self, Ephemeral, Events};
-use super::{EphemeralBatch, Repo, RepoError, Written, now_seconds};
+use super::{Answer, EphemeralBatch, Repo, RepoError, Written, now_seconds};
 use crate::document::{Commit, DocumentError, guarded};
 use crate::engine::{self, Accepted, Origin};
 use crate::id::{DocumentId, PeerId};
 use crate::ledger::{self, Appended};
+use crate::runtime;
 
 mod fields;
 mod history;
@@ -176,7 +177,7 @@ impl DocHandle {
         self.repo.inner.documents.call(document, call).await?;
         let (value, stored) = answer.await.map_err(|_| RepoError::Closed)??;
         let Some(stored) = stored else { return Ok((value, Written::new(&self.repo, document, None))) };
-        let accepted = match stored.await.map_err(|_| RepoError::Closed)?? {
+        let accepted = match stored.arrived().await? {
             Err(RepoError::NotFound) => return Err(self.repo.absent(document).await),
             accepted => accepted?,
         };
@@ -250,7 +251,7 @@ impl DocHandle {
             }
             Ok(())
         };
-        tokio::time::timeout(timeout, arrived).await.map_err(|_| RepoError::Timeout)?
+        runtime::timeout(timeout, arrived).await.map_err(|_| RepoError::Timeout)?
     }
 
     /// Sends an ephemeral message to everyone who has this document open right now. It is stored nowhere.
@@ -311,7 +312,7 @@ impl Ephemerals {
     }
 }
 
-type Stored = oneshot::Receiver<Result<Result<Accepted, RepoError>, RepoError>>;
+type Stored = Answer<Result<Accepted, RepoError>>;
 
 /// Marks a document in memory as spoilt when it is dropped, unless its change was stored before.
 struct SpoilUnlessStored {

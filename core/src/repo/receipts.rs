@@ -11,6 +11,7 @@ use crate::id::{DocumentId, SpaceId};
 use crate::ledger::receipts::{self, Receipt};
 use crate::ledger::rejected::{self, Row};
 use crate::ledger::{self, tombstone};
+use crate::runtime;
 use crate::store::{ReadTx, StoreError};
 
 /// A write that was made, to ask how far it has come. Drop it if that does not matter; it keeps nothing open.
@@ -107,7 +108,7 @@ impl Written {
             }
             Ok(())
         };
-        tokio::time::timeout(limit, reached).await.map_err(|_| RepoError::Timeout)?
+        runtime::timeout(limit, reached).await.map_err(|_| RepoError::Timeout)?
     }
 }
 
@@ -166,7 +167,7 @@ impl Repo {
             }
             Ok(())
         };
-        tokio::time::timeout(limit, emptied).await.map_err(|_| RepoError::Timeout)?
+        runtime::timeout(limit, emptied).await.map_err(|_| RepoError::Timeout)?
     }
 
     /// Counts the outbox again: after work on the store that did not go through the writer.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::files::new_document;
 use super::{DocHandle, Repo, RepoError, events, random_bytes};
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::follow::{self, Following};
@@ -46,7 +47,7 @@ impl Repo {
     ///
     /// [`RepoError`] if the store cannot be written.
     pub async fn create_in(&self, space: SpaceId) -> Result<DocHandle, RepoError> {
-        let document = DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
+        let document = new_document();
         let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
             if pending.is_leaving() {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::thread;
 
 use tokio::sync::{broadcast, mpsc};
 
@@ -12,6 +11,7 @@ use super::{Inner, RepoError};
 use crate::id::DocumentId;
 use crate::ledger::{base, receipts};
 use crate::limits::PACK_CHANGES_MIN;
+use crate::runtime;
 use crate::store::record::prefix_end;
 use crate::store::{StoreError, StoreExt, Table};
 
@@ -20,14 +20,14 @@ const SWEEP_DOCUMENTS: usize = 256;
 
 /// Starts the thread. It ends with the repo, and drops `ended` last of all.
 pub(super) fn start(repo: Weak, events: broadcast::Receiver<Event>, ended: mpsc::Sender<()>) -> Result<(), RepoError> {
-    thread::Builder::new().name("rejoin-upkeep".to_owned()).spawn(move || {
-        run(&repo, events);
+    runtime::start("rejoin-upkeep", async move {
+        run(&repo, events).await;
         drop(ended);
     })?;
     Ok(())
 }
 
-fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
+async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
     unfold_all(repo);
     if let Some(inner) = repo.upgrade()
         && let Err(error) = sweep(&inner)
@@ -37,7 +37,7 @@ fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
     // How many changes a document got since it was looked at.
     let mut grown: HashMap<DocumentId, u64> = HashMap::new();
     loop {
-        match events.blocking_recv() {
+        match events.recv().await {
             Ok(event) => match event.kind {
                 EventKind::Changed => {
                     let count = grown.entry(event.document).or_default();

@@ -60,7 +60,7 @@ impl Driver {
     pub(super) fn finish_applying(&mut self, applying: Vec<Applying>) -> Result<bool, RepoError> {
         let mut any = false;
         for outcome in applying {
-            match outcome.blocking_recv().map_err(|_| RepoError::Closed)?? {
+            match outcome.wait()? {
                 Outcome::Applied(taken) => {
                     any = true;
                     self.applied(taken)?;
