@@ -19,6 +19,7 @@ use super::{Answer, EphemeralBatch, Repo, RepoError, Written, now_seconds};
 use crate::document::{Commit, DocumentError, guarded};
 use crate::engine::{self, Accepted, Origin};
 use crate::id::{DocumentId, PeerId};
+use crate::ledger::requests::{self, RequestId};
 use crate::ledger::{self, Appended};
 use crate::runtime;
 
@@ -46,6 +47,8 @@ pub struct ChangeOptions {
     pub message: Option<String>,
     /// When, in seconds since the Unix epoch, if not now. For display only: no merge depends on it.
     pub time_seconds: Option<i64>,
+    /// Names the write, so that it is done once even if it is handed in again after its answer was lost. Default: none.
+    pub request: Option<RequestId>,
 }
 
 impl ChangeOptions {
