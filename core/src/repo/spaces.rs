@@ -47,10 +47,7 @@ impl Repo {
     ///
     /// [`RepoError`] if the store cannot be written.
     pub async fn create_in(&self, space: SpaceId) -> Result<DocHandle, RepoError> {
-<<<<<<< HEAD
-        let document = new_document();
-=======
-        self.create_as(space, DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes())).await
+        self.create_as(space, new_document()).await
     }
 
     /// Creates an empty document in a space under an id that the caller made, of 16 random bytes. One that is here already is
@@ -60,7 +57,6 @@ impl Repo {
     ///
     /// [`RepoError::Deleted`] if it was deleted everywhere; [`RepoError`] if the store cannot be written.
     pub async fn create_as(&self, space: SpaceId, document: DocumentId) -> Result<DocHandle, RepoError> {
->>>>>>> e745b16 (core: Edit at earlier heads, observe a loaded document's steps, take ids and looks from the caller)
         let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
             if pending.is_leaving() {
