@@ -83,6 +83,16 @@ impl Connection {
         self.state.borrow_and_update().clone()
     }
 
+    /// Waits until the state, the progress or the protocol is another one; returns false when the connection has ended.
+    pub async fn changed(&mut self) -> bool {
+        let changed = tokio::select! {
+            changed = self.state.changed() => changed,
+            changed = self.progress.changed() => changed,
+            changed = self.protocol.changed() => changed,
+        };
+        changed.is_ok()
+    }
+
     /// Returns what is spoken with the relay; `None` while not connected.
     pub fn protocol(&self) -> Option<Protocol> {
         *self.protocol.borrow()

@@ -52,7 +52,7 @@ pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
 pub(crate) use pending::Pending;
 pub(crate) use presence::{EphemeralBatch, Presences};
 pub use presence::{Presence, PresenceData, PresenceError, PresenceEvent, PresenceEvents, PresenceValue};
-pub use receipts::Written;
+pub use receipts::{PendingNews, Written};
 pub use rejected::{Branch, RejectedWrite};
 pub(crate) use relayed::{Taken, acknowledge};
 pub use sign_out::SignOut;
@@ -267,6 +267,18 @@ impl Repo {
 
     fn handle(&self, document: DocumentId) -> DocHandle {
         DocHandle::new(self.clone(), document)
+    }
+
+    /// Looks into the store itself, as it is at one moment: for [`crate::fields`] and [`crate::ledger`]. Writing goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Store`] if the store cannot be read.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn ReadTx) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, RepoError> {
+        self.read(look).await
     }
 
     /// Reads from the store on a thread that may wait for the disk.

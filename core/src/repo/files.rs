@@ -8,7 +8,7 @@ use super::{DocHandle, Repo, RepoError, events, random_actor, random_bytes};
 use crate::document::{Lost, salvage};
 use crate::engine::{self, Accepted, Origin};
 use crate::gate::CheckedChange;
-use crate::id::DocumentId;
+use crate::id::{DocumentId, SpaceId};
 use crate::ledger::{self, Appended};
 use crate::runtime;
 use crate::store::WriteTx;
@@ -55,6 +55,17 @@ impl Repo {
         self.store_new(changes).await
     }
 
+    /// Takes a file in as [`Repo::import`] does, under an id that the caller made. A document that is there already takes in what
+    /// it lacks, so that this can be tried again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repo::import`]; [`RepoError::Deleted`] if a document of that id was deleted everywhere.
+    pub async fn import_as(&self, id: DocumentId, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
+        let changes = runtime::unblock(move || read_file(&bytes)).await??;
+        self.store_as(id, changes).await
+    }
+
     /// Takes what can be read of a damaged `.automerge` file in as a new document, and says what was lost.
     ///
     /// Sound changes are kept with their history as long as all that they depend on is there too. Of a document chunk that
@@ -91,6 +102,16 @@ impl Repo {
             lost.push(Lost::somewhere(why));
         }
         Ok(Rescued { handle: self.handle(document), changes: taken.stored, values_only: salvaged.values_only, lost })
+    }
+
+    /// Stores changes under an id that the caller made. A document that is there takes in what it lacks.
+    pub(super) async fn store_as(&self, id: DocumentId, changes: Vec<CheckedChange>) -> Result<DocHandle, RepoError> {
+        let handle = self.create_as(SpaceId::DEFAULT, id).await?;
+        let taken = self.store_into(id, changes, false).await?;
+        match taken.refused {
+            Some(reason) => Err(RepoError::Import { reason }),
+            None => Ok(handle),
+        }
     }
 
     /// Stores changes as a new document: all of them, or nothing.

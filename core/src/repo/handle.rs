@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::documents::Loaded;
 use super::events::{self, Ephemeral, Events};
 use super::{Answer, EphemeralBatch, Repo, RepoError, Written, now_seconds};
-use crate::document::{Commit, DocumentError, guarded};
+use crate::document::{Commit, DocumentError, Observer, base_of, guarded};
 use crate::engine::{self, Accepted, Origin};
 use crate::id::{DocumentId, PeerId};
 use crate::ledger::requests::{self, RequestId};
@@ -93,12 +93,13 @@ impl DocHandle {
     /// Runs a look at the loaded document. A panic in it spoils the document in memory and nothing else.
     async fn call_loaded<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Loaded) -> T + Send + 'static,
+        look: impl FnOnce(&mut Loaded) -> T + Send + 'static,
     ) -> Result<T, RepoError> {
         let (reply, answer) = oneshot::channel();
         let call = move |loaded: Result<&mut Loaded, DocumentError>| {
             let seen = loaded.and_then(|loaded| {
-                guarded(|| look(loaded)).inspect_err(|_| loaded.spoilt.store(true, Ordering::Release))
+                let spoilt = Arc::clone(&loaded.spoilt);
+                guarded(|| look(loaded)).inspect_err(|_| spoilt.store(true, Ordering::Release))
             });
             // Whoever asked may have gone.
             let _ = reply.send(seen);
@@ -145,7 +146,49 @@ impl DocHandle {
         options: ChangeOptions,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError> + Send + 'static,
     ) -> Result<(T, Written), RepoError> {
-        self.change_planned(options, move |_: &Automerge| Ok(edit)).await
+        self.change_planned(options, move |_: &Automerge| Ok((None, edit)), |_| {}).await
+    }
+
+    /// Edits the document as [`DocHandle::change_written`] does, on the state that holds the changes which `base` returns and
+    /// what they stand on: indices mean what they meant there, and the change merges with what came since.
+    ///
+    /// `base` is asked when it is this edit's turn, so it may name changes of edits that were under way when this was called;
+    /// `made` is told the change before the next edit's turn, and before it is durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`DocHandle::change_with`]; [`DocumentError::UnknownHeads`] if the document lacks one of the changes.
+    pub async fn change_at<T: Send + 'static>(
+        &self,
+        options: ChangeOptions,
+        base: impl FnOnce() -> Result<Vec<ChangeHash>, RepoError> + Send + 'static,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError> + Send + 'static,
+        made: impl FnOnce(ChangeHash) + Send + 'static,
+    ) -> Result<(T, Written), RepoError> {
+        let plan = move |automerge: &Automerge| Ok((base_of(automerge, &base()?)?, edit));
+        self.change_planned(options, plan, made).await
+    }
+
+    /// Looks at the loaded document, and has its later steps observed from there on if the look returns an observer.
+    ///
+    /// The observer is gone when the document was dropped from memory. It runs on the thread of all loaded documents, and sees
+    /// edits before they are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the document cannot be loaded, or the look panics.
+    pub async fn observe<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Automerge) -> (T, Option<Observer>) + Send + 'static,
+    ) -> Result<T, RepoError> {
+        let look = |loaded: &mut Loaded| {
+            let (seen, observer) = look(loaded.materialised.automerge());
+            if let Some(observer) = observer {
+                loaded.materialised.observe(observer);
+            }
+            seen
+        };
+        self.call_loaded(look).await
     }
 
     /// Makes an edit that returns nothing but its receipt.
@@ -156,11 +199,13 @@ impl DocHandle {
         Ok(self.change_written(ChangeOptions::default(), edit).await?.1)
     }
 
-    /// Looks at the document first, then edits it, with nothing in between.
+    /// Looks at the document first, then edits it, with nothing in between. The look returns the heads to edit it at, if not at
+    /// its own, and the edit; `made` is told the change.
     async fn change_planned<T: Send + 'static, E>(
         &self,
         options: ChangeOptions,
-        plan: impl FnOnce(&Automerge) -> Result<E, RepoError> + Send + 'static,
+        plan: impl FnOnce(&Automerge) -> Result<(Option<Vec<ChangeHash>>, E), RepoError> + Send + 'static,
+        made: impl FnOnce(ChangeHash) + Send + 'static,
     ) -> Result<(T, Written), RepoError>
     where
         E: FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
@@ -171,8 +216,8 @@ impl DocHandle {
         let call = move |loaded: Result<&mut Loaded, DocumentError>| {
             let edited = loaded.map_err(RepoError::from).and_then(|loaded| {
                 let plan = guarded(|| plan(loaded.materialised.automerge()));
-                let edit = plan.inspect_err(|_| loaded.spoilt.store(true, Ordering::Release))??;
-                edit_loaded(&repo, document, loaded, &commit, edit)
+                let (base, edit) = plan.inspect_err(|_| loaded.spoilt.store(true, Ordering::Release))??;
+                edit_loaded(&repo, document, loaded, (&commit, base.as_deref()), edit, made)
             });
             // Whoever asked may have gone; the edit stands all the same.
             let _ = reply.send(edited);
@@ -342,15 +387,17 @@ fn edit_loaded<T>(
     repo: &Repo,
     document: DocumentId,
     loaded: &mut Loaded,
-    commit: &Commit,
+    (commit, base): (&Commit, Option<&[ChangeHash]>),
     edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
+    made: impl FnOnce(ChangeHash),
 ) -> Result<(T, Option<Stored>), RepoError> {
-    let (value, change) = loaded.materialised.edit(commit, edit).inspect_err(|error| {
+    let (value, change) = loaded.materialised.edit_at(commit, base, edit).inspect_err(|error| {
         if spoils(error) {
             loaded.spoilt.store(true, Ordering::Release);
         }
     })?;
     let Some(change) = change else { return Ok((value, None)) };
+    made(change.hash());
     let mut guard = SpoilUnlessStored { spoilt: Arc::clone(&loaded.spoilt), stored: false };
     let pending = Arc::clone(&repo.inner.pending);
     let work = move |tx: &mut dyn crate::store::WriteTx| {

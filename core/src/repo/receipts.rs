@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use automerge::ChangeHash;
+use tokio::sync::watch;
 
 use super::{Inner, Repo, RepoError};
 use crate::id::{DocumentId, SpaceId};
@@ -112,6 +113,17 @@ impl Written {
     }
 }
 
+/// A subscription to what a relay says about what waits: that it was made durable, or refused.
+#[derive(Debug)]
+pub struct PendingNews(watch::Receiver<u64>);
+
+impl PendingNews {
+    /// Waits for news; what came since the last call is one. Returns false when the repo is gone.
+    pub async fn next(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
 impl Repo {
     /// Returns how far a change has come that was made on this device, or `None` if the document has no such change: it was
     /// deleted, taken out, or written again under another name in a former run. Cost: a few lookups.
@@ -148,6 +160,16 @@ impl Repo {
     /// Returns how many local changes of a space's documents no relay has acknowledged yet. Cost: none, they are counted.
     pub fn pending_in(&self, space: SpaceId) -> u64 {
         self.inner.pending.of_space(&space)
+    }
+
+    /// Returns the documents with local changes that no relay has acknowledged yet, and how many each has. Cost: a copy.
+    pub fn pending_documents(&self) -> Vec<(DocumentId, u64)> {
+        self.inner.pending.documents()
+    }
+
+    /// Subscribes to whatever a relay says about what waits.
+    pub fn pending_news(&self) -> PendingNews {
+        PendingNews(self.inner.acknowledged.subscribe())
     }
 
     /// Waits until every local change and deletion was acknowledged by a relay. Those that were [rejected](Repo::rejected) are
