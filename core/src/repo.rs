@@ -32,6 +32,7 @@ mod presence;
 mod receipts;
 mod rejected;
 mod relayed;
+mod requests;
 mod sign_out;
 mod spaces;
 #[cfg(feature = "testing")]
@@ -60,6 +61,7 @@ pub use spaces::SpaceHandle;
 
 pub use crate::document::{FieldPath, Step};
 pub use crate::ledger::receipts::Receipt;
+pub use crate::ledger::requests::RequestId;
 
 use actors::Actors;
 use documents::Documents;
