@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { documentUrl, encodeBase58, newDocumentId, newSpaceId, parseDocumentId, parseSpaceId, sha256 } from "../../ts/page/ids.js";
+import { documentUrl, encodeBase58, newId, parseDocumentId, parseSpaceId, sha256 } from "../../ts/page/ids.js";
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
@@ -21,30 +21,32 @@ describe("sha256", () => {
 });
 
 describe("ids", () => {
-  test("a known UUID has the id that automerge-repo gives it", () => {
+  test("a UUID has the id that automerge-repo gives it", () => {
+    expect(parseDocumentId("automerge:4NMNnkMhL8jXrdJ9jamS58PAVdXu")).toBe("4NMNnkMhL8jXrdJ9jamS58PAVdXu");
     const zero = encodeBase58(new Uint8Array(16));
     expect(zero.startsWith("1111111111111111")).toBe(true);
     expect(parseDocumentId(zero)).toBe(zero);
+    expect(parseDocumentId("00000000-0000-0000-0000-000000000000")).toBe(zero);
   });
 
   test("a new id reads back, with and without its URL", () => {
     for (let round = 0; round < 200; round++) {
-      const id = newDocumentId();
+      const id = newId();
       expect(parseDocumentId(id)).toBe(id);
       expect(parseDocumentId(documentUrl(id))).toBe(id);
     }
   });
 
   test("a mistyped id is refused", () => {
-    const id = newDocumentId();
+    const id = newId();
     const other = id[5] === "z" ? "y" : "z";
     for (const wrong of [id.slice(0, 5) + other + id.slice(6), "", "0OIl", id + id, "automerge:", `${id}!`]) {
       expect(() => parseDocumentId(wrong), wrong).toThrow(expect.objectContaining({ code: "bad_argument" }));
     }
   });
 
-  test("a space's id is 32 hex digits", () => {
-    const id = newSpaceId();
+  test("a space's id is written like a document's", () => {
+    const id = newId();
     expect(parseSpaceId(id)).toBe(id);
     expect(() => parseSpaceId("xyz")).toThrow(expect.objectContaining({ code: "bad_argument" }));
   });

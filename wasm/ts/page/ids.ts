@@ -1,6 +1,6 @@
-/** Ids: documents are 16 random bytes shown in base 58 with a checksum, as in automerge-repo; spaces are 32 hex digits. */
+/** Ids: documents and spaces are named by 16 random bytes, shown in base 58 with a checksum, as automerge-repo does. */
 import { RejoinError } from "./errors.js";
-import { toHex } from "./values.js";
+import { fromHex, toHex } from "./values.js";
 
 const ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 const PREFIX = "automerge:";
@@ -72,35 +72,46 @@ export function encodeBase58(bytes: Uint8Array): string {
   return out;
 }
 
-/** Makes the id of a new document: a random UUID, version 4. */
-export function newDocumentId(): string {
+/** Makes the 16 bytes of a random UUID, version 4. */
+function randomUuid(): Uint8Array {
+  // `crypto.randomUUID` is missing on insecure origins; this is not.
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = ((bytes[6] as number) & 0x0f) | 0x40;
   bytes[8] = ((bytes[8] as number) & 0x3f) | 0x80;
-  return encodeBase58(bytes);
+  return bytes;
 }
 
-/** Makes the id of a new space. */
-export function newSpaceId(): string {
-  return toHex(crypto.getRandomValues(new Uint8Array(16)));
-}
+/** Makes the id of a new document or space. */
+export const newId = (): string => encodeBase58(randomUuid());
 
-/** Reads a document's id or URL. Throws `bad_argument` for what is neither, a mistyped character included. */
-export function parseDocumentId(idOrUrl: string): string {
-  const id = String(idOrUrl).replace(PREFIX, "").replace(/[#?].*$/, "");
+/** Reads an id in base 58 or as a UUID, and returns it in base 58; undefined for what is neither, a mistyped character included. */
+function parseId(id: string): string | undefined {
+  const uuid = /^[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}$/i;
+  if (uuid.test(id)) return encodeBase58(fromHex(id.replaceAll("-", "")));
+  if (id.length > 40) return undefined;
   let rest = 0n;
-  for (const digit of id) rest = rest < 0 || !ALPHABET.includes(digit) ? -1n : rest * 58n + BigInt(ALPHABET.indexOf(digit));
-  const hex = rest < 0 || id.length > 40 ? "" : rest.toString(16).padStart(40, "0");
-  const bytes = Uint8Array.from(hex.match(/../g) ?? [], (pair) => parseInt(pair, 16));
-  if (bytes.length !== 20 || encodeBase58(bytes.subarray(0, 16)) !== id) throw new RejoinError("bad_argument", `not the id of a document: ${idOrUrl}`);
+  for (const digit of id) {
+    const value = ALPHABET.indexOf(digit);
+    if (value < 0) return undefined;
+    rest = rest * 58n + BigInt(value);
+  }
+  const bytes = fromHex(rest.toString(16).padStart(40, "0"));
+  return bytes.length === 20 && encodeBase58(bytes.subarray(0, 16)) === id ? id : undefined;
+}
+
+/** Reads a document's id, UUID or URL. Throws `bad_argument` for what is none of these. */
+export function parseDocumentId(idOrUrl: string): string {
+  const id = parseId(String(idOrUrl).replace(PREFIX, "").replace(/[#?].*$/, ""));
+  if (id === undefined) throw new RejoinError("bad_argument", `not the id of a document: ${idOrUrl}`);
   return id;
 }
 
 /** A document's URL, as automerge-repo writes it. */
 export const documentUrl = (id: string): string => PREFIX + id;
 
-/** Reads a space's id. Throws `bad_argument` for what is none. */
-export function parseSpaceId(id: string): string {
-  if (!/^[0-9a-f]{32}$/.test(id)) throw new RejoinError("bad_argument", `not the id of a space: ${id}`);
+/** Reads a space's id or UUID. Throws `bad_argument` for what is neither. */
+export function parseSpaceId(space: string): string {
+  const id = parseId(String(space));
+  if (id === undefined) throw new RejoinError("bad_argument", `not the id of a space: ${space}`);
   return id;
 }
