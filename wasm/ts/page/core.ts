@@ -6,6 +6,7 @@
 import type { Edit } from "./draft.js";
 import { Emitter } from "./emitter.js";
 import { RejoinError } from "./errors.js";
+import { newId } from "./ids.js";
 import type { EngineEvent, WireBase, WireOp, WireOpened } from "./link.js";
 import { Receipt } from "./receipt.js";
 import { type Checked, check } from "./schema.js";
@@ -156,7 +157,12 @@ export class Core {
     return indexed ? { heads: [...this.heads], own: this.#pending.map(({ id }) => id) } : null;
   }
 
-  /** Resolves when every edit so far is told in the engine's patches, or refused. For tests and for what must not race with an edit. */
+  /** Makes an id for a document that is forked from this one. */
+  newId(): string {
+    return newId();
+  }
+
+  /** Lets go: nothing is told any more. */
   close(): void {
     this.state = "closed";
   }
