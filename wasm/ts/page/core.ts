@@ -6,7 +6,6 @@
 import type { Edit } from "./draft.js";
 import { Emitter } from "./emitter.js";
 import { RejoinError } from "./errors.js";
-import { newId } from "./ids.js";
 import type { EngineEvent, WireBase, WireOp, WireOpened } from "./link.js";
 import { Receipt } from "./receipt.js";
 import { type Checked, check } from "./schema.js";
@@ -155,11 +154,6 @@ export class Core {
   base(ops?: readonly WireOp[]): WireBase {
     const indexed = !ops || ops.some(([kind, path]) => !FIELD_OPS.has(kind) || path.some((key) => typeof key === "number"));
     return indexed ? { heads: [...this.heads], own: this.#pending.map(({ id }) => id) } : null;
-  }
-
-  /** Makes an id for a document that is forked from this one. */
-  newId(): string {
-    return newId();
   }
 
   /** Lets go: nothing is told any more. */

@@ -2,10 +2,9 @@
 import type { Core, DocumentState, EditOptions } from "./core.js";
 import { type Edit, record, unwrap } from "./draft.js";
 import { RejoinError } from "./errors.js";
-import { documentUrl, parseDocumentId } from "./ids.js";
+import { documentUrl, newId, parseDocumentId } from "./ids.js";
 import type { Tagged, WirePatch, WirePath } from "./link.js";
-import type { Receipt } from "./receipt.js";
-import { Receipt as Written } from "./receipt.js";
+import { Receipt } from "./receipt.js";
 import { at, toPatch, toStep } from "./snapshot.js";
 import { TextHandle } from "./text.js";
 import type { DocumentChange, Draft, Input, Issue, OptionalKey, Patch, Path, Snapshot, Unsubscribe } from "./types.js";
@@ -59,7 +58,6 @@ type Key<T> = keyof T & string;
  * todo.close();
  * ```
  */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- without a type, a document holds anything
 export class Doc<T extends object = Record<string, any>> {
   readonly #core: Core;
   readonly #open: OpenDocument;
@@ -327,7 +325,7 @@ export class Doc<T extends object = Record<string, any>> {
    */
   async restore(heads: readonly string[]): Promise<Receipt> {
     const written = this.#call<{ change: string | null } | null>("restore", heads);
-    return new Written(this.#core.session, this.id, (await this.#core.session.track(written))?.change ?? null);
+    return new Receipt(this.#core.session, this.id, (await this.#core.session.track(written))?.change ?? null);
   }
 
   /**
@@ -341,7 +339,7 @@ export class Doc<T extends object = Record<string, any>> {
    * ```
    */
   async fork(options: { heads?: readonly string[] } = {}): Promise<Doc<T>> {
-    const id = this.#core.newId();
+    const id = newId();
     await this.#core.session.track(this.#call("fork", id, options.heads ?? null));
     return (await this.#open(id)) as unknown as Doc<T>;
   }

@@ -71,6 +71,8 @@ export interface WireStatus {
   persisted?: boolean;
   /** Bytes used and bytes that may be used, as the browser estimates them. */
   quota?: { usage: number; quota: number };
+  /** There was a store once, and the browser has removed it. */
+  evicted?: boolean;
   /** Whether this tab's worker runs the engine. */
   leader?: boolean;
   /** Why the engine or its store does not work, if so. */

@@ -1,6 +1,5 @@
 /** Status: how the connection and the store stand. */
-import type { RejoinError } from "./errors.js";
-import { RejoinError as Failure } from "./errors.js";
+import { RejoinError } from "./errors.js";
 import type { WireStatus } from "./link.js";
 import { freeze } from "./values.js";
 
@@ -29,6 +28,8 @@ export interface Status {
   readonly persisted?: boolean;
   /** Bytes used and bytes that may be used, as the browser estimates them. */
   readonly quota?: { readonly usage: number; readonly quota: number };
+  /** There was a store once, and the browser has removed it. */
+  readonly evicted?: boolean;
   /** Why it is offline. */
   readonly reason?: string;
   /** Milliseconds until the next attempt, counted from when this was told. */
@@ -45,5 +46,5 @@ export interface Status {
 export function toStatus(told: WireStatus): Status {
   const { e: _, state, error, ...rest } = told as WireStatus & { e?: string };
   const known = state === "waiting" || state === "closed" ? "offline" : state;
-  return freeze({ ...rest, state: known, ...(error && { error: new Failure(error.code, error.message) }) });
+  return freeze({ ...rest, state: known, ...(error && { error: new RejoinError(error.code, error.message) }) });
 }
