@@ -130,7 +130,7 @@ export class Repo {
     try {
       // In this order: an engine that is told of the relay first would connect at once.
       if (repo.#offline) await repo.#session.call("setOffline", true);
-      void repo.#connect();
+      void repo.#renew("connect");
       repo.#tell(await repo.#session.call<WireStatus>("status"));
     } catch (error) {
       await link.close();
