@@ -176,7 +176,7 @@ describe("traps", () => {
 
   it("refuses the request that traps again when nothing else is to blame", async () => {
     const [a, b] = (await tabs(2)) as [FakeTab, FakeTab];
-    const wait = ask(b, "wait", 30);
+    const wait = ask(a, "wait", 30);
     await expect(ask(a, "trap")).rejects.toMatchObject({ code: "trapped" });
     expect(await wait).toBe("waited");
     expect(await ask(b, "echo", 1)).toBe(1);

@@ -88,7 +88,7 @@ export class Peer {
       else if (message.t === "ready") this.#watchWorker();
       else this.#hear(message);
     };
-    if (worker === null || (typeof Worker === "undefined" && !worker)) {
+    if (worker === null || typeof Worker === "undefined") {
       // Apart, so that a page that has workers does not load it.
       import("./inside.js").then(
         ({ startInside }) => this.#use({ post: startInside(this.#start, hear), end: () => {} }),

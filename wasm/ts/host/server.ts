@@ -25,6 +25,9 @@ interface Session {
   outgoing: Entry[];
 }
 
+/** Requests that do nothing but wait: they are under way at every trap, and never its cause. */
+const WAITING = new Set(["wait", "reached", "synced", "signOut"]);
+
 /** One engine with what belongs to it; a restart makes another. */
 class Running {
   engine: Engine | undefined;
@@ -209,7 +212,7 @@ export class Server {
       return;
     }
     const { tag } = session;
-    running.underWay.add(key);
+    if (!WAITING.has(method)) running.underWay.add(key);
     running.calling = key;
     let result: Promise<string | Uint8Array>;
     try {

@@ -1,0 +1,102 @@
+/**
+ * Makes `dist/`: the entries of the package, its worker, the WASM, and the types.
+ *
+ *   node bundle.mjs                        from pkg/ (what `wasm-bindgen --target web --out-name rejoin` writes)
+ *   node bundle.mjs --fake --out=e2e/dist  with the tests' engine of counters, and the page of the end-to-end tests
+ *
+ * The worker is one file and all other files share chunks, every one of them in the root of `dist/`: `new URL("./worker.js", import.meta.url)` has
+ * to be right from whichever chunk it ends up in.
+ */
+import { build } from "esbuild";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { gzipSync } from "node:zlib";
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const { values: args } = parseArgs({
+  options: {
+    fake: { type: "boolean" },
+    pkg: { type: "string", default: here("pkg") },
+    out: { type: "string", default: here("dist") },
+    e2e: { type: "boolean" },
+    "no-types": { type: "boolean" },
+  },
+});
+
+/** What takes the place of the globals inside the glue; see `Timers` in ts/host/engine.ts. */
+const TIMERS = "queueMicrotask, setTimeout, clearTimeout, setInterval, clearInterval";
+const EMPTY_WASM = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
+
+/** Wraps wasm-bindgen's module into a function, so that each call has variables of its own. */
+async function glueSource() {
+  if (args.fake) return `export { makeGlue } from ${JSON.stringify(here("test/host/fake-engine.ts"))};`;
+  const { outputFiles } = await build({
+    entryPoints: [`${args.pkg}/rejoin.js`],
+    bundle: true,
+    write: false,
+    format: "iife",
+    globalName: "glue",
+    target: "es2022",
+    // The module is always handed in, so the address in the glue is never used; left as it is, bundlers would look for the file.
+    define: { "import.meta.url": '"about:blank"' },
+    logOverride: { "empty-import-meta": "silent" },
+  });
+  return `export function makeGlue({ ${TIMERS} }) {\n${outputFiles[0].text}\nreturn glue;\n}`;
+}
+
+const wasm = args.fake ? EMPTY_WASM : readFileSync(`${args.pkg}/rejoin_bg.wasm`);
+const glue = await glueSource();
+let workerText = "";
+
+const virtual = {
+  name: "rejoin",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^rejoin:/ }, ({ path }) => ({ path, namespace: "rejoin" }));
+    onLoad({ filter: /^rejoin:glue$/, namespace: "rejoin" }, () => ({ contents: glue, resolveDir: here(".") }));
+    onLoad({ filter: /^rejoin:inline$/, namespace: "rejoin" }, () => ({
+      contents: `export const wasm = ${JSON.stringify(Buffer.from(wasm).toString("base64"))};\nexport const worker = ${JSON.stringify(workerText)};`,
+    }));
+  },
+};
+
+const common = {
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  sourcemap: true,
+  legalComments: "none",
+  plugins: [virtual],
+  external: ["react", "react-dom", "ws"],
+  tsconfig: here("tsconfig.json"),
+  outdir: args.out,
+};
+
+rmSync(args.out, { recursive: true, force: true });
+mkdirSync(args.out, { recursive: true });
+writeFileSync(`${args.out}/rejoin.wasm`, wasm);
+await build({ ...common, entryPoints: { worker: here("ts/host/worker.ts") } });
+workerText = readFileSync(`${args.out}/worker.js`, "utf8").replace(/\n\/\/# sourceMappingURL=.*\s*$/, "\n");
+
+const entries = {
+  index: "ts/index.ts",
+  "react/index": "ts/react/index.ts",
+  testing: "ts/testing.ts",
+  inline: "ts/inline.ts",
+  ...((args.e2e || args.fake) && { page: "e2e/page.ts" }),
+};
+const entryPoints = Object.fromEntries(Object.entries(entries).flatMap(([name, path]) => (existsSync(here(path)) ? [[name, here(path)]] : [])));
+const { metafile } = await build({ ...common, entryPoints, splitting: true, chunkNames: "[name]-[hash]", metafile: true });
+
+if (!args["no-types"] && !args.fake) {
+  execFileSync("npx", ["tsc", "--emitDeclarationOnly", "--rootDir", "ts", "--outDir", args.out, "--noEmit", "false"], { cwd: here("."), stdio: "inherit" });
+}
+
+const gzip = (path) => gzipSync(readFileSync(path), { level: 9 }).length;
+const kilobytes = (bytes) => `${(bytes / 1000).toFixed(1)} kB`;
+console.log(`worker.js ${kilobytes(gzip(`${args.out}/worker.js`))} gzip`);
+for (const [path, { entryPoint, inputs }] of Object.entries(metafile.outputs)) {
+  if (path.endsWith(".js")) console.log(`${path.split("/").at(-1)} ${kilobytes(gzip(path))} gzip${entryPoint ? "" : ` (${Object.keys(inputs).length} modules)`}`);
+}

@@ -1,0 +1,29 @@
+/**
+ * The entry `rejoin/inline`: the WASM and the worker as text inside the JavaScript, for where nothing can be fetched (a single-file page, an extension,
+ * a bundler that copies no assets). It costs a third more bytes than the files.
+ */
+import { wasm, worker } from "rejoin:inline";
+
+/**
+ * Gives the options that open a repo without fetching anything.
+ *
+ * @example
+ * ```ts
+ * import { Repo } from "rejoin";
+ * import { inline } from "rejoin/inline";
+ *
+ * const repo = await Repo.open({ name: "my-app", ...inline() });
+ * ```
+ */
+export function inline(): { wasm: Uint8Array; worker: () => Worker } {
+  return {
+    wasm: Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)),
+    worker: () => {
+      const address = URL.createObjectURL(new Blob([worker], { type: "text/javascript" }));
+      const made = new Worker(address, { type: "module" });
+      // The worker has read its script by the time it says something.
+      made.addEventListener("message", () => URL.revokeObjectURL(address), { once: true });
+      return made;
+    },
+  };
+}
