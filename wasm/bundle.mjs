@@ -13,6 +13,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { gzipSync } from "node:zlib";
+import { glueSource } from "./glue.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const { values: args } = parseArgs({
@@ -25,29 +26,10 @@ const { values: args } = parseArgs({
   },
 });
 
-/** What takes the place of the globals inside the glue; see `Timers` in ts/host/engine.ts. */
-const TIMERS = "queueMicrotask, setTimeout, clearTimeout, setInterval, clearInterval";
 const EMPTY_WASM = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
 
-/** Wraps wasm-bindgen's module into a function, so that each call has variables of its own. */
-async function glueSource() {
-  if (args.fake) return `export { makeGlue } from ${JSON.stringify(here("test/host/fake-engine.ts"))};`;
-  const { outputFiles } = await build({
-    entryPoints: [`${args.pkg}/rejoin.js`],
-    bundle: true,
-    write: false,
-    format: "iife",
-    globalName: "glue",
-    target: "es2022",
-    // The module is always handed in, so the address in the glue is never used; left as it is, bundlers would look for the file.
-    define: { "import.meta.url": '"about:blank"' },
-    logOverride: { "empty-import-meta": "silent" },
-  });
-  return `export function makeGlue({ ${TIMERS} }) {\n${outputFiles[0].text}\nreturn glue;\n}`;
-}
-
 const wasm = args.fake ? EMPTY_WASM : readFileSync(`${args.pkg}/rejoin_bg.wasm`);
-const glue = await glueSource();
+const glue = args.fake ? `export { makeGlue } from ${JSON.stringify(here("test/host/fake-engine.ts"))};` : await glueSource(`${args.pkg}/rejoin.js`);
 let workerText = "";
 
 const virtual = {

@@ -60,6 +60,8 @@ export interface Host {
   working(doc: string | null, hash: string | null): void;
   /** Told by the engine's panic hook, if it has one: the last words before the trap. */
   panicked(message: string): void;
+  /** Takes a text for a developer. It holds nothing of any document. */
+  log(level: "warn" | "error", text: string): void;
 }
 
 /** An engine that runs. */

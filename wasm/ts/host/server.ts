@@ -256,6 +256,7 @@ export class Server {
       panicked: (message) => {
         running.panic ||= message;
       },
+      log: (level, text) => console[level](`rejoin: ${text}`),
     };
   }
 
