@@ -4,7 +4,7 @@
  * The engine is the tests' counters, or the real one with ENGINE=real (then `node bundle.mjs --e2e --out=e2e/dist` comes first): the scripts
  * speak of `add` and `total`, and `words` says what that is in either.
  */
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
@@ -49,11 +49,32 @@ export async function browse(profile) {
   return {
     context,
     profile: made,
+    /** Kills the browser's process, found by its profile: nothing of it gets to say goodbye. */
+    kill: async () => {
+      for (const pid of await processesOf(made)) {
+        try {
+          process.kill(pid, "SIGKILL");
+        } catch {
+          // It was gone already.
+        }
+      }
+    },
     close: async (keep = false) => {
       await context.close().catch(() => {});
       if (!keep) await rm(made, { recursive: true, force: true, maxRetries: 5 });
     },
   };
+}
+
+/** The ids of the processes that were started with this profile, the browser's own first. */
+async function processesOf(profile) {
+  const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const found = [];
+  for (const id of ids) {
+    const line = await readFile(`/proc/${id}/cmdline`, "utf8").catch(() => "");
+    if (line.includes(`--user-data-dir=${profile}`) && Number(id) !== process.pid) found.push(Number(id));
+  }
+  return found;
 }
 
 /** Opens a page and, in it, a link; `before` runs in the page before anything else. */

@@ -130,7 +130,7 @@ await run({
     await startWriting(page);
     await new Promise((resolve) => setTimeout(resolve, 300));
     const written = await page.evaluate(() => window.written);
-    await (await context.browser()?.newBrowserCDPSession?.())?.send("Browser.crash").catch(() => {});
+    await browser.kill();
     await browser.close(true);
     const again = await browse(browser.profile);
     try {
