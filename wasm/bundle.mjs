@@ -72,8 +72,8 @@ const entries = {
 const entryPoints = Object.fromEntries(Object.entries(entries).flatMap(([name, path]) => (existsSync(here(path)) ? [[name, here(path)]] : [])));
 const { metafile } = await build({ ...common, entryPoints, splitting: true, chunkNames: "[name]-[hash]", metafile: true });
 
-if (!args["no-types"] && !args.fake) {
-  execFileSync("npx", ["tsc", "--emitDeclarationOnly", "--rootDir", "ts", "--outDir", args.out, "--noEmit", "false"], { cwd: here("."), stdio: "inherit" });
+if (!args["no-types"]) {
+  execFileSync("npx", ["tsc", "-p", "tsconfig.build.json", "--outDir", args.out], { cwd: here("."), stdio: "inherit" });
 }
 
 const gzip = (path) => gzipSync(readFileSync(path), { level: 9 }).length;

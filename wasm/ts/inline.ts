@@ -3,16 +3,37 @@
  * a bundler that copies no assets). It costs a third more bytes than the files.
  */
 import { wasm, worker } from "rejoin:inline";
+import { Repo as Base } from "./index.js";
+
+export * from "./index.js";
+
+/** As `Repo` of `rejoin`, but what it opens is in this very module. */
+export type Repo = Base;
+
+/**
+ * As `Repo` of `rejoin`, but what it opens is in this very module.
+ *
+ * @example
+ * ```ts
+ * import { Repo } from "rejoin/inline";
+ *
+ * const repo = await Repo.open({ name: "my-app" });
+ * ```
+ */
+export const Repo: typeof Base = new Proxy(Base, {
+  get: (target, key, receiver): unknown => (key === "open" ? open : Reflect.get(target, key, receiver)),
+});
+
+const open: typeof Base.open = (options: Parameters<typeof Base.open>[0]) => Base.open({ ...inline(), ...options });
 
 /**
  * Gives the options that open a repo without fetching anything.
  *
  * @example
  * ```ts
- * import { Repo } from "rejoin";
- * import { inline } from "rejoin/inline";
+ * import { inline, Repo } from "rejoin/inline";
  *
- * const repo = await Repo.open({ name: "my-app", ...inline() });
+ * const repo = await Repo.open({ name: "my-app", storage: "memory", ...inline() });
  * ```
  */
 export function inline(): { wasm: Uint8Array; worker: () => Worker } {
