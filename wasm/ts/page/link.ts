@@ -71,10 +71,10 @@ export interface WireStatus {
   persisted?: boolean;
   /** Bytes used and bytes that may be used, as the browser estimates them. */
   quota?: { usage: number; quota: number };
-  /** Whether this tab's worker runs the engine. */
-  leader?: boolean;
   /** There was a store once, and the browser has removed it. */
   evicted?: boolean;
+  /** Whether this tab's worker runs the engine. */
+  leader?: boolean;
   /** Why the engine or its store does not work, if so. */
   error?: { code: ErrorCode; message: string };
 }
