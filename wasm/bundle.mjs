@@ -2,7 +2,7 @@
  * Makes `dist/`: the entries of the package, its worker, the WASM, and the types.
  *
  *   node bundle.mjs                        from pkg/ (what `wasm-bindgen --target web --out-name rejoin` writes)
- *   node bundle.mjs --fake --out=e2e/dist  with the tests' engine of counters, and the page of the end-to-end tests
+ *   node bundle.mjs --e2e --out=e2e/dist   only the page of the end-to-end tests; with --fake, on the tests' engine of counters
  *
  * The worker is one file and all other files share chunks, every one of them in the root of `dist/`: `new URL("./worker.js", import.meta.url)` has
  * to be right from whichever chunk it ends up in.
@@ -62,17 +62,13 @@ writeFileSync(`${args.out}/rejoin.wasm`, wasm);
 await build({ ...common, entryPoints: { worker: here("ts/host/worker.ts") } });
 workerText = readFileSync(`${args.out}/worker.js`, "utf8").replace(/\n\/\/# sourceMappingURL=.*\s*$/, "\n");
 
-const entries = {
-  index: "ts/index.ts",
-  "react/index": "ts/react/index.ts",
-  testing: "ts/testing.ts",
-  inline: "ts/inline.ts",
-  ...((args.e2e || args.fake) && { page: "e2e/page.ts" }),
-};
+const entries = args.e2e
+  ? { page: "e2e/page.ts" }
+  : { index: "ts/index.ts", "react/index": "ts/react/index.ts", testing: "ts/testing.ts", inline: "ts/inline.ts" };
 const entryPoints = Object.fromEntries(Object.entries(entries).flatMap(([name, path]) => (existsSync(here(path)) ? [[name, here(path)]] : [])));
 const { metafile } = await build({ ...common, entryPoints, splitting: true, chunkNames: "[name]-[hash]", metafile: true });
 
-if (!args["no-types"]) {
+if (!args["no-types"] && !args.e2e) {
   execFileSync("npx", ["tsc", "-p", "tsconfig.build.json", "--outDir", args.out], { cwd: here("."), stdio: "inherit" });
 }
 

@@ -2,9 +2,10 @@
  * The entry `rejoin/inline`: the WASM and the worker as text inside the JavaScript, for where nothing can be fetched (a single-file page, an extension,
  * a bundler that copies no assets). It costs a third more bytes than the files.
  */
-import { wasm, worker } from "rejoin:inline";
+import { inline } from "./host/inline.js";
 import { Repo as Base } from "./index.js";
 
+export { inline } from "./host/inline.js";
 export * from "./index.js";
 
 /** As `Repo` of `rejoin`, but what it opens is in this very module. */
@@ -25,26 +26,3 @@ export const Repo: typeof Base = new Proxy(Base, {
 });
 
 const open: typeof Base.open = (options: Parameters<typeof Base.open>[0]) => Base.open({ ...inline(), ...options });
-
-/**
- * Gives the options that open a repo without fetching anything.
- *
- * @example
- * ```ts
- * import { inline, Repo } from "rejoin/inline";
- *
- * const repo = await Repo.open({ name: "my-app", storage: "memory", ...inline() });
- * ```
- */
-export function inline(): { wasm: Uint8Array; worker: () => Worker } {
-  return {
-    wasm: Uint8Array.from(atob(wasm), (character) => character.charCodeAt(0)),
-    worker: () => {
-      const address = URL.createObjectURL(new Blob([worker], { type: "text/javascript" }));
-      const made = new Worker(address, { type: "module" });
-      // The worker has read its script by the time it says something.
-      made.addEventListener("message", () => URL.revokeObjectURL(address), { once: true });
-      return made;
-    },
-  };
-}

@@ -144,6 +144,31 @@ describe("hand-over", () => {
     expect(await ask(a, "status")).toMatchObject({ leader: false });
   });
 
+  it("works offline, since a follower has loaded what it takes to lead", async () => {
+    const [a, b] = (await tabs(2)) as [FakeTab, FakeTab];
+    await settle();
+    world.isOffline = true;
+    world.crash(a);
+    expect(await ask(b, "add", "d", 1)).toMatchObject({ total: 1 });
+    expect(b.loads).toBe(1);
+  });
+
+  it("waits for the network when it cannot load the engine, if it had one before", async () => {
+    const [a] = (await tabs(1)) as [FakeTab];
+    world.isOffline = true;
+    const b = new FakeTab(world);
+    await b.link.connected;
+    await settle();
+    world.crash(a);
+    const asked = ask(b, "add", "d", 1);
+    await settle(50);
+    world.isOffline = false;
+    expect(await asked).toMatchObject({ total: 1 });
+    world.isOffline = true;
+    world.crash(b);
+    await expect(new FakeTab(world).link.connected).rejects.toMatchObject({ code: "unsupported" });
+  });
+
   it("tells a follower that slept of its new attachment though the engine is the same", async () => {
     const [, b] = (await tabs(2)) as [FakeTab, FakeTab];
     const heard = events(b);

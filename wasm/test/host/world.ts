@@ -26,6 +26,8 @@ export class World {
   locks = new Map<string, { holder: Ask | undefined; queue: Ask[] }>();
   channels = new Map<string, Set<FakeChannel>>();
   disk = new MemoryFile();
+  /** Nothing can be fetched. */
+  isOffline = false;
   place = { isHeld: false, isComplete: false, quarantine: [] as ChangeName[], opened: 0 };
 
   locksOf(owner: object): Locks {
@@ -145,6 +147,8 @@ export class FakeTab {
   file: HeldFile | undefined;
   link: PageLink;
   worker: Tab | undefined;
+  /** How often it tried to fetch the WASM. */
+  loads = 0;
   /** Messages that left the page: how well they are batched. */
   sent: ToWorker[] = [];
 
@@ -187,10 +191,15 @@ export class FakeTab {
   closed: () => void = () => {};
 
   #around(): Around {
+    const load = engineLoader(makeGlue, () => {
+      this.loads++;
+      return this.world.isOffline ? new Uint8Array(1) : noWasm;
+    });
     return {
       locks: this.world.locksOf(this),
       channel: (name) => new FakeChannel(this.world, this, name),
-      serve: async () => ({ place: this.#place(), load: engineLoader(makeGlue, noWasm), webSocket: () => null }),
+      preload: () => load.preload(),
+      serve: async () => ({ place: this.#place(), load, webSocket: () => null }),
     };
   }
 

@@ -83,7 +83,11 @@ export interface Instance {
 }
 
 /** Makes an instance. Traps in its timers and tasks, where nobody waits for an answer, are told to `trap`. */
-export type LoadEngine = (trap: (error: unknown) => void) => Promise<Instance>;
+export interface LoadEngine {
+  (trap: (error: unknown) => void): Promise<Instance>;
+  /** Fetches and compiles the module ahead of its first instance. */
+  preload(): Promise<unknown>;
+}
 
 /** Where a store lives. */
 export interface Place {

@@ -28,23 +28,30 @@ export type MakeGlue = (timers: Timers) => Glue;
 /** Where the WASM is: an address, its bytes, or the compiled module. */
 export type WasmSource = string | URL | ArrayBuffer | Uint8Array | WebAssembly.Module;
 
-/** Loads the module once, at the first instance, and makes an instance at each call. */
+/** Loads the module once, and makes an instance at each call. */
 export function engineLoader(makeGlue: MakeGlue, wasm: WasmSource | (() => WasmSource)): LoadEngine {
   let compiled: Promise<WebAssembly.Module> | undefined;
-  return async (trap) => {
-    compiled ??= compile(typeof wasm === "function" ? wasm() : wasm).catch((error: unknown) => {
+  const preload = (): Promise<WebAssembly.Module> =>
+    (compiled ??= attempt(() => compile(typeof wasm === "function" ? wasm() : wasm)).catch((error: unknown) => {
       // The next attempt may find the network again.
       compiled = undefined;
       throw { code: "unsupported", message: `failed to load the engine: ${String((error as Error)?.message ?? error)}` };
-    });
+    }));
+  const load = async (trap: (error: unknown) => void): Promise<Instance> => {
+    const module = await preload();
     const timers = guarded(trap);
     const glue = makeGlue(timers);
-    const module = await compiled;
     await glue.default({ module_or_path: module }).catch((error: unknown) => {
       throw { code: "unsupported", message: `failed to start the engine: ${String(error)}` };
     });
-    return { open: (options, host) => glue.Engine.open(options, host), kill: () => timers.kill() } satisfies Instance;
+    return { open: (options, host) => glue.Engine.open(options, host), kill: () => timers.kill() };
   };
+  return Object.assign(load, { preload });
+}
+
+/** Runs a task so that what it throws is a rejection. */
+async function attempt<T>(task: () => Promise<T>): Promise<T> {
+  return task();
 }
 
 /** Compiles the module, streaming where the server's content type and the platform allow it. */

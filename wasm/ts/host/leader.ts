@@ -10,6 +10,7 @@
  * are attached -> pages are told of another engine and send again what was not answered, the new leader's own page among them.
  */
 import { failure, MESSAGES_VERSION, type Failure, type Start, type ToLeader, type ToPage, type ToSession, type ToWorker } from "./messages.js";
+import { LOAD_RETRY_MS } from "./limits.js";
 import { Server, type ServerOptions } from "./server.js";
 
 /** What is used of a BroadcastChannel. */
@@ -30,6 +31,8 @@ export interface Around {
   locks?: Locks | undefined;
   channel(name: string): Channel;
   serve(start: Start): Promise<Omit<ServerOptions, "failed">>;
+  /** Gets what it takes to lead, so that the lead can be taken over offline, and at once. */
+  preload?(start: Start): Promise<unknown>;
 }
 
 /** A worker's part, between its page and the leader. */
@@ -41,6 +44,9 @@ export class Tab {
   /** Ends what was begun: queueing for the locks, holding them, listening. Undefined while paused. */
   #stay: Stay | undefined;
   #isOnline: boolean | undefined;
+  #wasServed = false;
+  /** The page is put to sleep, or closed. */
+  #isAway = false;
 
   constructor(start: Start, post: (message: ToPage) => void, around: Around) {
     this.#start = start;
@@ -69,12 +75,15 @@ export class Tab {
         stay?.toLeader?.postMessage({ t: "evicted" } satisfies ToLeader);
         break;
       case "pause":
+        this.#isAway = true;
         void this.#end();
         break;
       case "resume":
-        if (!stay) this.#begin();
+        this.#isAway = false;
+        this.#begin();
         break;
       case "close":
+        this.#isAway = true;
         void this.#end().then(() => this.#post({ t: "closed" }));
         break;
       case "start":
@@ -83,6 +92,7 @@ export class Tab {
   }
 
   #begin(): void {
+    if (this.#stay || this.#isAway) return;
     const stay = new Stay();
     this.#stay = stay;
     const { locks } = this.#around;
@@ -113,7 +123,10 @@ export class Tab {
     const { session } = this.#start;
     const own = stay.channel(this.#around.channel(`${this.#name}:${session}`));
     own.onmessage = ({ data }) => {
-      if (!stay.server) this.#post(data as ToSession);
+      if (stay.server) return;
+      const message = data as ToSession;
+      if (message.t === "engine") this.#served();
+      this.#post(message);
     };
     const toLeader = stay.channel(this.#around.channel(`${this.#name}:leader`));
     stay.toLeader = toLeader;
@@ -125,6 +138,12 @@ export class Tab {
     stay.announce = () => common.postMessage({ t: "lead" });
     this.#post({ t: "leads", is: false });
     hello();
+  }
+
+  /** Notes that the page has an engine. A worker that follows gets ready to lead meanwhile. */
+  #served(): void {
+    if (!this.#wasServed && !this.#stay?.server) this.#around.preload?.(this.#start).catch(() => {});
+    this.#wasServed = true;
   }
 
   /** Runs the engine for all. */
@@ -141,7 +160,10 @@ export class Tab {
       stay.server = server;
       if (this.#around.locks) this.#listen(stay, server);
       this.#post({ t: "leads", is: true });
-      server.attach(session, (message) => this.#post(message));
+      server.attach(session, (message) => {
+        if (message.t === "engine") this.#served();
+        this.#post(message);
+      });
       stay.announce();
       await server.start();
       if (this.#isOnline !== undefined) server.online(this.#isOnline);
@@ -152,8 +174,11 @@ export class Tab {
 
   #fail(stay: Stay, why: Failure): void {
     if (stay.abort.signal.aborted) return;
-    void this.#end();
-    this.#post({ t: "failed", failure: why });
+    const ended = this.#end();
+    // The page worked a moment ago, and only the network is missing: another tab may have what this one lacks, or it comes back.
+    if (why.code === "unsupported" && this.#wasServed) {
+      void ended.then(() => setTimeout(() => this.#begin(), LOAD_RETRY_MS));
+    } else this.#post({ t: "failed", failure: why });
   }
 
   /** Hears the workers of the other tabs. */

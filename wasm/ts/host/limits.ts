@@ -41,3 +41,6 @@ export const MEMORY_STEP_MIN_BYTES = 1 << 20;
 
 /** The largest growth of a store in memory at a time: 64 MiB. */
 export const MEMORY_STEP_MAX_BYTES = 64 << 20;
+
+/** How long a tab that cannot load the WASM leaves the lead to others before it queues again, in milliseconds. */
+export const LOAD_RETRY_MS = 1_000;

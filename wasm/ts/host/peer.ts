@@ -83,7 +83,9 @@ export class Peer {
 
   #open(): void {
     const { worker } = this.#options;
+    let hasSpoken = false;
     const hear = (message: ToPage): void => {
+      hasSpoken = true;
       if (message.t === "closed") this.#closed();
       else if (message.t === "ready") this.#watchWorker();
       else this.#hear(message);
@@ -101,7 +103,8 @@ export class Peer {
       const made = worker ? worker() : new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
       made.onmessage = ({ data }: MessageEvent<ToPage>) => hear(data);
       made.onerror = (event) => {
-        if (!this.#watch) this.#page.lost(notStarted(event.message));
+        // One that has spoken goes on after an error; one that has not found its script never will.
+        if (!hasSpoken) this.#page.lost(notStarted(event.message));
       };
       made.postMessage(this.#start);
       this.#use({ post: (message) => made.postMessage(message), end: () => made.terminate() });
@@ -145,7 +148,6 @@ export class Peer {
     this.#restarts.push(now);
     this.#way?.end();
     this.#way = undefined;
-    this.#watch = undefined;
     this.#open();
   }
 

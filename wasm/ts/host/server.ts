@@ -132,11 +132,16 @@ export class Server {
     if (this.#isOver) return;
     this.#isOver = true;
     const running = this.#running;
+    let timer: unknown;
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, CLOSE_WAIT_MS);
+    });
     try {
-      await Promise.race([running?.engine?.close(), new Promise((resolve) => setTimeout(resolve, CLOSE_WAIT_MS))]);
+      await Promise.race([running?.engine?.close(), late]);
     } catch {
       // What was acknowledged is durable; an engine that cannot close in order is closed by force.
     } finally {
+      clearTimeout(timer as number);
       // What the last commit answered is still told; whoever waits for longer than that is served by the next engine.
       this.#flush();
       this.#sessions.clear();
