@@ -6,7 +6,10 @@ const here = (path: string): string => fileURLToPath(new URL(path, import.meta.u
 export default defineConfig({
   resolve: {
     // The examples in the documentation import the package by its name; the tests give them its source.
-    alias: [{ find: /^rejoin$/, replacement: here("./ts/index.ts") }],
+    alias: [
+      { find: /^rejoin$/, replacement: here("./ts/index.ts") },
+      { find: /^rejoin:glue$/, replacement: here("./test/host/fake-engine.ts") },
+    ],
   },
   test: {
     include: ["test/**/*.test.ts", "test/**/*.test.tsx"],
