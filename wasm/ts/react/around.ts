@@ -1,20 +1,8 @@
 /** What is around documents: spaces, presence, the state of the connection. */
 import { useCallback, useEffect, useMemo, useRef } from "react";
-import type { PresenceValue, Repo, Space, Status } from "../index.js";
+import type { PresenceValue, Space, Status } from "../index.js";
 import { useGiven } from "./provider.js";
 import { type Equal, type Source, useSource } from "./source.js";
-
-/** Remembers one thing for each repo and id. */
-function once<Thing>(make: (repo: Repo, id: string) => Thing): (repo: Repo, id: string) => Thing {
-  const repos = new WeakMap<Repo, Map<string, Thing>>();
-  return (repo, id) => {
-    let things = repos.get(repo);
-    if (!things) repos.set(repo, (things = new Map()));
-    let thing = things.get(id);
-    if (!thing) things.set(id, (thing = make(repo, id)));
-    return thing;
-  };
-}
 
 const same = <Seen>(seen: Seen): Seen => seen;
 const nothing = (): (() => void) => () => {};
@@ -26,8 +14,6 @@ export interface SpaceResult {
   /** The ids of its documents; undefined until they were read. */
   readonly ids: readonly string[] | undefined;
 }
-
-const spaceOf = once((repo, id) => repo.space(id));
 
 /**
  * Lists the documents of a space, and again whenever one comes or goes.
@@ -43,11 +29,11 @@ const spaceOf = once((repo, id) => repo.space(id));
  */
 export function useSpace(id: string): SpaceResult {
   const { repo } = useGiven();
-  const space = repo && spaceOf(repo, id);
+  const space = repo?.space(id);
   const source = useMemo<Source<readonly string[] | undefined>>(
     () => ({
-      get: () => space?.documents.value,
-      subscribe: space ? (listener) => space.documents.subscribe(listener) : nothing,
+      get: () => space?.value,
+      subscribe: space ? (listener) => space.subscribe(listener) : nothing,
     }),
     [space],
   );
@@ -67,7 +53,6 @@ export interface PresenceResult {
   readonly clear: (key: string) => Promise<void>;
 }
 
-const presenceOf = once((repo, id) => repo.presence(id));
 const NOBODY: readonly PresenceValue[] = [];
 
 /**
@@ -84,7 +69,7 @@ const NOBODY: readonly PresenceValue[] = [];
  */
 export function usePresence(id: string): PresenceResult {
   const { repo } = useGiven();
-  const presence = repo && presenceOf(repo, id);
+  const presence = repo?.presence(id);
   const source = useMemo<Source<readonly PresenceValue[]>>(
     () => ({
       get: () => presence?.values ?? NOBODY,
