@@ -1,0 +1,1 @@
+//! The WebSocket, which JavaScript holds.
