@@ -1,7 +1,11 @@
 //! The class that JavaScript sees, and what it hands in.
 
+use std::cell::RefCell;
+
 use js_sys::{Error, Reflect};
 use wasm_bindgen::prelude::*;
+
+use crate::report;
 
 #[wasm_bindgen(typescript_custom_section)]
 const HOST: &'static str = r#"
@@ -9,12 +13,14 @@ const HOST: &'static str = r#"
 export interface Host {
   /** Takes what happened, for one session or, when that is "", for all. */
   event(session: string, json: string): void;
-  /** Opens a WebSocket. Of the three, `close` is called last, and exactly once. */
-  socket(url: string, protocols: string[], on: SocketHandlers): HostSocket;
+  /** Opens a WebSocket. */
+  socket(url: string, protocols: string[], on: SocketEvents): HostSocket;
   /** Is told which document and change Automerge is about to touch, and `null` after. */
   working(doc: string | null, hash: string | null): void;
-  /** Takes a text for a developer. After "panic" the engine is of no use any more. */
-  log(level: "warn" | "error" | "panic", text: string): void;
+  /** Takes the last words of an engine that is about to trap: it is of no use any more. */
+  panicked(message: string): void;
+  /** Takes a text for a developer, if the host wants any. It holds nothing of any document. */
+  log?(level: "warn" | "error", text: string): void;
 }
 "#;
 
@@ -32,7 +38,26 @@ extern "C" {
     pub(crate) fn working(this: &Host, doc: Option<&str>, hash: Option<&str>) -> Result<(), JsValue>;
 
     #[wasm_bindgen(method, structural, catch)]
+    pub(crate) fn panicked(this: &Host, message: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, structural, catch)]
     pub(crate) fn log(this: &Host, level: &str, text: &str) -> Result<(), JsValue>;
+}
+
+thread_local! {
+    static HOST: RefCell<Option<Host>> = const { RefCell::new(None) };
+}
+
+/// Sets the host for all that the engine does from now on: an instance of the module runs one engine.
+pub(crate) fn set_host(host: Host) {
+    HOST.set(Some(host));
+    report::begin();
+}
+
+/// Does something with the host, if there is one. The host may call back meanwhile.
+pub(crate) fn with_host<T>(work: impl FnOnce(&Host) -> T) -> Option<T> {
+    let host = HOST.try_with(|host| host.try_borrow().ok()?.clone()).ok()??;
+    Some(work(&host))
 }
 
 /// Returns a property that is a text, if there is such a one.

@@ -3,7 +3,7 @@
 //! What is told is text for a developer: what happened, and the ids that belong to it. Nothing of what a document holds
 //! is ever put into an event.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::panic;
 use std::sync::Once;
@@ -12,37 +12,36 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use crate::bindings::Host;
+use wasm_bindgen::JsValue;
+
+use crate::bindings::{Host, with_host};
 
 /// The longest text that is handed over, in bytes: a few lines.
 const TEXT_BYTES_MAX: usize = 2_000;
 
 thread_local! {
-    static HOST: RefCell<Option<Host>> = const { RefCell::new(None) };
+    /// Set while the host is told something: what it makes happen in turn is not told, or it would never end.
+    static IS_TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Tells this host from now on. A second host takes the first one's place: an instance of the module runs one engine.
-pub(crate) fn tell(host: &Host) {
+/// Begins to tell the host.
+pub(crate) fn begin() {
     static ONCE: Once = Once::new();
-    HOST.with_borrow_mut(|slot| *slot = Some(host.clone()));
     ONCE.call_once(|| {
-        panic::set_hook(Box::new(|info| log("panic", &info.to_string())));
+        panic::set_hook(Box::new(|info| tell(&info.to_string(), Host::panicked)));
         // It fails when the embedder has set one, which then has the say.
         drop(tracing::subscriber::set_global_default(ToHost));
     });
 }
 
-fn log(level: &str, text: &str) {
-    // The host is borrowed while it is told, so what it does in turn is not told: it cannot end up telling itself.
-    let _ = HOST.try_with(|host| {
-        if let Ok(host) = host.try_borrow_mut()
-            && let Some(host) = &*host
-        {
-            let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-            // A host that cannot take it has nobody to tell either.
-            drop(host.log(level, &text[..end]));
-        }
-    });
+fn tell(text: &str, how: impl FnOnce(&Host, &str) -> Result<(), JsValue>) {
+    if IS_TELLING.replace(true) {
+        return;
+    }
+    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
+    // A host that cannot take it has nobody to tell either.
+    with_host(|host| drop(how(host, &text[..end])));
+    IS_TELLING.set(false);
 }
 
 /// Hands every warning and error to the host.
@@ -65,7 +64,8 @@ impl Subscriber for ToHost {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
-        log(if *event.metadata().level() == Level::ERROR { "error" } else { "warn" }, &text.0);
+        let level = if *event.metadata().level() == Level::ERROR { "error" } else { "warn" };
+        tell(&text.0, |host, text| host.log(level, text));
     }
 
     fn enter(&self, _: &Id) {}
