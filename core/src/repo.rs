@@ -267,7 +267,8 @@ impl Repo {
         self.inner.storage
     }
 
-    fn handle(&self, document: DocumentId) -> DocHandle {
+    /// Returns a handle to a document without looking whether it is here: calls say so then. Cost: none.
+    pub fn handle(&self, document: DocumentId) -> DocHandle {
         DocHandle::new(self.clone(), document)
     }
 
