@@ -33,6 +33,8 @@ type PatchEvent = Extract<EngineEvent, { e: "patch" }>;
 interface Pending {
   readonly id: number;
   readonly steps: readonly Step[];
+  /** What showed after it, as long as nothing came in between. */
+  readonly after?: Value;
 }
 
 const EMPTY: Value = freeze({});
@@ -143,7 +145,7 @@ export class Core {
     if (checked.issues) throw new RejoinError("bad_value", `the schema refuses this: ${checked.issues[0]?.message}`, checked.issues);
     const said = { ...(options.message !== undefined && { message: options.message }), ...(options.time && { time: options.time.getTime() }) };
     const request = this.session.request("edit", [this.id, this.base(edit.ops), edit.ops, said]);
-    this.#pending.push({ id: request.id, steps: edit.steps });
+    this.#pending.push({ id: request.id, steps: edit.steps, after: value });
     this.#shown = this.#last = value;
     this.#checked = checked;
     this.told.emit(freeze({ patches: freeze(edit.steps.map(toPatch)), origin: "local", value }));
@@ -199,16 +201,29 @@ export class Core {
   #patch(event: PatchEvent): void {
     if (event.n <= this.#n) return;
     if (event.n !== this.#n + 1) return this.reopen();
-    const editor = (this.#editor ??= new Editor(this.#confirmed));
     const steps = event.patches.map(toStep);
+    const expected = this.#expects(event, steps);
+    const editor = expected ? undefined : (this.#editor ??= new Editor(this.#confirmed));
     // A patch that does not fit means that this copy is not what the engine takes it for.
-    if (!steps.every((step) => editor.apply(step))) return this.reopen();
+    if (editor && !steps.every((step) => editor.apply(step))) return this.reopen();
     this.#n = event.n;
     this.heads = event.heads;
     if (this.state === "waiting" && event.heads.length) this.state = "open";
+    if (expected) {
+      this.#confirmed = expected.after as Value;
+      this.#pending.shift();
+      return;
+    }
     const exact = !this.#pending.length;
     this.#pending = this.#pending.filter((edit) => edit.id > event.upTo);
     this.#changed(exact ? steps : undefined, steps);
+  }
+
+  /** Returns the oldest pending edit if the event says no more than that it was done as it shows: then there is nothing to do. */
+  #expects(event: PatchEvent, steps: readonly Step[]): Pending | undefined {
+    const [first, second] = this.#pending;
+    const only = first?.after !== undefined && !this.#stale && event.upTo >= first.id && !(second && event.upTo >= second.id);
+    return only && share<unknown>(first.steps, steps) === first.steps ? first : undefined;
   }
 
   /** Notes that the value may be another, and tells the subscribers when this turn's events are all in. */
@@ -233,6 +248,7 @@ export class Core {
     if (this.#editor) this.#confirmed = this.#editor.finish();
     this.#editor = undefined;
     this.#shown = share(this.#shown, replay(this.#confirmed, this.#pending));
+    this.#pending = this.#pending.map(({ id, steps }) => ({ id, steps }));
     // From now on both are one, and what stays equal keeps its identity.
     if (!this.#pending.length) this.#confirmed = this.#shown;
   }
