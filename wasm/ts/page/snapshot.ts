@@ -133,9 +133,10 @@ export class Editor {
     return this.#root;
   }
 
-  /** Ends the editing and returns the new state. */
+  /** Returns the state as one that stays as it is: further steps copy again. */
   finish(): Value {
     for (const node of this.#own) freeze(node);
+    this.#own.clear();
     return this.#root;
   }
 
@@ -165,7 +166,7 @@ export class Editor {
 }
 
 /** Inserts values. Spreading many thousand of them into `splice` would overflow the stack. */
-export function insertAt(list: Value[], index: number, values: List): void {
+function insertAt(list: Value[], index: number, values: List): void {
   if (values.length < 1000) {
     list.splice(index, 0, ...values);
   } else {
