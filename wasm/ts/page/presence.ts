@@ -41,6 +41,7 @@ export class Presence {
   /** What this page shows, to be shown again through another engine. */
   readonly #own = new Map<string, unknown[]>();
   #values: readonly PresenceValue[] = freeze([]);
+  #events = 0;
 
   /** @internal */
   constructor(session: Session, doc: string) {
@@ -96,6 +97,7 @@ export class Presence {
 
   /** @internal */
   tell(values: readonly WirePresence[]): void {
+    this.#events++;
     const read = values.map((told) => freeze({ ...told, value: decode(told.value), since: new Date(told.since) }));
     const shared = share(this.#values, freeze(read));
     if (shared === this.#values) return;
@@ -110,8 +112,10 @@ export class Presence {
   }
 
   #watch(): void {
+    const events = this.#events;
+    // An event that came with the answer is handled before it, and knows more.
     this.#session.call<WirePresence[]>("presenceWatch", this.#doc).then(
-      (values) => this.tell(values ?? []),
+      (values) => events === this.#events && this.tell(values ?? []),
       (error: unknown) => unlessClosed(error),
     );
   }
