@@ -105,6 +105,14 @@ describe("hand-over", () => {
     expect([await ask(b, "status"), await ask(c, "status")].filter((status) => (status as { leader: boolean }).leader)).toHaveLength(1);
   });
 
+  it("tells a page that asks for nothing of the other engine", async () => {
+    const [a, b, c] = (await tabs(3)) as [FakeTab, FakeTab, FakeTab];
+    const heard = [events(b), events(c)];
+    world.crash(a);
+    await settle();
+    expect(heard.map((list) => list.filter(({ e }) => e === "engine").length)).toEqual([1, 1]);
+  });
+
   it("does so again and again, down to the last tab", async () => {
     const all = await tabs(6);
     let written = 0;
