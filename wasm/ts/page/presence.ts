@@ -41,7 +41,8 @@ export class Presence {
   /** What this page shows, to be shown again through another engine. */
   readonly #own = new Map<string, unknown[]>();
   #values: readonly PresenceValue[] = freeze([]);
-  #events = 0;
+  /** Counts what the engine has told without being asked. */
+  #heard = 0;
 
   /** @internal */
   constructor(session: Session, doc: string) {
@@ -97,7 +98,11 @@ export class Presence {
 
   /** @internal */
   tell(values: readonly WirePresence[]): void {
-    this.#events++;
+    this.#heard++;
+    this.#take(values);
+  }
+
+  #take(values: readonly WirePresence[]): void {
     const read = values.map((told) => freeze({ ...told, value: decode(told.value), since: new Date(told.since) }));
     const shared = share(this.#values, freeze(read));
     if (shared === this.#values) return;
@@ -111,13 +116,13 @@ export class Presence {
     for (const args of this.#own.values()) this.#quietly("presenceSet", ...args);
   }
 
-  #watch(): void {
-    const events = this.#events;
-    // An event that came with the answer is handled before it, and knows more.
-    this.#session.call<WirePresence[]>("presenceWatch", this.#doc).then(
-      (values) => events === this.#events && this.tell(values ?? []),
-      (error: unknown) => unlessClosed(error),
-    );
+  #watch(isFirst = true): void {
+    const heard = this.#heard;
+    this.#session.call<WirePresence[]>("presenceWatch", this.#doc).then((values) => {
+      // An answer takes a few turns to come through, and an event may have overtaken it: then it is old, unless the event is of an earlier watch.
+      if (heard === this.#heard) this.#take(values ?? []);
+      else if (isFirst && this.#told.size) this.#watch(false);
+    }, unlessClosed);
   }
 
   #quietly(method: string, ...args: unknown[]): void {
