@@ -24,6 +24,7 @@ class FakeEngine implements Engine {
   done = new Map<string, number>();
   sessions = new Map<string, Map<string, number>>();
   sockets: Socket[] = [];
+  waiting = new Set<(why: unknown) => void>();
   isClosed = false;
   constructor(
     readonly timers: Timers,
@@ -74,6 +75,8 @@ class FakeEngine implements Engine {
 
   async close(): Promise<void> {
     this.isClosed = true;
+    // As the real one does, to whoever still waits.
+    for (const end of this.waiting) end({ code: "closed", message: "the engine was closed" });
     this.options.file?.close();
   }
 
@@ -143,7 +146,13 @@ class FakeEngine implements Engine {
   }
 
   do_wait(_: object, ms: number): Promise<string> {
-    return new Promise((resolve) => this.timers.setTimeout(() => resolve("waited"), ms));
+    return new Promise((resolve, reject) => {
+      this.waiting.add(reject);
+      this.timers.setTimeout(() => {
+        this.waiting.delete(reject);
+        resolve("waited");
+      }, ms);
+    });
   }
 
   do_sessions(): number {

@@ -71,6 +71,23 @@ describe("one engine for all tabs", () => {
     expect(await ask(b, "status")).toMatchObject({ state: "none", storage: "opfs", leader: false });
   });
 
+  it("passes on what the engine says to a session as it is attached", async () => {
+    const [a, b] = (await tabs(2)) as [FakeTab, FakeTab];
+    await settle();
+    for (const tab of [a, b]) expect(events(tab)).toContainEqual(expect.objectContaining({ e: "status", state: "none", storage: "opfs" }));
+  });
+
+  it("turns away a tab that runs another version, with a reason", async () => {
+    const [a] = (await tabs(1)) as [FakeTab];
+    const said: unknown[] = [];
+    const own = world.channel(a, "rejoin:app:other");
+    own.onmessage = ({ data }) => said.push(data);
+    world.channel(a, "rejoin:app:leader").postMessage({ t: "hello", v: 999, session: "other" });
+    await settle();
+    expect(said).toMatchObject([{ t: "failed", failure: { code: "store_in_use" } }]);
+    expect(await ask(a, "sessions")).toBe(1);
+  });
+
   it("refuses what is too large, and goes on", async () => {
     const [a] = (await tabs(1)) as [FakeTab];
     await expect(a.link.request("echo", [], new Uint8Array((64 << 20) + 1)).result).rejects.toMatchObject({ code: "too_large" });
@@ -103,6 +120,14 @@ describe("hand-over", () => {
     expect(await ask(b, "get", "d")).toBe(100);
     expect(heard.filter(({ e }) => e === "engine")).toHaveLength(1);
     expect([await ask(b, "status"), await ask(c, "status")].filter((status) => (status as { leader: boolean }).leader)).toHaveLength(1);
+  });
+
+  it("tells a page that asks for nothing of the other engine", async () => {
+    const [a, b, c] = (await tabs(3)) as [FakeTab, FakeTab, FakeTab];
+    const heard = [events(b), events(c)];
+    world.crash(a);
+    await settle();
+    expect(heard.map((list) => list.filter(({ e }) => e === "engine").length)).toEqual([1, 1]);
   });
 
   it("does so again and again, down to the last tab", async () => {

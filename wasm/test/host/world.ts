@@ -61,6 +61,10 @@ export class World {
     }
   }
 
+  channel(owner: FakeTab, name: string): Channel {
+    return new FakeChannel(this, owner, name);
+  }
+
   #lock(name: string): { holder: Ask | undefined; queue: Ask[] } {
     let lock = this.locks.get(name);
     if (!lock) this.locks.set(name, (lock = { holder: undefined, queue: [] }));

@@ -196,8 +196,9 @@ export class Server {
   }
 
   #attachTo(engine: Engine, name: string, session: Session): void {
-    this.#guard(() => engine.attach(name));
+    // In this order: what the engine says to a new session at once belongs to its new tag.
     this.#retag(session);
+    this.#guard(() => engine.attach(name));
   }
 
   #retag(session: Session): void {
