@@ -1,0 +1,98 @@
+/** The page as a whole: which of its views is shown, and what is shown when nothing works. */
+import { type Repo, RejoinError } from "rejoin";
+import { RepoProvider } from "rejoin/react";
+import { Component, type ReactNode, useEffect, useSyncExternalStore } from "react";
+import { useNews } from "./news.ts";
+import { Home } from "./ui/home.tsx";
+import { Logo } from "./ui/icons.tsx";
+import { Workspace } from "./ui/workspace.tsx";
+
+/** `#/w/<space>/<index>` and, for a board, `/<board>` after that; anything else is the list of workspaces. */
+export interface Route {
+  readonly space: string;
+  readonly index: string;
+  readonly board: string | null;
+}
+
+const ROUTE = /^#\/w\/([1-9A-HJ-NP-Za-km-z]+)\/([1-9A-HJ-NP-Za-km-z]+)(?:\/([1-9A-HJ-NP-Za-km-z]+))?$/;
+
+export const toHash = ({ space, index, board }: Route): string => `#/w/${space}/${index}${board ? `/${board}` : ""}`;
+
+function useRoute(): Route | null {
+  const hash = useSyncExternalStore(
+    (listener) => {
+      addEventListener("hashchange", listener);
+      return () => removeEventListener("hashchange", listener);
+    },
+    () => location.hash,
+  );
+  const [, space, index, board = null] = ROUTE.exec(hash) ?? [];
+  return space && index ? { space, index, board } : null;
+}
+
+export function App({ repo }: { repo: Promise<Repo> }): ReactNode {
+  return (
+    <Failing>
+      <RepoProvider repo={repo}>
+        <View />
+      </RepoProvider>
+      <NewsLine />
+    </Failing>
+  );
+}
+
+function View(): ReactNode {
+  const route = useRoute();
+  const key = route?.index;
+  useEffect(() => window.scrollTo(0, 0), [key]);
+  return route ? <Workspace key={key} route={route} /> : <Home />;
+}
+
+/** What has just happened. The region is always there, since a screen reader hears only what changes in one that it knows. */
+function NewsLine(): ReactNode {
+  const news = useNews();
+  return (
+    <div className="news" role="status" aria-live="polite">
+      {news && (
+        <p key={news.id} data-tone={news.tone}>
+          {news.text}
+        </p>
+      )}
+    </div>
+  );
+}
+
+const HELP: Partial<Record<RejoinError["code"], string>> = {
+  store_in_use: "Another program holds this store open.",
+  store_newer: "This store was written by a newer version of the page. Reload it to get that version.",
+  store_damaged: "This store is damaged. What the relay has can be fetched again into an empty one.",
+  store_full: "This device is out of space.",
+  not_found: "There is no such document.",
+};
+
+class Failing extends Component<{ children: ReactNode }, { error: unknown }> {
+  override state = { error: undefined as unknown };
+
+  static getDerivedStateFromError(error: unknown): { error: unknown } {
+    return { error };
+  }
+
+  override render(): ReactNode {
+    const { error } = this.state;
+    if (error === undefined) return this.props.children;
+    const code = error instanceof RejoinError ? error.code : "internal";
+    return (
+      <main className="blank" role="alert">
+        <Logo />
+        <h1>This page cannot go on</h1>
+        <p>{HELP[code] ?? "Something went wrong that should not have. What you wrote before is safe on this device."}</p>
+        <p className="fine">
+          <code>{code}</code> {error instanceof Error ? error.message : String(error)}
+        </p>
+        <button type="button" className="primary" onClick={() => location.reload()}>
+          Reload
+        </button>
+      </main>
+    );
+  }
+}

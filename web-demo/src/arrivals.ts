@@ -1,0 +1,126 @@
+/** What came from elsewhere into a board, and from whom: for cards that light up, and for the list of what has happened. */
+import type { Doc, DocumentChange, HistoryEntry } from "rejoin";
+import { useEffect, useState } from "react";
+import type { Board } from "./doc.ts";
+import { me, unsign } from "./me.ts";
+import { say } from "./news.ts";
+
+/** A card that has just changed, and who did it. */
+export interface Flash {
+  readonly who: string;
+  readonly at: number;
+}
+
+export interface Arrival {
+  readonly hash: string;
+  readonly who: string;
+  readonly what: string;
+  readonly time: Date | null;
+}
+
+const FLASH_MS = 4_000;
+const GATHER_MS = 60;
+const LOG_MOST = 30;
+/** More changes at once than this are told together: nobody reads sixty names. */
+const ASKED_MOST = 40;
+
+/** The changes of this page, which stand in the history beside those of others. */
+const own = new Set<string>();
+
+/** Notes that a change is this page's own. */
+export function isOwn(hash: string | null): void {
+  if (hash) own.add(hash);
+}
+
+export interface Arrivals {
+  readonly flashes: ReadonlyMap<string, Flash>;
+  readonly log: readonly Arrival[];
+}
+
+const NONE: Arrivals = { flashes: new Map(), log: [] };
+
+/** Follows a board. */
+export function useArrivals(board: Doc<Board>): Arrivals {
+  const [arrivals, setArrivals] = useState(NONE);
+  useEffect(() => {
+    setArrivals(NONE);
+    const known = new Set<string>();
+    const cards = new Set<string>();
+    let over = false;
+    let gathering: ReturnType<typeof setTimeout> | undefined;
+    const fading = new Set<ReturnType<typeof setTimeout>>();
+    const began = board.history().then(
+      (entries) => entries.forEach(({ hash }) => known.add(hash)),
+      () => {},
+    );
+    const gather = async (): Promise<void> => {
+      gathering = undefined;
+      await began;
+      const changed = [...cards];
+      cards.clear();
+      const entries = (await board.history()).filter(({ hash }) => !known.has(hash));
+      for (const { hash } of entries) known.add(hash);
+      // This page's own changes are known to the person who made them.
+      const news = entries.filter(({ hash }) => !own.has(hash));
+      const flashes = await attribute(board, news, changed);
+      if (over || !flashes.size) return;
+      const log = news.map((entry) => ({ hash: entry.hash, ...signature(entry), time: entry.time })).reverse();
+      setArrivals((last) => ({ flashes: new Map([...last.flashes, ...flashes]), log: [...log, ...last.log].slice(0, LOG_MOST) }));
+      say(summary(news, flashes));
+      const fade = setTimeout(() => {
+        fading.delete(fade);
+        setArrivals((last) => ({ ...last, flashes: new Map([...last.flashes].filter(([, { at }]) => Date.now() - at < FLASH_MS)) }));
+      }, FLASH_MS + 50);
+      fading.add(fade);
+    };
+    const stop = board.subscribe(({ origin, patches }: DocumentChange<Board>) => {
+      if (origin === "local") return;
+      for (const { path } of patches) if (path[0] === "cards" && typeof path[1] === "string") cards.add(path[1]);
+      gathering ??= setTimeout(() => void gather().catch(() => {}), GATHER_MS);
+    });
+    return () => {
+      over = true;
+      stop();
+      clearTimeout(gathering);
+      fading.forEach(clearTimeout);
+    };
+  }, [board]);
+  return arrivals;
+}
+
+function signature({ message }: HistoryEntry): { who: string; what: string } {
+  const { who, what } = unsign(message);
+  return { who: who ?? "Somebody", what };
+}
+
+/** Finds which of the changed cards each change touched. */
+async function attribute(board: Doc<Board>, news: readonly HistoryEntry[], changed: readonly string[]): Promise<Map<string, Flash>> {
+  const at = Date.now();
+  const flashes = new Map<string, Flash>();
+  const touched = new Set(changed);
+  const asked = news.slice(-ASKED_MOST);
+  const diffs = await Promise.all(asked.map(({ deps, hash }) => board.diff(deps, [hash]).catch(() => [])));
+  asked.forEach((entry, index) => {
+    for (const { path } of diffs[index] ?? []) {
+      if (path[0] === "cards" && typeof path[1] === "string" && touched.has(path[1])) flashes.set(path[1], { who: signature(entry).who, at });
+    }
+  });
+  return flashes;
+}
+
+function summary(news: readonly HistoryEntry[], flashes: ReadonlyMap<string, Flash>): string {
+  const names = [...new Set(news.map((entry) => signature(entry).who))];
+  const [only] = news;
+  if (only && news.length === 1) {
+    const { who, what } = signature(only);
+    return who === me.value.name ? `You, elsewhere: ${what}` : `${who} ${what}`;
+  }
+  const cards = flashes.size === 1 ? "1 card" : `${flashes.size} cards`;
+  return `${news.length} changes to ${cards} came in from ${list(names)}`;
+}
+
+function list(names: readonly string[]): string {
+  if (names.length < 2) return names[0] ?? "elsewhere";
+  if (names.length > 3) return `${names.length} people`;
+  return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}

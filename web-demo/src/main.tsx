@@ -1,0 +1,34 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { App } from "./app.tsx";
+import { openRepo } from "./doc.ts";
+import { offline, storeName, theme } from "./me.ts";
+import "./style.css";
+
+/** The relay that served this page, unless the address says otherwise: `?relay=wss://…`. */
+function relayUrl(): string {
+  const asked = new URLSearchParams(location.search).get("relay");
+  return asked ?? import.meta.env.VITE_RELAY ?? `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/`;
+}
+
+const repo = openRepo(storeName, relayUrl(), offline.value);
+// The switch counts for the whole device, so every tab passes it on: whichever runs the engine must know.
+offline.subscribe(() => void repo.then((open) => open.setOffline(offline.value)).catch(() => {}));
+
+const applyTheme = (): void => {
+  if (theme.value) document.documentElement.dataset["theme"] = theme.value;
+  else delete document.documentElement.dataset["theme"];
+};
+applyTheme();
+theme.subscribe(applyTheme);
+
+createRoot(document.getElementById("root") as HTMLElement).render(
+  <StrictMode>
+    <App repo={repo} />
+  </StrictMode>,
+);
+
+// In development the page's files change under the worker's hands.
+if (import.meta.env.PROD && "serviceWorker" in navigator) {
+  addEventListener("load", () => void navigator.serviceWorker.register("/sw.js").catch(() => {}));
+}

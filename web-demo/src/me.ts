@@ -1,0 +1,111 @@
+/** What this browser remembers beside its documents: who sits here, which workspaces it knows, and how the page shall look. */
+import { useSyncExternalStore } from "react";
+import type { Person } from "./doc.ts";
+
+/**
+ * Which device this page plays: `?device=b` is another store, another person and another connection in the same browser, so that one person
+ * can see two devices part and rejoin.
+ */
+export const device = new URLSearchParams(location.search).get("device")?.replace(/[^\w-]/g, "") ?? "";
+const PREFIX = `rejoin-demo${device && `-${device}`}`;
+
+/** The name of this device's store. */
+export const storeName = PREFIX;
+
+/** A value in localStorage, followed by all tabs. */
+class Remembered<T> {
+  readonly #key: string;
+  readonly #listeners = new Set<() => void>();
+  #value: T;
+
+  constructor(name: string, first: () => T) {
+    this.#key = `${name === "theme" ? "rejoin-demo" : PREFIX}:${name}`;
+    this.#value = this.#read() ?? first();
+    addEventListener("storage", (event) => {
+      if (event.key !== this.#key) return;
+      this.#value = this.#read() ?? first();
+      this.#tell();
+    });
+  }
+
+  get value(): T {
+    return this.#value;
+  }
+
+  set value(value: T) {
+    this.#value = value;
+    try {
+      localStorage.setItem(this.#key, JSON.stringify(value));
+    } catch {
+      // A browser that remembers nothing still shows this page until it is closed.
+    }
+    this.#tell();
+  }
+
+  readonly subscribe = (listener: () => void): (() => void) => {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  };
+
+  #read(): T | undefined {
+    try {
+      return (JSON.parse(localStorage.getItem(this.#key) ?? "null") as T | null) ?? undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #tell(): void {
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/** Reads a remembered value in a component. */
+export function useRemembered<T>(remembered: Remembered<T>): T {
+  return useSyncExternalStore(remembered.subscribe, () => remembered.value);
+}
+
+export interface Me extends Person {
+  id: string;
+}
+
+export interface Known {
+  space: string;
+  index: string;
+  name: string;
+}
+
+export const COLOURS = ["blue", "teal", "green", "amber", "orange", "red", "pink", "violet"] as const;
+const NAMES = ["Ada", "Grace", "Alan", "Edsger", "Barbara", "Radia", "Leslie", "Donald", "Hedy", "Niklaus", "Margaret", "Dennis", "Karen", "Tony"];
+
+const pick = <Item>(items: readonly Item[]): Item => items[Math.floor(Math.random() * items.length)] as Item;
+
+export const me = new Remembered<Me>("me", () => ({ id: crypto.randomUUID(), name: pick(NAMES), colour: pick(COLOURS) }));
+// A name that was drawn stays: it must not be another one after a reload.
+me.value = me.value;
+
+export const workspaces = new Remembered<Known[]>("workspaces", () => []);
+/** Whether the person has switched the network off. It outlives a reload, as the store does. */
+export const offline = new Remembered<boolean>("offline", () => false);
+export const theme = new Remembered<"light" | "dark" | null>("theme", () => null);
+
+/** Signs a change: a history that says who did what is worth reading. */
+export const signed = (what: string): { message: string } => ({ message: `${me.value.name}: ${what}` });
+
+/** Reads a signature. */
+export function unsign(message: string | null): { who: string | null; what: string } {
+  const [, who, what] = /^([^:]{1,40}): (.*)$/s.exec(message ?? "") ?? [];
+  return who && what ? { who, what } : { who: null, what: message ?? "changed something" };
+}
+
+/** Puts a workspace at the top of the list that this browser knows. */
+export function remember(known: Known): void {
+  const rest = workspaces.value.filter(({ index }) => index !== known.index);
+  const first = workspaces.value[0];
+  if (first?.index === known.index && first.name === known.name) return;
+  workspaces.value = [known, ...rest];
+}
+
+export const forget = (index: string): void => {
+  workspaces.value = workspaces.value.filter((known) => known.index !== index);
+};

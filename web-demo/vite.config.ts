@@ -1,0 +1,36 @@
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import react from "@vitejs/plugin-react";
+import { defineConfig, type Plugin } from "vite";
+
+/** Writes the service worker when all other files are there: it has to name each of them, the worker and the WASM included. */
+function serviceWorker(): Plugin {
+  let out = "";
+  return {
+    name: "service-worker",
+    apply: "build",
+    configResolved: (config) => {
+      out = join(config.root, config.build.outDir);
+    },
+    closeBundle() {
+      const files = readdirSync(out, { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map((entry) => relative(out, join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
+        .filter((path) => path !== "sw.js" && !path.endsWith(".map"))
+        .sort();
+      const hash = createHash("sha256");
+      for (const path of files) hash.update(path).update(readFileSync(join(out, path)));
+      const paths = files.map((path) => (path === "index.html" ? "/" : `/${path}`));
+      const source = readFileSync(new URL("./src/sw.js", import.meta.url), "utf8");
+      const filled = source.replace('"VERSION"', JSON.stringify(hash.digest("hex").slice(0, 16))).replace('["FILES"]', JSON.stringify(paths));
+      writeFileSync(join(out, "sw.js"), filled);
+    },
+  };
+}
+
+export default defineConfig({
+  plugins: [react(), serviceWorker()],
+  // Browsers that have OPFS in workers know these; for older CSS every colour would be written twice.
+  build: { target: "es2022", cssTarget: ["chrome123", "firefox121", "safari17.5"] },
+});
