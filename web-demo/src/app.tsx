@@ -1,7 +1,7 @@
 /** The page as a whole: which of its views is shown, and what is shown when nothing works. */
 import { type Repo, RejoinError } from "rejoin";
 import { RepoProvider } from "rejoin/react";
-import { Component, type ReactNode, useEffect, useSyncExternalStore } from "react";
+import { Component, type ReactNode, useSyncExternalStore } from "react";
 import { useNews } from "./news.ts";
 import { Home } from "./ui/home.tsx";
 import { Logo } from "./ui/icons.tsx";
@@ -43,9 +43,7 @@ export function App({ repo }: { repo: Promise<Repo> }): ReactNode {
 
 function View(): ReactNode {
   const route = useRoute();
-  const key = route?.index;
-  useEffect(() => window.scrollTo(0, 0), [key]);
-  return route ? <Workspace key={key} route={route} /> : <Home />;
+  return route ? <Workspace key={route.index} route={route} /> : <Home />;
 }
 
 /** What has just happened. The region is always there, since a screen reader hears only what changes in one that it knows. */

@@ -29,7 +29,7 @@ export async function createWorkspace(repo: Repo, name: string): Promise<Doc<Wor
 }
 
 /** Joins by the ids of a link: this device then keeps all of the space, also what nobody has looked at here. */
-export const joinWorkspace = (repo: Repo, space: string): Promise<void> => repo.space(space).follow("everything");
+export const joinWorkspace = async (repo: Repo, space: string): Promise<void> => repo.space(space).follow("everything");
 
 /** Makes a board in the workspace's space, then lists it. */
 export async function addBoard(repo: Repo, workspace: Doc<Workspace>, title: string): Promise<Doc<Board>> {

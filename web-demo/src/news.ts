@@ -4,10 +4,13 @@ import { useSyncExternalStore } from "react";
 export interface News {
   readonly id: number;
   readonly text: string;
-  readonly tone: "plain" | "good" | "bad";
+  /** `weak`: not worth taking the place of something that was just said. */
+  readonly tone: "plain" | "good" | "bad" | "weak";
 }
 
 const STAYS_MS = 5_000;
+const FRESH_MS = 2_500;
+let saidAt = 0;
 let current: News | null = null;
 let timer: ReturnType<typeof setTimeout> | undefined;
 const listeners = new Set<() => void>();
@@ -19,6 +22,8 @@ function show(news: News | null): void {
 
 /** Says something. It goes after a while, or when something else is said. */
 export function say(text: string, tone: News["tone"] = "plain"): void {
+  if (tone === "weak" && current && current.tone !== "weak" && Date.now() - saidAt < FRESH_MS) return;
+  saidAt = Date.now();
   show({ id: (current?.id ?? 0) + 1, text, tone });
   clearTimeout(timer);
   timer = setTimeout(() => show(null), STAYS_MS);

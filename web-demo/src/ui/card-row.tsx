@@ -82,7 +82,7 @@ export const CardRow = memo(function CardRow(props: CardRowProps): ReactNode {
         <span className="meta">
           {conflicts > 0 && (
             <span className="badge">
-              <Icon name="fork" /> {conflicts === 1 ? "chosen twice" : `${conflicts} chosen twice`}
+              <Icon name="fork" /> {conflicts === 1 ? "conflict" : `${conflicts} conflicts`}
             </span>
           )}
           {card.due && (

@@ -39,7 +39,7 @@ export function Connection(): ReactNode {
           <Icon name="warn" /> {rejected.length} refused
         </button>
       )}
-      <button type="button" className="quiet lamp" data-lamp={lamp} popoverTarget={id} aria-label={`Connection: ${words}. ${count(status.pending, "change")} not sent`}>
+      <button type="button" className="lamp" data-lamp={lamp} popoverTarget={id} aria-label={`Connection: ${words}. ${count(status.pending, "change")} not sent`}>
         <span className="dot" aria-hidden="true" />
         <span className="words">{words}</span>
         <span className="pending" data-none={status.pending === 0 || undefined} title="Changes that no relay has yet" data-testid="pending">
@@ -116,7 +116,7 @@ function useAnnounced(words: string, pending: number): void {
     const timer = setTimeout(() => {
       setTold(words);
       if (told === null) return;
-      if (words === "In sync") say("In sync: the relay has everything", "good");
+      if (words === "In sync") say("In sync: the relay has everything", "weak");
       else if (words === "Offline") say("Offline. Everything works; changes will wait");
       else if (words === "No network") say(`The relay cannot be reached. ${pending ? `${count(pending, "change")} wait` : "Changes will wait"}`);
     }, 300);

@@ -18,7 +18,7 @@ export function Workspace({ route }: { route: Route }): ReactNode {
   const repo = useRepo();
   const workspace = useDocument<WorkspaceValue>(route.index);
   useEffect(() => {
-    if (repo) joinWorkspace(repo, route.space).catch(tellFailure);
+    if (repo) void joinWorkspace(repo, route.space).catch(tellFailure);
   }, [repo, route.space]);
   useEffect(() => {
     if (workspace.status === "ready") performance.mark("interactive");
@@ -54,7 +54,6 @@ function Ready({ route, doc, value }: { route: Route; doc: Doc<WorkspaceValue>; 
         <h1>
           <Field className="ghost" label="Name of the workspace" value={value.name} max={80} onWrite={(name) => void doc.set("name", name).catch(tellFailure)} />
         </h1>
-        <span className="spring" />
         <ul className="avatars" aria-label="Also here">
           {here.map((person) => (
             <li key={person.id}>
@@ -173,7 +172,8 @@ function Blank({ status }: { status: string }): ReactNode {
     const timer = setTimeout(() => setPatient(true), 400);
     return () => clearTimeout(timer);
   }, []);
-  const waits = !repo || !sync.progress?.total ? (sync.state === "offline" || sync.state === "none" ? "It will come when the relay can be reached." : "Looking for it.") : `${progress?.done} of ${progress?.total} fetched`;
+  const away = repo !== undefined && (sync.state === "offline" || sync.state === "none");
+  const waits = away ? "It will come when the relay can be reached." : progress?.total ? `${progress.done} of ${progress.total} fetched` : "Looking for it.";
   return (
     <div className="workspace">
       <header className="bar">
