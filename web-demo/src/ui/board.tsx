@@ -86,7 +86,7 @@ function Ready({ doc, value, people, here, card, setCard }: BoardProps & { doc: 
       <main className="board" data-past={travelling || undefined}>
         <header>
           <h2>
-            <Field className="ghost" label="Name of the board" value={shown.title} max={80} onWrite={(title) => void renameBoard(doc, title).catch(tellFailure)} />
+            <Field label="Name of the board" value={shown.title} max={80} onWrite={(title) => void renameBoard(doc, title).catch(tellFailure)} />
           </h2>
           <Waiting doc={doc} />
           <button type="button" className="quiet" aria-pressed={travelling} onClick={() => setTravelling(!travelling)}>

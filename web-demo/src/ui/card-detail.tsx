@@ -54,7 +54,7 @@ export function CardDetail({ id, doc, card, people, conflicts, lookers, onWrite,
         </button>
       </header>
       <h2>
-        <Field className="ghost" label="Title" value={title} onWrite={(next) => write("title", next, `renamed “${title}” to “${next}”`)} />
+        <Field long label="Title" value={title} onWrite={(next) => write("title", next, `renamed “${title}” to “${next}”`)} />
       </h2>
       {conflicts && <Conflicts doc={doc} id={id} title={title} conflicts={conflicts} people={people} onWrite={onWrite} />}
       <div className="fields">

@@ -1,5 +1,5 @@
 /** Small parts that several views use. */
-import { type CSSProperties, type ReactNode, useEffect, useRef, useState } from "react";
+import { type ChangeEvent, type CSSProperties, type KeyboardEvent, type ReactNode, useEffect, useRef, useState } from "react";
 import { Icon } from "./icons.tsx";
 
 /** The colour of a person or card, by its name, as a custom property. */
@@ -19,7 +19,7 @@ export function Avatar({ name, colour, note, small = false }: { name: string; co
  * An input that writes when the person is done with it, by Enter or by leaving: each keystroke would be a change of its own, and what others
  * write meanwhile would fight with the cursor. Escape takes it back.
  */
-export function Field({ value, label, className, onWrite, max = 200 }: { value: string; label: string; className?: string; onWrite: (value: string) => void; max?: number }): ReactNode {
+export function Field({ value, label, onWrite, max = 200, long = false }: { value: string; label: string; onWrite: (value: string) => void; max?: number; long?: boolean }): ReactNode {
   const [typed, setTyped] = useState<string | null>(null);
   const given = useRef(value);
   const done = (): void => {
@@ -27,26 +27,28 @@ export function Field({ value, label, className, onWrite, max = 200 }: { value: 
     if (next && next !== given.current) onWrite(next);
     setTyped(null);
   };
-  return (
-    <input
-      className={className}
-      aria-label={label}
-      maxLength={max}
-      value={typed ?? value}
-      onFocus={() => {
-        given.current = value;
-      }}
-      onChange={(event) => setTyped(event.target.value)}
-      onBlur={done}
-      onKeyDown={(event) => {
-        if (event.key === "Enter") event.currentTarget.blur();
-        if (event.key === "Escape" && typed !== null) {
-          event.stopPropagation();
-          setTyped(null);
-        }
-      }}
-    />
-  );
+  const props = {
+    className: "ghost",
+    "aria-label": label,
+    maxLength: max,
+    value: typed ?? value,
+    onFocus: () => {
+      given.current = value;
+    },
+    onChange: (event: ChangeEvent<HTMLInputElement | HTMLTextAreaElement>) => setTyped(event.target.value.replaceAll("\n", " ")),
+    onBlur: done,
+    onKeyDown: (event: KeyboardEvent<HTMLElement>) => {
+      if (event.key === "Enter") {
+        event.preventDefault();
+        event.currentTarget.blur();
+      }
+      if (event.key === "Escape" && typed !== null) {
+        event.preventDefault();
+        setTyped(null);
+      }
+    },
+  };
+  return long ? <textarea rows={1} {...props} /> : <input {...props} />;
 }
 
 /** A modal dialog. The browser keeps the focus in it, gives it back, and closes it on Escape. */

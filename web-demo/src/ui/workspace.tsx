@@ -52,7 +52,7 @@ function Ready({ route, doc, value }: { route: Route; doc: Doc<WorkspaceValue>; 
           <Logo />
         </a>
         <h1>
-          <Field className="ghost" label="Name of the workspace" value={value.name} max={80} onWrite={(name) => void doc.set("name", name).catch(tellFailure)} />
+          <Field label="Name of the workspace" value={value.name} max={80} onWrite={(name) => void doc.set("name", name).catch(tellFailure)} />
         </h1>
         <ul className="avatars" aria-label="Also here">
           {here.map((person) => (
