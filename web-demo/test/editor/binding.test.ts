@@ -178,7 +178,7 @@ const story = fc.array(
     at: fc.nat(1000),
     count: fc.integer({ min: 1, max: 4 }),
   }),
-  { maxLength: 60 },
+  { maxLength: 60, size: "max" },
 );
 
 const LETTERS = ["abcdefghij", "ABCDEFGHIJ"] as const;
