@@ -307,8 +307,8 @@ const theme = EditorView.baseTheme({
     animation: "cm-remote-name-0 4s ease-out forwards",
   },
   ".cm-remote-name[data-turn='1']": { animationName: "cm-remote-name-1" },
-  ".cm-remote-name[data-side~='below']": { bottom: "auto", top: "100%", borderRadius: "0 4px 4px 4px" },
-  ".cm-remote-name[data-side~='left']": { left: "auto", right: 0 },
+  ".cm-remote-name[data-side~='left']": { left: "auto", right: 0, borderRadius: "4px 4px 0 4px" },
+  ".cm-remote-name[data-side~='below']": { bottom: "auto", top: "100%", borderRadius: "4px" },
   "@keyframes cm-remote-name-0": fade,
   "@keyframes cm-remote-name-1": fade,
 });

@@ -163,9 +163,37 @@ describe("an edit on its way", () => {
   });
 });
 
+describe("undo", () => {
+  it("works offline, and stays one's own after the value was loaded again", async () => {
+    const net = new Net();
+    const [ada, bob] = [await open(net, "one\ntwo\n"), await open(net)];
+    type(ada.view, 3, 3, " a1 a2");
+    // Bob writes in the middle of what Ada wrote, before her, and deletes some of it.
+    await net.settle();
+    type(bob.view, 6, 6, "BBB");
+    type(bob.view, 0, 0, "BB ");
+    type(bob.view, 13, 15, "");
+    await net.settle();
+    expect(ada.view.state.doc.toString()).toBe("BB one a1BBB \ntwo\n");
+    ada.engine.rewrite();
+    ada.engine.link.tell({ e: "engine" });
+    await net.settle();
+    // The undo itself is made while no message moves.
+    expect(undo(ada.view)).toBe(true);
+    expect(ada.view.state.doc.toString()).toBe("BB oneBBB\ntwo\n");
+    type(bob.view, bob.view.state.doc.length, bob.view.state.doc.length, "B");
+    await net.settle();
+    expect(ada.engine.text).toBe("BB oneBBB\ntwo\nB");
+    redo(ada.view);
+    await net.settle();
+    expect(ada.engine.text).toBe("BB one a1BBB \ntwo\nB");
+    expect(bob.view.state.doc.toString()).toBe(ada.engine.text);
+  });
+});
+
 interface Step {
   who: 0 | 1;
-  what: "type" | "delete" | "undo" | "redo" | "up" | "down" | "sync" | "rewrite";
+  what: "type" | "delete" | "undo" | "redo" | "up" | "down" | "sync" | "rewrite" | "restart";
   at: number;
   count: number;
 }
@@ -174,7 +202,7 @@ interface Step {
 const story = fc.array(
   fc.record({
     who: fc.constantFrom<0 | 1>(0, 1),
-    what: fc.constantFrom<Step["what"]>("type", "type", "type", "delete", "undo", "redo", "up", "up", "down", "down", "down", "sync", "sync", "rewrite"),
+    what: fc.constantFrom<Step["what"]>("type", "type", "type", "delete", "undo", "redo", "up", "up", "down", "down", "down", "sync", "sync", "rewrite", "restart"),
     at: fc.nat(1000),
     count: fc.integer({ min: 1, max: 4 }),
   }),
@@ -209,7 +237,8 @@ async function play(script: readonly Step[], may: (who: 0 | 1, what: Step["what"
     else if (what === "up") engine.link.up();
     else if (what === "down") engine.link.down();
     else if (what === "sync") net.sync();
-    else engine.rewrite();
+    else if (what === "rewrite") engine.rewrite();
+    else engine.link.tell({ e: "engine" });
     await rest();
     expect(view.state.doc.toString()).toBe(doc.text(PATH).value);
   }
