@@ -163,6 +163,29 @@ describe("an edit on its way", () => {
   });
 });
 
+describe("an edit made while the document is opened again", () => {
+  it("stays where it was made", async () => {
+    const net = new Net();
+    const [ada, bob] = [await open(net, "....."), await open(net)];
+    type(ada.view, 5, 5, "b");
+    await net.settle();
+    ada.engine.link.tell({ e: "engine" });
+    while (ada.engine.link.down());
+    type(bob.view, 0, 0, "XXXX");
+    bob.engine.link.up();
+    net.sync();
+    while (ada.engine.link.up());
+    type(ada.view, 5, 6, "");
+    while (ada.engine.link.down());
+    await rest();
+    expect(ada.view.state.doc.toString()).toBe(".....");
+    type(ada.view, 5, 5, "c");
+    await net.settle();
+    expect(ada.engine.text).toBe("XXXX.....c");
+    expect(ada.view.state.doc.toString()).toBe("XXXX.....c");
+  });
+});
+
 describe("undo", () => {
   it("works offline, and stays one's own after the value was loaded again", async () => {
     const net = new Net();
