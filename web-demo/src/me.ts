@@ -67,6 +67,7 @@ export function useRemembered<T>(remembered: Remembered<T>): T {
 
 export interface Me extends Person {
   id: string;
+  colour: keyof typeof CARETS;
 }
 
 export interface Known {
@@ -75,7 +76,18 @@ export interface Known {
   name: string;
 }
 
-export const COLOURS = ["blue", "teal", "green", "amber", "orange", "red", "pink", "violet"] as const;
+/** The colours of people and cards. Pages show them by name, as their theme has them; a caret that goes to others needs one that stands for itself. */
+export const CARETS = {
+  blue: "#3a63d8",
+  teal: "#0d7d86",
+  green: "#2c7d3f",
+  amber: "#8f6400",
+  orange: "#b3500f",
+  red: "#b93434",
+  pink: "#b23277",
+  violet: "#7447c9",
+} as const;
+export const COLOURS = Object.keys(CARETS) as readonly (keyof typeof CARETS)[];
 const NAMES = ["Ada", "Grace", "Alan", "Edsger", "Barbara", "Radia", "Leslie", "Donald", "Hedy", "Niklaus", "Margaret", "Dennis", "Karen", "Tony"];
 
 const pick = <Item>(items: readonly Item[]): Item => items[Math.floor(Math.random() * items.length)] as Item;

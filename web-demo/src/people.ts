@@ -2,10 +2,11 @@
 import { usePresence } from "rejoin/react";
 import { useEffect, useMemo } from "react";
 import type { Person } from "./doc.ts";
-import { me, type Me, useRemembered } from "./me.ts";
+import { me, useRemembered } from "./me.ts";
 
 /** What everybody shows on the workspace's index document. */
-export interface Here extends Me {
+export interface Here extends Person {
+  readonly id: string;
   readonly board: string | null;
   readonly card: string | null;
 }

@@ -14,6 +14,7 @@ import { CardRow } from "./card-row.tsx";
 import { useDrag } from "./drag.ts";
 import { History } from "./history.tsx";
 import { Icon } from "./icons.tsx";
+import { preload } from "./note.tsx";
 import { ago, Avatar, Field } from "./parts.tsx";
 
 export type People = Readonly<Record<string, Person>>;
@@ -75,6 +76,10 @@ function Ready({ doc, value, people, here, card, setCard }: BoardProps & { doc: 
     if (card) requestAnimationFrame(() => document.getElementById(`open-${card}`)?.focus());
   }, [card, setCard]);
   useShortcuts(open ? close : undefined);
+  useEffect(() => {
+    const idle = setTimeout(preload, 1_500);
+    return () => clearTimeout(idle);
+  }, []);
   useEffect(() => {
     if (card === null || open) return;
     setCard(null);
