@@ -31,6 +31,8 @@ function serviceWorker(): Plugin {
 
 export default defineConfig({
   plugins: [react(), serviceWorker()],
+  // The package is a folder beside this one, which has a React of its own for its tests; two of them in one page do not work.
+  resolve: { dedupe: ["react", "react-dom"] },
   // Browsers that have OPFS in workers know these; for older CSS every colour would be written twice.
   build: { target: "es2022", cssTarget: ["chrome123", "firefox121", "safari17.5"] },
 });

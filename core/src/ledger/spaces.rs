@@ -50,6 +50,25 @@ pub fn put(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, space: &Spac
     Ok(Placed::There)
 }
 
+/// Says whether a document that is here is in a space. One that was put nowhere, and of which nothing is here yet, goes there: it was only
+/// asked for, by somebody who knew its id and not where it is. Cost: one or two lookups.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be written.
+pub(crate) fn settle(
+    tx: &mut (impl WriteTx + ?Sized),
+    document: &DocumentId,
+    is_empty: bool,
+    space: &SpaceId,
+) -> Result<bool, StoreError> {
+    let here = of(tx, document)?;
+    if here == *space {
+        return Ok(true);
+    }
+    Ok(is_empty && here == SpaceId::DEFAULT && put(tx, document, space)? == Placed::There)
+}
+
 /// Returns the space a document is in, or was in if it was deleted everywhere. Cost: one lookup.
 ///
 /// # Errors

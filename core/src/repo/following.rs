@@ -103,8 +103,8 @@ impl Inner {
     /// Makes an empty document of a space for a whole one that a relay sent. Says whether it is wanted.
     pub(crate) fn make_room_for_whole(&self, document: DocumentId, space: SpaceId) -> Result<bool, RepoError> {
         let work = move |tx: &mut dyn WriteTx| {
-            if ledger::state(tx, &document)?.is_some() {
-                return Ok(spaces::of(tx, &document)? == space);
+            if let Some(here) = ledger::state(tx, &document)? {
+                return spaces::settle(tx, &document, here.count == 0, &space);
             }
             if space == SpaceId::DEFAULT || spaces::is_dismissed(tx, &document)? {
                 return Ok(false);

@@ -171,8 +171,8 @@ fn carry_in(
 
 /// Says whether a document of a space is taken in: not if it is in another one here, or was deleted from this device.
 fn is_wanted(tx: &mut dyn WriteTx, document: &DocumentId, space: &SpaceId) -> Result<bool, StoreError> {
-    if ledger::state(tx, document)?.is_some() {
-        return Ok(spaces::of(tx, document)? == *space);
+    if let Some(here) = ledger::state(tx, document)? {
+        return spaces::settle(tx, document, here.count == 0, space);
     }
     if tombstone::is_buried(tx, document)? || *space == SpaceId::DEFAULT || spaces::is_dismissed(tx, document)? {
         return Ok(false);
