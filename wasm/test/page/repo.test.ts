@@ -50,6 +50,12 @@ describe("documents", () => {
     await expect(finding).rejects.toMatchObject({ code: "timeout" });
   });
 
+  test("without content are open all the same", async () => {
+    const doc = await repo.create({});
+    expect(doc.state).toBe("open");
+    expect(doc.value).toEqual({});
+  });
+
   test("that are not plain objects, or that the store has no room for, are not made", async () => {
     await expect(repo.create([] as object)).rejects.toMatchObject({ code: "bad_value" });
     await expect(repo.create({ a: undefined })).rejects.toThrow(TypeError);
@@ -133,6 +139,14 @@ describe("another engine", () => {
     engine.remote(doc.id, ["set", ["n"], 5]);
     await pump();
     expect(doc.value.n).toBe(5);
+  });
+
+  test("says what was deleted meanwhile", async () => {
+    const doc = await repo.create({ a: 1 });
+    engine.deleted.add(doc.id);
+    engine.restart();
+    await turn();
+    expect(doc.state).toBe("deleted");
   });
 
   test("is asked again where a patch was missed", async () => {

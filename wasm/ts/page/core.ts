@@ -142,8 +142,9 @@ export class Core {
   /** Opens the document again: another engine serves this page, or something was missed. */
   reopen(): void {
     if (this.state === "closed" || this.session.closed) return;
-    this.open(true).catch(() => {
+    this.open(true).catch((error: RejoinError) => {
       // The link sends the request again when there is an engine; where there will be none, the repo's status says so.
+      if (error.code === "deleted") this.become("deleted");
     });
   }
 

@@ -187,6 +187,9 @@ export class Repo {
     }
     const doc = (await opened) ?? (await this.#hold<T>(id, false, options.schema));
     if (!doc) throw new RejoinError("not_found", "the document was deleted while it was being made");
+    // One without content has no changes, and is none that is waited for.
+    const core = this.#docs.get(id)?.core;
+    if (core?.state === "waiting") core.state = "open";
     return doc;
   }
 
