@@ -181,9 +181,11 @@ describe("the relay", () => {
     let made = 0;
     const mine = await open({ token: () => `token ${++made}` });
     await turn();
-    engine.tell({ e: "status", state: "waiting", reason: "the relay closed the connection: token expired (4001)", pending: 0, storage: "memory" });
+    for (const pending of [0, 1]) {
+      engine.tell({ e: "status", state: "waiting", reason: "the relay closed the connection: token expired (4001)", pending, storage: "memory" });
+    }
     await turn();
-    expect(engine.calls).toContainEqual(["setToken", "token 2"]);
+    expect(engine.calls.filter(([method]) => method === "setToken")).toEqual([["setToken", "token 2"]]);
     await mine.setToken("given");
     expect(engine.calls).toContainEqual(["setToken", "given"]);
   });
