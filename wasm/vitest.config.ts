@@ -17,7 +17,7 @@ export default defineConfig({
       { find: /^rejoin$/, replacement: here("./ts/index.ts") },
       { find: /^rejoin:glue$/, replacement: here("./test/host/fake-engine.ts") },
       { find: /^rejoin\/react$/, replacement: here("./ts/react/index.ts") },
-      { find: /^rejoin\/testing$/, replacement: here("./ts/testing.ts") },
+      { find: /^rejoin\/(testing|inline)$/, replacement: here("./ts/$1.ts") },
     ],
   },
   test: {

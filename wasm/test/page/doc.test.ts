@@ -93,6 +93,49 @@ describe("an edit", () => {
     expect(asked("edit")).toBeUndefined();
   });
 
+  test("cannot be made while a change of the same document is being made", async () => {
+    const doc = await repo.create(todo());
+    let inner: Promise<unknown> | undefined;
+    const seen: string[] = [];
+    const outer = doc.change((d) => {
+      d.items.push({ name: "c" });
+      inner = doc.set("title", "no");
+      inner.catch(() => {});
+      seen.push(doc.value.title, String(doc.value.items.length));
+      d.items.push({ name: "d" });
+      d.title = "Coffee";
+    });
+    await expect(inner).rejects.toMatchObject({ code: "bad_argument" });
+    await outer;
+    await turn();
+    expect(seen).toEqual(["Tea", "3"]);
+    expect(doc.value.title).toBe("Coffee");
+    expect(doc.value.items.map(({ name }) => name)).toEqual(["a", "b", "c", "d"]);
+    expect(engine.docs.get(doc.id)?.value).toEqual(doc.value);
+  });
+
+  test("by a subscriber is told to all after the one that caused it", async () => {
+    const doc = await repo.create(todo());
+    doc.subscribe(({ value }) => void (value.title === "Coffee" && doc.set("title", "Coffee!")));
+    const told: string[] = [];
+    doc.subscribe(({ value }) => told.push(value.title));
+    await doc.set("title", "Coffee");
+    expect(told).toEqual(["Coffee", "Coffee!"]);
+  });
+
+  test("that nobody looks at copies nothing, and is there when somebody does", async () => {
+    const doc = await repo.create({ map: Object.fromEntries(Array.from({ length: 50 }, (_, n) => [`k${n}`, n])) });
+    const before = doc.value;
+    for (let round = 0; round < 3000; round++) void doc.set(["map", `k${round % 50}`], round);
+    await doc.set(["map", "last"], 1);
+    await turn();
+    expect(before.map["k0"]).toBe(0);
+    expect(doc.get(["map", "k49"])).toBe(2999);
+    expect(doc.value).toEqual(engine.docs.get(doc.id)?.value);
+    expect(doc.pending).toBe(0);
+    expect(Object.isFrozen(doc.value.map)).toBe(true);
+  });
+
   test("of nothing writes nothing", async () => {
     const doc = await repo.create(todo());
     for (const receipt of [await doc.change(() => {}), await doc.delete("done"), await doc.text("body").update("hello")]) {
@@ -254,7 +297,9 @@ describe("a schema", () => {
   test("is asked before a document is made and before an edit shows", async () => {
     await expect(repo.create({ title: 5 as unknown as string }, { schema })).rejects.toMatchObject({ code: "bad_value", details: [{ message: "no title" }] });
     const doc = await repo.create({ title: "Tea" }, { schema });
+    const before = doc.value;
     await expect(doc.set(["title"], 7)).rejects.toBeInstanceOf(RejoinError);
+    expect(doc.value).toBe(before);
     expect(doc.value.title).toBe("Tea");
     expect(doc.valid).toBe(true);
   });

@@ -7,9 +7,11 @@ import { Counter, decode, encode, type Value } from "../../ts/page/values.js";
 // biome-ignore lint: the tests write anything
 function change(value: unknown, edit: (draft: any) => unknown): Edit & { after: Value } {
   const root = decode(encode(value));
-  const edits = record(root, edit as (draft: never) => unknown);
+  const drafted = new Editor(root);
+  const edits = record(drafted, edit as (draft: never) => unknown);
   const editor = new Editor(root);
   for (const step of edits.steps) expect(editor.apply(step)).toBe(true);
+  expect(drafted.finish()).toEqual(editor.root);
   return { ...edits, after: editor.finish() };
 }
 

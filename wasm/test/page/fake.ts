@@ -274,6 +274,8 @@ export class FakeEngine {
       }
       case "exportBranch":
         return new Uint8Array([1, 2, 3]);
+      case "persist":
+        return true;
       case "status":
         return this.status;
       case "presenceSet":

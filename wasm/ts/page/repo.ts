@@ -346,6 +346,18 @@ export class Repo {
   }
 
   /**
+   * Asks the browser again not to evict the store, and says whether it promised that. Browsers are more willing after a click.
+   *
+   * @example
+   * ```ts
+   * if (!repo.status.persisted) console.log(await repo.persist());
+   * ```
+   */
+  persist(): Promise<boolean> {
+    return this.#session.call("persist");
+  }
+
+  /**
    * Waits until the relay has everything that was written here, and this device has what the relay had. Rejects with `timeout`.
    *
    * @example
