@@ -15,8 +15,9 @@ export default defineConfig({
     // The examples in the documentation import the package by its name; the tests give them its source.
     alias: [
       { find: /^rejoin$/, replacement: here("./ts/index.ts") },
+      { find: /^rejoin:glue$/, replacement: here("./test/host/fake-engine.ts") },
       { find: /^rejoin\/react$/, replacement: here("./ts/react/index.ts") },
-      { find: /^rejoin\/testing$/, replacement: here("./ts/testing.ts") },
+      { find: /^rejoin\/(testing|inline)$/, replacement: here("./ts/$1.ts") },
     ],
   },
   test: {

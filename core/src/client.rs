@@ -8,20 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::repo::{Inner, Repo, RepoError, random_bytes};
+use crate::runtime;
 
 mod backoff;
+mod dial;
 mod driver;
 mod mailbox;
+#[cfg(feature = "client")]
+mod native;
 mod options;
 mod progress;
 mod socket;
+#[cfg(feature = "client")]
 mod tls;
 mod v1;
 
+pub use crate::runtime::{BoxFuture, MaybeSend};
+pub use dial::{Dial, DialError, Dialed, Heard, Incoming, Outgoing, Said};
 pub use options::{ConnectOptions, Protocol};
 pub use progress::Progress;
 
@@ -78,6 +83,16 @@ impl Connection {
         self.state.borrow_and_update().clone()
     }
 
+    /// Waits until the state, the progress or the protocol is another one; returns false when the connection has ended.
+    pub async fn changed(&mut self) -> bool {
+        let changed = tokio::select! {
+            changed = self.state.changed() => changed,
+            changed = self.progress.changed() => changed,
+            changed = self.protocol.changed() => changed,
+        };
+        changed.is_ok()
+    }
+
     /// Returns what is spoken with the relay; `None` while not connected.
     pub fn protocol(&self) -> Option<Protocol> {
         *self.protocol.borrow()
@@ -103,7 +118,7 @@ impl Connection {
     /// [`RepoError::Timeout`] if it takes longer; syncing goes on.
     pub async fn wait_caught_up(&mut self, limit: Duration) -> Result<(), RepoError> {
         let is_caught_up = |progress: &Option<Progress>| progress.is_some_and(|progress| progress.is_caught_up);
-        let caught_up = timeout(limit, self.progress.wait_for(is_caught_up)).await;
+        let caught_up = runtime::timeout(limit, self.progress.wait_for(is_caught_up)).await;
         caught_up.map_err(|_| RepoError::Timeout)?.map_err(|_| RepoError::Closed)?;
         Ok(())
     }
@@ -123,44 +138,16 @@ impl Drop for Connection {
 }
 
 impl Repo {
-    /// Connects to a relay, or to any automerge-repo server: `ws://` or `wss://`. Call it inside a tokio runtime.
-    ///
-    /// Returns at once; [`Connection::state`] says how it goes. Every document of this device is kept in step, new ones
-    /// too. Several connections may be open at the same time. `wss://` trusts relays that a public authority vouches for;
-    /// for one with a certificate of its own see [`Repo::connect_with`].
-    ///
-    /// # Errors
-    ///
-    /// [`RepoError::Address`] if the address does not parse. That the relay cannot be reached is no error: it is tried
-    /// again, more and more slowly, up to every 30 seconds.
-    pub fn connect(&self, url: &str) -> Result<Connection, RepoError> {
-        self.connect_with(url, &ConnectOptions::new())
-    }
-
-    /// Connects as [`Repo::connect`] does, with options.
-    ///
-    /// A relay whose certificate is not trusted is tried again like one that cannot be reached, since its certificate may
-    /// be renewed meanwhile; [`ConnectionState::Waiting`] says what is wrong with it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Repo::connect`].
-    pub fn connect_with(&self, url: &str, options: &ConnectOptions) -> Result<Connection, RepoError> {
-        let wrong = |reason: String| RepoError::Address { url: url.to_owned(), reason };
-        let request = url.into_client_request().map_err(|error| wrong(error.to_string()))?;
-        if !matches!(request.uri().scheme_str(), Some("ws" | "wss")) {
-            return Err(wrong("it begins neither with ws:// nor with wss://".to_owned()));
-        }
-        // The one provider this crate is built with; if the application chose another first, that one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    /// Connects to a relay by sockets of the application's own making. See `Repo::connect`, which brings those of the
+    /// operating system.
+    pub fn connect_by(&self, dial: Arc<dyn Dial>, options: &ConnectOptions) -> Connection {
         let (state_sender, state) = watch::channel(ConnectionState::Connecting);
         let (stop, stopped) = watch::channel(false);
         let (progress_sender, progress) = watch::channel(None);
         let (protocol_sender, protocol) = watch::channel(None);
         let shown = Shown { state: state_sender, progress: progress_sender, protocol: protocol_sender };
-        let relay = Relay::new(url, options);
-        tokio::spawn(keep_connected(Arc::clone(self.inner()), relay, shown, stopped));
-        Ok(Connection { state, progress, protocol, stop })
+        runtime::spawn(keep_connected(Arc::clone(self.inner()), Relay::new(dial, options), shown, stopped));
+        Connection { state, progress, protocol, stop }
     }
 
     /// Goes offline, or online again: while offline no connection of this repo is made, and those that are there are ended. What
@@ -204,7 +191,7 @@ async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopp
             None => Duration::ZERO,
         };
         tokio::select! {
-            () = tokio::time::sleep(retry_in) => {}
+            () = runtime::sleep(retry_in) => {}
             () = switched(&mut offline, true) => {}
             () = told_to_stop(&mut stopped) => break,
         }

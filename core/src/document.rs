@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use automerge::transaction::{CommitOptions, Transaction};
-use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, ReadDoc, TextEncoding};
+use automerge::{ActorId, Automerge, AutomergeError, Change, ChangeHash, PatchLog, ReadDoc, TextEncoding};
 
 use crate::gate::{CheckedChange, GateError};
 use crate::id::DocumentId;
@@ -15,6 +15,7 @@ use crate::ledger::{self, snapshot};
 use crate::limits::QUARANTINE_CULPRITS_MAX;
 use crate::store::{ReadTx, StoreError};
 
+mod at;
 pub mod json;
 mod patch;
 mod path;
@@ -26,6 +27,7 @@ mod salvage;
 pub mod whole;
 pub mod write;
 
+pub use at::base_of;
 pub use patch::{Patch, PatchAction, diff};
 pub use path::{FieldPath, Step};
 pub use quarantine::Quarantined;
@@ -44,6 +46,12 @@ pub struct Commit {
     pub time_seconds: i64,
 }
 
+/// Sees every step of a document in memory, with the document as it is after the step, until it returns false.
+///
+/// The patches of one step lead from the state before it to the state after it. Patches of a map, list or text come before
+/// those of what is inside it.
+pub type Observer = Box<dyn FnMut(&Automerge, Vec<automerge::Patch>) -> bool + Send>;
+
 /// A document in memory.
 ///
 /// It holds no transaction of the store: [`Materialised::catch_up`] takes in what the ledger has gained since.
@@ -56,6 +64,7 @@ pub struct Materialised {
     own: VecDeque<ChangeHash>,
     /// Changes of the ledger that are left out, in its order.
     quarantine: Vec<Quarantined>,
+    observer: Option<Observer>,
 }
 
 impl std::fmt::Debug for Materialised {
@@ -73,7 +82,7 @@ impl Materialised {
     /// The actor must be new to the document, or its own last user: one that another process uses too breaks both.
     pub fn new(document: DocumentId, actor: ActorId) -> Self {
         let automerge = Automerge::new_with_encoding(TextEncoding::Utf16CodeUnit).with_actor(actor);
-        Self { document, automerge, upto: 0, own: VecDeque::new(), quarantine: Vec::new() }
+        Self { document, automerge, upto: 0, own: VecDeque::new(), quarantine: Vec::new(), observer: None }
     }
 
     /// Says whether nothing was taken in yet.
@@ -104,7 +113,7 @@ impl Materialised {
 
     /// Begins with a document that was just taken in whole, all its changes below position `count`.
     pub(crate) fn adopt(document: DocumentId, automerge: Automerge, count: u64) -> Self {
-        Self { document, automerge, upto: count, own: VecDeque::new(), quarantine: Vec::new() }
+        Self { document, automerge, upto: count, own: VecDeque::new(), quarantine: Vec::new(), observer: None }
     }
 
     /// Leaves these changes out, and whatever depends on them: what [`Materialised::quarantined`] told of an earlier one.
@@ -124,6 +133,12 @@ impl Materialised {
         &self.quarantine
     }
 
+    /// Has every later step of this document observed, by this observer instead of an earlier one. It goes with the document:
+    /// one that is made anew from the ledger has none.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
+    }
+
     /// Takes in the changes that the ledger has gained. Cost: those changes.
     ///
     /// They are applied to the document itself, not to a copy, which would cost O(document) for each keystroke that
@@ -136,9 +151,21 @@ impl Materialised {
     pub fn catch_up(&mut self, tx: &dyn ReadTx) -> Result<(), DocumentError> {
         let (changes, upto) = self.news(tx)?;
         if !changes.is_empty() {
-            guarded(|| self.automerge.apply_changes(changes))??;
+            let mut log = PatchLog::new(self.observer.is_some());
+            guarded(|| self.automerge.apply_changes_log_patches(changes, &mut log))??;
+            self.tell(|automerge| automerge.make_patches(&mut log))?;
         }
         self.upto = upto;
+        Ok(())
+    }
+
+    /// Shows a step to the observer, if there is one.
+    fn tell(&mut self, patches: impl FnOnce(&Automerge) -> Vec<automerge::Patch>) -> Result<(), DocumentError> {
+        let Some(mut observer) = self.observer.take() else { return Ok(()) };
+        let automerge = &self.automerge;
+        if guarded(|| observer(automerge, patches(automerge)))? {
+            self.observer = Some(observer);
+        }
         Ok(())
     }
 
@@ -219,18 +246,43 @@ impl Materialised {
         commit: &Commit,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<(T, Option<CheckedChange>), E> {
+        self.edit_at(commit, None, edit)
+    }
+
+    /// Runs an edit as [`Materialised::edit`] does, on the document as it was at some heads: indices mean what they meant
+    /// there, and the change merges with what came since. [`base_of`] finds such heads; `None` is the document as it is.
+    ///
+    /// Where the actor itself wrote something since, the change is another actor's, whose name is the actor's with a number
+    /// behind it: the changes of one actor follow upon each other. Cost: with an observer, O(document).
+    ///
+    /// # Errors
+    ///
+    /// As [`Materialised::edit`].
+    pub fn edit_at<T, E: From<DocumentError>>(
+        &mut self,
+        commit: &Commit,
+        base: Option<&[ChangeHash]>,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<(T, Option<CheckedChange>), E> {
         let mut options = CommitOptions::default().with_time(commit.time_seconds);
         if let Some(message) = &commit.message {
             options.set_message(message.clone());
         }
+        let before = base.map(|_| self.automerge.get_heads());
+        let log = PatchLog::new(self.observer.is_some() && base.is_none());
         let automerge = &mut self.automerge;
         let outcome = guarded(|| {
-            let mut transaction = automerge.transaction();
+            let transaction = match base {
+                Some(heads) => automerge.transaction_at(log, heads),
+                None => automerge.transaction_log_patches(log),
+            };
+            // A log that was just made belongs to every document.
+            let mut transaction = transaction.map_err(|_| DocumentError::Panicked)?;
             match edit(&mut transaction) {
                 Ok(value) => {
-                    let hash = transaction.commit_with(options).0;
+                    let (hash, log) = transaction.commit_with(options);
                     let change = hash.map(|hash| automerge.get_change_by_hash(&hash).ok_or(DocumentError::Panicked));
-                    Ok((value, change.transpose()?))
+                    Ok((value, change.transpose()?, log))
                 }
                 Err(error) => {
                     transaction.rollback();
@@ -238,8 +290,12 @@ impl Materialised {
                 }
             }
         });
-        let (value, change) = outcome??;
+        let (value, change, mut log) = outcome??;
         let Some(change) = change else { return Ok((value, None)) };
+        self.tell(|automerge| match before {
+            Some(before) => automerge.diff(&before, &automerge.get_heads()),
+            None => automerge.make_patches(&mut log),
+        })?;
         let change = CheckedChange::parse(change.raw_bytes()).map_err(DocumentError::Gate)?;
         self.own.push_back(change.hash());
         Ok((value, Some(change)))

@@ -4,7 +4,7 @@
 //! no network at all, and merges it through a self-hosted relay when the network comes back.
 
 pub mod care;
-#[cfg(feature = "client")]
+#[cfg(feature = "repo")]
 pub mod client;
 pub mod codec;
 pub mod deletion;
@@ -19,18 +19,20 @@ pub mod ledger;
 pub mod limits;
 pub mod migrate;
 pub mod pack;
-#[cfg(feature = "client")]
+#[cfg(feature = "repo")]
 pub mod repo;
+#[cfg(feature = "repo")]
+mod runtime;
 pub mod store;
 pub mod sync;
 pub mod value;
 
 pub use automerge::{ActorId, ChangeHash, ScalarValue};
-#[cfg(feature = "client")]
+#[cfg(feature = "repo")]
 pub use client::{ConnectOptions, Connection, ConnectionState, Progress, Protocol};
 pub use fields::{Edit, FieldValue};
 pub use id::{DocumentId, Epoch, OpId, PeerId, SpaceId, StorageId};
-#[cfg(feature = "client")]
+#[cfg(feature = "repo")]
 pub use repo::{
     DocHandle, Event, FieldPath, Presence, PresenceData, PresenceError, PresenceEvent, PresenceValue, Receipt, Repo,
     RepoError, SpaceHandle, Written,

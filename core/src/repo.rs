@@ -7,7 +7,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use automerge::ActorId;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -16,6 +15,7 @@ use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
 use crate::ledger;
 use crate::limits::EPHEMERALS_BEHIND_MAX;
 use crate::migrate;
+use crate::runtime::{self, SystemTime, UNIX_EPOCH};
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
 mod actors;
@@ -32,6 +32,7 @@ mod presence;
 mod receipts;
 mod rejected;
 mod relayed;
+mod requests;
 mod sign_out;
 mod spaces;
 #[cfg(feature = "testing")]
@@ -39,6 +40,8 @@ pub mod testing;
 mod upkeep;
 mod whole;
 mod writer;
+
+pub(crate) use writer::Answer;
 
 pub(crate) use deletion::Burial;
 pub use documents::LoadedDocument;
@@ -50,7 +53,7 @@ pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
 pub(crate) use pending::Pending;
 pub(crate) use presence::{EphemeralBatch, Presences};
 pub use presence::{Presence, PresenceData, PresenceError, PresenceEvent, PresenceEvents, PresenceValue};
-pub use receipts::Written;
+pub use receipts::{PendingNews, Written};
 pub use rejected::{Branch, RejectedWrite};
 pub(crate) use relayed::{Taken, acknowledge};
 pub use sign_out::SignOut;
@@ -58,6 +61,7 @@ pub use spaces::SpaceHandle;
 
 pub use crate::document::{FieldPath, Step};
 pub use crate::ledger::receipts::Receipt;
+pub use crate::ledger::requests::RequestId;
 
 use actors::Actors;
 use documents::Documents;
@@ -131,11 +135,11 @@ impl Repo {
     #[cfg(feature = "redb")]
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, RepoError> {
         let path = path.as_ref().to_owned();
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = runtime::unblock(move || {
             let store = store::RedbStore::open(path, store::RedbOptions::new())?;
             Self::with_store(Arc::new(store))
         });
-        opened.await.map_err(|_| RepoError::Closed)?
+        opened.await?
     }
 
     /// Makes a repo that forgets everything when it is dropped.
@@ -263,8 +267,21 @@ impl Repo {
         self.inner.storage
     }
 
-    fn handle(&self, document: DocumentId) -> DocHandle {
+    /// Returns a handle to a document without looking whether it is here: calls say so then. Cost: none.
+    pub fn handle(&self, document: DocumentId) -> DocHandle {
         DocHandle::new(self.clone(), document)
+    }
+
+    /// Looks into the store itself, as it is at one moment: for [`crate::fields`] and [`crate::ledger`]. Writing goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Store`] if the store cannot be read.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn ReadTx) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, RepoError> {
+        self.read(look).await
     }
 
     /// Reads from the store on a thread that may wait for the disk.
@@ -273,8 +290,7 @@ impl Repo {
         work: impl FnOnce(&dyn ReadTx) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, RepoError> {
         let store = Arc::clone(&self.inner.store);
-        let read = tokio::task::spawn_blocking(move || work(store.read()?.as_ref()));
-        Ok(read.await.map_err(|_| RepoError::Closed)??)
+        Ok(runtime::unblock(move || work(store.read()?.as_ref())).await??)
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

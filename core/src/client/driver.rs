@@ -2,20 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::thread;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, watch};
 
 use super::Progress;
-use super::mailbox::{Batch, Mailbox};
+use super::mailbox::{Batch, Mailbox, Outbox};
 use crate::engine::{self, Accepted, Origin};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, StorageId};
 use crate::ledger::{self, outbox, shared};
 use crate::limits::CLASSIC_PRESENCE_TTL_MS;
-use crate::repo::{Ephemeral, EphemeralBatch, Event, EventKind, Inner, RepoError, Source, publish_received};
+use crate::repo::{Answer, Ephemeral, EphemeralBatch, Event, EventKind, Inner, RepoError, Source, publish_received};
+use crate::runtime;
 use crate::store::WriteTx;
 use crate::sync::WholeDocuments;
 use crate::sync::classic::{ClassicSession, Identity, Output, Role};
@@ -40,7 +40,7 @@ pub(super) enum Outgoing {
 pub(super) struct Surroundings {
     pub(super) inner: Arc<Inner>,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) outgoing: mpsc::Sender<Outgoing>,
+    pub(super) outgoing: Outbox,
     /// Shows how far the first sync is; nothing before the handshake.
     pub(super) progress: watch::Sender<Option<Progress>>,
     pub(super) source: Source,
@@ -50,7 +50,7 @@ pub(super) struct Surroundings {
 pub(super) struct Driver {
     inner: Arc<Inner>,
     mailbox: Arc<Mailbox>,
-    outgoing: mpsc::Sender<Outgoing>,
+    outgoing: Outbox,
     session: ClassicSession,
     relay: Option<StorageId>,
     /// Documents that were not compared with the relay's yet; how many they are, once the handshake is done.
@@ -71,7 +71,7 @@ pub(super) struct Driver {
 /// Changes on their way through the writer.
 struct Appending {
     document: DocumentId,
-    outcome: tokio::sync::oneshot::Receiver<Result<Accepted, RepoError>>,
+    outcome: Answer<Accepted>,
 }
 
 impl Driver {
@@ -99,12 +99,11 @@ impl Driver {
 
     /// Starts the thread. It ends when the mailbox is closed or the session has ended.
     pub(super) fn start(self) -> std::io::Result<()> {
-        thread::Builder::new().name("rejoin-session".to_owned()).spawn(move || self.run())?;
-        Ok(())
+        runtime::start("rejoin-session", self.run())
     }
 
-    fn run(mut self) {
-        if let Err(error) = self.drive() {
+    async fn run(mut self) {
+        if let Err(error) = self.drive().await {
             tracing::error!(%error, "the session with the relay ended on a failure of the store");
         }
         if let Err(error) = self.remember_shared() {
@@ -112,14 +111,15 @@ impl Driver {
         }
     }
 
-    fn drive(&mut self) -> Result<(), RepoError> {
+    async fn drive(&mut self) -> Result<(), RepoError> {
         self.carry_out()?;
         while !self.ended {
-            let Some(batch) = self.mailbox.take() else { return Ok(()) };
+            let Some(batch) = self.mailbox.take().await else { return Ok(()) };
             self.take_in(batch)?;
             self.carry_out()?;
             self.transmit()?;
             self.show_progress();
+            runtime::breathe().await;
         }
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Driver {
                 return Ok(());
             }
             for Appending { document, outcome } in appending {
-                let accepted = outcome.blocking_recv().map_err(|_| RepoError::Closed)??;
+                let accepted = outcome.wait()?;
                 let store = Arc::clone(&self.inner.store);
                 self.session.handle_appended(document, accepted.results, store.read()?.as_ref())?;
             }
@@ -282,11 +282,7 @@ impl Driver {
         Ok(())
     }
 
-    fn append(
-        &self,
-        document: DocumentId,
-        changes: Vec<CheckedChange>,
-    ) -> Result<tokio::sync::oneshot::Receiver<Result<Accepted, RepoError>>, RepoError> {
+    fn append(&self, document: DocumentId, changes: Vec<CheckedChange>) -> Result<Answer<Accepted>, RepoError> {
         let (events, source) = (self.inner.events.clone(), self.source);
         let work = move |tx: &mut dyn WriteTx| engine::accept_known(tx, document, changes);
         let tell = move |accepted: &Accepted| publish_received(&events, document, accepted, source);
@@ -335,7 +331,7 @@ impl Driver {
     /// Queues a frame. Control frames are few; they wait for the queue, frames with changes never have to.
     fn send(&mut self, outgoing: Outgoing) {
         self.room = self.room.saturating_sub(1);
-        if self.outgoing.blocking_send(outgoing).is_err() {
+        if !self.outgoing.send(outgoing) {
             self.ended = true;
         }
     }

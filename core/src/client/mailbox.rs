@@ -1,12 +1,13 @@
 //! What the driver thread waits on: frames that came, documents that changed, room to send.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use automerge::ChangeHash;
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
+use super::driver::Outgoing;
 use crate::id::DocumentId;
 use crate::limits::PRESENCE_QUEUE_MAX;
 use crate::repo::Ephemeral;
@@ -48,6 +49,23 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Takes everything out.
+    #[cfg(not(target_family = "wasm"))]
+    fn take_some(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    /// Takes everything out but later frames: in a browser others have to wait for what is done with them.
+    #[cfg(target_family = "wasm")]
+    fn take_some(&mut self) -> Self {
+        let mut taken = std::mem::take(self);
+        if taken.frames.len() > 1 {
+            self.frames = taken.frames.split_off(1);
+            self.frame_bytes = self.frames.iter().flatten().map(Bytes::len).sum();
+        }
+        taken
+    }
+
     fn is_empty(&self) -> bool {
         self.frames.is_empty()
             && self.changed.is_empty()
@@ -66,7 +84,7 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Mailbox {
     batch: Mutex<Batch>,
-    bell: Condvar,
+    bell: Notify,
     taken: Notify,
 }
 
@@ -74,22 +92,27 @@ impl Mailbox {
     /// Makes a mailbox whose socket takes `room` frames to begin with.
     pub(super) fn new(room: usize) -> Self {
         let batch = Batch { room, ..Batch::default() };
-        Self { batch: Mutex::new(batch), bell: Condvar::new(), taken: Notify::new() }
+        Self { batch: Mutex::new(batch), bell: Notify::new(), taken: Notify::new() }
     }
 
     /// Waits for something, and takes all of it; `None` when the mailbox was closed.
-    pub(super) fn take(&self) -> Option<Batch> {
+    pub(super) async fn take(&self) -> Option<Batch> {
+        loop {
+            if let Some(taken) = self.take_now() {
+                self.taken.notify_one();
+                return taken;
+            }
+            self.bell.notified().await;
+        }
+    }
+
+    /// Takes what is there; `None` if nothing is, and `Some(None)` when the mailbox was closed.
+    fn take_now(&self) -> Option<Option<Batch>> {
         let mut batch = self.lock();
-        while batch.is_empty() && !batch.closed {
-            batch = self.bell.wait(batch).unwrap_or_else(PoisonError::into_inner);
-        }
         if batch.closed {
-            return None;
+            return Some(None);
         }
-        let taken = std::mem::take(&mut *batch);
-        drop(batch);
-        self.taken.notify_one();
-        Some(taken)
+        (!batch.is_empty()).then(|| Some(batch.take_some()))
     }
 
     /// Hands in a received frame, and waits while too much is there already.
@@ -190,6 +213,24 @@ impl Mailbox {
     fn lock(&self) -> MutexGuard<'_, Batch> {
         // A batch is whole at every moment: whoever panicked while holding it left nothing half-done.
         self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the driver puts frames for the socket.
+#[derive(Debug, Clone)]
+pub(super) struct Outbox(pub(super) mpsc::Sender<Outgoing>);
+
+impl Outbox {
+    /// Queues a frame, and waits while there is no room; says whether the socket is still there.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn send(&self, outgoing: Outgoing) -> bool {
+        self.0.blocking_send(outgoing).is_ok()
+    }
+
+    /// Queues a frame. Nobody would make room while this waits: without room the socket counts as gone.
+    #[cfg(target_family = "wasm")]
+    pub(super) fn send(&self, outgoing: Outgoing) -> bool {
+        self.0.try_send(outgoing).is_ok()
     }
 }
 

@@ -1,13 +1,19 @@
 //! How a relay is connected to: whose word for it is believed, what it is shown, and what is spoken.
 
+#[cfg(feature = "client")]
 use std::sync::Arc;
 
+#[cfg(feature = "client")]
 use rustls::pki_types::CertificateDer;
+#[cfg(feature = "client")]
 use rustls::pki_types::pem::PemObject;
+#[cfg(feature = "client")]
 use rustls::{ClientConfig, RootCertStore};
+#[cfg(feature = "client")]
 use tokio_tungstenite::Connector;
 
 use crate::codec::v1::Token;
+#[cfg(feature = "client")]
 use crate::repo::RepoError;
 
 /// What is spoken with a relay.
@@ -22,7 +28,8 @@ pub enum Protocol {
 
 /// How a relay is connected to: by default as a browser would, trusting the public authorities.
 ///
-/// ```
+#[cfg_attr(feature = "client", doc = "```")]
+#[cfg_attr(not(feature = "client"), doc = "```ignore")]
 /// use rejoin::{ConnectOptions, Repo, RepoError};
 ///
 /// fn connect(repo: &Repo, pem: &[u8]) -> Result<rejoin::Connection, RepoError> {
@@ -34,6 +41,7 @@ pub enum Protocol {
 #[must_use]
 pub struct ConnectOptions {
     /// `None` for the public authorities.
+    #[cfg(feature = "client")]
     roots: Option<RootCertStore>,
     token: Token,
     protocol: Option<Protocol>,
@@ -54,6 +62,7 @@ impl ConnectOptions {
     /// # Errors
     ///
     /// [`RepoError::Certificates`] if there is no certificate in it, or one that does not parse.
+    #[cfg(feature = "client")]
     pub fn root_certificates(mut self, pem: &[u8]) -> Result<Self, RepoError> {
         let wrong = |reason: String| RepoError::Certificates { reason };
         let roots = self.roots.get_or_insert_with(RootCertStore::empty);
@@ -91,6 +100,7 @@ impl ConnectOptions {
     }
 
     /// Returns what makes TLS connections; `None` for the default. The process has a provider of cryptography by now.
+    #[cfg(feature = "client")]
     pub(super) fn connector(&self) -> Option<Connector> {
         let roots = self.roots.clone()?;
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
@@ -98,7 +108,7 @@ impl ConnectOptions {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "client"))]
 mod tests {
     use super::*;
 

@@ -7,20 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
 use super::Progress;
 use super::driver::{Outgoing, Surroundings};
-use super::mailbox::{Batch, Mailbox};
+use super::mailbox::{Batch, Mailbox, Outbox};
 use crate::codec::v1::{Access, Mode, Presence, Start, Token};
 use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::{self, cursor, spaces};
-use crate::repo::{Ephemeral, Inner, RepoError, Source};
+use crate::repo::{Answer, Ephemeral, Inner, RepoError, Source};
+use crate::runtime;
 use crate::store::WriteTx;
 use crate::sync::v1::{Applied, ClientIdentity, ClientOutput, ClientSession, Delivery};
 
@@ -36,7 +36,7 @@ const OPENED_AT_ONCE: usize = 1_024;
 pub(super) struct Driver {
     inner: Arc<Inner>,
     mailbox: Arc<Mailbox>,
-    outgoing: mpsc::Sender<Outgoing>,
+    outgoing: Outbox,
     progress: watch::Sender<Option<Progress>>,
     source: Source,
     session: ClientSession,
@@ -61,7 +61,7 @@ pub(super) struct Driver {
 }
 
 /// A delivery on its way through the writer.
-type Applying = oneshot::Receiver<Result<Outcome, RepoError>>;
+type Applying = Answer<Outcome>;
 
 impl Driver {
     pub(super) fn new(surroundings: Surroundings, token: Token) -> Self {
@@ -95,24 +95,24 @@ impl Driver {
 
     /// Starts the thread. It ends when the mailbox is closed or the session has ended.
     pub(super) fn start(self) -> std::io::Result<()> {
-        thread::Builder::new().name("rejoin-session".to_owned()).spawn(move || self.run())?;
-        Ok(())
+        runtime::start("rejoin-session", self.run())
     }
 
-    fn run(mut self) {
-        if let Err(error) = self.drive() {
+    async fn run(mut self) {
+        if let Err(error) = self.drive().await {
             tracing::error!(%error, "the session with the relay ended on a failure of the store");
         }
     }
 
-    fn drive(&mut self) -> Result<(), RepoError> {
+    async fn drive(&mut self) -> Result<(), RepoError> {
         self.carry_out()?;
         while !self.ended {
-            let Some(batch) = self.mailbox.take() else { return Ok(()) };
+            let Some(batch) = self.mailbox.take().await else { return Ok(()) };
             self.take_in(batch)?;
             self.carry_out()?;
             self.transmit()?;
             self.show_progress();
+            runtime::breathe().await;
         }
         Ok(())
     }
@@ -326,7 +326,7 @@ impl Driver {
     /// Queues a frame. Control frames are few; they wait for the queue, frames with changes never have to.
     fn send(&mut self, outgoing: Outgoing) {
         self.room = self.room.saturating_sub(1);
-        if self.outgoing.blocking_send(outgoing).is_err() {
+        if !self.outgoing.send(outgoing) {
             self.ended = true;
         }
     }

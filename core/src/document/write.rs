@@ -23,6 +23,8 @@ use crate::value::Value;
 pub enum Element {
     /// A scalar or a map.
     Value(Value),
+    /// A new map with these fields, which may hold lists and texts. Of two entries with one key, the later stands.
+    Map(Vec<(String, Element)>),
     /// A new list with these elements.
     List(Vec<Element>),
     /// A new text that merges character by character; a scalar string is replaced as a whole.
@@ -197,6 +199,12 @@ fn put(
             let map = make(ObjType::Map)?;
             for (key, value) in fields {
                 put_value(tx, &map, key, value, level + 1)?;
+            }
+        }
+        Element::Map(fields) => {
+            let map = make(ObjType::Map)?;
+            for (key, element) in fields {
+                put(tx, &map, Prop::Map(key.clone()), element, false, level + 1)?;
             }
         }
         Element::List(elements) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Repo, RepoError};
 use crate::care::{self, Compacted, Registers, Repaired, Report, Stats, VerifyOptions};
 use crate::id::DocumentId;
+use crate::runtime;
 use crate::store::Store;
 
 impl Repo {
@@ -69,6 +70,6 @@ impl Repo {
         work: impl FnOnce(&dyn Store) -> T + Send + 'static,
     ) -> Result<T, RepoError> {
         let store = Arc::clone(&self.inner().store);
-        tokio::task::spawn_blocking(move || work(store.as_ref())).await.map_err(|_| RepoError::Closed)
+        runtime::unblock(move || work(store.as_ref())).await
     }
 }

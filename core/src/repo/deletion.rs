@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
 use super::events::{self, Event};
-use super::{Inner, Repo, RepoError, now_seconds};
+use super::{Answer, Inner, Repo, RepoError, now_seconds};
 use crate::engine::Origin;
 use crate::id::{DocumentId, StorageId};
 use crate::ledger::tombstone::{Buried, DeletionKind, Tombstone};
 use crate::ledger::{self, spaces, tombstone};
+use crate::runtime;
 
 use crate::store::{StoreError, WriteTx};
 
 /// Where the outcome of a burial will arrive.
-pub(crate) type Burial = oneshot::Receiver<Result<Buried, RepoError>>;
+pub(crate) type Burial = Answer<Buried>;
 
 impl Repo {
     /// Deletes a document from this device. Other devices and the relay keep theirs.
@@ -68,7 +67,7 @@ impl Repo {
     pub async fn purge(&self, document: DocumentId) -> Result<(), RepoError> {
         self.bury(document, DeletionKind::Purged).await?;
         let store = Arc::clone(&self.inner.store);
-        let scrubbed = tokio::task::spawn_blocking(move || store.scrub()).await.map_err(|_| RepoError::Closed)??;
+        let scrubbed = runtime::unblock(move || store.scrub()).await??;
         if !scrubbed {
             tracing::warn!("the store cannot be scrubbed while it is open: what was purged may still be in it");
         }

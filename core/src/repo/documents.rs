@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +15,7 @@ use crate::document::{DocumentError, Materialised, Quarantined, guarded};
 use crate::id::DocumentId;
 use crate::ledger::{self, DocumentState};
 use crate::limits::{LOADED_BYTES_MAX, LOADED_CHANGE_BYTES, LOADED_DOCUMENT_BYTES, LOADED_OP_BYTES};
+use crate::runtime;
 use crate::store::{ReadTx, Store};
 
 /// The most calls that wait.
@@ -109,8 +109,8 @@ impl Documents {
         let bytes_max = Arc::new(AtomicU64::new(LOADED_BYTES_MAX));
         let rewritten = Marks::default();
         let cache = Cache::new(Arc::clone(&bytes_max), Arc::clone(&rewritten));
-        thread::Builder::new().name("rejoin-documents".to_owned()).spawn(move || {
-            run(store.as_ref(), cache, queue);
+        runtime::start("rejoin-documents", async move {
+            run(store.as_ref(), cache, queue).await;
             drop(store);
             drop(ended);
         })?;
@@ -135,13 +135,28 @@ impl Documents {
 
     /// Takes over a document that was just loaded elsewhere, from a thread that may wait.
     pub(crate) fn adopt(&self, document: DocumentId, materialised: Materialised) -> Result<(), RepoError> {
-        let message = Message::Adopt(document, Box::new(materialised));
-        self.calls.blocking_send(message).map_err(|_| RepoError::Closed)
+        self.send_from_thread(Message::Adopt(document, Box::new(materialised)))
     }
 
     /// Drops a document from memory as [`Documents::evict`] does, from a thread that may wait.
     pub(crate) fn evict_from_thread(&self, document: DocumentId) -> Result<(), RepoError> {
-        self.calls.blocking_send(Message::Drop(document)).map_err(|_| RepoError::Closed)
+        // As good as dropped, should there be no room to say it.
+        drop(self.begin_rewriting(document));
+        self.send_from_thread(Message::Drop(document))
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    fn send_from_thread(&self, message: Message) -> Result<(), RepoError> {
+        self.calls.blocking_send(message).map_err(|_| RepoError::Closed)
+    }
+
+    /// Where there is one thread, nobody would make room meanwhile: then the document is loaded again when it is used.
+    #[cfg(target_family = "wasm")]
+    fn send_from_thread(&self, message: Message) -> Result<(), RepoError> {
+        match self.calls.try_send(message) {
+            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(RepoError::Closed),
+        }
     }
 
     /// Drops a document from memory, after the calls before this one.
@@ -150,8 +165,8 @@ impl Documents {
     }
 }
 
-fn run(store: &dyn Store, mut cache: Cache, mut queue: mpsc::Receiver<Message>) {
-    while let Some(message) = queue.blocking_recv() {
+async fn run(store: &dyn Store, mut cache: Cache, mut queue: mpsc::Receiver<Message>) {
+    while let Some(message) = queue.recv().await {
         match message {
             Message::Call(document, call) => cache.serve(store, document, call),
             Message::Adopt(document, materialised) => cache.adopt(document, *materialised),

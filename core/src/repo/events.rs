@@ -62,6 +62,15 @@ pub enum EventKind {
 }
 
 impl Event {
+    /// Says whether it brought the first changes of a document that came from elsewhere.
+    pub fn is_arrival(&self) -> bool {
+        self.origin == Origin::Remote
+            && match self.kind {
+                EventKind::Changed => self.before.is_empty(),
+                kind => kind == EventKind::Arrived,
+            }
+    }
+
     pub(super) fn opened(document: DocumentId) -> Self {
         Self::bare(document, EventKind::Opened)
     }

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use automerge::{Automerge, LoadOptions, TextEncoding};
 
-use super::{DocHandle, Repo, RepoError, events, random_actor};
+use super::{DocHandle, Repo, RepoError, events, random_actor, random_bytes};
 use crate::document::{Lost, salvage};
 use crate::engine::{self, Accepted, Origin};
 use crate::gate::CheckedChange;
-use crate::id::DocumentId;
+use crate::id::{DocumentId, SpaceId};
 use crate::ledger::{self, Appended};
+use crate::runtime;
 use crate::store::WriteTx;
 
 /// The stack of the thread that reads a damaged file: 256 MiB, of which only what is used is taken from the system.
 ///
 /// Automerge reads nested values by recursion, ~7 KB a level: enough for 30,000 levels.
+#[cfg(not(target_family = "wasm"))]
 const RESCUE_STACK_BYTES: usize = 256 << 20;
 
 /// What became of a damaged file.
@@ -49,8 +51,19 @@ impl Repo {
     ///
     /// [`RepoError::Import`] if it is no such file, or a change in it breaks a rule; nothing is stored then.
     pub async fn import(&self, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
-        let changes = tokio::task::spawn_blocking(move || read_file(&bytes)).await.map_err(|_| RepoError::Closed)??;
+        let changes = runtime::unblock(move || read_file(&bytes)).await??;
         self.store_new(changes).await
+    }
+
+    /// Takes a file in as [`Repo::import`] does, under an id that the caller made. A document that is there already takes in what
+    /// it lacks, so that this can be tried again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repo::import`]; [`RepoError::Deleted`] if a document of that id was deleted everywhere.
+    pub async fn import_as(&self, id: DocumentId, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
+        let changes = runtime::unblock(move || read_file(&bytes)).await??;
+        self.store_as(id, changes).await
     }
 
     /// Takes what can be read of a damaged `.automerge` file in as a new document, and says what was lost.
@@ -64,12 +77,14 @@ impl Repo {
     pub async fn rescue(&self, bytes: Vec<u8>) -> Result<Rescued, RepoError> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         let actor = random_actor();
-        std::thread::Builder::new().name("rejoin-rescue".to_owned()).stack_size(RESCUE_STACK_BYTES).spawn(
-            move || {
-                // Whoever asked may have gone.
-                let _ = reply.send(salvage(&bytes, &actor));
-            },
-        )?;
+        let work = move || {
+            // Whoever asked may have gone.
+            let _ = reply.send(salvage(&bytes, &actor));
+        };
+        #[cfg(not(target_family = "wasm"))]
+        std::thread::Builder::new().name("rejoin-rescue".to_owned()).stack_size(RESCUE_STACK_BYTES).spawn(work)?;
+        #[cfg(target_family = "wasm")]
+        work();
         let salvaged = answer.await.map_err(|_| RepoError::Closed)?;
         if salvaged.changes.is_empty() {
             let reason = salvaged.lost.into_iter().next().map_or_else(
@@ -87,6 +102,16 @@ impl Repo {
             lost.push(Lost::somewhere(why));
         }
         Ok(Rescued { handle: self.handle(document), changes: taken.stored, values_only: salvaged.values_only, lost })
+    }
+
+    /// Stores changes under an id that the caller made. A document that is there takes in what it lacks.
+    pub(super) async fn store_as(&self, id: DocumentId, changes: Vec<CheckedChange>) -> Result<DocHandle, RepoError> {
+        let handle = self.create_as(SpaceId::DEFAULT, id).await?;
+        let taken = self.store_into(id, changes, false).await?;
+        match taken.refused {
+            Some(reason) => Err(RepoError::Import { reason }),
+            None => Ok(handle),
+        }
     }
 
     /// Stores changes as a new document: all of them, or nothing.
@@ -143,8 +168,8 @@ impl Repo {
     }
 }
 
-fn new_document() -> DocumentId {
-    DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes())
+pub(super) fn new_document() -> DocumentId {
+    DocumentId::from_bytes(*uuid::Builder::from_random_bytes(random_bytes()).into_uuid().as_bytes())
 }
 
 /// Loads a file and takes it apart into its changes.

@@ -96,7 +96,7 @@ impl Inner {
         let tell = move |deleted: &Vec<(DocumentId, Buried, DeletionKind)>| {
             deleted.iter().for_each(|(document, buried, _)| inner.tell_buried(*document, buried, None));
         };
-        let deleted = self.writer.write_from_thread(work, tell)?.blocking_recv().map_err(|_| RepoError::Closed)??;
+        let deleted = self.writer.write_from_thread(work, tell)?.wait()?;
         self.settle_buried(deleted)
     }
 
@@ -111,7 +111,7 @@ impl Inner {
             }
             Ok(spaces::put(tx, &document, &space)? == Placed::There && ledger::create(tx, &document)?)
         };
-        self.writer.write_from_thread(work, |_: &bool| {})?.blocking_recv().map_err(|_| RepoError::Closed)?
+        self.writer.write_from_thread(work, |_: &bool| {})?.wait()
     }
 
     /// Tells that somebody deleted a document everywhere.

@@ -15,11 +15,13 @@ use tokio::sync::oneshot;
 
 use super::documents::Loaded;
 use super::events::{self, Ephemeral, Events};
-use super::{EphemeralBatch, Repo, RepoError, Written, now_seconds};
-use crate::document::{Commit, DocumentError, guarded};
+use super::{Answer, EphemeralBatch, Repo, RepoError, Written, now_seconds};
+use crate::document::{Commit, DocumentError, Observer, base_of, guarded};
 use crate::engine::{self, Accepted, Origin};
 use crate::id::{DocumentId, PeerId};
+use crate::ledger::requests::{self, RequestId};
 use crate::ledger::{self, Appended};
+use crate::runtime;
 
 mod fields;
 mod history;
@@ -45,6 +47,9 @@ pub struct ChangeOptions {
     pub message: Option<String>,
     /// When, in seconds since the Unix epoch, if not now. For display only: no merge depends on it.
     pub time_seconds: Option<i64>,
+    /// Names the write, so that it is done once even if it is handed in again after its answer was lost: then an edit of fields
+    /// returns the first one's change, and one of the loaded document [`RepoError::Repeated`]. Default: none.
+    pub request: Option<RequestId>,
 }
 
 impl ChangeOptions {
@@ -89,12 +94,13 @@ impl DocHandle {
     /// Runs a look at the loaded document. A panic in it spoils the document in memory and nothing else.
     async fn call_loaded<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&Loaded) -> T + Send + 'static,
+        look: impl FnOnce(&mut Loaded) -> T + Send + 'static,
     ) -> Result<T, RepoError> {
         let (reply, answer) = oneshot::channel();
         let call = move |loaded: Result<&mut Loaded, DocumentError>| {
             let seen = loaded.and_then(|loaded| {
-                guarded(|| look(loaded)).inspect_err(|_| loaded.spoilt.store(true, Ordering::Release))
+                let spoilt = Arc::clone(&loaded.spoilt);
+                guarded(|| look(loaded)).inspect_err(|_| spoilt.store(true, Ordering::Release))
             });
             // Whoever asked may have gone.
             let _ = reply.send(seen);
@@ -141,7 +147,49 @@ impl DocHandle {
         options: ChangeOptions,
         edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError> + Send + 'static,
     ) -> Result<(T, Written), RepoError> {
-        self.change_planned(options, move |_: &Automerge| Ok(edit)).await
+        self.change_planned(options, move |_: &Automerge| Ok((None, edit)), |_| {}).await
+    }
+
+    /// Edits the document as [`DocHandle::change_written`] does, on the state that holds the changes which `base` returns and
+    /// what they stand on: indices mean what they meant there, and the change merges with what came since.
+    ///
+    /// `base` is asked when it is this edit's turn, so it may name changes of edits that were under way when this was called;
+    /// `made` is told the change before the next edit's turn, and before it is durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`DocHandle::change_with`]; [`DocumentError::UnknownHeads`] if the document lacks one of the changes.
+    pub async fn change_at<T: Send + 'static>(
+        &self,
+        options: ChangeOptions,
+        base: impl FnOnce() -> Result<Vec<ChangeHash>, RepoError> + Send + 'static,
+        edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError> + Send + 'static,
+        made: impl FnOnce(ChangeHash) + Send + 'static,
+    ) -> Result<(T, Written), RepoError> {
+        let plan = move |automerge: &Automerge| Ok((base_of(automerge, &base()?)?, edit));
+        self.change_planned(options, plan, made).await
+    }
+
+    /// Looks at the loaded document, and has its later steps observed from there on if the look returns an observer.
+    ///
+    /// The observer is gone when the document was dropped from memory. It runs on the thread of all loaded documents, and sees
+    /// edits before they are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if the document cannot be loaded, or the look panics.
+    pub async fn observe<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Automerge) -> (T, Option<Observer>) + Send + 'static,
+    ) -> Result<T, RepoError> {
+        let look = |loaded: &mut Loaded| {
+            let (seen, observer) = look(loaded.materialised.automerge());
+            if let Some(observer) = observer {
+                loaded.materialised.observe(observer);
+            }
+            seen
+        };
+        self.call_loaded(look).await
     }
 
     /// Makes an edit that returns nothing but its receipt.
@@ -152,23 +200,31 @@ impl DocHandle {
         Ok(self.change_written(ChangeOptions::default(), edit).await?.1)
     }
 
-    /// Looks at the document first, then edits it, with nothing in between.
+    /// Looks at the document first, then edits it, with nothing in between. The look returns the heads to edit it at, if not at
+    /// its own, and the edit; `made` is told the change.
     async fn change_planned<T: Send + 'static, E>(
         &self,
         options: ChangeOptions,
-        plan: impl FnOnce(&Automerge) -> Result<E, RepoError> + Send + 'static,
+        plan: impl FnOnce(&Automerge) -> Result<(Option<Vec<ChangeHash>>, E), RepoError> + Send + 'static,
+        made: impl FnOnce(ChangeHash) + Send + 'static,
     ) -> Result<(T, Written), RepoError>
     where
         E: FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
     {
+        let request = options.request;
+        if let Some(request) = request
+            && let Some(change) = self.repo.read(move |tx| requests::done(tx, &request)).await?
+        {
+            return Err(RepoError::Repeated { change });
+        }
         let (reply, answer) = oneshot::channel();
         let (repo, document) = (self.repo.clone(), self.document);
         let commit = options.into_commit();
         let call = move |loaded: Result<&mut Loaded, DocumentError>| {
             let edited = loaded.map_err(RepoError::from).and_then(|loaded| {
                 let plan = guarded(|| plan(loaded.materialised.automerge()));
-                let edit = plan.inspect_err(|_| loaded.spoilt.store(true, Ordering::Release))??;
-                edit_loaded(&repo, document, loaded, &commit, edit)
+                let (base, edit) = plan.inspect_err(|_| loaded.spoilt.store(true, Ordering::Release))??;
+                edit_loaded(&repo, document, loaded, (&commit, base.as_deref(), request), edit, made)
             });
             // Whoever asked may have gone; the edit stands all the same.
             let _ = reply.send(edited);
@@ -176,7 +232,7 @@ impl DocHandle {
         self.repo.inner.documents.call(document, call).await?;
         let (value, stored) = answer.await.map_err(|_| RepoError::Closed)??;
         let Some(stored) = stored else { return Ok((value, Written::new(&self.repo, document, None))) };
-        let accepted = match stored.await.map_err(|_| RepoError::Closed)?? {
+        let accepted = match stored.arrived().await? {
             Err(RepoError::NotFound) => return Err(self.repo.absent(document).await),
             accepted => accepted?,
         };
@@ -250,7 +306,7 @@ impl DocHandle {
             }
             Ok(())
         };
-        tokio::time::timeout(timeout, arrived).await.map_err(|_| RepoError::Timeout)?
+        runtime::timeout(timeout, arrived).await.map_err(|_| RepoError::Timeout)?
     }
 
     /// Sends an ephemeral message to everyone who has this document open right now. It is stored nowhere.
@@ -311,7 +367,7 @@ impl Ephemerals {
     }
 }
 
-type Stored = oneshot::Receiver<Result<Result<Accepted, RepoError>, RepoError>>;
+type Stored = Answer<Result<Accepted, RepoError>>;
 
 /// Marks a document in memory as spoilt when it is dropped, unless its change was stored before.
 struct SpoilUnlessStored {
@@ -338,15 +394,17 @@ fn edit_loaded<T>(
     repo: &Repo,
     document: DocumentId,
     loaded: &mut Loaded,
-    commit: &Commit,
+    (commit, base, request): (&Commit, Option<&[ChangeHash]>, Option<RequestId>),
     edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
+    made: impl FnOnce(ChangeHash),
 ) -> Result<(T, Option<Stored>), RepoError> {
-    let (value, change) = loaded.materialised.edit(commit, edit).inspect_err(|error| {
+    let (value, change) = loaded.materialised.edit_at(commit, base, edit).inspect_err(|error| {
         if spoils(error) {
             loaded.spoilt.store(true, Ordering::Release);
         }
     })?;
     let Some(change) = change else { return Ok((value, None)) };
+    made(change.hash());
     let mut guard = SpoilUnlessStored { spoilt: Arc::clone(&loaded.spoilt), stored: false };
     let pending = Arc::clone(&repo.inner.pending);
     let work = move |tx: &mut dyn crate::store::WriteTx| {
@@ -355,6 +413,9 @@ fn edit_loaded<T>(
         }
         if ledger::state(tx, &document)?.is_none() {
             return Ok(Err(RepoError::NotFound));
+        }
+        if let Some(request) = &request {
+            requests::note(tx, request, Some(change.hash()), u64::try_from(now_seconds()).unwrap_or(0))?;
         }
         engine::accept_own(tx, document, change).map(Ok)
     };

@@ -45,6 +45,10 @@ impl Pending {
         lock(&self.tally).of_space(space)
     }
 
+    pub(super) fn documents(&self) -> Vec<(DocumentId, u64)> {
+        lock(&self.tally).documents().collect()
+    }
+
     pub(super) fn total(&self) -> u64 {
         lock(&self.tally).total()
     }

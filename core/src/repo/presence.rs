@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use crate::runtime::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::watch;

@@ -5,12 +5,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use automerge::ChangeHash;
+use tokio::sync::watch;
 
 use super::{Inner, Repo, RepoError};
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::receipts::{self, Receipt};
 use crate::ledger::rejected::{self, Row};
 use crate::ledger::{self, tombstone};
+use crate::runtime;
 use crate::store::{ReadTx, StoreError};
 
 /// A write that was made, to ask how far it has come. Drop it if that does not matter; it keeps nothing open.
@@ -107,7 +109,18 @@ impl Written {
             }
             Ok(())
         };
-        tokio::time::timeout(limit, reached).await.map_err(|_| RepoError::Timeout)?
+        runtime::timeout(limit, reached).await.map_err(|_| RepoError::Timeout)?
+    }
+}
+
+/// A subscription to what a relay says about what waits: that it was made durable, or refused.
+#[derive(Debug)]
+pub struct PendingNews(watch::Receiver<u64>);
+
+impl PendingNews {
+    /// Waits for news; what came since the last call is one. Returns false when the repo is gone.
+    pub async fn next(&mut self) -> bool {
+        self.0.changed().await.is_ok()
     }
 }
 
@@ -127,6 +140,12 @@ impl Repo {
             None => Ok(None),
         });
         read.await
+    }
+
+    /// Returns a write that was made on this device, to ask how far it has come. Cost: none; whether there is such a write shows
+    /// when it is asked.
+    pub fn written(&self, document: DocumentId, change: ChangeHash) -> Written {
+        Written::new(self, document, Some(change))
     }
 
     /// Returns how many local changes and deletions no relay has acknowledged yet, without those that were
@@ -149,6 +168,16 @@ impl Repo {
         self.inner.pending.of_space(&space)
     }
 
+    /// Returns the documents with local changes that no relay has acknowledged yet, and how many each has. Cost: a copy.
+    pub fn pending_documents(&self) -> Vec<(DocumentId, u64)> {
+        self.inner.pending.documents()
+    }
+
+    /// Subscribes to whatever a relay says about what waits.
+    pub fn pending_news(&self) -> PendingNews {
+        PendingNews(self.inner.acknowledged.subscribe())
+    }
+
     /// Waits until every local change and deletion was acknowledged by a relay. Those that were [rejected](Repo::rejected) are
     /// not waited for.
     ///
@@ -166,7 +195,7 @@ impl Repo {
             }
             Ok(())
         };
-        tokio::time::timeout(limit, emptied).await.map_err(|_| RepoError::Timeout)?
+        runtime::timeout(limit, emptied).await.map_err(|_| RepoError::Timeout)?
     }
 
     /// Counts the outbox again: after work on the store that did not go through the writer.

@@ -150,7 +150,7 @@ impl Inner {
                 inner.tell_rewritten(document, rewritten);
             }
         };
-        let outcome = self.writer.write_from_thread(work, tell)?.blocking_recv().map_err(|_| RepoError::Closed)??;
+        let outcome = self.writer.write_from_thread(work, tell)?.wait()?;
         Ok(outcome?.0.map_or(0, |rewritten| rewritten.renamed.len()))
     }
 }

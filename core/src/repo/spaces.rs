@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::files::new_document;
 use super::{DocHandle, Repo, RepoError, events, random_bytes};
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::follow::{self, Following};
@@ -46,14 +47,28 @@ impl Repo {
     ///
     /// [`RepoError`] if the store cannot be written.
     pub async fn create_in(&self, space: SpaceId) -> Result<DocHandle, RepoError> {
-        let document = DocumentId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
+        self.create_as(space, new_document()).await
+    }
+
+    /// Creates an empty document in a space under an id that the caller made, of 16 random bytes. One that is here already is
+    /// left as it is and where it is, so that this can be tried again.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError::Deleted`] if it was deleted everywhere; [`RepoError`] if the store cannot be written.
+    pub async fn create_as(&self, space: SpaceId, document: DocumentId) -> Result<DocHandle, RepoError> {
         let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
             if pending.is_leaving() {
                 return Ok(Err(RepoError::SigningOut));
             }
+            if ledger::state(tx, &document)?.is_some() {
+                return Ok(Ok(false));
+            }
+            if !ledger::create(tx, &document)? {
+                return Ok(Err(RepoError::Deleted));
+            }
             spaces::put(tx, &document, &space)?;
-            ledger::create(tx, &document)?;
             if space == SpaceId::DEFAULT || follow::get(tx, &space)?.is_some() {
                 return Ok(Ok(false));
             }

@@ -8,6 +8,7 @@ use crate::engine::{self, Accepted, Origin, Reused};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, Epoch, SpaceId};
 use crate::ledger::receipts::Acknowledged;
+use crate::runtime;
 use crate::store::WriteTx;
 
 /// Tells a repo what a relay would.
@@ -113,7 +114,7 @@ impl ToldBy {
         work: impl FnOnce(&Repo) -> Result<T, RepoError> + Send + 'static,
     ) -> Result<T, RepoError> {
         let repo = self.0.clone();
-        let done = tokio::task::spawn_blocking(move || work(&repo)).await.map_err(|_| RepoError::Closed)??;
+        let done = runtime::unblock(move || work(&repo)).await??;
         self.0.inner.writer.write(|_| Ok(()), |(): &()| {}).await?;
         Ok(done)
     }

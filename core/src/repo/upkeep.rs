@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::thread;
 
 use tokio::sync::{broadcast, mpsc};
 
 use super::events::{self, Event, EventKind};
 use super::whole::{self, Weak};
-use super::{Inner, RepoError};
+use super::{Inner, RepoError, now_seconds};
 use crate::id::DocumentId;
-use crate::ledger::{base, receipts};
+use crate::ledger::{base, receipts, requests};
 use crate::limits::PACK_CHANGES_MIN;
+use crate::runtime;
 use crate::store::record::prefix_end;
 use crate::store::{StoreError, StoreExt, Table};
 
@@ -20,14 +20,14 @@ const SWEEP_DOCUMENTS: usize = 256;
 
 /// Starts the thread. It ends with the repo, and drops `ended` last of all.
 pub(super) fn start(repo: Weak, events: broadcast::Receiver<Event>, ended: mpsc::Sender<()>) -> Result<(), RepoError> {
-    thread::Builder::new().name("rejoin-upkeep".to_owned()).spawn(move || {
-        run(&repo, events);
+    runtime::start("rejoin-upkeep", async move {
+        run(&repo, events).await;
         drop(ended);
     })?;
     Ok(())
 }
 
-fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
+async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
     unfold_all(repo);
     if let Some(inner) = repo.upgrade()
         && let Err(error) = sweep(&inner)
@@ -37,7 +37,7 @@ fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
     // How many changes a document got since it was looked at.
     let mut grown: HashMap<DocumentId, u64> = HashMap::new();
     loop {
-        match events.blocking_recv() {
+        match events.recv().await {
             Ok(event) => match event.kind {
                 EventKind::Changed => {
                     let count = grown.entry(event.document).or_default();
@@ -77,17 +77,25 @@ fn unfold(repo: &Weak, document: DocumentId) {
 /// Drops what need not be known of receipts any more. Documents that are written to do it by themselves, so once for each
 /// opening is enough.
 fn sweep(inner: &Inner) -> Result<(), StoreError> {
-    let mut any = false;
-    inner.store.read()?.scan(Table::Receipt, &[]..&prefix_end(&[u8::MAX]), &mut |_, _| {
-        any = true;
-        ControlFlow::Break(())
-    })?;
+    if has_rows(inner, Table::Request)? {
+        inner.store.write_with(|tx| requests::sweep(tx, u64::try_from(now_seconds()).unwrap_or(0)))?;
+    }
+    let mut any = has_rows(inner, Table::Receipt)?;
     let mut after = None;
     while any {
         after = inner.store.write_with(|tx| receipts::sweep(tx, after.as_ref(), SWEEP_DOCUMENTS))?;
         any = after.is_some();
     }
     Ok(())
+}
+
+fn has_rows(inner: &Inner, table: Table) -> Result<bool, StoreError> {
+    let mut any = false;
+    inner.store.read()?.scan(table, &[]..&prefix_end(&[u8::MAX]), &mut |_, _| {
+        any = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(any)
 }
 
 /// Does a piece of work if the repo is still there. What fails is tried again another time.

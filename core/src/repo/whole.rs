@@ -59,7 +59,7 @@ impl Inner {
             Ok((installed, whole))
         };
         let installed = self.writer.write_from_thread(work, |_: &(Result<(), base::BaseError>, Whole)| {})?;
-        let (installed, whole) = installed.blocking_recv().map_err(|_| RepoError::Closed)??;
+        let (installed, whole) = installed.wait()?;
         if let Err(error) = installed {
             tracing::warn!(%document, %error, "a whole document from the relay was refused");
             return Ok(());
@@ -81,8 +81,7 @@ impl Inner {
             let tell = move |accepted: &engine::Accepted| {
                 events::publish_accepted(&events, document, Origin::Remote, accepted);
             };
-            let accepted =
-                self.writer.write_from_thread(work, tell)?.blocking_recv().map_err(|_| RepoError::Closed)??;
+            let accepted = self.writer.write_from_thread(work, tell)?.wait()?;
             results.extend(accepted.results);
             Ok::<_, RepoError>(())
         })?;

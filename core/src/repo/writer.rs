@@ -1,15 +1,22 @@
-//! The writer: one thread that executes writes in order and commits many of them at once.
+//! The writer: executes writes in order and commits many of them at once. With threads it has one of its own.
 //!
 //! A commit waits for the disk; while it does, new jobs queue up, and the next commit takes all of them. So the number of
-//! flushes follows the disk's speed and not the number of writes, and a lone write waits for nobody.
+//! flushes follows the disk's speed and not the number of writes, and a lone write waits for nobody. In a browser, where
+//! nobody can queue a job meanwhile, a commit takes what was handed in since the last time the event loop came round.
 
 use std::sync::Arc;
-use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{RepoError, in_order};
+use super::RepoError;
+use crate::runtime;
 use crate::store::{Store, StoreError, WriteTx};
+
+#[cfg_attr(target_family = "wasm", path = "writer/tasks.rs")]
+#[cfg_attr(not(target_family = "wasm"), path = "writer/threads.rs")]
+mod queue;
+
+use queue::Queue;
 
 /// The most jobs that wait; who hands in another one waits too.
 const QUEUE_JOBS_MAX: usize = 1_024;
@@ -23,18 +30,49 @@ const COMMIT_JOBS_MAX: usize = 1_024;
 type Job = Box<dyn FnOnce(&mut dyn WriteTx) -> Result<Done, StoreError> + Send>;
 type Done = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 
-/// A handle to the writer thread. The thread ends when the last handle is dropped and the queue is empty.
+/// A handle to the writer. It ends when the last handle is dropped and the queue is empty.
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
-    jobs: mpsc::Sender<Job>,
+    jobs: Queue,
+}
+
+/// What a write made, when it is durable.
+#[derive(Debug)]
+pub(crate) struct Answer<T> {
+    outcome: oneshot::Receiver<Result<T, RepoError>>,
+    /// Where the write may still be waiting.
+    #[cfg_attr(not(target_family = "wasm"), expect(dead_code, reason = "with threads nobody has to help the writer"))]
+    jobs: Queue,
+}
+
+impl<T> Answer<T> {
+    /// Waits for the commit, on a thread that may. In a browser it commits.
+    pub(crate) fn wait(self) -> Result<T, RepoError> {
+        #[cfg(not(target_family = "wasm"))]
+        let outcome = self.outcome.blocking_recv().ok();
+        #[cfg(target_family = "wasm")]
+        let outcome = {
+            let mut outcome = self.outcome;
+            self.jobs.commit_all();
+            outcome.try_recv().ok()
+        };
+        outcome.ok_or(RepoError::Closed)?
+    }
+
+    /// Waits for the commit as a task does.
+    pub(crate) async fn arrived(self) -> Result<T, RepoError> {
+        self.outcome.await.map_err(|_| RepoError::Closed)?
+    }
 }
 
 impl Writer {
-    /// Starts the thread. It drops `ended` last of all, when it no longer holds the store.
+    /// Starts the writer. It drops `ended` last of all, when it no longer holds the store.
     pub(crate) fn start(store: Arc<dyn Store>, ended: mpsc::Sender<()>) -> Result<Self, RepoError> {
-        let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
-        thread::Builder::new().name("rejoin-writer".to_owned()).spawn(move || {
-            run(store.as_ref(), queue);
+        let (jobs, mut incoming) = queue::queue(&store);
+        runtime::start("rejoin-writer", async move {
+            while let Some(jobs) = incoming.next().await {
+                commit(store.as_ref(), jobs);
+            }
             drop(store);
             drop(ended);
         })?;
@@ -49,7 +87,7 @@ impl Writer {
         then: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, RepoError> {
         let (reply, answer) = oneshot::channel();
-        in_order(&self.jobs, job(work, then, reply)).await?;
+        self.jobs.put(job(work, then, reply)).await?;
         answer.await.map_err(|_| RepoError::Closed)?
     }
 
@@ -58,10 +96,10 @@ impl Writer {
         &self,
         work: impl FnOnce(&mut dyn WriteTx) -> Result<T, StoreError> + Send + 'static,
         then: impl FnOnce(&T) + Send + 'static,
-    ) -> Result<oneshot::Receiver<Result<T, RepoError>>, RepoError> {
-        let (reply, answer) = oneshot::channel();
-        self.jobs.blocking_send(job(work, then, reply)).map_err(|_| RepoError::Closed)?;
-        Ok(answer)
+    ) -> Result<Answer<T>, RepoError> {
+        let (reply, outcome) = oneshot::channel();
+        self.jobs.put_from_thread(job(work, then, reply))?;
+        Ok(Answer { outcome, jobs: self.jobs.clone() })
     }
 }
 
@@ -83,18 +121,6 @@ fn job<T: Send + 'static>(
             };
         }))
     })
-}
-
-fn run(store: &dyn Store, mut queue: mpsc::Receiver<Job>) {
-    while let Some(first) = queue.blocking_recv() {
-        let mut jobs = vec![first];
-        while jobs.len() < COMMIT_JOBS_MAX
-            && let Ok(job) = queue.try_recv()
-        {
-            jobs.push(job);
-        }
-        commit(store, jobs);
-    }
 }
 
 /// Executes the jobs in one transaction. A job that is dropped unanswered tells its caller so by closing the channel.

@@ -10,9 +10,9 @@ import type { EngineEvent, WireBase, WireOp, WireOpened } from "./link.js";
 import { Receipt } from "./receipt.js";
 import { type Checked, check } from "./schema.js";
 import type { Session } from "./session.js";
-import { between, Editor, replay, share, type Step, toPatch, toStep } from "./snapshot.js";
-import type { DocumentChange, Schema } from "./types.js";
-import { decode, freeze, type Value } from "./values.js";
+import { at, between, Editor, replay, share, type Step, toPatch, toStep } from "./snapshot.js";
+import type { DocumentChange, Path, Schema } from "./types.js";
+import { decode, freeze, isNode, type Value } from "./values.js";
 
 /** What may be said of an edit. */
 export interface EditOptions {
@@ -37,10 +37,27 @@ interface Pending {
 
 const EMPTY: Value = freeze({});
 
+/** Confirmed steps that may wait to be applied, until somebody needs the state they lead to. */
+const LOG_MOST = 1000;
+
+/** Makes an edit: applies its steps to the editor, and returns them. Throws if they do not fit. */
+export type MakeEdit = (editor: Editor) => Edit;
+
+/** Makes an edit of steps that are known. */
+export function applied(edit: Edit): MakeEdit {
+  return (editor) => {
+    for (const step of edit.steps) if (!editor.apply(step)) throw misfit(step);
+    return edit;
+  };
+}
+
 export class Core {
   readonly id: string;
   readonly session: Session;
-  readonly told = new Emitter<DocumentChange<unknown>>();
+  readonly told = new Emitter<DocumentChange<unknown>>(() => {
+    this.#last = this.value;
+    this.#steps = [];
+  });
   schema: Schema<unknown> | undefined;
   space: string | null = null;
   heads: readonly string[] = [];
@@ -50,11 +67,15 @@ export class Core {
   /** How many hold this document open. */
   holders = 0;
 
+  /** What the engine has confirmed: a state, and steps from there that are not applied yet. */
   #confirmed: Value = EMPTY;
-  /** Patches are being applied to the confirmed state, until somebody looks. */
-  #editor: Editor | undefined;
+  #log: Step[] = [];
+  /** What shows: a state, and the editor in which edits are being made since, until somebody looks. Copying a large map is what costs. */
   #shown: Value = EMPTY;
+  #editor: Editor | undefined;
+  /** What shows must be made anew of what is confirmed and what is pending. */
   #stale = false;
+  #making = false;
   #pending: Pending[] = [];
   /** The number of the last patch event. */
   #n = 0;
@@ -74,7 +95,16 @@ export class Core {
 
   get value(): Value {
     this.#refresh();
+    if (this.#editor) this.#shown = this.#editor.finish();
+    this.#editor = undefined;
     return this.#shown;
+  }
+
+  /** Reads what is at a path, without making a snapshot where that is not needed. */
+  read(path: Path): Value | undefined {
+    this.#refresh();
+    const found = at(this.#editor ? this.#editor.root : this.#shown, path);
+    return isNode(found) ? at(this.value, path) : found;
   }
 
   /** Changes that no relay has acknowledged, and edits that are still on their way to the store. */
@@ -127,27 +157,47 @@ export class Core {
   become(kind: "deleted" | "quarantined"): void {
     this.state = kind;
     this.#flush();
-    this.told.emit(freeze({ patches: [], origin: "remote", value: this.#shown }));
+    if (this.told.size) this.told.emit(freeze({ patches: [], origin: "remote", value: this.value }));
   }
 
   /** Writes. The edit shows when this returns; the promise resolves when it is safe. */
-  async edit(edit: Edit, options: EditOptions = {}): Promise<Receipt> {
+  async edit(make: MakeEdit, options: EditOptions = {}): Promise<Receipt> {
     if (this.state === "closed" || this.session.closed) throw new RejoinError("closed", "the document is closed");
     if (this.state === "deleted") throw new RejoinError("deleted", "the document was deleted");
-    if (!edit.ops.length) return new Receipt(this.session, this.id, null);
-    this.#flush();
-    const editor = new Editor(this.#shown);
-    for (const step of edit.steps) if (!editor.apply(step)) throw misfit(step);
-    const value = editor.finish();
-    const checked = check(this.schema, value);
-    if (checked.issues) throw new RejoinError("bad_value", `the schema refuses this: ${checked.issues[0]?.message}`, checked.issues);
+    if (!this.#making) this.#flush();
+    this.#refresh();
+    const { ops, steps } = this.#make(make);
+    if (!ops.length) return new Receipt(this.session, this.id, null);
     const said = { ...(options.message !== undefined && { message: options.message }), ...(options.time && { time: options.time.getTime() }) };
-    const request = this.session.request("edit", [this.id, this.base(edit.ops), edit.ops, said]);
-    this.#pending.push({ id: request.id, steps: edit.steps });
-    this.#shown = this.#last = value;
-    this.#checked = checked;
-    this.told.emit(freeze({ patches: freeze(edit.steps.map(toPatch)), origin: "local", value }));
+    const request = this.session.request("edit", [this.id, this.base(ops), ops, said]);
+    this.#pending.push({ id: request.id, steps });
+    if (this.told.size) {
+      const value = (this.#last = this.value);
+      this.told.emit(freeze({ patches: freeze(steps.map(toPatch)), origin: "local", value }));
+    }
     return this.session.track(this.#settle(request.id, request.result));
+  }
+
+  #make(make: MakeEdit): Edit {
+    if (this.#making) throw new RejoinError("bad_argument", "a document cannot be edited while a change of it is being made: write to the draft");
+    const seen = this.#shown;
+    const editor = (this.#editor ??= new Editor(seen));
+    this.#making = true;
+    try {
+      const edit = make(editor);
+      // Who reads the value meanwhile takes the editor away.
+      this.#editor = editor;
+      const issues = this.schema && edit.ops.length ? this.checked.issues : undefined;
+      if (issues) throw new RejoinError("bad_value", `the schema refuses this: ${issues[0]?.message}`, issues);
+      return edit;
+    } catch (error) {
+      // Some of it may have been applied.
+      this.#stale = true;
+      this.#shown = seen;
+      throw error;
+    } finally {
+      this.#making = false;
+    }
   }
 
   /** The state in which indices are meant, for ops that have any. */
@@ -182,8 +232,8 @@ export class Core {
 
   #begin(opened: WireOpened | null, id: number, early: PatchEvent[]): boolean {
     if (!opened || this.state === "closed") return false;
-    this.#editor = undefined;
     this.#confirmed = share(this.#shown, decode(opened.value));
+    this.#log = [];
     this.#n = opened.n;
     this.heads = opened.heads;
     this.space = opened.space;
@@ -199,21 +249,48 @@ export class Core {
   #patch(event: PatchEvent): void {
     if (event.n <= this.#n) return;
     if (event.n !== this.#n + 1) return this.reopen();
-    const editor = (this.#editor ??= new Editor(this.#confirmed));
     const steps = event.patches.map(toStep);
-    // A patch that does not fit means that this copy is not what the engine takes it for.
-    if (!steps.every((step) => editor.apply(step))) return this.reopen();
+    this.#log.push(...steps);
     this.#n = event.n;
     this.heads = event.heads;
     if (this.state === "waiting" && event.heads.length) this.state = "open";
+    if (this.#expects(event, steps)) {
+      this.#pending.shift();
+      if (!this.#pending.length && !this.#editor) {
+        // Both are one, and what stays equal keeps its identity.
+        this.#confirmed = this.#shown;
+        this.#log = [];
+      }
+      if (this.#log.length > LOG_MOST) this.#fold();
+      return;
+    }
     const exact = !this.#pending.length;
     this.#pending = this.#pending.filter((edit) => edit.id > event.upTo);
     this.#changed(exact ? steps : undefined, steps);
   }
 
+  /** Whether an event says no more than that the oldest pending edit was done as it shows: then there is nothing to do. */
+  #expects(event: PatchEvent, steps: readonly Step[]): boolean {
+    const [first, second] = this.#pending;
+    if (!first || this.#stale || event.upTo < first.id || (second && event.upTo >= second.id)) return false;
+    return share<unknown>(first.steps, steps) === first.steps;
+  }
+
+  /** Applies the confirmed steps that wait. */
+  #fold(): void {
+    if (!this.#log.length) return;
+    const editor = new Editor(this.#confirmed);
+    const fits = this.#log.every((step) => editor.apply(step));
+    this.#confirmed = editor.finish();
+    this.#log = [];
+    // A step that does not fit means that this copy is not what the engine takes it for.
+    if (!fits) this.reopen();
+  }
+
   /** Notes that the value may be another, and tells the subscribers when this turn's events are all in. */
   #changed(exact: Step[] | undefined, steps: Step[] = []): void {
     this.#stale = true;
+    if (!this.told.size) return;
     if (exact && this.#steps) this.#steps.push(...exact);
     else {
       this.#silent.push(...(this.#steps ?? []).filter(isSilent), ...steps.filter(isSilent));
@@ -228,20 +305,21 @@ export class Core {
   #silent: Step[] = [];
 
   #refresh(): void {
+    if (this.#log.length > LOG_MOST) this.#fold();
     if (!this.#stale) return;
     this.#stale = false;
-    if (this.#editor) this.#confirmed = this.#editor.finish();
     this.#editor = undefined;
+    this.#fold();
     this.#shown = share(this.#shown, replay(this.#confirmed, this.#pending));
-    // From now on both are one, and what stays equal keeps its identity.
     if (!this.#pending.length) this.#confirmed = this.#shown;
   }
 
   /** Tells the subscribers what the engine's events have changed since they were told last. */
   #flush(): void {
-    this.#refresh();
     this.#scheduled = false;
-    const [last, value] = [this.#last, this.#shown];
+    // Without subscribers, the value is made when somebody asks for it.
+    if (!this.told.size) return;
+    const [last, value] = [this.#last, this.value];
     const steps = this.#steps ?? [...between(last, value), ...this.#silent];
     this.#last = value;
     this.#steps = [];

@@ -1,11 +1,11 @@
 /** Documents, as an application holds them. */
-import type { Core, DocumentState, EditOptions } from "./core.js";
+import { applied, type Core, type DocumentState, type EditOptions } from "./core.js";
 import { type Edit, record, unwrap } from "./draft.js";
 import { RejoinError } from "./errors.js";
 import { documentUrl, newId, parseDocumentId } from "./ids.js";
 import type { Tagged, WirePatch, WirePath } from "./link.js";
 import { Receipt } from "./receipt.js";
-import { at, toPatch, toStep } from "./snapshot.js";
+import { toPatch, toStep } from "./snapshot.js";
 import { TextHandle } from "./text.js";
 import type { DocumentChange, Draft, Input, Issue, OptionalKey, Patch, Path, Snapshot, Unsubscribe } from "./types.js";
 import { decode, encode, freeze, type Value } from "./values.js";
@@ -145,7 +145,7 @@ export class Doc<T extends object = Record<string, any>> {
   get<K extends Key<T>>(key: K): Snapshot<T[K]>;
   get(path: Path): unknown;
   get(path: string | Path): unknown {
-    return at(this.#core.value, toPath(path));
+    return this.#core.read(toPath(path));
   }
 
   /**
@@ -165,7 +165,7 @@ export class Doc<T extends object = Record<string, any>> {
   async set(key: string | Path, value: unknown, options?: EditOptions): Promise<Receipt> {
     const path = toPath(key);
     const tagged = encode(value, path.join("."), unwrap);
-    return this.#core.edit({ ops: [["set", path, tagged]], steps: [["set", path, decode(tagged)]] }, options);
+    return this.#core.edit(applied({ ops: [["set", path, tagged]], steps: [["set", path, decode(tagged)]] }), options);
   }
 
   /**
@@ -181,8 +181,8 @@ export class Doc<T extends object = Record<string, any>> {
   delete(path: Path, options?: EditOptions): Promise<Receipt>;
   async delete(key: string | Path, options?: EditOptions): Promise<Receipt> {
     const path = toPath(key);
-    const edit: Edit = at(this.#core.value, path) === undefined ? { ops: [], steps: [] } : { ops: [["delete", path]], steps: [["delete", path]] };
-    return this.#core.edit(edit, options);
+    const edit: Edit = this.#core.read(path) === undefined ? { ops: [], steps: [] } : { ops: [["delete", path]], steps: [["delete", path]] };
+    return this.#core.edit(applied(edit), options);
   }
 
   /**
@@ -199,7 +199,7 @@ export class Doc<T extends object = Record<string, any>> {
   async increment(key: Key<T> | Path, by = 1, options?: EditOptions): Promise<Receipt> {
     if (!Number.isSafeInteger(by)) throw new RejoinError("bad_argument", "a counter counts in integers");
     const path = toPath(key);
-    return this.#core.edit({ ops: [["increment", path, by]], steps: [["increment", path, by]] }, options);
+    return this.#core.edit(applied({ ops: [["increment", path, by]], steps: [["increment", path, by]] }), options);
   }
 
   /**
@@ -220,7 +220,7 @@ export class Doc<T extends object = Record<string, any>> {
    * ```
    */
   async change(edit: (draft: Draft<T>) => void, options?: EditOptions): Promise<Receipt> {
-    return this.#core.edit(record(this.#core.value, edit as (draft: never) => void), options);
+    return this.#core.edit((editor) => record(editor, edit as (draft: never) => void), options);
   }
 
   /**

@@ -4,8 +4,8 @@
  */
 import { RejoinError } from "./errors.js";
 import type { Tagged, WireOp, WirePath } from "./link.js";
-import { insertAt, type Step } from "./snapshot.js";
-import { Counter, decode, encode, type Fields, has, isNode, type List, put, type Value } from "./values.js";
+import type { Editor, Step } from "./snapshot.js";
+import { Counter, decode, encode, type Fields, has, isNode, type List, type Value } from "./values.js";
 
 /** What an edit consists of: as the engine takes it, and as the page shows it meanwhile. */
 export interface Edit {
@@ -25,10 +25,10 @@ export function unwrap(value: unknown): unknown {
   return (typeof value === "object" && value !== null && nodes.get(value)?.value) || value;
 }
 
-/** Records what a function does to a draft. */
-export function record(root: Value, change: (draft: never) => unknown): Edit {
-  const draft: Draft = { ops: [], steps: [], over: false };
-  const node = new Node(draft, root as Fields);
+/** Records what a function does to a draft. It is applied to the editor step by step, also if the function then throws. */
+export function record(editor: Editor, change: (draft: never) => unknown): Edit {
+  const draft: Draft = { ops: [], steps: [], over: false, editor };
+  const node = new Node(draft, editor.root as Fields);
   try {
     const result = change(node.proxy as never);
     if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
@@ -41,6 +41,7 @@ export function record(root: Value, change: (draft: never) => unknown): Edit {
 }
 
 interface Draft extends Edit {
+  readonly editor: Editor;
   over: boolean;
 }
 
@@ -48,8 +49,6 @@ interface Draft extends Edit {
 class Node {
   readonly draft: Draft;
   readonly proxy: object;
-  value: Fields | List;
-  #copied = false;
   #parent: Node | undefined;
   #key: Key = "";
   #gone = false;
@@ -57,12 +56,17 @@ class Node {
 
   constructor(draft: Draft, value: Fields | List, parent?: Node, key: Key = "") {
     this.draft = draft;
-    this.value = value;
     this.#parent = parent;
     this.#key = key;
     // The target is empty, since a proxy must not contradict a frozen one; it only tells lists from maps.
     this.proxy = new Proxy(Array.isArray(value) ? [] : {}, Array.isArray(value) ? listTraps(this) : fieldsTraps(this));
     nodes.set(this.proxy, this);
+  }
+
+  /** What it is now. Every step may make another object of it. */
+  get value(): Fields | List {
+    this.#alive();
+    return (this.#parent ? (this.#parent.value as unknown as Parts)[this.#key] : this.draft.editor.root) as Fields | List;
   }
 
   get list(): List {
@@ -87,21 +91,20 @@ class Node {
     if (old !== undefined && (Object.is(old, value) || (typeof value === "object" && value !== null && this.read(key) === value))) return;
     const path = this.path(key);
     const [tagged, copy] = take(value, path);
-    this.write(["set", path, tagged], ["set", path, copy], (own) => put(own as Record<string, Value>, String(key), copy));
+    this.#write(["set", path, tagged], ["set", path, copy]);
     this.#detach(key);
   }
 
   delete(key: string): void {
     const path = this.path(key);
-    this.write(["delete", path], ["delete", path], (own) => delete own[key]);
+    this.#write(["delete", path], ["delete", path]);
     this.#detach(key);
   }
 
   increment(key: Key, by: number): void {
     if (!Number.isSafeInteger(by)) throw new RejoinError("bad_argument", "a counter counts in integers");
     const path = this.path(key);
-    const sum = new Counter(((this.value as unknown as Parts)[key] as Counter).value + by);
-    this.write(["increment", path, by], ["increment", path, by], (own) => (own[key] = sum));
+    this.#write(["increment", path, by], ["increment", path, by]);
   }
 
   insert(index: number, values: readonly unknown[]): void {
@@ -109,38 +112,31 @@ class Node {
     const path = this.path();
     const taken = values.map((value, offset) => take(value, [...path, index + offset]));
     const copies = taken.map(([, copy]) => copy);
-    this.write(["insert", path, index, taken.map(([tagged]) => tagged)], ["insert", path, index, copies], (own) =>
-      insertAt(own as unknown as Value[], index, copies),
-    );
+    this.#write(["insert", path, index, taken.map(([tagged]) => tagged)], ["insert", path, index, copies]);
     this.#move(index, 0, values.length);
   }
 
   remove(index: number, count: number): void {
     if (!count) return;
     const path = this.path();
-    this.write(["remove", path, index, count], ["remove", path, index, count], (own) => (own as unknown as Value[]).splice(index, count));
+    this.#write(["remove", path, index, count], ["remove", path, index, count]);
     this.#move(index, count, 0);
   }
 
   path(...keys: Key[]): WirePath {
-    if (this.draft.over) throw new RejoinError("closed", "a draft cannot be used after the function that got it has returned");
-    if (this.#gone) throw new RejoinError("gone", "this part was deleted or replaced in the same change");
+    this.#alive();
     return this.#parent ? this.#parent.path(this.#key, ...keys) : keys;
   }
 
-  private write(op: WireOp, step: Step, apply: (own: Parts) => unknown): void {
-    apply(this.#own());
-    this.draft.ops.push(op);
-    this.draft.steps.push(step);
+  #alive(): void {
+    if (this.draft.over) throw new RejoinError("closed", "a draft cannot be used after the function that got it has returned");
+    if (this.#gone) throw new RejoinError("gone", "this part was deleted or replaced in the same change");
   }
 
-  #own(): Parts {
-    if (!this.#copied) {
-      this.value = Array.isArray(this.value) ? [...this.list] : { ...(this.value as Fields) };
-      this.#copied = true;
-      if (this.#parent) put(this.#parent.#own() as Record<string, Value>, String(this.#key), this.value);
-    }
-    return this.value as unknown as Parts;
+  #write(op: WireOp, step: Step): void {
+    if (!this.draft.editor.apply(step)) throw new RejoinError("internal", "a draft and its editor are not the same");
+    this.draft.ops.push(op);
+    this.draft.steps.push(step);
   }
 
   #detach(key: Key): void {

@@ -4,6 +4,7 @@ import type { Unsubscribe } from "./types.js";
 /** A set of subscribers. One that throws does not keep the others from being told. */
 export class Emitter<Event> {
   readonly #handlers = new Set<(event: Event) => void>();
+  readonly #queue: Event[] = [];
   readonly #first: (() => void) | undefined;
   readonly #last: (() => void) | undefined;
 
@@ -27,12 +28,16 @@ export class Emitter<Event> {
     };
   }
 
+  /** Tells everybody. What a subscriber causes is told after, so that all hear of everything in the same order. */
   emit(event: Event): void {
-    for (const handler of [...this.#handlers]) {
-      try {
-        handler(event);
-      } catch (error) {
-        report(error);
+    if (this.#queue.push(event) > 1) return;
+    for (; this.#queue.length; this.#queue.shift()) {
+      for (const handler of [...this.#handlers]) {
+        try {
+          handler(this.#queue[0] as Event);
+        } catch (error) {
+          report(error);
+        }
       }
     }
   }

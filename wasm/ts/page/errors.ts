@@ -50,7 +50,7 @@ export class RejoinError extends Error {
     if (details !== undefined) this.details = details;
   }
 
-  /** Makes a RejoinError of whatever a link rejected with: `{ code, message, details? }`, or anything else. */
+  /** Makes a RejoinError of whatever a link rejected with: `{ code, message, details? }`, or anything else. @internal */
   static from(error: unknown): RejoinError {
     if (error instanceof RejoinError) return error;
     if (typeof error === "object" && error !== null) {

@@ -46,8 +46,7 @@ export class Live<T> {
       this.#again = true;
       return this.#loading;
     }
-    this.#loading = this.#load().finally(() => (this.#loading = undefined));
-    return this.#loading;
+    return (this.#loading = this.#load());
   }
 
   /**
@@ -76,10 +75,14 @@ export class Live<T> {
 
   async #load(): Promise<T> {
     let value: T;
-    do {
-      this.#again = false;
-      value = await this.#fetch();
-    } while (this.#again);
+    try {
+      do {
+        this.#again = false;
+        value = await this.#fetch();
+      } while (this.#again);
+    } finally {
+      this.#loading = undefined;
+    }
     const shared = share(this.#value, value) as T;
     if (shared !== this.#value) {
       this.#value = shared;

@@ -60,7 +60,14 @@ export class Rejected extends Live<readonly RejectedWrite[]> {
   }
 }
 
-/** A write that a relay refused for good. */
+/**
+ * A write that a relay refused for good.
+ *
+ * @example
+ * ```ts
+ * for (const { doc, code, text, blocked } of await repo.rejected.load()) console.warn(doc, code, text, blocked);
+ * ```
+ */
 export class RejectedWrite {
   /** The id of the document. */
   readonly doc: string;
@@ -85,13 +92,30 @@ export class RejectedWrite {
     this.time = told.time === undefined ? null : new Date(told.time);
   }
 
-  /** Sends it again: after a grant was given, or a limit raised. */
+  /**
+   * Sends it again: after a grant was given, or a limit raised.
+   *
+   * @example
+   * ```ts
+   * const [write] = await repo.rejected.load();
+   * await write?.retry();
+   * ```
+   */
   async retry(): Promise<void> {
     await this.#session.track(this.#session.call("retry", this.doc, this.change));
     this.#changed();
   }
 
-  /** Takes it and what stands on it out of the document; it is kept beside it, as a branch, until that is forgotten. */
+  /**
+   * Takes it and what stands on it out of the document; it is kept beside it, as a branch, until that is forgotten.
+   *
+   * @example
+   * ```ts
+   * const [write] = await repo.rejected.load();
+   * const branch = await write?.drop();
+   * console.log(branch?.changes);
+   * ```
+   */
   async drop(): Promise<Branch> {
     const branch = await this.#session.track(this.#session.call<WireBranch>("dropRejected", this.doc, this.change));
     this.#changed();
@@ -99,7 +123,14 @@ export class RejectedWrite {
   }
 }
 
-/** Work that was taken out of a document and is kept beside it on this device. */
+/**
+ * Work that was taken out of a document and is kept beside it on this device.
+ *
+ * @example
+ * ```ts
+ * for (const branch of await repo.rejected.dropped(doc.id)) console.log(branch.text, branch.changes);
+ * ```
+ */
 export class Branch {
   /** The id of the document. */
   readonly doc: string;
@@ -119,12 +150,27 @@ export class Branch {
     ({ doc: this.doc, number: this.number, changes: this.changes = 0, code: this.code, text: this.text } = told);
   }
 
-  /** Writes the document with this work in Automerge's format. */
+  /**
+   * Writes the document with this work in Automerge's format.
+   *
+   * @example
+   * ```ts
+   * const [branch] = await repo.rejected.dropped(doc.id);
+   * if (branch) console.log((await branch.export()).length);
+   * ```
+   */
   export(): Promise<Uint8Array> {
     return this.#session.call("exportBranch", this.doc, this.number);
   }
 
-  /** Deletes it for good. */
+  /**
+   * Deletes it for good.
+   *
+   * @example
+   * ```ts
+   * for (const branch of await repo.rejected.dropped(doc.id)) await branch.forget();
+   * ```
+   */
   async forget(): Promise<void> {
     await this.#session.call("forgetBranch", this.doc, this.number);
   }

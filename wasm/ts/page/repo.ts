@@ -92,9 +92,12 @@ export class Repo {
   #status: Status = freeze({ state: "none", pending: 0, storage: "memory" });
   #relay: { url: string; protocol: string | null } | undefined;
   #token: Token | undefined;
+  #tells = 0;
   #offline: boolean;
   #renewing = false;
   #wanted: "connect" | "setToken" | undefined;
+  /** Why there is no token. The engine does not know, so its status does not say. */
+  #fault: RejoinError | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(link: Link, options: RepoOptions) {
@@ -130,8 +133,8 @@ export class Repo {
     try {
       // In this order: an engine that is told of the relay first would connect at once.
       if (repo.#offline) await repo.#session.call("setOffline", true);
-      void repo.#connect();
-      repo.#tell(await repo.#session.call<WireStatus>("status"));
+      void repo.#renew("connect");
+      await repo.#ask();
     } catch (error) {
       await link.close();
       throw error;
@@ -343,6 +346,18 @@ export class Repo {
   }
 
   /**
+   * Asks the browser again not to evict the store, and says whether it promised that. Browsers are more willing after a click.
+   *
+   * @example
+   * ```ts
+   * if (!repo.status.persisted) console.log(await repo.persist());
+   * ```
+   */
+  persist(): Promise<boolean> {
+    return this.#session.call("persist");
+  }
+
+  /**
    * Waits until the relay has everything that was written here, and this device has what the relay had. Rejects with `timeout`.
    *
    * @example
@@ -475,10 +490,9 @@ export class Repo {
     for (const { core } of this.#docs.values()) core.reopen();
     for (const presence of this.#presences.values()) presence.again();
     for (const live of [this.documents, this.rejected, ...this.#spaces.values()]) live.refresh();
-    this.#session.call<WireStatus>("status").then(
-      (status) => this.#tell(status),
-      () => {},
-    );
+    this.#ask().catch(() => {
+      // The next event says it.
+    });
   }
 
   /** Gets a token and connects with it, or shows it to the relay; tries again where none could be got, for the page may be offline. */
@@ -494,11 +508,13 @@ export class Repo {
         const token = (typeof this.#token === "function" ? await this.#token() : this.#token) ?? null;
         const wanted = this.#wanted;
         this.#wanted = undefined;
+        this.#fault = undefined;
         await (wanted === "connect" ? this.#session.call("connect", url, token, protocol) : this.#session.call("setToken", token));
       } catch (cause) {
         if (this.#session.closed) break;
         // What the engine refuses it would refuse again; whoever makes tokens may only be out of reach.
         const error = cause instanceof RejoinError ? cause : new RejoinError("refused", `failed to get a token: ${String(cause)}`, cause);
+        this.#fault = error;
         this.#become({ ...this.#status, error });
         if (!this.#wanted) break;
         await new Promise((resolve) => setTimeout(resolve, delay));
@@ -508,8 +524,17 @@ export class Repo {
     this.#renewing = false;
   }
 
+  async #ask(): Promise<void> {
+    const before = this.#tells;
+    const told = await this.#session.call<WireStatus>("status");
+    // An event that came with the answer was handled before it, and knows more.
+    if (before === this.#tells) this.#tell(told);
+  }
+
   #tell(told: WireStatus): void {
-    this.#become(toStatus(told));
+    this.#tells++;
+    const status = toStatus(told);
+    this.#become(this.#fault && !status.error ? { ...status, error: this.#fault } : status);
   }
 
   #become(status: Status): void {

@@ -133,9 +133,10 @@ export class Editor {
     return this.#root;
   }
 
-  /** Ends the editing and returns the new state. */
+  /** Returns the state as one that stays as it is: further steps copy again. */
   finish(): Value {
     for (const node of this.#own) freeze(node);
+    this.#own.clear();
     return this.#root;
   }
 
@@ -165,7 +166,7 @@ export class Editor {
 }
 
 /** Inserts values. Spreading many thousand of them into `splice` would overflow the stack. */
-export function insertAt(list: Value[], index: number, values: List): void {
+function insertAt(list: Value[], index: number, values: List): void {
   if (values.length < 1000) {
     list.splice(index, 0, ...values);
   } else {
@@ -224,25 +225,23 @@ function sameLeaf(a: unknown, b: unknown): boolean {
 export function share<T>(previous: T, next: T): T {
   if (sameLeaf(previous, next)) return previous;
   if (!isNode(previous) || !isNode(next)) return next;
-  if (Array.isArray(previous)) {
-    if (!Array.isArray(next)) return next;
-    // Where elements came or went, those that stand elsewhere now are not compared: they kept their identity if they did not change.
-    if (previous.length !== next.length) return next;
-    const shared = next.map((item, index) => share(previous[index], item));
-    return shared.every((item, index) => item === previous[index]) ? previous : (freeze(shared) as T);
-  }
-  if (Array.isArray(next)) return next;
-  const old = previous as Fields;
+  if (Array.isArray(previous) !== Array.isArray(next)) return next;
+  const [old, now] = [previous as Parts, next as Parts];
   const keys = Object.keys(next);
-  const shared: Record<string, Value> = {};
-  let same = keys.length === Object.keys(old).length;
+  const size = Object.keys(previous).length;
+  // Where elements came or went, those that stand elsewhere now are not compared: they kept their identity if they did not change.
+  if (Array.isArray(previous) && size !== keys.length) return next;
+  let same = size === keys.length;
+  let shared: Parts | undefined;
   for (const key of keys) {
-    const item = (next as Fields)[key] as Value;
+    const item = now[key] as Value;
     const kept = has(old, key) ? share(old[key] as Value, item) : item;
-    same &&= has(old, key) && kept === old[key];
+    same &&= kept === old[key] && has(old, key);
+    if (kept === item) continue;
+    shared ??= (Array.isArray(next) ? [...next] : { ...next }) as Parts;
     put(shared, key, kept);
   }
-  return same ? previous : (freeze(shared) as T);
+  return same ? previous : shared ? (freeze(shared) as T) : next;
 }
 
 /** Where two rows begin and end to differ: how many are equal at the front, and how many of each are not. */

@@ -74,7 +74,14 @@ export class Space extends Live<readonly string[]> {
     await this.#session.call("follow", this.id, how);
   }
 
-  /** Says how much of it this device keeps. */
+  /**
+   * Says how much of it this device keeps.
+   *
+   * @example
+   * ```ts
+   * console.log(await repo.space().following());
+   * ```
+   */
   following(): Promise<Follow | null> {
     return this.#session.call("following", this.id);
   }
@@ -92,7 +99,14 @@ export class Space extends Live<readonly string[]> {
     return this.#session.call("spaceUnfetched", this.id);
   }
 
-  /** Counts its changes that no relay has acknowledged. */
+  /**
+   * Counts its changes that no relay has acknowledged.
+   *
+   * @example
+   * ```ts
+   * console.log(`${await repo.space().pending()} to be sent`);
+   * ```
+   */
   pending(): Promise<number> {
     return this.#session.call("pending", null, this.id);
   }

@@ -1,5 +1,5 @@
 /** Texts: characters, marks, blocks and cursors. Indices count UTF-16 code units, as strings in JavaScript do. */
-import type { Core, EditOptions } from "./core.js";
+import { applied, type Core, type EditOptions } from "./core.js";
 import { unwrap } from "./draft.js";
 import { RejoinError } from "./errors.js";
 import type { Tagged, WireOp, WirePath } from "./link.js";
@@ -68,7 +68,7 @@ export class TextHandle {
 
   /** Its characters; a block stands in them as one U+FFFC. Empty where there is no text. */
   get value(): string {
-    const found = at(this.#core.value, this.path);
+    const found = this.#core.read(this.path);
     return typeof found === "string" ? found : "";
   }
 
@@ -84,7 +84,7 @@ export class TextHandle {
    */
   async splice(index: number, deleteCount: number, insert = "", options?: EditOptions): Promise<Receipt> {
     this.#range(index, index + deleteCount);
-    if (!deleteCount && !insert) return this.#core.edit({ ops: [], steps: [] });
+    if (!deleteCount && !insert) return this.#core.edit(applied({ ops: [], steps: [] }));
     return this.#edit(["splice", this.path, index, deleteCount, insert], ["splice", this.path, index, deleteCount, insert], options);
   }
 
@@ -99,7 +99,7 @@ export class TextHandle {
    */
   async update(value: string, options?: EditOptions): Promise<Receipt> {
     const splice = spliceBetween(this.value, value);
-    if (!splice) return this.#core.edit({ ops: [], steps: [] });
+    if (!splice) return this.#core.edit(applied({ ops: [], steps: [] }));
     return this.#edit(["update", this.path, value], ["splice", this.path, ...splice], options);
   }
 
@@ -279,7 +279,7 @@ export class TextHandle {
   }
 
   #edit(op: WireOp, step: Step, options?: EditOptions): Promise<Receipt> {
-    return this.#core.edit({ ops: [op], steps: [step] }, options);
+    return this.#core.edit(applied({ ops: [op], steps: [step] }), options);
   }
 
   #range(start: number, end: number): void {

@@ -53,7 +53,7 @@ impl Driver {
     pub(super) fn finish_burying(&mut self) -> Result<bool, RepoError> {
         let mut all = Vec::new();
         for Burying { document, tombstone, outcome } in std::mem::take(&mut self.burying) {
-            let buried = outcome.blocking_recv().map_err(|_| RepoError::Closed)??;
+            let buried = outcome.wait()?;
             self.session.handle_deleted(document, &tombstone);
             all.push((document, buried, tombstone.kind));
         }

@@ -54,6 +54,11 @@ impl Tally {
         self.spaces.get(space).copied().unwrap_or(0)
     }
 
+    /// Returns each document with changes that wait, and how many.
+    pub fn documents(&self) -> impl Iterator<Item = (DocumentId, u64)> {
+        self.documents.iter().map(|(document, (_, count))| (*document, *count))
+    }
+
     /// Returns how many changes wait.
     pub fn total(&self) -> u64 {
         self.total

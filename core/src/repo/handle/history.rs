@@ -148,6 +148,23 @@ impl DocHandle {
     ///
     /// As [`DocHandle::fork`] and [`DocHandle::at`].
     pub async fn fork_at(&self, heads: &[ChangeHash]) -> Result<DocHandle, RepoError> {
+        let changes = self.changes_at(heads).await?;
+        self.repo.store_new(changes).await
+    }
+
+    /// Makes a new document as [`DocHandle::fork_at`] does, under an id that the caller made. One that is there already takes
+    /// in what it lacks. Cost: as [`DocHandle::fork`].
+    ///
+    /// # Errors
+    ///
+    /// As [`DocHandle::fork_at`]; [`RepoError::Deleted`] if a document of that id was deleted everywhere.
+    pub async fn fork_as(&self, id: DocumentId, heads: &[ChangeHash]) -> Result<DocHandle, RepoError> {
+        let changes = self.changes_at(heads).await?;
+        self.repo.store_as(id, changes).await
+    }
+
+    /// Reads the document's changes up to some heads.
+    async fn changes_at(&self, heads: &[ChangeHash]) -> Result<Vec<CheckedChange>, RepoError> {
         let (document, asked) = (self.document, heads.to_vec());
         let changes = self.repo.read(move |tx| {
             let Some(state) = ledger::state(tx, &document)? else { return Ok(Err(RepoError::NotFound)) };
@@ -164,11 +181,10 @@ impl DocHandle {
             })?;
             Ok(Ok(changes))
         });
-        let changes = match changes.await? {
-            Err(RepoError::NotFound) => return Err(self.repo.absent(document).await),
-            changes => changes?,
-        };
-        self.repo.store_new(changes).await
+        match changes.await? {
+            Err(RepoError::NotFound) => Err(self.repo.absent(document).await),
+            changes => changes,
+        }
     }
 
     /// Takes in all changes of another document that this one lacks, and returns how many there were. The other one may be
@@ -210,9 +226,9 @@ impl DocHandle {
         let heads = heads.to_vec();
         let plan = move |automerge: &automerge::Automerge| {
             let write = document::restore(automerge, &heads)?;
-            Ok(move |tx: &mut automerge::transaction::Transaction<'_>| Ok(write(tx)?))
+            Ok((None, move |tx: &mut automerge::transaction::Transaction<'_>| Ok(write(tx)?)))
         };
-        Ok(self.change_planned(ChangeOptions::default(), plan).await?.1)
+        Ok(self.change_planned(ChangeOptions::default(), plan, |_| {}).await?.1)
     }
 
     /// Returns the changes that are stored and synced but left out of the document, because Automerge cannot take them or

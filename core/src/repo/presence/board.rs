@@ -1,7 +1,9 @@
 //! What others show: their living values, in bounded memory. No clock: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
+
+use crate::runtime::{Instant, SystemTime};
 
 use bytes::Bytes;
 

@@ -4,9 +4,8 @@
 //! thread needs none. It sleeps until the next value ends or is due.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 
@@ -18,6 +17,7 @@ use crate::id::{DocumentId, PeerId};
 use crate::limits::PRESENCE_JITTER_MS;
 use crate::repo::events::Ephemeral;
 use crate::repo::random_bytes;
+use crate::runtime::{self, Bell, Instant, SystemTime, UNIX_EPOCH};
 
 /// Ephemeral messages that were made or came at once.
 pub(crate) type Ephemerals = Arc<[Ephemeral]>;
@@ -29,7 +29,7 @@ pub(crate) struct Presences(Arc<Keeper>);
 pub(super) struct Keeper {
     state: Mutex<State>,
     /// Wakes the thread.
-    bell: Condvar,
+    bell: Bell,
     /// Counts what can be seen.
     changes: watch::Sender<u64>,
     outgoing: broadcast::Sender<Ephemerals>,
@@ -57,7 +57,7 @@ impl Presences {
     pub(crate) fn new(peer: PeerId, outgoing: broadcast::Sender<Ephemerals>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let sequence = AtomicU64::new(u64::try_from(since.as_millis()).unwrap_or(0));
-        let (state, bell, changes) = (Mutex::default(), Condvar::new(), watch::Sender::new(0));
+        let (state, bell, changes) = (Mutex::default(), Bell::default(), watch::Sender::new(0));
         Self(Arc::new(Keeper { state, bell, changes, outgoing, peer, sequence }))
     }
 
@@ -91,7 +91,7 @@ impl Presences {
 impl Drop for Presences {
     fn drop(&mut self) {
         self.0.lock().is_closed = true;
-        self.0.bell.notify_one();
+        self.0.bell.ring();
         self.0.changes.send_modify(|count| *count += 1);
     }
 }
@@ -225,7 +225,7 @@ impl Keeper {
     fn forget_user(&self, mut state: MutexGuard<'_, State>) {
         state.users -= 1;
         if state.users == 0 {
-            self.bell.notify_one();
+            self.bell.ring();
         }
     }
 
@@ -235,8 +235,8 @@ impl Keeper {
             return self.wake(state);
         }
         let keeper = Arc::clone(self);
-        match thread::Builder::new().name("rejoin-presence".to_owned()).spawn(move || keeper.keep()) {
-            Ok(_) => state.is_running = true,
+        match runtime::start("rejoin-presence", async move { keeper.keep().await }) {
+            Ok(()) => state.is_running = true,
             // The next call tries again.
             Err(error) => tracing::error!(%error, "presence values are not sent: the system gives no thread"),
         }
@@ -247,30 +247,32 @@ impl Keeper {
         let next = state.next();
         if next.is_some() && state.sleeps_until.is_none_or(|until| next < Some(until)) {
             state.sleeps_until = next;
-            self.bell.notify_one();
+            self.bell.ring();
         }
     }
 
     /// What the thread does.
-    fn keep(&self) {
-        let mut state = self.lock();
-        while state.users > 0 && !state.is_closed {
-            let now = Instant::now();
-            if state.board.expire(now) {
-                self.tell();
-            }
-            let due = state.own.take_due(now);
-            self.send(due);
-            state.sleeps_until = state.next();
-            state = match state.sleeps_until {
-                Some(until) => {
-                    let slept = self.bell.wait_timeout(state, until.saturating_duration_since(now));
-                    slept.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.bell.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+    async fn keep(&self) {
+        while let Some(until) = self.look_after() {
+            self.bell.wait_until(until).await;
         }
-        state.is_running = false;
+    }
+
+    /// Does what is due, and returns until when nothing is; `None` when nobody needs it any more.
+    fn look_after(&self) -> Option<Option<Instant>> {
+        let mut state = self.lock();
+        if state.users == 0 || state.is_closed {
+            state.is_running = false;
+            return None;
+        }
+        let now = Instant::now();
+        if state.board.expire(now) {
+            self.tell();
+        }
+        let due = state.own.take_due(now);
+        self.send(due);
+        state.sleeps_until = state.next();
+        Some(state.sleeps_until)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

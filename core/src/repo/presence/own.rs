@@ -1,7 +1,9 @@
 //! What this process shows: its own values, when each is sent next, and who set it. No clock: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
+
+use crate::runtime::{Instant, SystemTime};
 
 use bytes::Bytes;
 

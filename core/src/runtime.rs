@@ -1,0 +1,52 @@
+//! What differs between a system with threads and a browser: background work, waiting, time.
+//!
+//! With threads, what may wait for the disk runs on one of its own. In a browser there is one thread, that of the worker: there
+//! everything is a task, and nothing ever waits for another one except by `await`.
+
+#[cfg(target_family = "wasm")]
+mod tasks;
+#[cfg(not(target_family = "wasm"))]
+mod threads;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+#[cfg(target_family = "wasm")]
+pub(crate) use tasks::{Bell, breathe, sleep, spawn, start, unblock};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use threads::{Bell, breathe, sleep, spawn, start, unblock};
+pub(crate) use web_time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// `Send` where there are threads to send something to.
+#[cfg(not(target_family = "wasm"))]
+pub trait MaybeSend: Send {}
+#[cfg(not(target_family = "wasm"))]
+impl<T: Send + ?Sized> MaybeSend for T {}
+
+/// `Send` where there are threads to send something to.
+#[cfg(target_family = "wasm")]
+pub trait MaybeSend {}
+#[cfg(target_family = "wasm")]
+impl<T: ?Sized> MaybeSend for T {}
+
+/// A future that can be sent to where it runs.
+#[cfg(not(target_family = "wasm"))]
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A future that can be sent to where it runs.
+#[cfg(target_family = "wasm")]
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// The time was up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+/// Waits for a future, but not longer than this.
+pub(crate) async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    tokio::select! {
+        // What is there already is no question of time.
+        biased;
+        outcome = future => Ok(outcome),
+        () = sleep(limit) => Err(Elapsed),
+    }
+}
