@@ -73,7 +73,7 @@ function findBindgen() {
       // It is not there.
     }
   }
-  const install = ["install", "wasm-bindgen-cli", "--version", version, "--locked", "--root", tools];
+  const install = ["install", "wasm-bindgen-cli", "--version", version, "--root", tools];
   console.error(`wasm-bindgen ${version} is needed${seen.length ? ` (${seen.join(", ")})` : ""}: cargo ${install.join(" ")}`);
   try {
     run("cargo", install, { stdio: "inherit" });

@@ -81,7 +81,8 @@ impl World {
     /// Waits until an event is there.
     pub async fn event(&self, is_wanted: impl Fn(&Json) -> bool) -> Json {
         for _ in 0..5_000 {
-            let found = self.host.events.borrow().iter().find(|(_, event)| is_wanted(event)).map(|found| found.1.clone());
+            let found =
+                self.host.events.borrow().iter().find(|(_, event)| is_wanted(event)).map(|found| found.1.clone());
             if let Some(found) = found {
                 return found;
             }
