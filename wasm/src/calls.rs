@@ -36,8 +36,19 @@ pub(crate) struct Request<'a> {
 
 /// The methods that change something: each is done once for a session and an id.
 const ONCE: [&str; 13] = [
-    "create", "edit", "restore", "fork", "merge", "import", "delete", "deleteEverywhere", "follow", "retry", "dropRejected",
-    "forgetBranch", "signOut",
+    "create",
+    "edit",
+    "restore",
+    "fork",
+    "merge",
+    "import",
+    "delete",
+    "deleteEverywhere",
+    "follow",
+    "retry",
+    "dropRejected",
+    "forgetBranch",
+    "signOut",
 ];
 
 /// Says whether a method is to be done once for each id.
@@ -192,12 +203,7 @@ async fn edit(inner: &Rc<Inner>, session: &str, id: u64, mut args: Args) -> Resu
 }
 
 /// Makes an edit in its turn.
-async fn write(
-    inner: &Rc<Inner>,
-    session: &str,
-    id: u64,
-    writing: Writing,
-) -> Result<Option<ChangeHash>, Failure> {
+async fn write(inner: &Rc<Inner>, session: &str, id: u64, writing: Writing) -> Result<Option<ChangeHash>, Failure> {
     let document = writing.document;
     let made = inner.session(session, |session| session.made.clone());
     made.note(id, None);
@@ -211,9 +217,7 @@ async fn write(
         }
         let under_way = gate.enter(way);
         let written = match plan {
-            Plan::Fields(edits) => {
-                Either::Left(async move { Ok(handle.edit_with(writing.options, edits).await?) })
-            }
+            Plan::Fields(edits) => Either::Left(async move { Ok(handle.edit_with(writing.options, edits).await?) }),
             Plan::Document(ops) => {
                 let told = made.clone();
                 let known = made.clone();
@@ -339,8 +343,7 @@ async fn read(inner: &Rc<Inner>, session: &str, method: &str, mut args: Args) ->
             Json::from(view.await??.to_string())
         }
         _ => {
-            let cursor: Cursor =
-                args.string()?.parse().map_err(|error| Failure::argument(&format!("{error}")))?;
+            let cursor: Cursor = args.string()?.parse().map_err(|error| Failure::argument(&format!("{error}")))?;
             Json::from(handle.cursor_position(path, &cursor).await?)
         }
     }
@@ -586,11 +589,12 @@ async fn presences(inner: &Rc<Inner>, session: &str, method: &str, mut args: Arg
             let (key, value, ttl) = (args.string()?, args.json(), args.json());
             let ttl = if ttl.is_null() { None } else { Some(Args::of(vec![ttl]).duration()?) };
             let handle = inner.document(document).await?;
-            inner.session(session, |state| {
-                let presence = state.presences.entry(document).or_insert_with(|| handle.presence());
-                presence.set(&presence::key_of(session, &key), value, ttl)
-            })
-            .map_err(RepoError::from)?;
+            inner
+                .session(session, |state| {
+                    let presence = state.presences.entry(document).or_insert_with(|| handle.presence());
+                    presence.set(&presence::key_of(session, &key), value, ttl)
+                })
+                .map_err(RepoError::from)?;
         }
         "presenceClear" => {
             let key = args.string()?;
@@ -625,12 +629,7 @@ async fn connection(inner: &Rc<Inner>, method: &str, mut args: Args) -> Result<A
     NULL
 }
 
-async fn whole(
-    inner: &Rc<Inner>,
-    method: &str,
-    mut args: Args,
-    bytes: Option<Vec<u8>>,
-) -> Result<Answer, Failure> {
+async fn whole(inner: &Rc<Inner>, method: &str, mut args: Args, bytes: Option<Vec<u8>>) -> Result<Answer, Failure> {
     let repo = inner.repo()?;
     match method {
         "import" => {

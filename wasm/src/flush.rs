@@ -29,7 +29,13 @@ pub(crate) async fn open(inner: &Rc<Inner>, session: &str, document: DocumentId)
     let is_behind = inner.watched.borrow().get(&document).is_some_and(|watched| watched.shown != snapshot.heads);
     if is_behind {
         // Something came in between: what the new one is shown, the others are shown too.
-        send(inner, document, false, vec![json!(["all", value])], (snapshot.heads.clone(), Source::Fields(Parents::new())));
+        send(
+            inner,
+            document,
+            false,
+            vec![json!(["all", value])],
+            (snapshot.heads.clone(), Source::Fields(Parents::new())),
+        );
     }
     let count = {
         let mut all = inner.watched.borrow_mut();
@@ -93,10 +99,7 @@ async fn flush_in_turn(inner: &Rc<Inner>, document: DocumentId, gate: &crate::ga
 }
 
 /// Takes what is needed to go on, and marks the document as clean.
-fn take(
-    inner: &Inner,
-    document: DocumentId,
-) -> Option<(Vec<automerge::ChangeHash>, Option<Source>, bool)> {
+fn take(inner: &Inner, document: DocumentId) -> Option<(Vec<automerge::ChangeHash>, Option<Source>, bool)> {
     let mut all = inner.watched.borrow_mut();
     let watched = all.get_mut(&document)?;
     let is_local = watched.dirty.take()?;

@@ -112,7 +112,10 @@ async fn finish(inner: &Rc<Inner>, turn: Turn, counts: &mut HashMap<DocumentId, 
         inner.tell_all(&json!({ "e": "list" }));
         let documents = turn.listed;
         let spaces = repo.look(move |tx| {
-            documents.iter().map(|document| rejoin::ledger::spaces::of(tx, document)).collect::<Result<BTreeSet<_>, _>>()
+            documents
+                .iter()
+                .map(|document| rejoin::ledger::spaces::of(tx, document))
+                .collect::<Result<BTreeSet<_>, _>>()
         });
         for space in spaces.await.unwrap_or_default() {
             if space != SpaceId::DEFAULT {

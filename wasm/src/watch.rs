@@ -153,12 +153,7 @@ fn heads_of(automerge: &Automerge) -> Vec<ChangeHash> {
 /// # Errors
 ///
 /// [`Failure`] if it cannot be read; then nothing was taken, except from the trail: show it afresh.
-pub async fn news(
-    repo: &Repo,
-    document: DocumentId,
-    shown: Vec<ChangeHash>,
-    source: Source,
-) -> Result<News, Failure> {
+pub async fn news(repo: &Repo, document: DocumentId, shown: Vec<ChangeHash>, source: Source) -> Result<News, Failure> {
     let trail = match source {
         Source::Loaded(trail) => Some(trail),
         Source::Fields(parents) => {

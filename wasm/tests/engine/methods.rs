@@ -11,7 +11,8 @@ fn documents_are_created_read_and_listed() {
         let world = World::new();
         let page = world.page("a");
         let space = "00112233445566778899aabbccddeeff";
-        let made = page.call("create", json!([id(1), space, { "a": { "b": [1, { "$counter": 2 }] }, "$$date": 3 }])).await;
+        let made =
+            page.call("create", json!([id(1), space, { "a": { "b": [1, { "$counter": 2 }] }, "$$date": 3 }])).await;
         assert_eq!(made["change"].as_str().unwrap().len(), 64);
         let again = page.call("create", json!([id(1), space, { "other": 1 }])).await;
         assert_eq!(again, json!({ "change": null }));
@@ -65,7 +66,11 @@ fn texts_have_marks_spans_cursors_and_positions() {
         let page = world.page("a");
         let doc = page.create(1, json!({ "body": { "$text": "Buy milk" } })).await;
         let heads = page.call("heads", json!([doc])).await;
-        page.edit(&doc, json!([["mark", ["body"], 4, 8, "bold", true, "both"], ["split", ["body"], 0, { "type": "p" }]])).await;
+        page.edit(
+            &doc,
+            json!([["mark", ["body"], 4, 8, "bold", true, "both"], ["split", ["body"], 0, { "type": "p" }]]),
+        )
+        .await;
         assert_eq!(
             page.call("marks", json!([doc, ["body"]])).await,
             json!([{ "start": 5, "end": 9, "name": "bold", "value": true }])
@@ -94,7 +99,11 @@ fn history_is_read_compared_restored_forked_and_merged() {
         let doc = page.create(1, json!({ "title": "x", "rows": [1] })).await;
         let then = page.call("heads", json!([doc])).await;
         let options = json!({ "message": "why", "time": 5_500 });
-        page.call("edit", json!([doc, null, [["set", ["title"], "y"], ["insert", ["rows"], 1, [{ "a": { "b": 1 } }]]], options])).await;
+        page.call(
+            "edit",
+            json!([doc, null, [["set", ["title"], "y"], ["insert", ["rows"], 1, [{ "a": { "b": 1 } }]]], options]),
+        )
+        .await;
         let now = page.call("heads", json!([doc])).await;
         let history = page.call("history", json!([doc])).await;
         assert_eq!((&history[1]["message"], &history[1]["time"]), (&json!("why"), &json!(5_000)));
@@ -186,7 +195,8 @@ fn each_page_shows_values_of_its_own() {
         assert_eq!(second.call("presenceWatch", json!([doc])).await, json!([]));
         first.call("presenceSet", json!([doc, "cursor", { "at": 3 }, null])).await;
         second.call("presenceSet", json!([doc, "cursor", { "at": 4 }, 60_000])).await;
-        let event = world.event(|event| event["e"] == "presence" && event["values"].as_array().unwrap().len() == 2).await;
+        let event =
+            world.event(|event| event["e"] == "presence" && event["values"].as_array().unwrap().len() == 2).await;
         let own: Vec<_> = event["values"].as_array().unwrap().iter().filter(|value| value["own"] == true).collect();
         assert_eq!((own.len(), &own[0]["key"], &own[0]["value"]), (1, &json!("cursor"), &json!({ "at": 4 })));
         world.host.events.borrow_mut().clear();
@@ -290,7 +300,8 @@ fn a_closed_engine_releases_its_store() {
         engine.call("a", 3, 0, "connect", &json!(["ws://x", null, null]).to_string(), None).await.unwrap();
         engine.call("a", 4, 0, "presenceWatch", &json!([id(1)]).to_string(), None).await.unwrap();
         let engine_too = engine.clone();
-        let waiting = tokio::task::spawn_local(async move { engine_too.call("a", 5, 0, "synced", "[60000]", None).await });
+        let waiting =
+            tokio::task::spawn_local(async move { engine_too.call("a", 5, 0, "synced", "[60000]", None).await });
         tokio::task::yield_now().await;
         engine.close().await;
         assert_eq!(waiting.await.unwrap().unwrap_err().code, "closed");
