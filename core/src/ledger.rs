@@ -32,6 +32,7 @@ mod packs;
 pub mod receipts;
 mod references;
 pub mod rejected;
+pub mod requests;
 pub mod shared;
 pub mod snapshot;
 pub mod spaces;

@@ -14,6 +14,11 @@ pub const FRAME_BYTES_MAX: usize = 32 << 20;
 /// The largest change, uncompressed: 8 MiB. One paste of a book, or an attachment somebody put into a field.
 pub const CHANGE_BYTES_MAX: usize = 8 << 20;
 
+/// How long it is remembered that a numbered write was done, if nobody says that the answer arrived: 7 days, in seconds.
+///
+/// An application asks again within seconds, or when its page wakes up.
+pub const REQUEST_KEPT_SECONDS: u64 = 7 * 24 * 60 * 60;
+
 /// The most bytes a compressed change may inflate to. The same as a change may be long, so the ratio does not matter.
 pub const INFLATED_BYTES_MAX: usize = CHANGE_BYTES_MAX;
 

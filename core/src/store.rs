@@ -100,11 +100,13 @@ pub enum Table {
     Rejected = 23,
     /// (document, number) -> what was dropped, and why; (document, number, index) -> one of its changes.
     Branch = 24,
+    /// (session, number) -> when a numbered write of an application was done, and the change it made.
+    Request = 25,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 25] = [
+    pub const ALL: [Table; 26] = [
         Table::Meta,
         Table::Document,
         Table::Change,
@@ -130,6 +132,7 @@ impl Table {
         Table::Seen,
         Table::Rejected,
         Table::Branch,
+        Table::Request,
     ];
 
     /// The table's name in a store's file. Once released, a name means the same for ever.
@@ -160,6 +163,7 @@ impl Table {
             Table::Seen => "seen-1",
             Table::Rejected => "rejected-1",
             Table::Branch => "branch-1",
+            Table::Request => "request-1",
         }
     }
 
@@ -175,6 +179,7 @@ impl Table {
                 | Table::Logged
                 | Table::Cursor
                 | Table::Seen
+                | Table::Request
         )
     }
 

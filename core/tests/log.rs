@@ -284,7 +284,7 @@ mod on_disk {
         let transaction = database.begin_write().unwrap();
         let newer =
             [Table::Space, Table::Member, Table::Log, Table::Logged, Table::Cursor, Table::Receipt, Table::Seen];
-        for table in newer.into_iter().chain([Table::Rejected, Table::Branch]) {
+        for table in newer.into_iter().chain([Table::Rejected, Table::Branch, Table::Request]) {
             let definition = redb::TableDefinition::<&[u8], &[u8]>::new(table.name());
             assert!(transaction.delete_table(definition).unwrap(), "{table:?}");
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use automerge::ChangeHash;
+
 #[cfg(feature = "redb")]
 use crate::care::BackupError;
 use crate::care::RepairError;
@@ -66,6 +68,12 @@ pub enum RepoError {
     Certificates {
         /// What is wrong with them.
         reason: String,
+    },
+    /// The write was done before, and its answer lost: see [`ChangeOptions::request`](super::ChangeOptions::request).
+    #[error("this write was done before")]
+    Repeated {
+        /// The change that it made then, if there was anything to change.
+        change: Option<ChangeHash>,
     },
     /// No relay answered in time.
     #[error("failed to sync in time: no relay answered; what was written is safe on this device")]

@@ -19,6 +19,7 @@ use super::{Answer, EphemeralBatch, Repo, RepoError, Written, now_seconds};
 use crate::document::{Commit, DocumentError, Observer, base_of, guarded};
 use crate::engine::{self, Accepted, Origin};
 use crate::id::{DocumentId, PeerId};
+use crate::ledger::requests::{self, RequestId};
 use crate::ledger::{self, Appended};
 use crate::runtime;
 
@@ -46,6 +47,9 @@ pub struct ChangeOptions {
     pub message: Option<String>,
     /// When, in seconds since the Unix epoch, if not now. For display only: no merge depends on it.
     pub time_seconds: Option<i64>,
+    /// Names the write, so that it is done once even if it is handed in again after its answer was lost: then an edit of fields
+    /// returns the first one's change, and one of the loaded document [`RepoError::Repeated`]. Default: none.
+    pub request: Option<RequestId>,
 }
 
 impl ChangeOptions {
@@ -207,6 +211,12 @@ impl DocHandle {
     where
         E: FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
     {
+        let request = options.request;
+        if let Some(request) = request
+            && let Some(change) = self.repo.read(move |tx| requests::done(tx, &request)).await?
+        {
+            return Err(RepoError::Repeated { change });
+        }
         let (reply, answer) = oneshot::channel();
         let (repo, document) = (self.repo.clone(), self.document);
         let commit = options.into_commit();
@@ -214,7 +224,7 @@ impl DocHandle {
             let edited = loaded.map_err(RepoError::from).and_then(|loaded| {
                 let plan = guarded(|| plan(loaded.materialised.automerge()));
                 let (base, edit) = plan.inspect_err(|_| loaded.spoilt.store(true, Ordering::Release))??;
-                edit_loaded(&repo, document, loaded, (&commit, base.as_deref()), edit, made)
+                edit_loaded(&repo, document, loaded, (&commit, base.as_deref(), request), edit, made)
             });
             // Whoever asked may have gone; the edit stands all the same.
             let _ = reply.send(edited);
@@ -384,7 +394,7 @@ fn edit_loaded<T>(
     repo: &Repo,
     document: DocumentId,
     loaded: &mut Loaded,
-    (commit, base): (&Commit, Option<&[ChangeHash]>),
+    (commit, base, request): (&Commit, Option<&[ChangeHash]>, Option<RequestId>),
     edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
     made: impl FnOnce(ChangeHash),
 ) -> Result<(T, Option<Stored>), RepoError> {
@@ -403,6 +413,9 @@ fn edit_loaded<T>(
         }
         if ledger::state(tx, &document)?.is_none() {
             return Ok(Err(RepoError::NotFound));
+        }
+        if let Some(request) = &request {
+            requests::note(tx, request, Some(change.hash()), u64::try_from(now_seconds()).unwrap_or(0))?;
         }
         engine::accept_own(tx, document, change).map(Ok)
     };

@@ -7,9 +7,9 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::events::{self, Event, EventKind};
 use super::whole::{self, Weak};
-use super::{Inner, RepoError};
+use super::{Inner, RepoError, now_seconds};
 use crate::id::DocumentId;
-use crate::ledger::{base, receipts};
+use crate::ledger::{base, receipts, requests};
 use crate::limits::PACK_CHANGES_MIN;
 use crate::runtime;
 use crate::store::record::prefix_end;
@@ -77,17 +77,25 @@ fn unfold(repo: &Weak, document: DocumentId) {
 /// Drops what need not be known of receipts any more. Documents that are written to do it by themselves, so once for each
 /// opening is enough.
 fn sweep(inner: &Inner) -> Result<(), StoreError> {
-    let mut any = false;
-    inner.store.read()?.scan(Table::Receipt, &[]..&prefix_end(&[u8::MAX]), &mut |_, _| {
-        any = true;
-        ControlFlow::Break(())
-    })?;
+    if has_rows(inner, Table::Request)? {
+        inner.store.write_with(|tx| requests::sweep(tx, u64::try_from(now_seconds()).unwrap_or(0)))?;
+    }
+    let mut any = has_rows(inner, Table::Receipt)?;
     let mut after = None;
     while any {
         after = inner.store.write_with(|tx| receipts::sweep(tx, after.as_ref(), SWEEP_DOCUMENTS))?;
         any = after.is_some();
     }
     Ok(())
+}
+
+fn has_rows(inner: &Inner, table: Table) -> Result<bool, StoreError> {
+    let mut any = false;
+    inner.store.read()?.scan(table, &[]..&prefix_end(&[u8::MAX]), &mut |_, _| {
+        any = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(any)
 }
 
 /// Does a piece of work if the repo is still there. What fails is tried again another time.

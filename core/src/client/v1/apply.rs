@@ -18,12 +18,16 @@ use crate::store::StoreError;
 pub(super) enum Outcome {
     Applied(Taken),
     /// It waits for a document to be unfolded; what of it could be stored is.
-    Held(Delivery),
+    Held {
+        delivery: Delivery,
+        stored: Vec<(DocumentId, Accepted)>,
+    },
     /// A change of it has the number of one of ours, which is to be written again first; the rest of it is stored.
     Reused {
         delivery: Delivery,
         document: DocumentId,
         reused: Reused,
+        stored: Vec<(DocumentId, Accepted)>,
     },
 }
 
@@ -65,8 +69,8 @@ impl Driver {
                     any = true;
                     self.applied(taken)?;
                 }
-                Outcome::Held(delivery) => self.held.entry(delivery.space).or_default().push_back(delivery),
-                Outcome::Reused { delivery, document, reused } => {
+                Outcome::Held { delivery, .. } => self.held.entry(delivery.space).or_default().push_back(delivery),
+                Outcome::Reused { delivery, document, reused, .. } => {
                     any = true;
                     self.apply_beside_ours(delivery, document, reused)?;
                 }
@@ -118,7 +122,7 @@ fn carry_in(
 ) -> Result<Outcome, StoreError> {
     let space = delivery.space;
     if held_spaces.lock().unwrap_or_else(PoisonError::into_inner).contains(&space) {
-        return Ok(Outcome::Held(delivery));
+        return Ok(Outcome::Held { delivery, stored: Vec::new() });
     }
     let mut taken = Taken { id: delivery.id, accepted: Vec::new(), buried: Vec::new(), acknowledged: Vec::new() };
     for (document, changes) in &delivery.changes {
@@ -128,14 +132,16 @@ fn carry_in(
         let accepted = engine::accept(tx, *document, changes.clone(), Origin::Remote)?;
         if accepted.results.iter().any(|(_, appended)| *appended == Appended::Folded) {
             held_spaces.lock().unwrap_or_else(PoisonError::into_inner).insert(space);
-            return Ok(Outcome::Held(delivery));
+            taken.accepted.push((*document, accepted));
+            return Ok(Outcome::Held { delivery, stored: taken.accepted });
         }
         let mut refused = accepted.results.iter();
         let twin = refused
             .find(|(_, appended)| matches!(appended, Appended::Rejected(error) if error.rule() == Rule::SeqReused));
         if may_replay && let Some((change, _)) = twin {
             let reused = Reused::Arrived { actor: change.actor().clone(), seq: change.seq() };
-            return Ok(Outcome::Reused { document: *document, reused, delivery });
+            taken.accepted.push((*document, accepted));
+            return Ok(Outcome::Reused { document: *document, reused, delivery, stored: taken.accepted });
         }
         taken.accepted.push((*document, accepted));
     }
@@ -176,10 +182,14 @@ fn is_wanted(tx: &mut dyn WriteTx, document: &DocumentId, space: &SpaceId) -> Re
 
 /// Tells the application.
 fn tell(inner: &Arc<Inner>, outcome: &Outcome, source: Source) {
-    let Outcome::Applied(taken) = outcome else { return };
-    for (document, accepted) in &taken.accepted {
+    // What is tried again is a duplicate then, and told by nobody.
+    let (Outcome::Applied(Taken { accepted: stored, .. })
+    | Outcome::Held { stored, .. }
+    | Outcome::Reused { stored, .. }) = outcome;
+    for (document, accepted) in stored {
         publish_received(&inner.events, *document, accepted, source);
     }
+    let Outcome::Applied(taken) = outcome else { return };
     for (document, buried, _) in &taken.buried {
         inner.tell_buried(*document, buried, Some(source));
     }

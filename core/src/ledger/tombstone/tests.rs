@@ -65,7 +65,11 @@ fn traces(store: &MemoryStore, document: &DocumentId) -> Vec<(Table, Vec<u8>)> {
 fn deleting_here_leaves_no_trace_in_any_table() {
     let store = filled();
     let tables: std::collections::BTreeSet<_> = traces(&store, &DOCUMENT).iter().map(|trace| trace.0).collect();
-    assert_eq!(tables.len(), Table::ALL.len() - 5, "all but tombstones, log, logged, cursors and seen: {tables:?}");
+    assert_eq!(
+        tables.len(),
+        Table::ALL.len() - 6,
+        "all but tombstones, log, logged, cursors, seen and requests: {tables:?}"
+    );
     let others = traces(&store, &OTHER);
     store.write_with(|tx| ledger::delete(tx, &DOCUMENT)).unwrap();
     assert_eq!(traces(&store, &DOCUMENT), []);

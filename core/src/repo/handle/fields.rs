@@ -12,8 +12,8 @@ use crate::document::{self, FieldPath, Reader, write};
 use crate::engine::{Accepted, Origin};
 use crate::fields::{self, Author, Edit, EditAction, FieldValue, ObjectId, Target};
 use crate::id::{DocumentId, OpId};
-use crate::ledger;
-use crate::repo::{RepoError, Written, events};
+use crate::ledger::{self, requests};
+use crate::repo::{RepoError, Written, events, now_seconds};
 use crate::store::StoreError;
 use crate::value::Value;
 
@@ -137,25 +137,37 @@ impl DocHandle {
     pub async fn edit_with(&self, options: ChangeOptions, edits: Vec<Edit>) -> Result<Written, RepoError> {
         let document = self.document;
         let (actors, pending) = (self.repo.inner().actors.clone(), Arc::clone(&self.repo.inner().pending));
+        let request = options.request;
         let commit = options.into_commit();
         let work = move |tx: &mut dyn crate::store::WriteTx| {
             if pending.is_leaving() {
                 return Ok(Err(RepoError::SigningOut));
+            }
+            if let Some(request) = &request
+                && let Some(change) = requests::done(tx, request)?
+            {
+                return Ok(Ok(Done::Before(change)));
             }
             // Asked for here and not before: it may have been replaced while this waited.
             let actor = actors.of(document);
             let author =
                 Author { actor: &actor, time_seconds: commit.time_seconds, message: commit.message.as_deref() };
             match fields::write(tx, &document, &author, &edits)? {
-                Ok(Some(written)) => Ok(Ok(Some((written, ledger::heads(tx, &document)?)))),
-                Ok(None) => Ok(Ok(None)),
+                Ok(written) => {
+                    if let Some(request) = &request {
+                        let change = written.as_ref().map(|written| written.change.hash());
+                        requests::note(tx, request, change, u64::try_from(now_seconds()).unwrap_or(0))?;
+                    }
+                    let heads = if written.is_some() { ledger::heads(tx, &document)? } else { Vec::new() };
+                    Ok(Ok(written.map_or(Done::Before(None), |written| Done::Now(written, heads))))
+                }
                 Err(fields::FieldError::NoDocument { .. }) => Ok(Err(RepoError::NotFound)),
                 Err(error) => Ok(Err(error.into())),
             }
         };
         let (channel, pending) = (self.repo.inner().events.clone(), Arc::clone(&self.repo.inner().pending));
-        let tell = move |outcome: &Result<Option<(fields::Written, Vec<ChangeHash>)>, RepoError>| {
-            if let Ok(Some((written, heads))) = outcome {
+        let tell = move |outcome: &Result<Done, RepoError>| {
+            if let Ok(Done::Now(written, heads)) = outcome {
                 pending.note(document, i64::from(written.waits));
                 let accepted = Accepted {
                     touched: written.touched.clone(),
@@ -168,7 +180,10 @@ impl DocHandle {
         };
         match self.repo.inner().writer.write(work, tell).await? {
             Ok(written) => {
-                let change = written.map(|(written, _)| written.change.hash());
+                let change = match written {
+                    Done::Now(written, _) => Some(written.change.hash()),
+                    Done::Before(change) => change,
+                };
                 Ok(Written::new(&self.repo, document, change))
             }
             Err(RepoError::NotFound) => Err(self.repo.absent(document).await),
@@ -183,6 +198,14 @@ impl DocHandle {
     ) -> Result<T, RepoError> {
         Ok(self.view(move |automerge| read(&Reader::now(automerge))).await??)
     }
+}
+
+/// What became of a write.
+enum Done {
+    /// It was made now.
+    Now(fields::Written, Vec<ChangeHash>),
+    /// There was nothing to change, or this request had been done before and had made this change.
+    Before(Option<ChangeHash>),
 }
 
 /// Makes an edit of the field at the end of a path of keys.
