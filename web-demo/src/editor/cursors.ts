@@ -28,7 +28,7 @@ export interface CursorPresence {
 /** As whom an editor shows its selection. */
 export interface CursorUser {
   readonly name: string;
-  /** A CSS colour. */
+  /** A CSS colour; `var(--violet)` follows the theme of whoever sees it. */
   readonly colour: string;
 }
 
@@ -65,8 +65,8 @@ const PLACE_AFTER = 250;
 const CARETS_MAX = 32;
 const NAME_MAX = 40;
 
-/** What is safe to hand to CSS: a colour that fetches nothing. */
-const COLOUR = /^(#[\da-f]{3,8}|(rgb|hsl|hwb|lab|lch|oklab|oklch)a?\([\d.%\s,/a-z-]*\)|[a-z]{1,30})$/i;
+/** What is safe to hand to CSS: a colour, or a custom property of the page that holds one. Neither fetches anything. */
+const COLOUR = /^(#[\da-f]{3,8}|var\(--[\w-]{1,40}\)|(rgb|hsl|hwb|lab|lch|oklab|oklch)a?\([\d.%\s,/a-z-]*\)|[a-z]{1,30})$/i;
 
 /** Reads what somebody shows; undefined where it is no caret. */
 function parse(value: unknown): Said | undefined {
