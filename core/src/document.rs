@@ -189,6 +189,21 @@ impl Materialised {
         Ok(())
     }
 
+    /// Takes in the changes of the ledger one at a time, and tells of each before: for where no panic can be caught.
+    ///
+    /// # Errors
+    ///
+    /// As [`Materialised::catch_up`].
+    pub fn catch_up_singly(&mut self, tx: &dyn ReadTx, tell: &mut dyn FnMut(ChangeHash)) -> Result<(), DocumentError> {
+        let (changes, upto) = self.news(tx)?;
+        for change in changes {
+            tell(change.hash());
+            guarded(|| self.automerge.apply_changes([change]))??;
+        }
+        self.upto = upto;
+        Ok(())
+    }
+
     /// Reads the changes that the ledger has gained, without those that are in already or must stay out.
     fn news(&mut self, tx: &dyn ReadTx) -> Result<(Vec<Change>, u64), DocumentError> {
         let count = ledger::state(tx, &self.document)?.map_or(0, |state| state.count);

@@ -28,6 +28,7 @@ mod files;
 mod following;
 mod handle;
 mod pending;
+mod precautions;
 mod presence;
 mod receipts;
 mod rejected;
@@ -51,6 +52,7 @@ pub(crate) use events::{Source, publish_received};
 pub use files::Rescued;
 pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
 pub(crate) use pending::Pending;
+pub use precautions::Precautions;
 pub(crate) use presence::{EphemeralBatch, Presences};
 pub use presence::{Presence, PresenceData, PresenceError, PresenceEvent, PresenceEvents, PresenceValue};
 pub use receipts::{PendingNews, Written};
@@ -93,6 +95,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) writer: Writer,
     documents: Documents,
+    /// Who is told at what Automerge works.
+    precautions: Precautions,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) ephemerals: broadcast::Sender<EphemeralBatch>,
     /// Who is here, about which document.
@@ -157,6 +161,15 @@ impl Repo {
     ///
     /// [`RepoError`] if the store cannot be used, or the system gives no thread.
     pub fn with_store(store: Arc<dyn Store>) -> Result<Self, RepoError> {
+        Self::with_precautions(store, Precautions::default())
+    }
+
+    /// Makes a repo as [`Repo::with_store`] does, where a panic cannot be caught.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repo::with_store`].
+    pub fn with_precautions(store: Arc<dyn Store>, precautions: Precautions) -> Result<Self, RepoError> {
         migrate::migrate(store.as_ref())?;
         let storage = store::storage_id(store.as_ref(), random_bytes())?;
         let (threads, ended) = mpsc::channel(1);
@@ -165,7 +178,9 @@ impl Repo {
         let ephemerals = broadcast::Sender::new(EPHEMERALS_BEHIND_MAX);
         let inner = Inner {
             writer: Writer::start(Arc::clone(&store), threads.clone())?,
-            documents: Documents::start(Arc::clone(&store), threads.clone())?,
+            snapshot_refused: AtomicBool::new(precautions.suspect.is_some()),
+            documents: Documents::start(Arc::clone(&store), precautions.clone(), threads.clone())?,
+            precautions,
             ended: Mutex::new(ended),
             events: broadcast::Sender::new(EVENTS_MAX),
             presences: Presences::new(peer.clone(), ephemerals.clone()),
@@ -174,7 +189,6 @@ impl Repo {
             pending: Arc::new(Pending::read(Arc::clone(&store), acknowledged.clone())?),
             peer,
             follows: watch::Sender::new(0),
-            snapshot_refused: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             offline: watch::Sender::new(false),
             acknowledged,
@@ -267,7 +281,8 @@ impl Repo {
         self.inner.storage
     }
 
-    fn handle(&self, document: DocumentId) -> DocHandle {
+    /// Returns a handle to a document without looking whether it is here: calls say so then. Cost: none.
+    pub fn handle(&self, document: DocumentId) -> DocHandle {
         DocHandle::new(self.clone(), document)
     }
 

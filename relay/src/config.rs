@@ -23,6 +23,9 @@ pub struct RawConfig {
     /// The most WebSocket connections at once
     #[arg(long, env = "REJOIN_RELAY_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = CONNECTIONS_MAX_DEFAULT)]
     pub connections_max: usize,
+    /// Directory of a web application, such as the demo's `dist`, to serve at `/`
+    #[arg(long, env = "REJOIN_RELAY_DEMO", value_name = "DIR")]
+    pub demo: Option<PathBuf>,
     /// How log lines are written to standard error
     #[arg(long, env = "REJOIN_RELAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
@@ -48,6 +51,8 @@ pub struct Config {
     pub connections_max: usize,
     /// How long a peer may take to say `join`. Default: [`HANDSHAKE_DEADLINE_DEFAULT`].
     pub handshake_deadline: Duration,
+    /// The directory of the web application that is served at `/`. Default: none, a page that says what this is.
+    pub demo: Option<PathBuf>,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// How to start the child process that folds long histories; without one, every peer gets changes. Default: none. The
@@ -70,6 +75,7 @@ impl Config {
             listen,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
+            demo: None,
             log_format: LogFormat::Human,
             fold: None,
             whole_documents: WholeDocuments::Taken,
@@ -95,6 +101,12 @@ impl TryFrom<RawConfig> for Config {
         let mut config = Self::new(raw.data, listen);
         config.connections_max = raw.connections_max;
         config.log_format = raw.log_format;
+        if let Some(demo) = raw.demo {
+            if !demo.join("index.html").is_file() {
+                return Err(ConfigError::Demo { found: demo });
+            }
+            config.demo = Some(demo);
+        }
         Ok(config)
     }
 }
@@ -111,6 +123,12 @@ pub enum ConfigError {
     Listen {
         /// What was written.
         found: String,
+    },
+    /// There is no web application.
+    #[error("--demo {}: there is no index.html in it; build the demo first (make demo)", found.display())]
+    Demo {
+        /// What was written.
+        found: PathBuf,
     },
     /// The number of connections is out of range.
     #[error("--connections-max {found} is out of range: choose 1 to {CONNECTIONS_MAX_CEILING}")]
@@ -129,6 +147,7 @@ mod tests {
             data: "data".into(),
             listen: "127.0.0.1:0".to_owned(),
             connections_max: 5,
+            demo: None,
             log_format: LogFormat::Human,
         }
     }
@@ -150,5 +169,7 @@ mod tests {
         assert!(Config::try_from(RawConfig { connections_max: CONNECTIONS_MAX_CEILING, ..raw() }).is_ok());
         let data = Config::try_from(RawConfig { data: PathBuf::new(), ..raw() });
         assert_eq!(data.expect_err("no directory"), ConfigError::NoData);
+        let demo = Config::try_from(RawConfig { demo: Some("/nowhere".into()), ..raw() });
+        assert_eq!(demo.expect_err("no page"), ConfigError::Demo { found: "/nowhere".into() });
     }
 }

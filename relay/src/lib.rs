@@ -20,6 +20,7 @@ pub mod care;
 pub mod config;
 mod connection;
 mod deletion;
+mod demo;
 mod fold;
 mod followers;
 mod furthest;

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::connection;
+use crate::demo::Demo;
 use crate::fold::Folding;
 use crate::hub::Hub;
 use crate::limits::{
@@ -61,6 +62,7 @@ struct App {
     shared: Arc<Shared>,
     /// How many more WebSockets there may be; a connection holds its share until it ends.
     room: Arc<Semaphore>,
+    demo: Option<Demo>,
 }
 
 /// Runs a relay until `shutdown` is ready, then closes every connection and finishes what is queued.
@@ -79,7 +81,8 @@ pub async fn run(
     let (drain, draining) = watch::channel(false);
     let shared = Arc::new(share(store, config, draining.clone())?);
     let room = Arc::new(Semaphore::new(config.connections_max));
-    let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room) };
+    let demo = config.demo.as_deref().map(Demo::new);
+    let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room), demo };
     let accept = Accept {
         listener,
         room: Arc::new(Semaphore::new(config.connections_max + SOCKETS_SPARE)),
@@ -209,6 +212,7 @@ async fn any_path(
     match upgrade {
         Ok(upgrade) => connect(app, activity, upgrade),
         Err(rejection) if headers.contains_key(UPGRADE) => rejection.into_response(),
+        Err(_) if let Some(demo) = app.demo => demo.serve(&method, &uri, &headers).await,
         Err(_) if uri.path() != "/" => (StatusCode::NOT_FOUND, "there is nothing here\n").into_response(),
         Err(_) if method != Method::GET && method != Method::HEAD => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         Err(_) => Html(pages::home()).into_response(),

@@ -217,9 +217,9 @@ mod tests {
         fn back(element: &Element) -> Json {
             match element {
                 Element::Value(Value::Scalar(scalar)) => scalar_to_json(scalar),
-                Element::Map(fields) => {
-                    Json::Object(fields.iter().map(|(key, value)| (key_to_json(key).into_owned(), back(value))).collect())
-                }
+                Element::Map(fields) => Json::Object(
+                    fields.iter().map(|(key, value)| (key_to_json(key).into_owned(), back(value))).collect(),
+                ),
                 Element::List(values) => values.iter().map(back).collect(),
                 Element::Text(text) => json!({ "$text": text }),
                 other => panic!("{other:?}"),

@@ -36,6 +36,12 @@ impl Quarantined {
         Self { hash, why }
     }
 
+    /// Says that a change must stay out because Automerge ended on it, as it does where no panic can be caught.
+    #[cfg(feature = "repo")]
+    pub(crate) fn ended_on(hash: ChangeHash) -> Self {
+        Self { hash, why: "Automerge ended on it".to_owned() }
+    }
+
     /// Says that a change must stay out because it depends on one that does.
     pub(super) fn follower(change: &Change, out: &HashSet<ChangeHash>) -> Option<Self> {
         let culprit = change.deps().iter().find(|dep| out.contains(dep))?;

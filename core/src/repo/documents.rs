@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Repo, RepoError, in_order, random_actor};
+use super::{Precautions, Repo, RepoError, in_order, random_actor};
 use crate::document::{DocumentError, Materialised, Quarantined, guarded};
 use crate::id::DocumentId;
 use crate::ledger::{self, DocumentState};
@@ -104,11 +104,15 @@ enum Message {
 
 impl Documents {
     /// Starts the thread. It drops `ended` last of all, when it no longer holds the store.
-    pub(crate) fn start(store: Arc<dyn Store>, ended: mpsc::Sender<()>) -> Result<Self, RepoError> {
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        precautions: Precautions,
+        ended: mpsc::Sender<()>,
+    ) -> Result<Self, RepoError> {
         let (calls, queue) = mpsc::channel(QUEUE_CALLS_MAX);
         let bytes_max = Arc::new(AtomicU64::new(LOADED_BYTES_MAX));
         let rewritten = Marks::default();
-        let cache = Cache::new(Arc::clone(&bytes_max), Arc::clone(&rewritten));
+        let cache = Cache::new(Arc::clone(&bytes_max), Arc::clone(&rewritten), precautions);
         runtime::start("rejoin-documents", async move {
             run(store.as_ref(), cache, queue).await;
             drop(store);
@@ -191,11 +195,13 @@ struct Cache {
     /// What had to be left out of documents, so that the next load need not search for it again.
     quarantined: HashMap<DocumentId, Vec<Quarantined>>,
     rewritten: Marks,
+    precautions: Precautions,
 }
 
 impl Cache {
-    fn new(bytes_max: Arc<AtomicU64>, rewritten: Marks) -> Self {
-        Self { documents: HashMap::new(), bytes: 0, bytes_max, clock: 0, quarantined: HashMap::new(), rewritten }
+    fn new(bytes_max: Arc<AtomicU64>, rewritten: Marks, precautions: Precautions) -> Self {
+        let quarantined = precautions.left_out();
+        Self { documents: HashMap::new(), bytes: 0, bytes_max, clock: 0, quarantined, rewritten, precautions }
     }
 
     /// Drops a document whose stored changes are others now.
@@ -212,6 +218,11 @@ impl Cache {
 
     /// Brings a document up to the ledger and runs a call with it. The transaction has ended when the call runs.
     fn serve(&mut self, store: &dyn Store, document: DocumentId, call: Call) {
+        let precautions = self.precautions.clone();
+        precautions.at(document, || self.serve_watched(store, document, call));
+    }
+
+    fn serve_watched(&mut self, store: &dyn Store, document: DocumentId, call: Call) {
         self.clock += 1;
         if self.documents.get(&document).is_some_and(|loaded| loaded.spoilt.load(Ordering::Acquire)) {
             self.remove(&document);
@@ -256,12 +267,21 @@ impl Cache {
             bytes: 0,
         });
         loaded.used = clock;
-        if loaded.bytes == 0 && loaded.materialised.is_new() {
+        let is_suspect = self.precautions.suspect == Some(document);
+        if loaded.bytes == 0 && loaded.materialised.is_new() && !is_suspect {
             loaded.materialised.begin(tx)?;
         }
         self.bytes = self.bytes - loaded.bytes + bytes;
         loaded.bytes = bytes;
-        match loaded.materialised.catch_up(tx) {
+        let working = self.precautions.working;
+        let caught_up = if is_suspect {
+            let caught_up = loaded.materialised.catch_up_singly(tx, &mut |hash| working(Some((document, Some(hash)))));
+            working(Some((document, None)));
+            caught_up
+        } else {
+            loaded.materialised.catch_up(tx)
+        };
+        match caught_up {
             Ok(()) => {}
             Err(error @ DocumentError::Store(_)) => return Err(error),
             Err(error) => {

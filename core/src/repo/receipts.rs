@@ -142,6 +142,12 @@ impl Repo {
         read.await
     }
 
+    /// Returns a write that was made on this device, to ask how far it has come. Cost: none; whether there is such a write shows
+    /// when it is asked.
+    pub fn written(&self, document: DocumentId, change: ChangeHash) -> Written {
+        Written::new(self, document, Some(change))
+    }
+
     /// Returns how many local changes and deletions no relay has acknowledged yet, without those that were
     /// [rejected](Repo::rejected). Cost: one visit for each deletion that waits.
     ///

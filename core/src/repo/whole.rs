@@ -48,7 +48,7 @@ impl Inner {
 
     /// Takes it into an empty document, folded.
     fn install(&self, document: DocumentId, chunk: &Bytes) -> Result<(), RepoError> {
-        let mut whole = whole::read(chunk)?;
+        let mut whole = self.precautions.at(document, || whole::read(chunk))?;
         let bytes = chunk.clone();
         let work = move |tx: &mut dyn WriteTx| {
             // It may have been deleted while it was read.
@@ -75,7 +75,8 @@ impl Inner {
     /// Takes its changes into a document that has some already.
     fn explode(&self, document: DocumentId, chunk: &Bytes) -> Result<Vec<(CheckedChange, Appended)>, RepoError> {
         let mut results = Vec::new();
-        whole::unfolded(chunk, PACK_CHANGES_MAX, |changes| {
+        (self.precautions.working)(Some((document, None)));
+        let unfolded = whole::unfolded(chunk, PACK_CHANGES_MAX, |changes| {
             let work = move |tx: &mut dyn WriteTx| engine::accept_known(tx, document, changes);
             let events = self.events.clone();
             let tell = move |accepted: &engine::Accepted| {
@@ -84,7 +85,9 @@ impl Inner {
             let accepted = self.writer.write_from_thread(work, tell)?.wait()?;
             results.extend(accepted.results);
             Ok::<_, RepoError>(())
-        })?;
+        });
+        (self.precautions.working)(None);
+        unfolded?;
         Ok(results)
     }
 
@@ -95,8 +98,12 @@ impl Inner {
     /// [`RepoError`]; the document stays as it is then, to be read and written, and is tried again when the repo is opened.
     pub(super) fn unfold(&self, document: DocumentId) -> Result<(), RepoError> {
         let Some(chunk) = snapshot::chunk(self.store.read()?.as_ref(), &document)? else { return Ok(()) };
+        if self.precautions.suspect == Some(document) {
+            return Err(DocumentError::Refused("Automerge ended on it".to_owned()).into());
+        }
         let aside = MemoryStore::new();
-        whole::unfolded(&chunk, PACK_CHANGES_MAX, |changes| {
+        (self.precautions.working)(Some((document, None)));
+        let unfolded = whole::unfolded(&chunk, PACK_CHANGES_MAX, |changes| {
             let refused = aside.write_with(|tx| {
                 let mut appender = Appender::begin(tx, document)?;
                 for change in &changes {
@@ -113,7 +120,9 @@ impl Inner {
                 Ok(None)
             });
             refused?.map_or(Ok(()), |error| Err(RepoError::from(error)))
-        })?;
+        });
+        (self.precautions.working)(None);
+        unfolded?;
         let unfolded = aside.read()?;
         let outcome = self.store.write_with(|tx| base::unfold(tx, &document, unfolded.as_ref()))?;
         outcome.map_err(|error| DocumentError::Refused(error.to_string()))?;

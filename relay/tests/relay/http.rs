@@ -37,6 +37,34 @@ async fn pages_are_few_and_say_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn web_application_is_served_beside_the_sockets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (root, outside) = (folder.path().join("dist"), folder.path().join("outside.txt"));
+    std::fs::create_dir_all(root.join("assets")).unwrap();
+    std::fs::write(root.join("index.html"), "<!doctype html>the demo").unwrap();
+    std::fs::write(root.join("assets/engine-1a2b.wasm"), [0, 97, 115, 109]).unwrap();
+    std::fs::write(outside, "a secret").unwrap();
+    let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| config.demo = Some(root)).await;
+    let (status, page) = get(&relay, "/").await;
+    assert!(status == 200 && page.ends_with("the demo"), "{page}");
+    assert!(page.contains("cache-control: no-cache") && page.contains("content-type: text/html"), "{page}");
+    let (status, engine) = get(&relay, "/assets/engine-1a2b.wasm").await;
+    assert!(status == 200 && engine.contains("content-type: application/wasm"), "{engine}");
+    assert!(engine.contains("immutable"), "{engine}");
+    for path in ["/absent", "/../outside.txt", "/%2e%2e/outside.txt", "/assets/../../outside.txt", "//etc/passwd"] {
+        let (status, answer) = get(&relay, path).await;
+        assert!(
+            matches!(status, 400 | 404) && !answer.contains("secret") && !answer.contains("root:"),
+            "{path}: {answer}"
+        );
+        assert!(!answer.contains("immutable"), "{answer}");
+    }
+    assert_eq!(get(&relay, "/livez").await.0, 200);
+    drop(Raw::join(&relay.url(), "classic").await);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connection_above_the_maximum_is_asked_to_come_back() {
     let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| config.connections_max = 1).await;
     let first = Raw::join(&relay.url(), "first").await;

@@ -1,0 +1,91 @@
+//! A page's session: which of its requests were done, and what its edits made.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use automerge::ChangeHash;
+use rejoin::{DocumentId, Presence};
+use tokio::sync::Notify;
+
+use crate::engine::Answer;
+use crate::errors::Failure;
+
+/// How many edits are remembered after their answers arrived: a page may still name them as what its view stands on.
+const MADE_KEPT: u64 = 1_000;
+
+/// What the edits of a session made, by their ids; none if nothing, or not yet. Shared with where edits run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Made(Arc<Mutex<BTreeMap<u64, Option<ChangeHash>>>>);
+
+impl Made {
+    /// Notes what an edit made.
+    pub(crate) fn note(&self, id: u64, change: Option<ChangeHash>) {
+        self.with(|made| {
+            let noted = made.entry(id).or_default();
+            *noted = change.or(*noted);
+        });
+    }
+
+    /// Returns the changes of these edits; `None` if one of them is not known.
+    pub(crate) fn changes(&self, ids: &[u64]) -> Option<Vec<ChangeHash>> {
+        self.with(|made| {
+            let known: Option<Vec<_>> = ids.iter().map(|id| made.get(id).copied()).collect();
+            known.map(|changes| changes.into_iter().flatten().collect())
+        })
+    }
+
+    fn forget(&self, acked: u64) {
+        self.with(|made| *made = made.split_off(&acked.saturating_sub(MADE_KEPT)));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<u64, Option<ChangeHash>>) -> T) -> T {
+        // Each step leaves the map whole.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A request that is done once, however often it is sent.
+#[derive(Debug, Clone)]
+pub(crate) enum Once {
+    /// It is being done: wait, and look again.
+    UnderWay(Rc<Notify>),
+    /// This came of it.
+    Done(Result<Answer, Failure>),
+}
+
+/// A page's session.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    once: BTreeMap<u64, Once>,
+    pub(crate) made: Made,
+    /// What the page shows of itself.
+    pub(crate) presences: HashMap<DocumentId, Presence>,
+}
+
+impl Session {
+    /// Looks up a request that is done once. Kept in memory: another engine does not know it.
+    pub(crate) fn once(&self, id: u64) -> Option<Once> {
+        self.once.get(&id).cloned()
+    }
+
+    /// Notes how a request stands.
+    pub(crate) fn set_once(&mut self, id: u64, once: Once) {
+        self.once.insert(id, once);
+    }
+
+    /// Forgets a request that was given up half-way.
+    pub(crate) fn give_up(&mut self, id: u64) {
+        if matches!(self.once.get(&id), Some(Once::UnderWay(_))) {
+            self.once.remove(&id);
+        }
+    }
+
+    /// Forgets requests whose answers arrived.
+    pub(crate) fn forget(&mut self, acked: u64) {
+        if self.once.first_key_value().is_some_and(|(id, _)| *id <= acked) {
+            self.once = self.once.split_off(&(acked + 1));
+            self.made.forget(acked);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+/**
+ * Every example of the documentation compiles and runs: against a model of the engine, or with `REJOIN_ENGINE=real` against the real one.
+ */
+import { execFileSync } from "node:child_process";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { root, undocumented, writeExamples } from "./examples.js";
+import { FakeEngine, FakeLink, turn } from "./page/fake.js";
+
+const examples = writeExamples();
+const real = process.env["REJOIN_ENGINE"] === "real";
+
+if (!real) {
+  const engine = new FakeEngine();
+  vi.doMock("../ts/host/link.js", () => ({ connectLink: async () => new FakeLink(engine) }));
+}
+
+describe("the examples", () => {
+  beforeAll(() => {
+    vi.stubGlobal("fetch", async () => ({ text: async () => "a token" }));
+    for (const method of ["log", "warn"] as const) vi.spyOn(console, method).mockImplementation(() => {});
+    vi.spyOn(console, "assert").mockImplementation((holds) => expect(holds).toBe(true));
+  });
+  afterAll(() => {
+    vi.restoreAllMocks();
+    vi.unstubAllGlobals();
+  });
+
+  test("compile", () => {
+    expect(examples.length).toBeGreaterThan(40);
+    try {
+      execFileSync(`${root}node_modules/.bin/tsc`, ["--noEmit", "-p", "test/generated/tsconfig.json"], { cwd: root, encoding: "utf8" });
+    } catch (error) {
+      expect.fail((error as { stdout: string }).stdout);
+    }
+  });
+
+  test.each(examples.filter(({ runs }) => runs))("run: $name", async ({ path }) => {
+    const { Repo } = await import("../ts/index.js");
+    const repo = await Repo.open({ name: `example-${path.replace(/\W+/g, "-")}`, storage: "memory" });
+    const doc = await repo.create({ title: "An example" });
+    const { run } = (await import(/* @vite-ignore */ path)) as { run: (...args: unknown[]) => Promise<void> };
+    await run(repo, doc);
+    await turn();
+    await repo.close();
+  });
+});
+
+test("everything public is documented, and what can be called has an example", () => {
+  expect(undocumented()).toEqual([]);
+});

@@ -1,0 +1,339 @@
+/**
+ * The page's copy of an open document: what the engine has confirmed, and this page's own edits on top until they are confirmed too.
+ *
+ * An edit shows at once. It is dropped when a state that contains it arrives, or when the engine refuses it; then the value goes back.
+ */
+import type { Edit } from "./draft.js";
+import { Emitter } from "./emitter.js";
+import { RejoinError } from "./errors.js";
+import type { EngineEvent, WireBase, WireOp, WireOpened } from "./link.js";
+import { Receipt } from "./receipt.js";
+import { type Checked, check } from "./schema.js";
+import type { Session } from "./session.js";
+import { at, between, Editor, replay, share, type Step, toPatch, toStep } from "./snapshot.js";
+import type { DocumentChange, Path, Schema } from "./types.js";
+import { decode, freeze, isNode, type Value } from "./values.js";
+
+/** What may be said of an edit. */
+export interface EditOptions {
+  /** Why, for people who read the history. */
+  message?: string;
+  /** When. Default: now. */
+  time?: Date;
+}
+
+/**
+ * How a document is: `waiting` until its content has come, `open`, `deleted`, `quarantined` (kept from being loaded, since that trapped the
+ * engine), or `closed` by this page.
+ */
+export type DocumentState = "waiting" | "open" | "deleted" | "quarantined" | "closed";
+
+type PatchEvent = Extract<EngineEvent, { e: "patch" }>;
+
+interface Pending {
+  readonly id: number;
+  readonly steps: readonly Step[];
+}
+
+const EMPTY: Value = freeze({});
+
+/** Confirmed steps that may wait to be applied, until somebody needs the state they lead to. */
+const LOG_MOST = 1000;
+
+/** Makes an edit: applies its steps to the editor, and returns them. Throws if they do not fit. */
+export type MakeEdit = (editor: Editor) => Edit;
+
+/** Makes an edit of steps that are known. */
+export function applied(edit: Edit): MakeEdit {
+  return (editor) => {
+    for (const step of edit.steps) if (!editor.apply(step)) throw misfit(step);
+    return edit;
+  };
+}
+
+export class Core {
+  readonly id: string;
+  readonly session: Session;
+  readonly told = new Emitter<DocumentChange<unknown>>(() => {
+    this.#last = this.value;
+    this.#steps = [];
+  });
+  schema: Schema<unknown> | undefined;
+  space: string | null = null;
+  heads: readonly string[] = [];
+  /** Changes that no relay has acknowledged, as the engine counts them. */
+  unacknowledged = 0;
+  state: DocumentState = "waiting";
+  /** How many hold this document open. */
+  holders = 0;
+
+  /** What the engine has confirmed: a state, and steps from there that are not applied yet. */
+  #confirmed: Value = EMPTY;
+  #log: Step[] = [];
+  /** What shows: a state, and the editor in which edits are being made since, until somebody looks. Copying a large map is what costs. */
+  #shown: Value = EMPTY;
+  #editor: Editor | undefined;
+  /** What shows must be made anew of what is confirmed and what is pending. */
+  #stale = false;
+  #making = false;
+  #pending: Pending[] = [];
+  /** The number of the last patch event. */
+  #n = 0;
+  #opening: { id: number; early: PatchEvent[] } | undefined;
+  #opened: Promise<boolean> | undefined;
+
+  /** What subscribers were told last, and the engine's steps since then; undefined if those do not lead from there to here. */
+  #last: Value = EMPTY;
+  #steps: Step[] | undefined = [];
+  #scheduled = false;
+  #checked: Checked | undefined;
+
+  constructor(session: Session, id: string) {
+    this.session = session;
+    this.id = id;
+  }
+
+  get value(): Value {
+    this.#refresh();
+    if (this.#editor) this.#shown = this.#editor.finish();
+    this.#editor = undefined;
+    return this.#shown;
+  }
+
+  /** Reads what is at a path, without making a snapshot where that is not needed. */
+  read(path: Path): Value | undefined {
+    this.#refresh();
+    const found = at(this.#editor ? this.#editor.root : this.#shown, path);
+    return isNode(found) ? at(this.value, path) : found;
+  }
+
+  /** Changes that no relay has acknowledged, and edits that are still on their way to the store. */
+  get pending(): number {
+    return this.unacknowledged + this.#pending.length;
+  }
+
+  get checked(): Checked {
+    const { value } = this;
+    if (this.#checked?.value !== value) this.#checked = check(this.schema, value);
+    return this.#checked;
+  }
+
+  /** Opens the document at the engine, which tells its patches from then on. False if it is not here and was not to be fetched. */
+  open(fetch: boolean): Promise<boolean> {
+    const opening = this.session.request("open", [this.id, fetch]);
+    this.#opening = { id: opening.id, early: [] };
+    const done = opening.result.then(
+      (opened) => {
+        // Another engine has taken over meanwhile, and the document was opened again.
+        if (this.#opening?.id !== opening.id) return this.#opened ?? false;
+        const { early } = this.#opening;
+        this.#opening = undefined;
+        return this.#begin(opened as WireOpened | null, opening.id, early);
+      },
+      (error: unknown) => {
+        if (this.#opening?.id === opening.id) this.#opening = undefined;
+        throw error;
+      },
+    );
+    this.#opened = done;
+    return done;
+  }
+
+  /** Opens the document again: another engine serves this page, or something was missed. */
+  reopen(): void {
+    if (this.state === "closed" || this.session.closed) return;
+    this.open(true).catch(() => {
+      // The link sends the request again when there is an engine; where there will be none, the repo's status says so.
+    });
+  }
+
+  handle(event: PatchEvent): void {
+    if (this.state === "closed") return;
+    if (this.#opening) this.#opening.early.push(event);
+    else this.#patch(event);
+  }
+
+  /** The engine says what became of the document. */
+  become(kind: "deleted" | "quarantined"): void {
+    this.state = kind;
+    this.#flush();
+    if (this.told.size) this.told.emit(freeze({ patches: [], origin: "remote", value: this.value }));
+  }
+
+  /** Writes. The edit shows when this returns; the promise resolves when it is safe. */
+  async edit(make: MakeEdit, options: EditOptions = {}): Promise<Receipt> {
+    if (this.state === "closed" || this.session.closed) throw new RejoinError("closed", "the document is closed");
+    if (this.state === "deleted") throw new RejoinError("deleted", "the document was deleted");
+    if (!this.#making) this.#flush();
+    this.#refresh();
+    const { ops, steps } = this.#make(make);
+    if (!ops.length) return new Receipt(this.session, this.id, null);
+    const said = { ...(options.message !== undefined && { message: options.message }), ...(options.time && { time: options.time.getTime() }) };
+    const request = this.session.request("edit", [this.id, this.base(ops), ops, said]);
+    this.#pending.push({ id: request.id, steps });
+    if (this.told.size) {
+      const value = (this.#last = this.value);
+      this.told.emit(freeze({ patches: freeze(steps.map(toPatch)), origin: "local", value }));
+    }
+    return this.session.track(this.#settle(request.id, request.result));
+  }
+
+  #make(make: MakeEdit): Edit {
+    if (this.#making) throw new RejoinError("bad_argument", "a document cannot be edited while a change of it is being made: write to the draft");
+    const seen = this.#shown;
+    const editor = (this.#editor ??= new Editor(seen));
+    this.#making = true;
+    try {
+      const edit = make(editor);
+      // Who reads the value meanwhile takes the editor away.
+      this.#editor = editor;
+      const issues = this.schema && edit.ops.length ? this.checked.issues : undefined;
+      if (issues) throw new RejoinError("bad_value", `the schema refuses this: ${issues[0]?.message}`, issues);
+      return edit;
+    } catch (error) {
+      // Some of it may have been applied.
+      this.#stale = true;
+      this.#shown = seen;
+      throw error;
+    } finally {
+      this.#making = false;
+    }
+  }
+
+  /** The state in which indices are meant, for ops that have any. */
+  base(ops?: readonly WireOp[]): WireBase {
+    const indexed = !ops || ops.some(([kind, path]) => !FIELD_OPS.has(kind) || path.some((key) => typeof key === "number"));
+    return indexed ? { heads: [...this.heads], own: this.#pending.map(({ id }) => id) } : null;
+  }
+
+  /** Lets go: nothing is told any more. */
+  close(): void {
+    this.state = "closed";
+  }
+
+  async #settle(id: number, result: Promise<unknown>): Promise<Receipt> {
+    try {
+      const { change } = (await result) as { change: string | null };
+      // Nothing was to be written: no patch will tell of it.
+      if (change === null) this.#drop(id);
+      return new Receipt(this.session, this.id, change);
+    } catch (error) {
+      this.#drop(id);
+      throw error;
+    }
+  }
+
+  #drop(id: number): void {
+    const left = this.#pending.filter((edit) => edit.id !== id);
+    if (left.length === this.#pending.length) return;
+    this.#pending = left;
+    this.#changed(undefined);
+  }
+
+  #begin(opened: WireOpened | null, id: number, early: PatchEvent[]): boolean {
+    if (!opened || this.state === "closed") return false;
+    this.#confirmed = share(this.#shown, decode(opened.value));
+    this.#log = [];
+    this.#n = opened.n;
+    this.heads = opened.heads;
+    this.space = opened.space;
+    this.unacknowledged = opened.pending;
+    if (this.state === "waiting" || this.state === "open") this.state = opened.heads.length ? "open" : "waiting";
+    const upTo = opened.upTo ?? id - 1;
+    this.#pending = this.#pending.filter((edit) => edit.id > upTo);
+    this.#changed(undefined);
+    for (const event of early) this.handle(event);
+    return true;
+  }
+
+  #patch(event: PatchEvent): void {
+    if (event.n <= this.#n) return;
+    if (event.n !== this.#n + 1) return this.reopen();
+    const steps = event.patches.map(toStep);
+    this.#log.push(...steps);
+    this.#n = event.n;
+    this.heads = event.heads;
+    if (this.state === "waiting" && event.heads.length) this.state = "open";
+    if (this.#expects(event, steps)) {
+      this.#pending.shift();
+      if (!this.#pending.length && !this.#editor) {
+        // Both are one, and what stays equal keeps its identity.
+        this.#confirmed = this.#shown;
+        this.#log = [];
+      }
+      if (this.#log.length > LOG_MOST) this.#fold();
+      return;
+    }
+    const exact = !this.#pending.length;
+    this.#pending = this.#pending.filter((edit) => edit.id > event.upTo);
+    this.#changed(exact ? steps : undefined, steps);
+  }
+
+  /** Whether an event says no more than that the oldest pending edit was done as it shows: then there is nothing to do. */
+  #expects(event: PatchEvent, steps: readonly Step[]): boolean {
+    const [first, second] = this.#pending;
+    if (!first || this.#stale || event.upTo < first.id || (second && event.upTo >= second.id)) return false;
+    return share<unknown>(first.steps, steps) === first.steps;
+  }
+
+  /** Applies the confirmed steps that wait. */
+  #fold(): void {
+    if (!this.#log.length) return;
+    const editor = new Editor(this.#confirmed);
+    const fits = this.#log.every((step) => editor.apply(step));
+    this.#confirmed = editor.finish();
+    this.#log = [];
+    // A step that does not fit means that this copy is not what the engine takes it for.
+    if (!fits) this.reopen();
+  }
+
+  /** Notes that the value may be another, and tells the subscribers when this turn's events are all in. */
+  #changed(exact: Step[] | undefined, steps: Step[] = []): void {
+    this.#stale = true;
+    if (!this.told.size) return;
+    if (exact && this.#steps) this.#steps.push(...exact);
+    else {
+      this.#silent.push(...(this.#steps ?? []).filter(isSilent), ...steps.filter(isSilent));
+      this.#steps = undefined;
+    }
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    queueMicrotask(() => this.#flush());
+  }
+
+  /** Steps that change no value: of marks and conflicts. */
+  #silent: Step[] = [];
+
+  #refresh(): void {
+    if (this.#log.length > LOG_MOST) this.#fold();
+    if (!this.#stale) return;
+    this.#stale = false;
+    this.#editor = undefined;
+    this.#fold();
+    this.#shown = share(this.#shown, replay(this.#confirmed, this.#pending));
+    if (!this.#pending.length) this.#confirmed = this.#shown;
+  }
+
+  /** Tells the subscribers what the engine's events have changed since they were told last. */
+  #flush(): void {
+    this.#scheduled = false;
+    // Without subscribers, the value is made when somebody asks for it.
+    if (!this.told.size) return;
+    const [last, value] = [this.#last, this.value];
+    const steps = this.#steps ?? [...between(last, value), ...this.#silent];
+    this.#last = value;
+    this.#steps = [];
+    this.#silent = [];
+    if (last === value && !steps.some(isSilent)) return;
+    this.told.emit(freeze({ patches: freeze(steps.map(toPatch)), origin: "remote", value }));
+  }
+}
+
+const FIELD_OPS = new Set(["set", "delete", "increment"]);
+
+const isSilent = (step: Step): boolean => step[0] === "mark" || step[0] === "conflict";
+
+function misfit(step: Step): RejoinError {
+  const path = step[0] === "all" ? "" : step[1].join(".");
+  return new RejoinError("wrong_path", `cannot ${step[0]} at "${path}": it leads nowhere, to another kind of value, or beyond the end`);
+}

@@ -1,0 +1,544 @@
+/** The Repo: a page's door to its documents. */
+import { Core } from "./core.js";
+import { Doc, toContent } from "./doc.js";
+import { Emitter } from "./emitter.js";
+import { RejoinError } from "./errors.js";
+import { newId, parseDocumentId, parseSpaceId } from "./ids.js";
+import type { ConnectLink, EngineEvent, Link, LinkOptions, WireStatus } from "./link.js";
+import { Live } from "./live.js";
+import { Presence } from "./presence.js";
+import { FOREVER } from "./receipt.js";
+import { Rejected } from "./rejected.js";
+import { check } from "./schema.js";
+import { Session } from "./session.js";
+import { Space } from "./space.js";
+import { type Status, toStatus } from "./status.js";
+import type { Schema, Unsubscribe } from "./types.js";
+import { freeze } from "./values.js";
+
+/** A token for the relay, or how to get one: the function is called again when the relay says that the last one is no longer good. */
+export type Token = string | (() => string | Promise<string>);
+
+/** How to open a Repo. */
+export interface RepoOptions extends LinkOptions {
+  /** The relay's address, `wss://…`. Without one, documents stay on this device. */
+  relay?: string;
+  /** What the relay is shown. */
+  token?: Token;
+  /** The protocol to speak with the relay. Default: the best that both know. */
+  protocol?: string;
+  /** Begins offline, until `setOffline(false)`. */
+  offline?: boolean;
+  /** Takes the engine's end of the talk from elsewhere, for tests. */
+  link?: Link | ConnectLink;
+}
+
+/** How to make a document. */
+export interface CreateOptions<T> {
+  /** The space it shall be in: a {@link Space} or its id. */
+  space?: Space | string;
+  /** What its values are checked by. */
+  schema?: Schema<T>;
+}
+
+/** How to open a document. */
+export interface FindOptions<T> {
+  /** Milliseconds to wait for content that is not here yet. Default: no limit. */
+  wait?: number;
+  /** What its values are checked by. */
+  schema?: Schema<T>;
+}
+
+/** A document that somebody holds open. */
+interface Held {
+  readonly core: Core;
+  readonly doc: Doc<object>;
+  /** Whether it was asked for elsewhere too. */
+  readonly fetch: boolean;
+  readonly opened: Promise<boolean>;
+}
+
+/** Milliseconds before a token is asked for again after that failed: at first, and at most. */
+const RETRY_FIRST = 1_000;
+const RETRY_MOST = 60_000;
+
+/** What the engine says of a connection that a new token could mend. */
+const TOKEN_FAULT = /token|expire|unauthori[sz]ed|\b401\b/i;
+
+/**
+ * A page's door to its documents.
+ *
+ * Tabs that open the same name share one store and one connection.
+ *
+ * @example
+ * ```ts
+ * const mine = await Repo.open({ name: "notes" });
+ * const note = await mine.create({ title: "Shopping" });
+ * await note.set("title", "Groceries");
+ * await mine.close();
+ * ```
+ */
+export class Repo {
+  /** The ids of all documents on this device, as a live list. */
+  readonly documents: Live<readonly string[]>;
+  /** The writes that a relay refused for good, as a live list. */
+  readonly rejected: Rejected;
+
+  readonly #session: Session;
+  readonly #docs = new Map<string, Held>();
+  readonly #spaces = new Map<string, Space>();
+  readonly #presences = new Map<string, Presence>();
+  readonly #told = new Emitter<Status>();
+  #status: Status = freeze({ state: "none", pending: 0, storage: "memory" });
+  #relay: { url: string; protocol: string | null } | undefined;
+  #token: Token | undefined;
+  #tells = 0;
+  #offline: boolean;
+  #renewing = false;
+  #wanted: "connect" | "setToken" | undefined;
+  /** Why there is no token. The engine does not know, so its status does not say. */
+  #fault: RejoinError | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(link: Link, options: RepoOptions) {
+    const session = (this.#session = new Session(link));
+    this.documents = new Live<readonly string[]>(async () => freeze(await session.call<string[]>("list")));
+    this.rejected = new Rejected(session);
+    this.#relay = options.relay === undefined ? undefined : { url: options.relay, protocol: options.protocol ?? null };
+    this.#token = options.token;
+    this.#offline = options.offline ?? false;
+    link.onEvent((event) => this.#handle(event));
+  }
+
+  /**
+   * Opens a store by its name and begins to sync. Resolves when documents can be read; it does not wait for the network.
+   *
+   * @example
+   * ```ts
+   * const notes = await Repo.open({
+   *   name: "notes",
+   *   relay: "wss://relay.example",
+   *   token: async () => (await fetch("/token")).text(),
+   *   offline: true,
+   * });
+   * console.log(notes.status.storage);
+   * await notes.close();
+   * ```
+   */
+  static async open(options: RepoOptions): Promise<Repo> {
+    const { relay: _relay, token: _token, protocol: _protocol, offline: _offline, link: given, ...host } = options;
+    const connect = given ?? (await import("../host/link.js")).connectLink;
+    const link = typeof connect === "function" ? await connect(host) : connect;
+    const repo = new Repo(link, options);
+    try {
+      // In this order: an engine that is told of the relay first would connect at once.
+      if (repo.#offline) await repo.#session.call("setOffline", true);
+      void repo.#renew("connect");
+      await repo.#ask();
+    } catch (error) {
+      await link.close();
+      throw error;
+    }
+    return repo;
+  }
+
+  /** How the connection and the store stand. Another object each time something changes. */
+  get status(): Status {
+    return this.#status;
+  }
+
+  /**
+   * Calls a function with the status each time it changes.
+   *
+   * @example
+   * ```ts
+   * const stop = repo.subscribe(({ state, pending }) => console.log(state, pending));
+   * stop();
+   * ```
+   */
+  subscribe(handler: (status: Status) => void): Unsubscribe {
+    return this.#told.on(handler);
+  }
+
+  /**
+   * Makes a document. Resolves when it is safe on this device.
+   *
+   * @example
+   * ```ts
+   * type Todo = { title: string; done: boolean; notes: Text };
+   * const todo = await repo.create<Todo>({ title: "Tea", done: false, notes: text() });
+   * console.log(todo.url);
+   * ```
+   */
+  async create<T extends object>(value: T, options: CreateOptions<T> = {}): Promise<Doc<T>> {
+    const [tagged, content] = toContent(value);
+    const { issues } = check(options.schema, content);
+    if (issues) throw new RejoinError("bad_value", `the schema refuses this: ${issues[0]?.message}`, issues);
+    const space = options.space === undefined ? null : typeof options.space === "string" ? parseSpaceId(options.space) : options.space.id;
+    const id = newId();
+    const created = this.#session.track(this.#session.call("create", id, space, tagged));
+    // Both requests travel together.
+    const opened = this.#hold<T>(id, false, options.schema);
+    try {
+      await created;
+    } catch (error) {
+      opened.then((doc) => doc?.close()).catch(() => {});
+      throw error;
+    }
+    const doc = (await opened) ?? (await this.#hold<T>(id, false, options.schema));
+    if (!doc) throw new RejoinError("not_found", "the document was deleted while it was being made");
+    return doc;
+  }
+
+  /**
+   * Opens a document by its id or URL, here or from elsewhere, and waits until it has content. Rejects with `timeout` if none came in time.
+   *
+   * @example
+   * ```ts
+   * const same = await repo.find<{ title: string }>(doc.url, { wait: 5_000 });
+   * console.log(same.value.title);
+   * same.close();
+   * ```
+   */
+  async find<T extends object = Record<string, any>>(idOrUrl: string, options: FindOptions<T> = {}): Promise<Doc<T>> {
+    const id = parseDocumentId(idOrUrl);
+    const doc = await this.#hold<T>(id, true, options.schema);
+    if (!doc) throw new RejoinError("not_found", `no such document: ${id}`);
+    if (doc.state !== "waiting") return doc;
+    try {
+      await this.#session.call("wait", id, Math.min(options.wait ?? FOREVER, FOREVER));
+      // The patch that brought the content may have gone to nobody while the document was being opened.
+      if ((doc.state as string) === "waiting") await this.#docs.get(id)?.core.open(true);
+      return doc;
+    } catch (error) {
+      doc.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Opens a document by its id or URL if it is on this device, without asking anybody; null if it is not.
+   *
+   * @example
+   * ```ts
+   * const here = await repo.open<{ title: string }>(doc.id);
+   * console.log(here?.value.title);
+   * here?.close();
+   * ```
+   */
+  async open<T extends object = Record<string, any>>(idOrUrl: string, options: Omit<FindOptions<T>, "wait"> = {}): Promise<Doc<T> | null> {
+    return this.#hold<T>(parseDocumentId(idOrUrl), false, options.schema);
+  }
+
+  /**
+   * Makes a document of bytes in Automerge's format, with its history.
+   *
+   * @example
+   * ```ts
+   * const copy = await repo.import<{ title: string }>(await doc.export());
+   * console.log(copy.value.title);
+   * ```
+   */
+  async import<T extends object = Record<string, any>>(bytes: Uint8Array, options: CreateOptions<T> = {}): Promise<Doc<T>> {
+    const id = newId();
+    await this.#session.track(this.#session.request("import", [id], bytes).result);
+    return this.find(id, options.schema ? { schema: options.schema } : {});
+  }
+
+  /**
+   * Lists the ids of all documents on this device.
+   *
+   * @example
+   * ```ts
+   * console.log((await repo.list()).length);
+   * ```
+   */
+  list(): Promise<readonly string[]> {
+    return this.documents.load();
+  }
+
+  /**
+   * Deletes a document from this device. Elsewhere it stays.
+   *
+   * @example
+   * ```ts
+   * await repo.delete(doc.id);
+   * ```
+   */
+  async delete(idOrUrl: string): Promise<void> {
+    await this.#session.track(this.#session.call("delete", parseDocumentId(idOrUrl)));
+  }
+
+  /**
+   * Deletes a document from this device, the relay and all other devices. It cannot be taken back.
+   *
+   * @example
+   * ```ts
+   * await repo.deleteEverywhere(doc.id);
+   * ```
+   */
+  async deleteEverywhere(idOrUrl: string): Promise<void> {
+    await this.#session.track(this.#session.call("deleteEverywhere", parseDocumentId(idOrUrl)));
+  }
+
+  /**
+   * Returns a space by its id, or a new one. The same id gives the same object.
+   *
+   * @example
+   * ```ts
+   * const team = repo.space();
+   * await team.create({ title: "Plan" });
+   * console.assert(repo.space(team.id) === team);
+   * ```
+   */
+  space(id?: string): Space {
+    const known = id === undefined ? newId() : parseSpaceId(id);
+    let space = this.#spaces.get(known);
+    if (!space) {
+      space = new Space(this.#session, known, (value, options) => this.create(value, options));
+      this.#spaces.set(known, space);
+    }
+    return space;
+  }
+
+  /**
+   * Returns the presence of a document: who else is there, and what they show.
+   *
+   * @example
+   * ```ts
+   * await repo.presence(doc).set("name", "Ada");
+   * ```
+   */
+  presence(doc: { readonly id: string } | string): Presence {
+    const id = typeof doc === "string" ? parseDocumentId(doc) : doc.id;
+    let presence = this.#presences.get(id);
+    if (!presence) this.#presences.set(id, (presence = new Presence(this.#session, id)));
+    return presence;
+  }
+
+  /**
+   * Leaves the network, or comes back. Offline, everything works as ever, and changes wait.
+   *
+   * @example
+   * ```ts
+   * await repo.setOffline(true);
+   * await doc.set("title", "Written on a train");
+   * await repo.setOffline(false);
+   * ```
+   */
+  async setOffline(offline: boolean): Promise<void> {
+    this.#offline = offline;
+    await this.#session.call("setOffline", offline);
+  }
+
+  /**
+   * Gives the relay another token, or another way to get one.
+   *
+   * @example
+   * ```ts
+   * await repo.setToken(async () => (await fetch("/token")).text());
+   * ```
+   */
+  async setToken(token: Token): Promise<void> {
+    this.#token = token;
+    if (this.#relay && typeof token === "string") await this.#session.call("setToken", token);
+    else await this.#renew("setToken");
+  }
+
+  /**
+   * Asks the browser again not to evict the store, and says whether it promised that. Browsers are more willing after a click.
+   *
+   * @example
+   * ```ts
+   * if (!repo.status.persisted) console.log(await repo.persist());
+   * ```
+   */
+  persist(): Promise<boolean> {
+    return this.#session.call("persist");
+  }
+
+  /**
+   * Waits until the relay has everything that was written here, and this device has what the relay had. Rejects with `timeout`.
+   *
+   * @example
+   * ```ts
+   * await repo.waitSynced(10_000);
+   * ```
+   */
+  async waitSynced(milliseconds = FOREVER): Promise<void> {
+    await this.#session.call("synced", Math.min(milliseconds, FOREVER));
+  }
+
+  /**
+   * Waits until the relay has everything, then deletes all documents from this device and closes. Nothing is deleted if it rejects.
+   *
+   * @example
+   * ```ts
+   * const shared = await Repo.open({ name: "kiosk" });
+   * await shared.signOut({ wait: 10_000 });
+   * ```
+   */
+  async signOut(options: { wait?: number } = {}): Promise<void> {
+    await this.#session.call("signOut", Math.min(options.wait ?? FOREVER, FOREVER));
+    await this.close();
+  }
+
+  /**
+   * Ends this page's work: waits until its edits are safe, and lets go of everything.
+   *
+   * @example
+   * ```ts
+   * const other = await Repo.open({ name: "other" });
+   * await other.close();
+   * ```
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#session.close().then(() => {
+      for (const { core } of this.#docs.values()) core.close();
+      this.#docs.clear();
+    });
+    return this.#closing;
+  }
+
+  /** Opens a document and counts who holds it. Null if it is not here and was not to be fetched. */
+  async #hold<T extends object>(id: string, fetch: boolean, schema?: Schema<T>): Promise<Doc<T> | null> {
+    const held = this.#docs.get(id) ?? this.#begin(id, fetch);
+    const { core, doc, opened } = held;
+    if (schema) core.schema = schema as Schema<unknown>;
+    core.holders++;
+    let found = false;
+    try {
+      found = await opened;
+    } finally {
+      if (!found) this.#release(core, true);
+    }
+    if (found) return doc as unknown as Doc<T>;
+    // Somebody else had looked for it here only.
+    return fetch && !held.fetch ? this.#hold(id, fetch, schema) : null;
+  }
+
+  #begin(id: string, fetch: boolean): Held {
+    const core = new Core(this.#session, id);
+    const doc = new Doc<object>(
+      core,
+      (other) => this.find(other),
+      () => this.#release(core),
+    );
+    const held: Held = { core, doc, fetch, opened: core.open(fetch) };
+    this.#docs.set(id, held);
+    const forget = (): void => {
+      if (this.#docs.get(id) === held) this.#docs.delete(id);
+    };
+    held.opened.then((found) => found || forget(), forget);
+    return held;
+  }
+
+  #release(core: Core, absent = false): void {
+    if (core.holders === 0 || --core.holders > 0) return;
+    core.close();
+    if (this.#docs.get(core.id)?.core !== core) return;
+    this.#docs.delete(core.id);
+    if (!absent && !this.#session.closed) this.#session.call("close", core.id).catch(() => {});
+  }
+
+  #handle(event: EngineEvent): void {
+    switch (event.e) {
+      case "patch":
+        this.#docs.get(event.doc)?.core.handle(event);
+        break;
+      case "status":
+        this.#tell(event);
+        if (TOKEN_FAULT.test(event.reason ?? "") && typeof this.#token === "function" && event.state !== "connecting") void this.#renew("setToken");
+        break;
+      case "pending":
+        for (const [id, count] of Object.entries(event.docs)) {
+          const held = this.#docs.get(id);
+          if (held) held.core.unacknowledged = count;
+        }
+        this.#become({ ...this.#status, pending: event.total });
+        break;
+      case "presence":
+        this.#presences.get(event.doc)?.tell(event.values);
+        break;
+      case "list":
+        this.documents.refresh();
+        break;
+      case "space":
+        this.#spaces.get(event.space)?.refresh();
+        break;
+      case "doc":
+        this.#befall(event.doc, event.kind);
+        break;
+      case "engine":
+        this.#again();
+        break;
+    }
+  }
+
+  #befall(id: string, kind: "deleted" | "rejected" | "quarantined" | "rewritten"): void {
+    const core = this.#docs.get(id)?.core;
+    if (kind === "rejected") this.rejected.refresh();
+    else if (kind === "rewritten") core?.reopen();
+    else core?.become(kind);
+  }
+
+  /** Another engine serves this page: it knows the store, and nothing of what this page was looking at. */
+  #again(): void {
+    if (this.#session.closed) return;
+    if (this.#offline) void this.#session.call("setOffline", true).catch(() => {});
+    void this.#renew("connect");
+    for (const { core } of this.#docs.values()) core.reopen();
+    for (const presence of this.#presences.values()) presence.again();
+    for (const live of [this.documents, this.rejected, ...this.#spaces.values()]) live.refresh();
+    this.#ask().catch(() => {
+      // The next event says it.
+    });
+  }
+
+  /** Gets a token and connects with it, or shows it to the relay; tries again where none could be got, for the page may be offline. */
+  async #renew(how: "connect" | "setToken"): Promise<void> {
+    if (!this.#relay) return;
+    const { url, protocol } = this.#relay;
+    // An engine that was told to connect knows the token; one that was told the token does not connect.
+    if (this.#wanted !== "connect") this.#wanted = how;
+    if (this.#renewing) return;
+    this.#renewing = true;
+    for (let delay = RETRY_FIRST; this.#wanted && !this.#session.closed; ) {
+      try {
+        const token = (typeof this.#token === "function" ? await this.#token() : this.#token) ?? null;
+        const wanted = this.#wanted;
+        this.#wanted = undefined;
+        this.#fault = undefined;
+        await (wanted === "connect" ? this.#session.call("connect", url, token, protocol) : this.#session.call("setToken", token));
+      } catch (cause) {
+        if (this.#session.closed) break;
+        // What the engine refuses it would refuse again; whoever makes tokens may only be out of reach.
+        const error = cause instanceof RejoinError ? cause : new RejoinError("refused", `failed to get a token: ${String(cause)}`, cause);
+        this.#fault = error;
+        this.#become({ ...this.#status, error });
+        if (!this.#wanted) break;
+        await new Promise((resolve) => setTimeout(resolve, delay));
+        delay = Math.min(delay * 2, RETRY_MOST);
+      }
+    }
+    this.#renewing = false;
+  }
+
+  async #ask(): Promise<void> {
+    const before = this.#tells;
+    const told = await this.#session.call<WireStatus>("status");
+    // An event that came with the answer was handled before it, and knows more.
+    if (before === this.#tells) this.#tell(told);
+  }
+
+  #tell(told: WireStatus): void {
+    this.#tells++;
+    const status = toStatus(told);
+    this.#become(this.#fault && !status.error ? { ...status, error: this.#fault } : status);
+  }
+
+  #become(status: Status): void {
+    this.#status = freeze(status);
+    this.#told.emit(status);
+  }
+}
