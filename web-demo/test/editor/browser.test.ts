@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Browser, chromium, type Page } from "playwright-core";
-import { build } from "vite";
+import { build, type Plugin } from "vite";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Driver } from "./browser/main.js";
 
@@ -19,6 +19,13 @@ declare global {
     driver: Driver;
   }
 }
+
+/** The page has engines of its own: that of the package need not be there. */
+const noEngine: Plugin = {
+  name: "no-engine",
+  resolveId: (id) => (id === "rejoin:glue" ? `\0${id}` : undefined),
+  load: (id) => (id === "\0rejoin:glue" ? "export const makeGlue = undefined;" : undefined),
+};
 
 describe.skipIf(!existsSync(CHROMIUM))("in Chromium", () => {
   let out: string;
@@ -32,6 +39,8 @@ describe.skipIf(!existsSync(CHROMIUM))("in Chromium", () => {
     await build({
       configFile: false,
       logLevel: "error",
+      plugins: [noEngine],
+      worker: { format: "es", plugins: () => [noEngine] },
       root: fileURLToPath(new URL("./browser", import.meta.url)),
       build: { outDir: out, emptyOutDir: true, target: "esnext", minify: false },
       resolve: { alias: [{ find: /^rejoin$/, replacement: fileURLToPath(new URL("../../../wasm/ts/index.ts", import.meta.url)) }] },

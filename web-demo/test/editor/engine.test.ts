@@ -13,7 +13,7 @@ import { ownHistory } from "../../src/editor/undo.js";
 import { type } from "./page.js";
 
 const WASM = join(import.meta.dirname, "../../../wasm/pkg/rejoin_bg.wasm");
-const RUNS = Number(process.env["ENGINE_RUNS"] ?? 15);
+const RUNS = Number(process.env["ENGINE_RUNS"] ?? 8);
 
 interface Place {
   repo: Repo;
@@ -65,11 +65,12 @@ describe.skipIf(!existsSync(WASM))("on the real engine", () => {
       count: fc.integer({ min: 1, max: 4 }),
     });
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 40, size: "max" }), async (script) => {
+      fc.asyncProperty(fc.array(step, { maxLength: 25, size: "max" }), async (script) => {
         const places = await pair(".....");
         for (const { who, what, at, count } of script) {
           const { view, repo, doc } = places[who] as Place;
-          const from = at % (view.state.doc.length + 1);
+          // No caret stands in the middle of an emoji.
+          const from = [...view.state.doc.toString()].slice(0, at % (view.state.doc.length + 1)).join("").length;
           if (what === "type") type(view, from, from, (who ? "BCD😀" : "bcd😎").slice(-count - 1));
           else if (what === "undo") undo(view);
           else if (what === "redo") redo(view);
@@ -90,9 +91,9 @@ describe.skipIf(!existsSync(WASM))("on the real engine", () => {
         expect(shown(places[1])).not.toMatch(/[bcd😎]/u);
         await Promise.all(open.splice(0).map((repo) => repo.close()));
       }),
-      { numRuns: RUNS },
+      { numRuns: RUNS, endOnFailure: true },
     );
-  });
+  }, 120_000);
 
   it("a selection is shown in cursors that stay with their characters", async () => {
     const [ada] = await pair("hello world");
@@ -102,14 +103,14 @@ describe.skipIf(!existsSync(WASM))("on the real engine", () => {
     const view = new EditorView({ doc: note.value, extensions: [bindText(note), cursors] });
     vi.spyOn(view, "hasFocus", "get").mockReturnValue(true);
     view.dispatch({ selection: { anchor: 6, head: 11 } });
-    await vi.waitFor(() => expect(presence.values).toMatchObject([{ key: "caret:note", own: true, value: { name: "Ada" } }]));
+    await vi.waitFor(() => expect(presence.values).toMatchObject([{ key: "caret:note", own: true, value: { name: "Ada" } }]), 10_000);
     expect(remoteCarets(view.state)).toEqual([]);
     const { anchor, head } = presence.values[0]?.value as { anchor: string; head: string };
     type(ada.view, 0, 0, "oh, ");
     expect(await Promise.all([note.position(anchor), note.position(head)])).toEqual([10, 15]);
     const stop = presence.subscribe(() => {});
     view.destroy();
-    await vi.waitFor(() => expect(presence.values).toEqual([]));
+    await vi.waitFor(() => expect(presence.values).toEqual([]), 10_000);
     stop();
   });
 });
