@@ -17,5 +17,6 @@ export async function glueSource(path) {
     define: { "import.meta.url": '"about:blank"' },
   });
   // In JavaScript a function's parameters hide globals, and each call has its own variables: that is all there is to it.
-  return `export function makeGlue({ ${TIMERS} }) {\n${outputFiles[0].text}\nreturn glue;\n}\n`;
+  // Taken apart inside: esbuild may begin with "use strict", which a function with a pattern for a parameter must not.
+  return `export function makeGlue(timers) {\nconst { ${TIMERS} } = timers;\n${outputFiles[0].text}\nreturn glue;\n}\n`;
 }

@@ -250,6 +250,7 @@ describe("a text", () => {
     expect(asked("edit")?.[3]).toEqual([["mark", ["body"], 0, 5, "bold", true, "none"]]);
     expect(await body.marks()).toEqual([{ start: 0, end: 5, name: "bold", value: true }]);
     await body.unmark(0, 5, "bold");
+    expect(await body.spans()).toEqual([{ text: "hello brave world", marks: {} }]);
     await body.split(0, { type: "heading" });
     expect(body.value).toBe("\uFFFChello brave world");
     await body.setBlock(0, { type: "paragraph" });

@@ -83,6 +83,8 @@ export class Core {
   #editor: Editor | undefined;
   /** What shows must be made anew of what is confirmed and what is pending. */
   #stale = false;
+  /** Whether that may be of parts that equal those which show, and are not the same. */
+  #apart = false;
   #making = false;
   #pending: Pending[] = [];
   /** The number of the last patch event. */
@@ -155,8 +157,9 @@ export class Core {
   /** Opens the document again: another engine serves this page, or something was missed. */
   reopen(): void {
     if (this.state === "closed" || this.session.closed) return;
-    this.open(true).catch(() => {
+    this.open(true).catch((error: RejoinError) => {
       // The link sends the request again when there is an engine; where there will be none, the repo's status says so.
+      if (error.code === "deleted") this.become("deleted");
     });
   }
 
@@ -225,7 +228,7 @@ export class Core {
       return edit;
     } catch (error) {
       // Some of it may have been applied.
-      this.#stale = true;
+      this.#stale = this.#apart = true;
       this.#shown = seen;
       throw error;
     } finally {
@@ -283,7 +286,9 @@ export class Core {
     if (event.n <= this.#n) return;
     if (event.n !== this.#n + 1) return this.reopen();
     const steps = event.patches.map(toStep);
-    this.#log.push(...steps);
+    // Where one is made of the other, what is equal is the same already.
+    const one = this.#stale ? !this.#apart : !this.#editor && !this.#log.length && this.#confirmed === this.#shown;
+    for (const step of steps) this.#log.push(step);
     this.#n = event.n;
     this.heads = event.heads;
     if (this.state === "waiting" && event.heads.length) this.state = "open";
@@ -299,7 +304,7 @@ export class Core {
     }
     const exact = !this.#pending.length;
     this.#pending = this.#pending.filter((edit) => edit.id > event.upTo);
-    this.#changed(exact ? steps : undefined, steps);
+    this.#changed(exact ? steps : undefined, steps, !(one && exact));
   }
 
   /** Whether an event says no more than that the oldest pending edit was done as it shows: then there is nothing to do. */
@@ -321,8 +326,9 @@ export class Core {
   }
 
   /** Notes that the value may be another, and tells the subscribers when this turn's events are all in. */
-  #changed(exact: Step[] | undefined, steps: Step[] = []): void {
+  #changed(exact: Step[] | undefined, steps: Step[] = [], apart = true): void {
     this.#stale = true;
+    this.#apart = apart;
     if (!this.told.size) return;
     if (exact && this.#steps) this.#steps.push(...exact);
     else {
@@ -343,7 +349,8 @@ export class Core {
     this.#stale = false;
     this.#editor = undefined;
     this.#fold();
-    this.#shown = share(this.#shown, replay(this.#confirmed, this.#pending));
+    const next = replay(this.#confirmed, this.#pending);
+    this.#shown = this.#apart ? share(this.#shown, next) : next;
     if (!this.#pending.length) this.#confirmed = this.#shown;
   }
 

@@ -21,8 +21,8 @@ export interface Mark {
 
 /** A piece of a rich text: characters with the same marks, or the beginning of a block. */
 export type Span =
-  | { readonly type: "text"; readonly value: string; readonly marks?: { readonly [name: string]: unknown } }
-  | { readonly type: "block"; readonly value: { readonly [key: string]: unknown } };
+  | { readonly text: string; readonly marks: { readonly [name: string]: unknown }; readonly block?: undefined }
+  | { readonly block: { readonly [key: string]: unknown }; readonly text?: undefined };
 
 /** Whether what is typed at the edges of a mark is marked too. */
 export type Expand = "none" | "before" | "after" | "both";
@@ -168,8 +168,7 @@ export class TextHandle {
    * ```
    */
   async marks(): Promise<Mark[]> {
-    const marks = await this.#call<(Omit<Mark, "value"> & { value: Tagged })[]>("marks");
-    return marks.map((mark) => ({ ...mark, value: decode(mark.value) }));
+    return ((await this.#call<Tagged[] | null>("marks")) ?? []).map((mark) => decode(mark) as unknown as Mark);
   }
 
   /**
@@ -179,14 +178,13 @@ export class TextHandle {
    * ```ts
    * const note = await repo.create({ body: text("Hello world") });
    * for (const span of await note.text("body").spans()) {
-   *   if (span.type === "text") console.log(span.value, span.marks);
+   *   if (span.block) console.log(span.block["type"]);
+   *   else console.log(span.text, span.marks);
    * }
    * ```
    */
   async spans(): Promise<Span[]> {
-    type Told = { type: Span["type"]; value: Tagged; marks?: Tagged };
-    const spans = await this.#call<Told[]>("spans");
-    return spans.map((span) => ({ ...span, value: decode(span.value), ...(span.marks && { marks: decode(span.marks) }) }) as Span);
+    return ((await this.#call<Tagged[] | null>("spans")) ?? []).map((span) => decode(span) as unknown as Span);
   }
 
   /**
