@@ -32,10 +32,18 @@ type PatchEvent = Extract<EngineEvent, { e: "patch" }>;
 
 interface Pending {
   readonly id: number;
+  /** Whether its place depends on what is around it. */
+  readonly isIndexed: boolean;
   readonly steps: readonly Step[];
 }
 
 const EMPTY: Value = freeze({});
+
+/** So many events may wait for own edits to be done: a page that never stops writing must still see others. */
+const HELD_MOST = 256;
+
+/** So often a document is opened again because the user wrote while it was being opened. */
+const OPEN_AGAIN_MOST = 5;
 
 /** Confirmed steps that may wait to be applied, until somebody needs the state they lead to. */
 const LOG_MOST = 1000;
@@ -81,6 +89,8 @@ export class Core {
   #pending: Pending[] = [];
   /** The number of the last patch event. */
   #n = 0;
+  /** Events that wait until the engine has done the edits whose places they could move. */
+  #held: PatchEvent[] = [];
   #opening: { id: number; early: PatchEvent[] } | undefined;
   #opened: Promise<boolean> | undefined;
 
@@ -121,15 +131,18 @@ export class Core {
   }
 
   /** Opens the document at the engine, which tells its patches from then on. False if it is not here and was not to be fetched. */
-  open(fetch: boolean): Promise<boolean> {
+  open(fetch: boolean, again = 0): Promise<boolean> {
     const opening = this.session.request("open", [this.id, fetch]);
     this.#opening = { id: opening.id, early: [] };
+    this.#held = [];
     const done = opening.result.then(
       (opened) => {
         // Another engine has taken over meanwhile, and the document was opened again.
         if (this.#opening?.id !== opening.id) return this.#opened ?? false;
         const { early } = this.#opening;
         this.#opening = undefined;
+        // What was written meanwhile has no place in this value yet: it has one in the next.
+        if (again < OPEN_AGAIN_MOST && this.#awaits((opened as WireOpened | null)?.upTo ?? opening.id - 1)) return this.open(fetch, again + 1);
         return this.#begin(opened as WireOpened | null, opening.id, early);
       },
       (error: unknown) => {
@@ -153,7 +166,27 @@ export class Core {
   handle(event: PatchEvent): void {
     if (this.state === "closed") return;
     if (this.#opening) this.#opening.early.push(event);
-    else this.#patch(event);
+    else {
+      this.#held.push(event);
+      this.#letIn();
+    }
+  }
+
+  /** Whether an edit after this one is on its way whose indices another's edit could move. */
+  #awaits(upTo: number): boolean {
+    return this.#pending.some(({ id, isIndexed }) => isIndexed && id > upTo);
+  }
+
+  /**
+   * Takes in what the engine told, unless it does not contain an own edit yet whose indices it could move. Shown on top of it, that edit could hit
+   * what somebody else wrote, and so would the user's next one: until the engine has placed it, the page shows the state in which it was made.
+   */
+  #letIn(): void {
+    if (this.#held.length <= HELD_MOST && this.#awaits(this.#held.at(-1)?.upTo ?? 0)) return;
+    for (const event of this.#held.splice(0)) {
+      if (this.#opening) this.#opening.early.push(event);
+      else this.#patch(event);
+    }
   }
 
   /** The engine says what became of the document. */
@@ -173,7 +206,7 @@ export class Core {
     if (!ops.length) return new Receipt(this.session, this.id, null);
     const said = { ...(options.message !== undefined && { message: options.message }), ...(options.time && { time: options.time.getTime() }) };
     const request = this.session.request("edit", [this.id, this.base(ops), ops, said]);
-    this.#pending.push({ id: request.id, steps });
+    this.#pending.push({ id: request.id, isIndexed: isIndexed(ops), steps });
     if (this.told.size) {
       const value = (this.#last = this.value);
       this.told.emit(freeze({ patches: freeze(steps.map(toPatch)), origin: "local", value }));
@@ -205,8 +238,7 @@ export class Core {
 
   /** The state in which indices are meant, for ops that have any. */
   base(ops?: readonly WireOp[]): WireBase {
-    const indexed = !ops || ops.some(([kind, path]) => !FIELD_OPS.has(kind) || path.some((key) => typeof key === "number"));
-    return indexed ? { heads: [...this.heads], own: this.#pending.map(({ id }) => id) } : null;
+    return !ops || isIndexed(ops) ? { heads: [...this.heads], own: this.#pending.map(({ id }) => id) } : null;
   }
 
   /** Lets go: nothing is told any more. */
@@ -231,6 +263,7 @@ export class Core {
     if (left.length === this.#pending.length) return;
     this.#pending = left;
     this.#changed(undefined);
+    this.#letIn();
   }
 
   #begin(opened: WireOpened | null, id: number, early: PatchEvent[]): boolean {
@@ -337,6 +370,8 @@ export class Core {
 }
 
 const FIELD_OPS = new Set(["set", "delete", "increment"]);
+
+const isIndexed = (ops: readonly WireOp[]): boolean => ops.some(([kind, path]) => !FIELD_OPS.has(kind) || path.some((key) => typeof key === "number"));
 
 const isSilent = (step: Step): boolean => step[0] === "mark" || step[0] === "conflict";
 

@@ -89,6 +89,30 @@ export class TextHandle {
   }
 
   /**
+   * Does several splices, one after the other, as one change: what an editor with several cursors needs.
+   *
+   * @example
+   * ```ts
+   * const note = await repo.create({ body: text("Hello world") });
+   * await note.text("body").apply([
+   *   { index: 0, deleteCount: 5, insert: "Goodbye" },
+   *   { index: 13, deleteCount: 0, insert: "!" },
+   * ]);
+   * console.assert(note.value.body === "Goodbye world!");
+   * ```
+   */
+  async apply(splices: readonly Splice[], options?: EditOptions): Promise<Receipt> {
+    let { length } = this.value;
+    const steps: Extract<WireOp & Step, ["splice", ...unknown[]]>[] = [];
+    for (const { index, deleteCount, insert } of splices) {
+      this.#range(index, index + deleteCount, length);
+      length += insert.length - deleteCount;
+      if (deleteCount || insert) steps.push(["splice", this.path, index, deleteCount, insert]);
+    }
+    return this.#core.edit(applied({ ops: steps, steps }), options);
+  }
+
+  /**
    * Makes it another text, writing only what differs: for inputs that tell no more than their content.
    *
    * @example
@@ -280,10 +304,10 @@ export class TextHandle {
     return this.#core.edit(applied({ ops: [op], steps: [step] }), options);
   }
 
-  #range(start: number, end: number): void {
+  #range(start: number, end: number, length = this.value.length): void {
     const whole = Number.isSafeInteger(start) && Number.isSafeInteger(end);
-    if (!whole || start < 0 || end < start || end > this.value.length) {
-      throw new RejoinError("bad_argument", `no such range in a text of ${this.value.length}: ${start} to ${end}`);
+    if (!whole || start < 0 || end < start || end > length) {
+      throw new RejoinError("bad_argument", `no such range in a text of ${length}: ${start} to ${end}`);
     }
   }
 
