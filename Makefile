@@ -1,25 +1,49 @@
-# The two commands: `make run` starts a relay, `make test` proves everything. The rest is for those who work on it.
+# The two commands: `make run` starts a relay with the web demo, `make test` proves everything. The rest is for those who work on it.
 
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 
-.PHONY: run test bench lint interop
+.PHONY: run demo package test test-rust test-js test-browser bench lint interop tools
 
-## Builds what is needed and starts the relay; prints where it listens.
-run:
+## Builds what is needed and starts the relay with the web demo; prints where it listens.
+run: demo
 	cargo build --release --locked -p rejoin-relay
-	./target/release/rejoin-relay serve --data $(DATA) --listen $(LISTEN)
+	./target/release/rejoin-relay serve --data $(DATA) --listen $(LISTEN) --demo web-demo/dist
 
 ## Installs what the tests need and runs them all.
-test: interop
-	cd tests/interop && npm test
+test: interop package demo
 	cargo build --workspace --locked --examples --bins
+	$(MAKE) test-js
+	$(MAKE) test-browser
+	$(MAKE) test-rust
+
+## Everything in Rust.
+test-rust: interop
+	cd tests/interop && npm test
 	cargo test --workspace --locked --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
 		cargo nextest run --workspace --locked --no-fail-fast; \
 	else \
 		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
+
+## The npm package without a browser: types, TypeScript's tests, sizes.
+test-js: package
+	cd wasm && npm run types && npm test && npm run size
+
+## The npm package, its fixtures and the demo in real Chromium. Wants target/debug/rejoin-relay.
+test-browser: package demo chromium
+	cd wasm && npm run e2e
+	cd wasm/fixtures && npm ci && node run.mjs
+	cd web-demo && npm test
+
+## The npm package in wasm/dist: the engine as WASM, the TypeScript around it.
+package: tools wasm/node_modules/.package-lock.json
+	cd wasm && npm run build
+
+## The web demo in web-demo/dist.
+demo: package web-demo/node_modules/.package-lock.json
+	cd web-demo && npm run build
 
 ## Measures against the peers; ratios are taken in one run.
 bench: interop
@@ -41,9 +65,19 @@ lint:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
-# The real automerge-repo, for the interop scenarios. Installed afresh whenever its lock file changes.
-interop: tests/interop/node_modules/.package-lock.json
-
-tests/interop/node_modules/.package-lock.json: tests/interop/package-lock.json
+# Rust's target for the browser, and Node.
+tools:
 	@node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' || { echo "Node 20 or newer is needed: install it and try again"; exit 1; }
-	cd tests/interop && npm ci
+	@rustup target list --installed | grep -qx wasm32-unknown-unknown || rustup target add wasm32-unknown-unknown
+
+# The browser of the tests, from Debian's packages.
+.PHONY: chromium
+chromium:
+	@test -x /usr/bin/chromium -a -x /usr/bin/chromedriver || { apt-get update && apt-get install -y chromium chromium-driver; }
+
+# The real automerge-repo, for the interop scenarios. Installed afresh whenever its lock file changes.
+interop: tools tests/interop/node_modules/.package-lock.json
+
+# The demo has the package as a link to its folder; so both are installed afresh whenever their lock files change.
+%/node_modules/.package-lock.json: %/package-lock.json
+	cd $* && npm ci

@@ -16,7 +16,7 @@ export async function glueSource(path) {
     // The module is always handed in, so the address in the glue is never used; left as it is, bundlers would look for the file.
     define: { "import.meta.url": '"about:blank"' },
   });
-  // In JavaScript a function's variables hide globals, and each call has its own: that is all there is to it. They are not taken apart in the
-  // parameter list, since the glue may begin with "use strict", which such a list forbids.
+  // In JavaScript a function's parameters hide globals, and each call has its own variables: that is all there is to it.
+  // Taken apart inside: esbuild may begin with "use strict", which a function with a pattern for a parameter must not.
   return `export function makeGlue(timers) {\nconst { ${TIMERS} } = timers;\n${outputFiles[0].text}\nreturn glue;\n}\n`;
 }

@@ -60,6 +60,28 @@ await run({
     return `writes by leader and followers: ${written.join(", ")}; round trip ${await trip(pages[0])} ms in the leader's tab, ${await trip(pages[1])} ms in another`;
   },
 
+  "five tabs started at once agree on one leader": async ({ context, url }) => {
+    const pages = await Promise.all(Array.from({ length: 5 }, () => tab(context, url)));
+    await words.make(pages[0]);
+    await Promise.all(pages.map((page) => ask(page, ...words.add)));
+    for (const page of pages) assert.equal(await words.total(page), 5);
+    assert.equal((await Promise.all(pages.map(leads))).filter(Boolean).length, 1);
+  },
+
+  "a tab takes over with no network": async ({ context, url, server }) => {
+    const [a, b] = await three(context, url);
+    await b.waitForTimeout(200);
+    server.missing.add("/rejoin.wasm").add("/worker.js");
+    await a.close();
+    await ask(b, ...words.add);
+    assert.equal(await words.total(b), 1);
+  },
+
+  "a WASM that is not there is told by its code": async ({ context, url, server }) => {
+    server.missing.add("/rejoin.wasm");
+    await assert.rejects(tab(context, url), /failed to load the engine: 404/);
+  },
+
   "the leader's tab is closed": ({ context, url }) => leaderEnds(context, url, (page) => page.close()),
   "the leader's renderer crashes": ({ context, url }) => leaderEnds(context, url, crash),
   "the leader goes to another page": ({ context, url }) => leaderEnds(context, url, (page) => page.goto("about:blank")),

@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use automerge::ChangeHash;
-use futures_util::future::{Either, LocalBoxFuture, ready};
+use futures_util::future::{Either, LocalBoxFuture, ready, select};
 use rejoin::document::{Cursor, CursorMove, DocumentError, FieldPath, Reader, Span};
 use rejoin::ledger::follow::Following;
+use rejoin::ledger::requests::{self, RequestId};
 use rejoin::repo::{Branch, ChangeOptions, RejectedWrite, Written};
 use rejoin::{DocHandle, DocumentId, Edit, Receipt, RepoError, SpaceId};
 use serde_json::{Map, Value as Json, json};
+use tokio::sync::oneshot;
 
 use crate::edit::{self, Op};
 use crate::engine::{Answer, Inner};
@@ -21,9 +23,10 @@ use crate::gate::Way;
 use crate::patches::convert;
 use crate::presence;
 use crate::requests::{Args, hash, hashes_to_json};
+use crate::session::{MADE_KEPT, Made};
 use crate::status;
 use crate::tree::{Look, Stop, path_of_fields};
-use crate::values::{from_json, scalar_to_json};
+use crate::values::{from_hex, from_json, scalar_to_json};
 
 /// What a page asks.
 pub(crate) struct Request<'a> {
@@ -207,6 +210,11 @@ async fn write(inner: &Rc<Inner>, session: &str, id: u64, writing: Writing) -> R
     let document = writing.document;
     let made = inner.session(session, |session| session.made.clone());
     made.note(id, None);
+    let (mut options, base) = (writing.options, writing.base);
+    options.request = request_of(session, id);
+    if let Some(base) = &base {
+        remember(inner, session, &made, &base.own).await?;
+    }
     let gate = inner.gate(document);
     let turn = gate.turn().await;
     let result = async {
@@ -216,14 +224,22 @@ async fn write(inner: &Rc<Inner>, session: &str, id: u64, writing: Writing) -> R
             gate.quiet().await;
         }
         let under_way = gate.enter(way);
+        let (begins, begun) = oneshot::channel();
         let written = match plan {
-            Plan::Fields(edits) => Either::Left(async move { Ok(handle.edit_with(writing.options, edits).await?) }),
+            Plan::Fields(edits) => {
+                // It is handed in at the first poll.
+                drop(begins);
+                Either::Left(async move { handle.edit_with(options, edits).await })
+            }
             Plan::Document(ops) => {
                 let told = made.clone();
                 let known = made.clone();
-                let base = writing.base;
                 Either::Right(async move {
-                    let edit = move |tx: &mut automerge::transaction::Transaction<'_>| edit::apply(tx, &ops);
+                    let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
+                        // Whoever waits for its turn may have gone.
+                        let _ = begins.send(());
+                        edit::apply(tx, &ops)
+                    };
                     let told = move |change| told.note(id, Some(change));
                     let written: Result<((), Written), RepoError> = match base {
                         Some(base) => match known.changes(&base.own) {
@@ -233,33 +249,76 @@ async fn write(inner: &Rc<Inner>, session: &str, id: u64, writing: Writing) -> R
                                     let own = known.changes(&base.own).unwrap_or_default();
                                     Ok(base.heads.into_iter().chain(own).collect())
                                 };
-                                handle.change_at(writing.options, base, edit, told).await
+                                handle.change_at(options, base, edit, told).await
                             }
                             // Of another engine's time. They were durable before they were answered, so they are in.
-                            None => handle.change_written(writing.options, edit).await,
+                            None => handle.change_written(options, edit).await,
                         },
-                        None => handle.change_written(writing.options, edit).await,
+                        None => handle.change_written(options, edit).await,
                     };
-                    Ok::<Written, Failure>(written?.1)
+                    written.map(|((), written)| written)
                 })
             }
         };
         let mut written = pin!(written);
-        // Handed in at the first poll; the next edit's turn comes before this one is durable.
-        let first = poll_fn(|context| Poll::Ready(written.as_mut().poll(context))).await;
+        // The next edit's turn comes before this one is durable: a field write is handed in at the first poll, one of the
+        // document when it begins.
+        let first = match way {
+            Way::Fields => poll_fn(|context| Poll::Ready(written.as_mut().poll(context))).await,
+            Way::Document => match select(written.as_mut(), begun).await {
+                Either::Left((written, _)) => Poll::Ready(written),
+                Either::Right(_) => Poll::Pending,
+            },
+        };
         drop(turn);
         let written = match first {
             Poll::Ready(written) => written,
             Poll::Pending => written.await,
         };
         drop(under_way);
-        Ok(written?.change())
+        match written {
+            Ok(written) => Ok(written.change()),
+            // Done by an engine before this one.
+            Err(RepoError::Repeated { change }) => Ok(change),
+            Err(error) => Err(error.into()),
+        }
     };
     let result = result.await;
     let change = result.as_ref().ok().copied().flatten();
     made.note(id, change);
     note_done(inner, session, document, id, change.is_some());
     result
+}
+
+/// Returns the name under which the store remembers that an edit was done; sessions with other names are not remembered.
+fn request_of(session: &str, id: u64) -> Option<RequestId> {
+    let session = from_hex(session)?.try_into().ok()?;
+    Some(RequestId { session, id })
+}
+
+/// Returns the last request that the store may forget: a page may still name later ones as what its view stands on.
+pub(crate) fn forgettable(session: &str, acked: u64) -> Option<RequestId> {
+    request_of(session, acked.checked_sub(MADE_KEPT)?)
+}
+
+/// Looks up what edits made that another engine did.
+async fn remember(inner: &Inner, session: &str, made: &Made, ids: &[u64]) -> Result<(), Failure> {
+    let unknown = ids.iter().filter(|id| made.changes(&[**id]).is_none());
+    let unknown: Vec<RequestId> = unknown.filter_map(|id| request_of(session, *id)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let repo = inner.repo()?;
+    let found = repo.look(move |tx| {
+        let found = unknown.into_iter().map(|request| Ok((request.id, requests::done(tx, &request)?)));
+        found.collect::<Result<Vec<_>, rejoin::store::StoreError>>()
+    });
+    for (id, done) in found.await? {
+        if let Some(change) = done {
+            made.note(id, change);
+        }
+    }
+    Ok(())
 }
 
 /// How an edit is made.

@@ -138,7 +138,14 @@ impl Engine {
         bytes: Option<Vec<u8>>,
     ) -> Result<Answer, Failure> {
         self.attach(session);
-        self.inner.session(session, |session| session.forget(acked));
+        let must_forget = self.inner.session(session, |session| {
+            session.forget(acked);
+            session.must_forget(acked)
+        });
+        if must_forget && let (Ok(repo), Some(last)) = (self.inner.repo(), calls::forgettable(session, acked)) {
+            // What is not forgotten now is after a week.
+            self.inner.start(async move { drop(repo.forget_requests(last).await) });
+        }
         let args = Args::parse(args)?;
         let mut closed = self.inner.closed.subscribe();
         let closed = pin!(closed.wait_for(|closed| *closed));

@@ -12,7 +12,7 @@ use crate::engine::Answer;
 use crate::errors::Failure;
 
 /// How many edits are remembered after their answers arrived: a page may still name them as what its view stands on.
-const MADE_KEPT: u64 = 1_000;
+pub(crate) const MADE_KEPT: u64 = 1_000;
 
 /// What the edits of a session made, by their ids; none if nothing, or not yet. Shared with where edits run.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +59,8 @@ pub(crate) enum Once {
 pub(crate) struct Session {
     once: BTreeMap<u64, Once>,
     pub(crate) made: Made,
+    /// Up to where the store has forgotten.
+    forgotten: u64,
     /// What the page shows of itself.
     pub(crate) presences: HashMap<DocumentId, Presence>,
 }
@@ -79,6 +81,15 @@ impl Session {
         if matches!(self.once.get(&id), Some(Once::UnderWay(_))) {
             self.once.remove(&id);
         }
+    }
+
+    /// Says whether it is time that the store forgets requests up to this one: each time costs a write.
+    pub(crate) fn must_forget(&mut self, acked: u64) -> bool {
+        let is_time = acked >= self.forgotten + MADE_KEPT;
+        if is_time {
+            self.forgotten = acked;
+        }
+        is_time
     }
 
     /// Forgets requests whose answers arrived.

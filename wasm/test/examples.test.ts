@@ -10,8 +10,12 @@ const examples = writeExamples();
 const real = process.env["REJOIN_ENGINE"] === "real";
 
 if (!real) {
-  const engine = new FakeEngine();
-  vi.doMock("../ts/host/link.js", () => ({ connectLink: async () => new FakeLink(engine) }));
+  const engines = new Map<string, FakeEngine>();
+  const engineOf = (name: string): FakeEngine => {
+    if (!engines.has(name)) engines.set(name, new FakeEngine());
+    return engines.get(name) as FakeEngine;
+  };
+  vi.doMock("../ts/host/link.js", () => ({ connectLink: async ({ name }: { name: string }) => new FakeLink(engineOf(name)) }));
 }
 
 describe("the examples", () => {

@@ -35,17 +35,26 @@ export function sources(directory = "ts"): string[] {
   });
 }
 
-/** Reads what an entry exports by its `export { a, type b } from` lines. */
+/** Reads what an entry exports: by its `export { a, type b } from` lines, or directly. */
 export function exportsOf(entry: string): Export[] {
   const text = readFileSync(root + entry, "utf8");
-  return [...text.matchAll(/export (type )?\{([^}]*)\}/g)].flatMap(([, allTypes, names]) =>
+  const direct = [...text.matchAll(/^export (?:async )?(function|class|const|interface|type) (\w+)/gm)];
+  const named = [...text.matchAll(/export (type )?\{([^}]*)\}/g)].flatMap(([, allTypes, names]) =>
     (names ?? "")
       .split(",")
       .map((name) => name.trim())
       .filter((name) => name)
       .map((name) => ({ name: name.replace(/^type /, "").replace(/^.* as /, ""), type: allTypes !== undefined || name.startsWith("type ") })),
   );
+  return [...named, ...direct.map(([, kind, name]) => ({ name: name ?? "", type: kind === "interface" || kind === "type" }))];
 }
+
+/** What the examples of components leave out: each is one component of an application. */
+const STAGE = `import { type ReactElement, Suspense, useEffect } from "react";
+type Todo = { title: string; done: boolean };
+declare const id: string;
+declare const Title: (props: { id: string }) => ReactElement;
+declare const Todos: () => ReactElement;`;
 
 const importOf = (module: string, names: Export[]): string =>
   `import { ${names.map(({ name, type }) => (type ? `type ${name}` : name)).join(", ")} } from "${module}";`;
@@ -68,12 +77,12 @@ export function writeExamples(): Example[] {
       const base = imports.some((one) => one.includes('"rejoin"')) ? 'import type { Doc, Repo } from "rejoin";' : importOf("rejoin", exportsOf("ts/index.ts"));
       const file = `${generated}${path.replace(/^ts\//, "").replace(/\W/g, "_")}_${line}.${match[1]}`;
       // In a block of its own, so that an example may have a `doc` of its own.
-      const made = `${[base, ...own, ...imports].join("\n")}\nexport async function run(repo: Repo, doc: Doc<{ title: string }>): Promise<void> {\n  {\n${body}  }\n}\n`;
+      const made = `${[base, ...own, ...imports, ...(match[1] === "tsx" ? [STAGE] : [])].join("\n")}\nexport async function run(repo: Repo, doc: Doc<{ title: string }>): Promise<void> {\n  {\n${body}  }\n}\n`;
       writeFileSync(file, made);
       examples.push({ name: `${path}:${line}`, path: file, runs: match[1] === "ts" && !match[2]?.includes("no-run") });
     }
   }
-  writeFileSync(`${generated}tsconfig.json`, JSON.stringify({ extends: "../../tsconfig.json", compilerOptions: { rootDir: "../.." }, include: ["."], exclude: [] }));
+  writeFileSync(`${generated}tsconfig.json`, JSON.stringify({ extends: "../../tsconfig.json", compilerOptions: { rootDir: "../.." }, include: [".", "../../ts/host/*.d.ts"], exclude: [] }));
   return examples;
 }
 

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::cell::RefCell;
+use std::io::Read;
+use std::ops::ControlFlow;
 
 use js_sys::Uint8Array;
 use rejoin::store::{Store, StoreError, StoreExt, Table, testing};
@@ -151,6 +153,24 @@ async fn making_that_was_interrupted_is_begun_again() {
         let store = file::open(opfs_file.store_file()).unwrap();
         put(&store, b"key", b"value").unwrap();
     }
+}
+
+#[wasm_bindgen_test]
+async fn store_that_was_written_natively_opens() {
+    let packed: &[u8] = include_bytes!("../../core/tests/fixtures/format-1.redb.zlib");
+    let mut native = Vec::new();
+    flate2::read::ZlibDecoder::new(packed).read_to_end(&mut native).unwrap();
+    let opfs_file = opfs("native").await;
+    opfs_file.fill(&native);
+    let store = file::open(opfs_file.store_file()).unwrap();
+    let mut documents = 0;
+    let read = store.read().unwrap();
+    let mut count = |_: &[u8], _: &[u8]| {
+        documents += 1;
+        ControlFlow::Continue(())
+    };
+    read.scan(Table::Document, &[]..&[0xff; 32], &mut count).unwrap();
+    assert_eq!(documents, 3);
 }
 
 #[wasm_bindgen_test]

@@ -10,7 +10,8 @@
 import { connectLink } from "./host/link.js";
 import { newId, parseDocumentId } from "./page/ids.js";
 import type { EngineEvent, Link, WirePresence } from "./page/link.js";
-import { Repo, type RepoOptions } from "./page/repo.js";
+import type { RepoOptions } from "./page/options.js";
+import { Repo } from "./page/repo.js";
 import type { Status } from "./page/status.js";
 import { encode } from "./page/values.js";
 
@@ -94,8 +95,6 @@ let names = 0;
  *
  * @example
  * ```ts
- * import { createTestRepo } from "rejoin/testing";
- *
  * const repo = await createTestRepo();
  * const todo = await repo.create({ title: "Tea" });
  * console.assert(todo.value.title === "Tea");
@@ -154,12 +153,13 @@ export async function settle(...repos: Repo[]): Promise<void> {
  * @example
  * ```ts
  * const [ada, bob] = [await createTestRepo(), await createTestRepo()];
- * const hers = await ada.create({ title: "Tea", done: false });
+ * const hers = await ada.create({ title: "Tea" });
  * await exchange(ada, bob);
- * const his = await bob.find<{ title: string; done: boolean }>(hers.id);
- * await Promise.all([hers.set("title", "Coffee"), his.set("done", true)]);
+ * const his = await bob.find<{ title: string }>(hers.id);
+ * await hers.set("title", "Coffee");
+ * console.assert(his.value.title === "Tea");
  * await exchange(ada, bob);
- * console.assert(hers.value.done && his.value.title === "Coffee");
+ * console.assert(his.value.title === "Coffee");
  * await Promise.all([ada.close(), bob.close()]);
  * ```
  */
@@ -211,6 +211,8 @@ export interface ShownPresence {
 export function showPresence(repo: Repo, doc: { readonly id: string } | string, values: readonly ShownPresence[]): void {
   const id = typeof doc === "string" ? parseDocumentId(doc) : doc.id;
   const told = values.map(({ author, key, value, since }) => ({ author, key, value: encode(value), own: false, since: (since ?? new Date()).getTime() }));
+  // A presence that nobody has asked for yet would not hear of it.
+  repo.presence(id);
   linkOf(repo).show(id, told);
 }
 

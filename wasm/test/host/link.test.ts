@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { PENDING_BYTES_MAX, PENDING_REQUESTS_MAX, REQUEST_BYTES_MAX } from "../../ts/host/limits.js";
 import { PageLink } from "../../ts/host/link.js";
 import type { Peer } from "../../ts/host/peer.js";
@@ -83,6 +83,35 @@ describe("a link", () => {
     link.request("c", []);
     await turn();
     expect(sent.at(-1)).toMatchObject({ acked: 2, list: [[3, "c", "[]", undefined]] });
+  });
+
+  it("lets the engine forget what it answered while another request waits on", async () => {
+    const { link, sent, hear } = made();
+    hear(engine("x"));
+    const waits = link.request("wait", ["d", 60_000]);
+    link.request("a", []);
+    await turn();
+    hear({ t: "batch", tag: "x", list: [[2, "null"]] });
+    link.request("b", []);
+    await turn();
+    expect(sent.at(-1)).toMatchObject({ acked: 2, list: [[3, "b", "[]", undefined]] });
+    hear(engine("y"));
+    expect(sent.at(-1)?.list.map(([id]) => id)).toEqual([1, 3]);
+    hear({ t: "batch", tag: "y", list: [[1, "true"]] });
+    expect(await waits.result).toBe(true);
+  });
+
+  it("goes on with the answers when a listener throws", async () => {
+    const quiet = vi.spyOn(console, "error").mockImplementation(() => {});
+    const { link, hear } = made();
+    link.onEvent(() => {
+      throw new Error("the application's own");
+    });
+    hear(engine("x"));
+    const { result } = link.request("a", []);
+    hear({ t: "batch", tag: "x", list: ['{"e":"list"}', [1, "1"]] });
+    expect(await result).toBe(1);
+    quiet.mockRestore();
   });
 
   it.each([-1, 0, 1])("takes a request of the limit and %i bytes, or not", async (more) => {

@@ -206,7 +206,7 @@ export class FakeEngine {
       case "marks":
         return this.#doc(id).marks.filter(({ path }) => path === JSON.stringify(second)).map(({ path: _, ...mark }) => mark);
       case "spans":
-        return [{ type: "text", value: read(second) }];
+        return [{ text: read(second), marks: {} }];
       case "cursor":
         return JSON.stringify([this.#doc(id).versions.length, third]);
       case "position": {

@@ -50,6 +50,12 @@ describe("documents", () => {
     await expect(finding).rejects.toMatchObject({ code: "timeout" });
   });
 
+  test("without content are open all the same", async () => {
+    const doc = await repo.create({});
+    expect(doc.state).toBe("open");
+    expect(doc.value).toEqual({});
+  });
+
   test("that are not plain objects, or that the store has no room for, are not made", async () => {
     await expect(repo.create([] as object)).rejects.toMatchObject({ code: "bad_value" });
     await expect(repo.create({ a: undefined })).rejects.toThrow(TypeError);
@@ -135,6 +141,14 @@ describe("another engine", () => {
     expect(doc.value.n).toBe(5);
   });
 
+  test("says what was deleted meanwhile", async () => {
+    const doc = await repo.create({ a: 1 });
+    engine.deleted.add(doc.id);
+    engine.restart();
+    await turn();
+    expect(doc.state).toBe("deleted");
+  });
+
   test("is asked again where a patch was missed", async () => {
     const doc = await repo.create({ a: 1 });
     engine.docs.get(doc.id)?.watchers.set(link.session, 7);
@@ -167,9 +181,11 @@ describe("the relay", () => {
     let made = 0;
     const mine = await open({ token: () => `token ${++made}` });
     await turn();
-    engine.tell({ e: "status", state: "waiting", reason: "the relay closed the connection: token expired (4001)", pending: 0, storage: "memory" });
+    for (const pending of [0, 1]) {
+      engine.tell({ e: "status", state: "waiting", reason: "the relay closed the connection: token expired (4001)", pending, storage: "memory" });
+    }
     await turn();
-    expect(engine.calls).toContainEqual(["setToken", "token 2"]);
+    expect(engine.calls.filter(([method]) => method === "setToken")).toEqual([["setToken", "token 2"]]);
     await mine.setToken("given");
     expect(engine.calls).toContainEqual(["setToken", "given"]);
   });

@@ -15,8 +15,8 @@ use serde_json::{Value as Json, json};
 
 /// Collects events.
 #[derive(Default)]
-pub struct TestHost {
-    pub events: RefCell<Vec<(String, Json)>>,
+pub(crate) struct TestHost {
+    pub(crate) events: RefCell<Vec<(String, Json)>>,
 }
 
 impl Host for TestHost {
@@ -49,37 +49,31 @@ impl Dial for Nobody {
 }
 
 /// An engine with a repo in memory.
-pub struct World {
-    pub engine: Engine,
-    pub host: Rc<TestHost>,
-    pub repo: Repo,
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) host: Rc<TestHost>,
+    pub(crate) repo: Repo,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(Repo::with_store(Arc::new(MemoryStore::new())).unwrap())
     }
 
     /// An engine with this repo.
-    pub fn of(repo: Repo) -> Self {
+    pub(crate) fn of(repo: Repo) -> Self {
         let host = Rc::new(TestHost::default());
         Self { engine: Engine::new(repo.clone(), Rc::<TestHost>::clone(&host)), host, repo }
     }
 
-    pub fn page(&self, session: &str) -> Page {
+    pub(crate) fn page(&self, session: &str) -> Page {
         self.engine.attach(session);
         let (engine, host) = (self.engine.clone(), Rc::clone(&self.host));
         Page { engine, host, session: session.to_owned(), next: 0.into(), read: 0, docs: HashMap::new() }
     }
 
-    /// The events of a kind so far.
-    pub fn events(&self, kind: &str) -> Vec<Json> {
-        let events = self.host.events.borrow();
-        events.iter().map(|(_, event)| event.clone()).filter(|event| event["e"] == kind).collect()
-    }
-
     /// Waits until an event is there.
-    pub async fn event(&self, is_wanted: impl Fn(&Json) -> bool) -> Json {
+    pub(crate) async fn event(&self, is_wanted: impl Fn(&Json) -> bool) -> Json {
         for _ in 0..5_000 {
             let found =
                 self.host.events.borrow().iter().find(|(_, event)| is_wanted(event)).map(|found| found.1.clone());
@@ -94,64 +88,64 @@ impl World {
 
 /// A document, as a page shows it.
 #[derive(Debug, Default, Clone)]
-pub struct Shown {
-    pub value: Json,
-    pub heads: Json,
-    pub n: u64,
-    pub up_to: u64,
-    pub patches: Vec<Json>,
+pub(crate) struct Shown {
+    pub(crate) value: Json,
+    pub(crate) heads: Json,
+    pub(crate) n: u64,
+    pub(crate) up_to: u64,
+    pub(crate) patches: Vec<Json>,
 }
 
-pub struct Page {
-    pub engine: Engine,
+pub(crate) struct Page {
+    pub(crate) engine: Engine,
     host: Rc<TestHost>,
-    pub session: String,
+    pub(crate) session: String,
     next: std::cell::Cell<u64>,
     read: usize,
-    pub docs: HashMap<String, Shown>,
+    pub(crate) docs: HashMap<String, Shown>,
 }
 
-pub fn id(number: u8) -> String {
+pub(crate) fn id(number: u8) -> String {
     DocumentId::from_bytes([number; 16]).to_string()
 }
 
 impl Page {
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.next.set(self.next.get() + 1);
         self.next.get()
     }
 
-    pub async fn ask(&self, method: &str, args: Json, bytes: Option<Vec<u8>>) -> Result<Answer, Failure> {
+    pub(crate) async fn ask(&self, method: &str, args: Json, bytes: Option<Vec<u8>>) -> Result<Answer, Failure> {
         let id = self.id();
         self.engine.call(&self.session, id, id - 1, method, &args.to_string(), bytes).await
     }
 
-    pub async fn try_call(&self, method: &str, args: Json) -> Result<Json, Failure> {
+    pub(crate) async fn try_call(&self, method: &str, args: Json) -> Result<Json, Failure> {
         match self.ask(method, args, None).await? {
             Answer::Json(json) => Ok(json),
             Answer::Bytes(bytes) => panic!("{method} answers bytes: {bytes:?}"),
         }
     }
 
-    pub async fn call(&self, method: &str, args: Json) -> Json {
+    pub(crate) async fn call(&self, method: &str, args: Json) -> Json {
         self.try_call(method, args).await.unwrap_or_else(|failure| panic!("{method} failed: {failure:?}"))
     }
 
-    pub async fn fails(&self, method: &str, args: Json) -> &'static str {
+    pub(crate) async fn fails(&self, method: &str, args: Json) -> &'static str {
         self.try_call(method, args).await.expect_err("it was to fail").code
     }
 
-    pub async fn create(&self, number: u8, value: Json) -> String {
+    pub(crate) async fn create(&self, number: u8, value: Json) -> String {
         let doc = id(number);
         self.call("create", json!([doc, null, value])).await;
         doc
     }
 
-    pub async fn edit(&self, doc: &str, ops: Json) -> Json {
+    pub(crate) async fn edit(&self, doc: &str, ops: Json) -> Json {
         self.call("edit", json!([doc, null, ops])).await
     }
 
-    pub async fn open(&mut self, doc: &str) -> Json {
+    pub(crate) async fn open(&mut self, doc: &str) -> Json {
         let opened = self.call("open", json!([doc, false])).await;
         self.read = self.host.events.borrow().len();
         let shown = Shown {
@@ -165,7 +159,7 @@ impl Page {
     }
 
     /// Applies the patches that came since.
-    pub fn receive(&mut self) {
+    pub(crate) fn receive(&mut self) {
         let events = self.host.events.borrow();
         for (session, event) in &events[self.read..] {
             if *session != self.session || event["e"] != "patch" {
@@ -185,7 +179,7 @@ impl Page {
     }
 
     /// Waits until the page shows what is, and checks that it shows it right.
-    pub async fn settle(&mut self, doc: &str) -> Json {
+    pub(crate) async fn settle(&mut self, doc: &str) -> Json {
         let heads = self.call("heads", json!([doc])).await;
         for _ in 0..5_000 {
             self.receive();
@@ -209,7 +203,7 @@ fn place<'a>(value: &'a mut Json, path: &[Json]) -> &'a mut Json {
 }
 
 /// Applies one patch.
-pub fn apply(root: &mut Json, patch: &Json) {
+pub(crate) fn apply(root: &mut Json, patch: &Json) {
     let number = |at: usize| usize::try_from(patch[at].as_u64().unwrap()).unwrap();
     let kind = patch[0].as_str().unwrap();
     if kind == "all" {
@@ -258,6 +252,6 @@ pub fn apply(root: &mut Json, patch: &Json) {
 }
 
 /// Sorted, for comparing.
-pub fn sorted(values: &Json) -> BTreeMap<String, ()> {
+pub(crate) fn sorted(values: &Json) -> BTreeMap<String, ()> {
     values.as_array().unwrap().iter().map(|value| (value.to_string(), ())).collect()
 }

@@ -7,7 +7,7 @@ import type { EngineEvent, Link, LinkOptions, WireStatus } from "../page/link.js
 import { PENDING_BYTES_MAX, PENDING_REQUESTS_MAX, REQUEST_BYTES_MAX } from "./limits.js";
 import { PageStatus } from "./status.js";
 import { Peer, type PeerOptions } from "./peer.js";
-import type { Entry, Failure, Request, ToPage } from "./messages.js";
+import { WAITING, type Entry, type Failure, type Request, type ToPage } from "./messages.js";
 
 /**
  * Connects a page to the engine of a store, and starts one if no other tab runs it.
@@ -45,6 +45,8 @@ export class PageLink implements Link {
   #peer: Peer;
   #status: PageStatus;
   #pending = new Map<number, Pending>();
+  /** Those that only wait, apart: one that waits for an hour must not keep the engine from forgetting what it answered meanwhile. */
+  #waits = new Map<number, Pending>();
   #pendingBytes = 0;
   #queue: Request[] = [];
   #isTurnOpen = false;
@@ -75,7 +77,7 @@ export class PageLink implements Link {
       const refused = this.#over ?? this.#tooMuch(size);
       if (refused) return reject(refused);
       const request: Request = [id, method, text, bytes];
-      this.#pending.set(id, { request, bytes: size, resolve, reject });
+      (WAITING.has(method) ? this.#waits : this.#pending).set(id, { request, bytes: size, resolve, reject });
       this.#pendingBytes += size;
       this.#queue.push(request);
       this.#flushSoon();
@@ -87,7 +89,7 @@ export class PageLink implements Link {
     this.#handler = handler;
     const early = this.#early;
     this.#early = [];
-    for (const event of early) handler(event);
+    for (const event of early) this.#tell(event);
   }
 
   async close(): Promise<void> {
@@ -101,7 +103,7 @@ export class PageLink implements Link {
     const over = (what: string, limit: number): RejoinError =>
       new RejoinError("too_large", `failed to send a request: ${what} exceeds ${limit}`, { limit });
     if (size > REQUEST_BYTES_MAX) return over("its size in bytes", REQUEST_BYTES_MAX);
-    if (this.#pending.size >= PENDING_REQUESTS_MAX) return over("the number of unanswered requests", PENDING_REQUESTS_MAX);
+    if (this.#pending.size + this.#waits.size >= PENDING_REQUESTS_MAX) return over("the number of unanswered requests", PENDING_REQUESTS_MAX);
     if (this.#pendingBytes + size > PENDING_BYTES_MAX) return over("the size of unanswered requests in bytes", PENDING_BYTES_MAX);
     return undefined;
   }
@@ -133,7 +135,7 @@ export class PageLink implements Link {
   /** Another engine serves the page: what was not answered goes to it, in the order of ids, before what its news causes. */
   #serve(tag: string): void {
     this.#tag = tag;
-    this.#queue = Array.from(this.#pending.values(), ({ request }) => request);
+    this.#queue = [...this.#pending.values(), ...this.#waits.values()].map(({ request }) => request).sort(([a], [b]) => a - b);
     if (this.#wasServed) this.#tell({ e: "engine" });
     this.#wasServed = true;
     this.#settle.resolve();
@@ -148,9 +150,10 @@ export class PageLink implements Link {
       return;
     }
     const [id, result, failure] = entry;
-    const pending = this.#pending.get(id);
+    const pending = this.#pending.get(id) ?? this.#waits.get(id);
     if (!pending) return;
     this.#pending.delete(id);
+    this.#waits.delete(id);
     this.#pendingBytes -= pending.bytes;
     if (failure) return pending.reject(error(failure));
     const value: unknown = typeof result === "string" ? JSON.parse(result) : result;
@@ -158,8 +161,17 @@ export class PageLink implements Link {
   }
 
   #tell(event: EngineEvent): void {
-    if (this.#handler) this.#handler(event);
-    else this.#early.push(event);
+    if (!this.#handler) {
+      this.#early.push(event);
+      return;
+    }
+    try {
+      this.#handler(event);
+    } catch (error) {
+      // What an application throws must not cost it the answers that came in the same message.
+      if (typeof reportError === "function") reportError(error);
+      else console.error(error);
+    }
   }
 
   #flushSoon(): void {
@@ -173,7 +185,7 @@ export class PageLink implements Link {
     if (this.#queue.length === 0 || !this.#tag) return;
     const list = this.#queue;
     this.#queue = [];
-    // Every id below the first that was not answered. Ids of requests that were never sent are passed over, too.
+    // Every id below the first that was not answered, waits left aside. Ids of requests that were never sent are passed over, too.
     const first = this.#pending.keys().next().value ?? this.#lastId + 1;
     this.#peer.post({ t: "requests", tag: this.#tag, acked: first - 1, list });
   }
@@ -185,8 +197,9 @@ export class PageLink implements Link {
     this.#settle.reject(why);
     // Whoever awaits `connected` hears of it; whoever does not must not be troubled by it.
     this.connected.catch(() => {});
-    for (const { reject } of this.#pending.values()) reject(why);
+    for (const { reject } of [...this.#pending.values(), ...this.#waits.values()]) reject(why);
     this.#pending.clear();
+    this.#waits.clear();
     this.#queue = [];
     if (why.code !== "closed") this.#status.failed(why);
   }

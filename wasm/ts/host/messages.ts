@@ -37,6 +37,9 @@ export interface Start {
   wasm?: string | ArrayBuffer | Uint8Array | WebAssembly.Module | undefined;
 }
 
+/** Requests that do nothing but wait, and are done anew by whichever engine hears of them. */
+export const WAITING: ReadonlySet<string> = new Set(["wait", "reached", "synced", "signOut"]);
+
 /** From the page to its worker. `tag` names the attachment that the page believes in; what carries another one is not for this engine. */
 export type ToWorker =
   | Start

@@ -5,7 +5,7 @@
  * answered; requests with an old tag are dropped, since they come again. What is told to a session within one turn travels as one message.
  */
 import { CLOSE_WAIT_MS, ESTIMATE_EVERY_MS } from "./limits.js";
-import { failure, type Entry, type Failure, type Info, type Request, type ToSession } from "./messages.js";
+import { failure, WAITING, type Entry, type Failure, type Info, type Request, type ToSession } from "./messages.js";
 import { Traps, type Working } from "./trap.js";
 import { Sockets, type MakeWebSocket } from "./socket.js";
 import type { Engine, Host, Instance, LoadEngine, Place, StoreFile } from "./contract.js";
@@ -24,9 +24,6 @@ interface Session {
   tag: string;
   outgoing: Entry[];
 }
-
-/** Requests that do nothing but wait: they are under way at every trap, and never its cause. */
-const WAITING = new Set(["wait", "reached", "synced", "signOut"]);
 
 /** One engine with what belongs to it; a restart makes another. */
 class Running {
@@ -218,6 +215,7 @@ export class Server {
       return;
     }
     const { tag } = session;
+    // Those that wait are under way at every trap, and never its cause.
     if (!WAITING.has(method)) running.underWay.add(key);
     running.calling = key;
     let result: Promise<string | Uint8Array>;

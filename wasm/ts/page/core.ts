@@ -32,10 +32,18 @@ type PatchEvent = Extract<EngineEvent, { e: "patch" }>;
 
 interface Pending {
   readonly id: number;
+  /** Whether its place depends on what is around it. */
+  readonly isIndexed: boolean;
   readonly steps: readonly Step[];
 }
 
 const EMPTY: Value = freeze({});
+
+/** So many events may wait for own edits to be done: a page that never stops writing must still see others. */
+const HELD_MOST = 256;
+
+/** So often a document is opened again because the user wrote while it was being opened. */
+const OPEN_AGAIN_MOST = 5;
 
 /** Confirmed steps that may wait to be applied, until somebody needs the state they lead to. */
 const LOG_MOST = 1000;
@@ -75,10 +83,14 @@ export class Core {
   #editor: Editor | undefined;
   /** What shows must be made anew of what is confirmed and what is pending. */
   #stale = false;
+  /** Whether that may be of parts that equal those which show, and are not the same. */
+  #apart = false;
   #making = false;
   #pending: Pending[] = [];
   /** The number of the last patch event. */
   #n = 0;
+  /** Events that wait until the engine has done the edits whose places they could move. */
+  #held: PatchEvent[] = [];
   #opening: { id: number; early: PatchEvent[] } | undefined;
   #opened: Promise<boolean> | undefined;
 
@@ -119,15 +131,18 @@ export class Core {
   }
 
   /** Opens the document at the engine, which tells its patches from then on. False if it is not here and was not to be fetched. */
-  open(fetch: boolean): Promise<boolean> {
+  open(fetch: boolean, again = 0): Promise<boolean> {
     const opening = this.session.request("open", [this.id, fetch]);
     this.#opening = { id: opening.id, early: [] };
+    this.#held = [];
     const done = opening.result.then(
       (opened) => {
         // Another engine has taken over meanwhile, and the document was opened again.
         if (this.#opening?.id !== opening.id) return this.#opened ?? false;
         const { early } = this.#opening;
         this.#opening = undefined;
+        // What was written meanwhile has no place in this value yet: it has one in the next.
+        if (again < OPEN_AGAIN_MOST && this.#awaits((opened as WireOpened | null)?.upTo ?? opening.id - 1)) return this.open(fetch, again + 1);
         return this.#begin(opened as WireOpened | null, opening.id, early);
       },
       (error: unknown) => {
@@ -142,15 +157,36 @@ export class Core {
   /** Opens the document again: another engine serves this page, or something was missed. */
   reopen(): void {
     if (this.state === "closed" || this.session.closed) return;
-    this.open(true).catch(() => {
+    this.open(true).catch((error: RejoinError) => {
       // The link sends the request again when there is an engine; where there will be none, the repo's status says so.
+      if (error.code === "deleted") this.become("deleted");
     });
   }
 
   handle(event: PatchEvent): void {
     if (this.state === "closed") return;
     if (this.#opening) this.#opening.early.push(event);
-    else this.#patch(event);
+    else {
+      this.#held.push(event);
+      this.#letIn();
+    }
+  }
+
+  /** Whether an edit after this one is on its way whose indices another's edit could move. */
+  #awaits(upTo: number): boolean {
+    return this.#pending.some(({ id, isIndexed }) => isIndexed && id > upTo);
+  }
+
+  /**
+   * Takes in what the engine told, unless it does not contain an own edit yet whose indices it could move. Shown on top of it, that edit could hit
+   * what somebody else wrote, and so would the user's next one: until the engine has placed it, the page shows the state in which it was made.
+   */
+  #letIn(): void {
+    if (this.#held.length <= HELD_MOST && this.#awaits(this.#held.at(-1)?.upTo ?? 0)) return;
+    for (const event of this.#held.splice(0)) {
+      if (this.#opening) this.#opening.early.push(event);
+      else this.#patch(event);
+    }
   }
 
   /** The engine says what became of the document. */
@@ -170,7 +206,7 @@ export class Core {
     if (!ops.length) return new Receipt(this.session, this.id, null);
     const said = { ...(options.message !== undefined && { message: options.message }), ...(options.time && { time: options.time.getTime() }) };
     const request = this.session.request("edit", [this.id, this.base(ops), ops, said]);
-    this.#pending.push({ id: request.id, steps });
+    this.#pending.push({ id: request.id, isIndexed: isIndexed(ops), steps });
     if (this.told.size) {
       const value = (this.#last = this.value);
       this.told.emit(freeze({ patches: freeze(steps.map(toPatch)), origin: "local", value }));
@@ -192,7 +228,7 @@ export class Core {
       return edit;
     } catch (error) {
       // Some of it may have been applied.
-      this.#stale = true;
+      this.#stale = this.#apart = true;
       this.#shown = seen;
       throw error;
     } finally {
@@ -202,8 +238,7 @@ export class Core {
 
   /** The state in which indices are meant, for ops that have any. */
   base(ops?: readonly WireOp[]): WireBase {
-    const indexed = !ops || ops.some(([kind, path]) => !FIELD_OPS.has(kind) || path.some((key) => typeof key === "number"));
-    return indexed ? { heads: [...this.heads], own: this.#pending.map(({ id }) => id) } : null;
+    return !ops || isIndexed(ops) ? { heads: [...this.heads], own: this.#pending.map(({ id }) => id) } : null;
   }
 
   /** Lets go: nothing is told any more. */
@@ -228,6 +263,7 @@ export class Core {
     if (left.length === this.#pending.length) return;
     this.#pending = left;
     this.#changed(undefined);
+    this.#letIn();
   }
 
   #begin(opened: WireOpened | null, id: number, early: PatchEvent[]): boolean {
@@ -250,7 +286,9 @@ export class Core {
     if (event.n <= this.#n) return;
     if (event.n !== this.#n + 1) return this.reopen();
     const steps = event.patches.map(toStep);
-    this.#log.push(...steps);
+    // Where one is made of the other, what is equal is the same already.
+    const one = this.#stale ? !this.#apart : !this.#editor && !this.#log.length && this.#confirmed === this.#shown;
+    for (const step of steps) this.#log.push(step);
     this.#n = event.n;
     this.heads = event.heads;
     if (this.state === "waiting" && event.heads.length) this.state = "open";
@@ -266,7 +304,7 @@ export class Core {
     }
     const exact = !this.#pending.length;
     this.#pending = this.#pending.filter((edit) => edit.id > event.upTo);
-    this.#changed(exact ? steps : undefined, steps);
+    this.#changed(exact ? steps : undefined, steps, !(one && exact));
   }
 
   /** Whether an event says no more than that the oldest pending edit was done as it shows: then there is nothing to do. */
@@ -288,8 +326,9 @@ export class Core {
   }
 
   /** Notes that the value may be another, and tells the subscribers when this turn's events are all in. */
-  #changed(exact: Step[] | undefined, steps: Step[] = []): void {
+  #changed(exact: Step[] | undefined, steps: Step[] = [], apart = true): void {
     this.#stale = true;
+    this.#apart = apart;
     if (!this.told.size) return;
     if (exact && this.#steps) this.#steps.push(...exact);
     else {
@@ -310,7 +349,8 @@ export class Core {
     this.#stale = false;
     this.#editor = undefined;
     this.#fold();
-    this.#shown = share(this.#shown, replay(this.#confirmed, this.#pending));
+    const next = replay(this.#confirmed, this.#pending);
+    this.#shown = this.#apart ? share(this.#shown, next) : next;
     if (!this.#pending.length) this.#confirmed = this.#shown;
   }
 
@@ -330,6 +370,8 @@ export class Core {
 }
 
 const FIELD_OPS = new Set(["set", "delete", "increment"]);
+
+const isIndexed = (ops: readonly WireOp[]): boolean => ops.some(([kind, path]) => !FIELD_OPS.has(kind) || path.some((key) => typeof key === "number"));
 
 const isSilent = (step: Step): boolean => step[0] === "mark" || step[0] === "conflict";
 

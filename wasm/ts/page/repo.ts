@@ -4,50 +4,19 @@ import { Doc, toContent } from "./doc.js";
 import { Emitter } from "./emitter.js";
 import { RejoinError } from "./errors.js";
 import { newId, parseDocumentId, parseSpaceId } from "./ids.js";
-import type { ConnectLink, EngineEvent, Link, LinkOptions, WireStatus } from "./link.js";
+import type { EngineEvent, Link, WireStatus } from "./link.js";
 import { Live } from "./live.js";
 import { Presence } from "./presence.js";
 import { FOREVER } from "./receipt.js";
 import { Rejected } from "./rejected.js";
+import { Relay, type Token } from "./relay.js";
+import type { CreateOptions, FindOptions, RepoOptions } from "./options.js";
 import { check } from "./schema.js";
 import { Session } from "./session.js";
 import { Space } from "./space.js";
 import { type Status, toStatus } from "./status.js";
 import type { Schema, Unsubscribe } from "./types.js";
 import { freeze } from "./values.js";
-
-/** A token for the relay, or how to get one: the function is called again when the relay says that the last one is no longer good. */
-export type Token = string | (() => string | Promise<string>);
-
-/** How to open a Repo. */
-export interface RepoOptions extends LinkOptions {
-  /** The relay's address, `wss://…`. Without one, documents stay on this device. */
-  relay?: string;
-  /** What the relay is shown. */
-  token?: Token;
-  /** The protocol to speak with the relay. Default: the best that both know. */
-  protocol?: string;
-  /** Begins offline, until `setOffline(false)`. */
-  offline?: boolean;
-  /** Takes the engine's end of the talk from elsewhere, for tests. */
-  link?: Link | ConnectLink;
-}
-
-/** How to make a document. */
-export interface CreateOptions<T> {
-  /** The space it shall be in: a {@link Space} or its id. */
-  space?: Space | string;
-  /** What its values are checked by. */
-  schema?: Schema<T>;
-}
-
-/** How to open a document. */
-export interface FindOptions<T> {
-  /** Milliseconds to wait for content that is not here yet. Default: no limit. */
-  wait?: number;
-  /** What its values are checked by. */
-  schema?: Schema<T>;
-}
 
 /** A document that somebody holds open. */
 interface Held {
@@ -57,13 +26,6 @@ interface Held {
   readonly fetch: boolean;
   readonly opened: Promise<boolean>;
 }
-
-/** Milliseconds before a token is asked for again after that failed: at first, and at most. */
-const RETRY_FIRST = 1_000;
-const RETRY_MOST = 60_000;
-
-/** What the engine says of a connection that a new token could mend. */
-const TOKEN_FAULT = /token|expire|unauthori[sz]ed|\b401\b/i;
 
 /**
  * A page's door to its documents.
@@ -90,22 +52,18 @@ export class Repo {
   readonly #presences = new Map<string, Presence>();
   readonly #told = new Emitter<Status>();
   #status: Status = freeze({ state: "none", pending: 0, storage: "memory" });
-  #relay: { url: string; protocol: string | null } | undefined;
-  #token: Token | undefined;
+  readonly #relay: Relay | undefined;
   #tells = 0;
   #offline: boolean;
-  #renewing = false;
-  #wanted: "connect" | "setToken" | undefined;
-  /** Why there is no token. The engine does not know, so its status does not say. */
-  #fault: RejoinError | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(link: Link, options: RepoOptions) {
     const session = (this.#session = new Session(link));
     this.documents = new Live<readonly string[]>(async () => freeze(await session.call<string[]>("list")));
     this.rejected = new Rejected(session);
-    this.#relay = options.relay === undefined ? undefined : { url: options.relay, protocol: options.protocol ?? null };
-    this.#token = options.token;
+    const { relay, protocol, token } = options;
+    const failed = (): void => this.#become({ ...this.#status, ...(this.#relay?.fault && { error: this.#relay.fault }) });
+    this.#relay = relay === undefined ? undefined : new Relay(session, { url: relay, protocol, token }, failed);
     this.#offline = options.offline ?? false;
     link.onEvent((event) => this.#handle(event));
   }
@@ -133,7 +91,7 @@ export class Repo {
     try {
       // In this order: an engine that is told of the relay first would connect at once.
       if (repo.#offline) await repo.#session.call("setOffline", true);
-      void repo.#renew("connect");
+      void repo.#relay?.connect();
       await repo.#ask();
     } catch (error) {
       await link.close();
@@ -187,6 +145,9 @@ export class Repo {
     }
     const doc = (await opened) ?? (await this.#hold<T>(id, false, options.schema));
     if (!doc) throw new RejoinError("not_found", "the document was deleted while it was being made");
+    // One without content has no changes, and is none that is waited for.
+    const core = this.#docs.get(id)?.core;
+    if (core?.state === "waiting") core.state = "open";
     return doc;
   }
 
@@ -340,9 +301,7 @@ export class Repo {
    * ```
    */
   async setToken(token: Token): Promise<void> {
-    this.#token = token;
-    if (this.#relay && typeof token === "string") await this.#session.call("setToken", token);
-    else await this.#renew("setToken");
+    await this.#relay?.setToken(token);
   }
 
   /**
@@ -448,7 +407,7 @@ export class Repo {
         break;
       case "status":
         this.#tell(event);
-        if (TOKEN_FAULT.test(event.reason ?? "") && typeof this.#token === "function" && event.state !== "connecting") void this.#renew("setToken");
+        this.#relay?.heard(event);
         break;
       case "pending":
         for (const [id, count] of Object.entries(event.docs)) {
@@ -486,42 +445,13 @@ export class Repo {
   #again(): void {
     if (this.#session.closed) return;
     if (this.#offline) void this.#session.call("setOffline", true).catch(() => {});
-    void this.#renew("connect");
+    void this.#relay?.connect();
     for (const { core } of this.#docs.values()) core.reopen();
     for (const presence of this.#presences.values()) presence.again();
     for (const live of [this.documents, this.rejected, ...this.#spaces.values()]) live.refresh();
     this.#ask().catch(() => {
       // The next event says it.
     });
-  }
-
-  /** Gets a token and connects with it, or shows it to the relay; tries again where none could be got, for the page may be offline. */
-  async #renew(how: "connect" | "setToken"): Promise<void> {
-    if (!this.#relay) return;
-    const { url, protocol } = this.#relay;
-    // An engine that was told to connect knows the token; one that was told the token does not connect.
-    if (this.#wanted !== "connect") this.#wanted = how;
-    if (this.#renewing) return;
-    this.#renewing = true;
-    for (let delay = RETRY_FIRST; this.#wanted && !this.#session.closed; ) {
-      try {
-        const token = (typeof this.#token === "function" ? await this.#token() : this.#token) ?? null;
-        const wanted = this.#wanted;
-        this.#wanted = undefined;
-        this.#fault = undefined;
-        await (wanted === "connect" ? this.#session.call("connect", url, token, protocol) : this.#session.call("setToken", token));
-      } catch (cause) {
-        if (this.#session.closed) break;
-        // What the engine refuses it would refuse again; whoever makes tokens may only be out of reach.
-        const error = cause instanceof RejoinError ? cause : new RejoinError("refused", `failed to get a token: ${String(cause)}`, cause);
-        this.#fault = error;
-        this.#become({ ...this.#status, error });
-        if (!this.#wanted) break;
-        await new Promise((resolve) => setTimeout(resolve, delay));
-        delay = Math.min(delay * 2, RETRY_MOST);
-      }
-    }
-    this.#renewing = false;
   }
 
   async #ask(): Promise<void> {
@@ -534,7 +464,9 @@ export class Repo {
   #tell(told: WireStatus): void {
     this.#tells++;
     const status = toStatus(told);
-    this.#become(this.#fault && !status.error ? { ...status, error: this.#fault } : status);
+    // Why there is no token is not known to the engine.
+    const fault = this.#relay?.fault;
+    this.#become(fault && !status.error ? { ...status, error: fault } : status);
   }
 
   #become(status: Status): void {

@@ -225,23 +225,32 @@ function sameLeaf(a: unknown, b: unknown): boolean {
 export function share<T>(previous: T, next: T): T {
   if (sameLeaf(previous, next)) return previous;
   if (!isNode(previous) || !isNode(next)) return next;
-  if (Array.isArray(previous) !== Array.isArray(next)) return next;
-  const [old, now] = [previous as Parts, next as Parts];
+  if (Array.isArray(previous) || Array.isArray(next)) return (Array.isArray(previous) && Array.isArray(next) ? shareList(previous, next) : next) as T;
+  const [old, now] = [previous as unknown as Parts, next as unknown as Parts];
   const keys = Object.keys(next);
-  const size = Object.keys(previous).length;
-  // Where elements came or went, those that stand elsewhere now are not compared: they kept their identity if they did not change.
-  if (Array.isArray(previous) && size !== keys.length) return next;
-  let same = size === keys.length;
+  let same = keys.length === Object.keys(previous).length;
   let shared: Parts | undefined;
   for (const key of keys) {
     const item = now[key] as Value;
     const kept = has(old, key) ? share(old[key] as Value, item) : item;
     same &&= kept === old[key] && has(old, key);
     if (kept === item) continue;
-    shared ??= (Array.isArray(next) ? [...next] : { ...next }) as Parts;
-    put(shared, key, kept);
+    put((shared ??= { ...now }), key, kept);
   }
   return same ? previous : shared ? (freeze(shared) as T) : next;
+}
+
+function shareList(old: List, now: List): List {
+  // Where elements came or went, those that stand elsewhere now are not compared: they kept their identity if they did not change.
+  if (old.length !== now.length) return now;
+  let same = true;
+  let shared: Value[] | undefined;
+  for (let index = 0; index < now.length; index++) {
+    const kept = share(old[index], now[index]) as Value;
+    same &&= kept === old[index];
+    if (kept !== now[index]) (shared ??= [...now])[index] = kept;
+  }
+  return same ? old : shared ? freeze(shared) : now;
 }
 
 /** Where two rows begin and end to differ: how many are equal at the front, and how many of each are not. */

@@ -1,7 +1,7 @@
 /** Spaces: named sets of documents that are synced and granted together. */
 import type { Doc } from "./doc.js";
 import { Live } from "./live.js";
-import type { CreateOptions } from "./repo.js";
+import type { CreateOptions } from "./options.js";
 import type { Session } from "./session.js";
 import { freeze } from "./values.js";
 

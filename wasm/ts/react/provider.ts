@@ -29,7 +29,7 @@ export interface RepoProviderProps {
  * // Outside of any component, so that it is opened once.
  * const repo = typeof window === "undefined" ? null : Repo.open({ name: "todos", relay: "wss://relay.example" });
  *
- * export function App() {
+ * function App() {
  *   return <RepoProvider repo={repo}><Todos /></RepoProvider>;
  * }
  * ```

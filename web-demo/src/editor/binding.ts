@@ -1,11 +1,11 @@
 /**
  * A CodeMirror editor shows a text of a document, and what is typed becomes edits of it.
  *
- * The document is the truth: whatever happens, the editor ends up showing `text.value`. What the user does is sent with positions in the very
- * state that the page shows; what comes from elsewhere becomes a transaction that touches only what differs, so that selection, scroll and
- * undo history stay.
+ * The document is the truth: whatever happens, the editor ends up showing `text.value`; only what others write in the line of a composition
+ * waits until that ends, since it would break it. What the user does is sent with positions in the very state that the page shows; what comes
+ * from elsewhere becomes a transaction that touches only what differs, so that selection, scroll and undo history stay.
  */
-import { Annotation, EditorState, type Extension, Transaction, type TransactionSpec } from "@codemirror/state";
+import { Annotation, ChangeSet, type ChangeSpec, EditorState, type Extension, Transaction, type TransactionSpec } from "@codemirror/state";
 import { EditorView, ViewPlugin, type ViewUpdate } from "@codemirror/view";
 import type { Splice, TextChange } from "rejoin";
 import { changeBetween, changeOf } from "./diff.js";
@@ -34,6 +34,9 @@ export const fromDocument = Annotation.define<boolean>();
 /** Milliseconds of quiet after which the editor is compared with the document. */
 const CHECK_AFTER = 1_000;
 
+/** Milliseconds after a composition until the browser and CodeMirror are done with it. */
+const COMPOSED_AFTER = 60;
+
 /**
  * Binds an editor to a text. Create the state with `doc: text.value`.
  *
@@ -45,7 +48,7 @@ const CHECK_AFTER = 1_000;
  */
 export function bindText(text: BoundText, options: BindOptions = {}): Extension {
   return [
-    ViewPlugin.define((view) => new Binding(view, text, options)),
+    ViewPlugin.define((view) => new Binding(view, text, options), { eventHandlers: { compositionend: Binding.prototype.composed } }),
     // CodeMirror would count "\r\n" as one character; the document counts two. What is pasted needs no "\r".
     EditorState.lineSeparator.of("\n"),
     EditorView.clipboardInputFilter.of((pasted) => pasted.replace(/\r\n?/g, "\n")),
@@ -81,6 +84,11 @@ class Binding {
     }
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#check(), CHECK_AFTER);
+  }
+
+  /** What others wrote in the line of a composition comes in now. */
+  composed(): void {
+    setTimeout(() => this.#follow(), COMPOSED_AFTER);
   }
 
   destroy(): void {
@@ -132,11 +140,30 @@ class Binding {
     const value = this.#text.value;
     const shown = this.#view.state.doc.toString();
     this.#known = value;
-    if (shown !== value) this.#view.dispatch(asDocument({ changes: changeOf(shown, splices, value) }));
+    if (shown === value) return;
+    let changes = changeOf(shown, splices, value);
+    if (this.#view.compositionStarted) {
+      changes = this.#besideComposition(changes);
+      // Whether that was all is found out when it ends; until then, what is typed is moved over what has not come in.
+      this.#known = undefined;
+    }
+    if (!changes.empty) this.#view.dispatch(asDocument({ changes }));
+  }
+
+  /** Leaves out what would break the composition: changes in its line. What is typed until it ends is sent to where it belongs. */
+  #besideComposition(changes: ChangeSet): ChangeSet {
+    const { doc, selection } = this.#view.state;
+    const line = doc.lineAt(selection.main.head);
+    const beside: ChangeSpec[] = [];
+    changes.iterChanges((from, to, _fromB, _toB, insert) => {
+      if (to < line.from || from > line.to) beside.push({ from, to, insert });
+    });
+    return ChangeSet.of(beside, doc.length);
   }
 
   /** There is no known way for the two to differ. Should there be one, the user keeps writing into what others see. */
   #check(): void {
+    if (this.#view.compositionStarted) return;
     if (this.#known === this.#text.value && this.#view.state.doc.toString() === this.#known) return;
     console.warn("the editor differed from the document and was mended");
     this.#follow();

@@ -28,7 +28,7 @@ export interface CursorPresence {
 /** As whom an editor shows its selection. */
 export interface CursorUser {
   readonly name: string;
-  /** A CSS colour. */
+  /** A CSS colour; `var(--violet)` follows the theme of whoever sees it. */
   readonly colour: string;
 }
 
@@ -65,8 +65,8 @@ const PLACE_AFTER = 250;
 const CARETS_MAX = 32;
 const NAME_MAX = 40;
 
-/** What is safe to hand to CSS: a colour that fetches nothing. */
-const COLOUR = /^(#[\da-f]{3,8}|(rgb|hsl|hwb|lab|lch|oklab|oklch)a?\([\d.%\s,/a-z-]*\)|[a-z]{1,30})$/i;
+/** What is safe to hand to CSS: a colour, or a custom property of the page that holds one. Neither fetches anything. */
+const COLOUR = /^(#[\da-f]{3,8}|var\(--[\w-]{1,40}\)|(rgb|hsl|hwb|lab|lch|oklab|oklch)a?\([\d.%\s,/a-z-]*\)|[a-z]{1,30})$/i;
 
 /** Reads what somebody shows; undefined where it is no caret. */
 function parse(value: unknown): Said | undefined {
@@ -236,7 +236,7 @@ function markersOf(view: EditorView, caret: RemoteCaret, above: boolean): LayerM
   const { anchor, head } = caret;
   if (!above && anchor === head) return [];
   const range = above ? EditorSelection.cursor(head) : EditorSelection.range(anchor, head);
-  return RectangleMarker.forRange(view, above ? "cm-remote-caret" : "cm-remote-selection", range).map((box) => new Drawn(box, caret, view, above));
+  return RectangleMarker.forRange(view, "", range).map((box) => new Drawn(box, caret, view, above));
 }
 
 /** A rectangle of a selection, or a caret with its name. */
@@ -260,20 +260,24 @@ class Drawn implements LayerMarker {
   }
 
   draw(): HTMLElement {
-    const dom = this.#box.draw();
+    const dom = document.createElement("div");
+    dom.className = this.#hasName ? "cm-remote-caret" : "cm-remote-selection";
     if (this.#hasName) dom.appendChild(document.createElement("span")).className = "cm-remote-name";
     this.#dress(dom);
     return dom;
   }
 
   update(dom: HTMLElement, previous: LayerMarker): boolean {
-    if (!(previous instanceof Drawn) || previous.#caret.author !== this.#caret.author || !this.#box.update(dom, previous.#box)) return false;
+    if (!(previous instanceof Drawn) || previous.#caret.author !== this.#caret.author || previous.#hasName !== this.#hasName) return false;
     this.#dress(dom);
     return true;
   }
 
   #dress(dom: HTMLElement): void {
     const { colour, name, moves } = this.#caret;
+    const { left, top, width, height } = this.#box;
+    // What is moved by a transform shifts no layout.
+    Object.assign(dom.style, { transform: `translate(${left}px, ${top}px)`, height: `${height}px`, width: width === null ? "" : `${width}px` });
     dom.style.setProperty("--caret", colour);
     const label = dom.firstElementChild as HTMLElement | null;
     if (!label) return;
@@ -288,8 +292,9 @@ const fade = { "0%, 70%": { opacity: 1 }, "100%": { opacity: 0 } };
 
 const theme = EditorView.baseTheme({
   ".cm-remote-carets, .cm-remote-selections": { pointerEvents: "none" },
-  ".cm-remote-selection": { position: "absolute", background: "var(--caret)", opacity: 0.22 },
-  ".cm-remote-caret": { position: "absolute", width: "2px", marginLeft: "-1px", background: "var(--caret)", borderRadius: "1px" },
+  ".cm-remote-selection, .cm-remote-caret": { position: "absolute", left: 0, top: 0 },
+  ".cm-remote-selection": { background: "var(--caret)", opacity: 0.22 },
+  ".cm-remote-caret": { width: "2px", marginLeft: "-1px", background: "var(--caret)", borderRadius: "1px" },
   ".cm-remote-name": {
     position: "absolute",
     left: 0,

@@ -246,10 +246,13 @@ const own: Range = (text, from) => {
 };
 
 /** Plays a story of two people: the first writes small letters, the second capitals. */
-async function play(script: readonly Step[], may: (who: 0 | 1, what: Step["what"]) => boolean, range: Range): Promise<{ net: Net; pages: [Page, Page] }> {
+async function play(script: readonly Step[], may: (who: 0 | 1, what: Step["what"]) => boolean, range: Range, isComposing?: (step: number) => boolean): Promise<{ net: Net; pages: [Page, Page] }> {
   const net = new Net();
   const pages: [Page, Page] = [await open(net, "....."), await open(net)];
+  let step = -1;
+  if (isComposing) vi.spyOn(pages[0].view, "compositionStarted", "get").mockImplementation(() => isComposing(step));
   for (const { who, what, at, count } of script) {
+    step++;
     const { view, engine, doc } = pages[who];
     if (!may(who, what)) continue;
     const from = at % (view.state.doc.length + 1);
@@ -263,8 +266,9 @@ async function play(script: readonly Step[], may: (who: 0 | 1, what: Step["what"
     else if (what === "rewrite") engine.rewrite();
     else engine.link.tell({ e: "engine" });
     await rest();
-    expect(view.state.doc.toString()).toBe(doc.text(PATH).value);
+    if (who === 1 || !isComposing) expect(view.state.doc.toString()).toBe(doc.text(PATH).value);
   }
+  step++;
   return { net, pages };
 }
 
@@ -278,6 +282,27 @@ describe("whatever the order in which edits and messages come", () => {
         await net.settle();
         for (const { view } of pages) expect(view.state.doc.toString()).toBe(pages[0].engine.text);
         for (const { view } of pages) view.destroy();
+      }),
+      { numRuns: RUNS },
+    );
+  });
+
+  it("what is composed while others write lands where it belongs, and the editor shows the document when it is done", async () => {
+    const steps = fc.tuple(story, fc.array(fc.boolean(), { minLength: 60, maxLength: 60 }));
+    await fc.assert(
+      fc.asyncProperty(steps, async ([script, composing]) => {
+        const isComposing = (step: number): boolean => step < script.length && (composing[step] as boolean);
+        const bobTypes = (who: 0 | 1, what: Step["what"]): boolean => who === 0 || !["delete", "undo", "redo"].includes(what);
+        const { net, pages } = await play(script, bobTypes, own, isComposing);
+        await net.settle();
+        const [{ view, engine }, bob] = pages;
+        type(bob.view, 0, 0, "!");
+        await net.settle();
+        const typed = script.filter(({ who, what }) => who === 1 && what === "type").map(({ count }) => LETTERS[1].slice(0, count));
+        expect(view.state.doc.toString()).toBe(engine.text);
+        expect(count(engine.text, /[^A-Z]/g)).toBe([...typed.join("")].sort().join(""));
+        expect(count(engine.text, /[^.]/g)).toBe(".....");
+        for (const page of pages) page.view.destroy();
       }),
       { numRuns: RUNS },
     );

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { bindText } from "../../src/editor/binding.js";
 import { remoteCarets, remoteCursors } from "../../src/editor/cursors.js";
 import { Net, PATH } from "./merging.js";
-import { open, type Page, rest, type } from "./page.js";
+import { open, type Page, type } from "./page.js";
 
 const KEY = "caret:cards/a/note";
 
@@ -137,6 +137,8 @@ describe("the carets of others", () => {
     void presence.set(KEY, { anchor: cursor, head: cursor, name: "y".repeat(1000), colour: "url(https://example.org/seen)" });
     await quiet(net);
     expect(remoteCarets(bob.state)).toMatchObject([{ name: "y".repeat(40), colour: "gray", head: 1 }]);
-    await rest();
+    void presence.set(KEY, { anchor: cursor, head: cursor, name: "y", colour: "var(--violet)" });
+    await quiet(net);
+    expect(remoteCarets(bob.state)).toMatchObject([{ name: "y", colour: "var(--violet)" }]);
   });
 });

@@ -108,8 +108,10 @@ impl Keeper {
     /// Takes back what a handle set.
     pub(super) fn leave(&self, owner: Owner) {
         let mut state = self.lock();
+        let before = state.own.version();
         let gone = state.own.release(owner);
-        if !gone.is_empty() {
+        // Those here saw values too that the others were not sent yet.
+        if state.own.version() != before {
             self.send(gone);
             self.tell();
         }

@@ -159,3 +159,16 @@ async fn messages_of_others_are_heard_as_before_and_are_values_too() {
     assert_eq!((value.author.clone(), value.json()), (sender, Some(json!(42))));
     assert_eq!(value.key, pair.repos[0].storage_id().to_string());
 }
+
+#[tokio::test]
+async fn those_here_are_told_of_a_value_that_ends_before_it_was_sent() {
+    let repo = Repo::in_memory().unwrap();
+    let note = repo.create().await.unwrap();
+    let (one, other) = (note.presence(), note.presence());
+    let mut news = other.subscribe();
+    one.set("cursor", json!(1), None).unwrap();
+    assert!(matches!(news.next().await, Some(PresenceEvent::Joined(_))));
+    drop(one);
+    let left = tokio::time::timeout(Duration::from_secs(30), news.next()).await.unwrap();
+    assert!(matches!(left, Some(PresenceEvent::Left(_))));
+}
