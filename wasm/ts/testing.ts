@@ -10,7 +10,8 @@
 import { connectLink } from "./host/link.js";
 import { newId, parseDocumentId } from "./page/ids.js";
 import type { EngineEvent, Link, WirePresence } from "./page/link.js";
-import { Repo, type RepoOptions } from "./page/repo.js";
+import type { RepoOptions } from "./page/options.js";
+import { Repo } from "./page/repo.js";
 import type { Status } from "./page/status.js";
 import { encode } from "./page/values.js";
 
