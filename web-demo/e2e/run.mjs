@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import * as page from "./page.mjs";
 import { complaints, device, equal, expected, launch, need, Relay, shots, story, total, until } from "./harness.mjs";
+import { compose, portrait } from "./picture.mjs";
 import { sizes } from "./sizes.mjs";
 
 need();
@@ -64,6 +65,7 @@ await story("who is here is seen, and what they look at; gone when they leave", 
   await a.getByRole("img", { name: "Cleo, is here" }).waitFor();
   await shots(a, "presence");
   await visitor.close();
+  // Nobody says goodbye: it is the silence that tells.
   await a.getByRole("img", { name: "Cleo, is here" }).waitFor({ state: "detached" });
   await b.keyboard.press("Escape");
 });
@@ -102,13 +104,16 @@ await story("offline in both: the same field, other fields, order, votes and one
   await page.card(a, "Book the hall").locator('[data-progress="local"]').waitFor();
   await shots(a, "offline");
   await shots(b, "offline-detail");
-  await a.screenshot({ path: new URL("./shots/apart-ada.png", import.meta.url).pathname });
-  await b.screenshot({ path: new URL("./shots/apart-bo.png", import.meta.url).pathname });
+  const apart = [await portrait(a), await portrait(b)];
 
   await page.comeBack(a);
   await page.comeBack(b);
   await page.card(a, "Book the hall").locator(".flash").waitFor();
-  await a.screenshot({ path: new URL("./shots/together-ada.png", import.meta.url).pathname });
+  await page.card(b, "Find a band").locator(".flash").waitFor();
+  await compose(browser, [
+    ["Both offline: the same cards, changed in both", ...apart],
+    ["Online again: both have everything, and where both chose, somebody decides", await portrait(a), await portrait(b)],
+  ]);
   await until("both are in sync", async () => (await page.pending(a)) === 0 && (await page.pending(b)) === 0);
   const found = await bothShow("the merge");
   const posters = found.find(({ title }) => title.startsWith("Print"));
@@ -184,6 +189,7 @@ await story("history: the slider shows the past, and restoring is a new change",
   await accessible(a, "the history");
   await a.getByRole("button", { name: "Restore" }).click();
   await until("Bo sees what was restored", async () => (await page.titles(b)).length === 2);
+  await b.locator(".log li", { hasText: "Ada went back to an earlier version" }).first().waitFor();
   // And back again: nothing is ever lost by it.
   await a.getByRole("button", { name: "History" }).click();
   await until("the history is read", async () => Number(await slider.getAttribute("max")) > 8);
