@@ -146,6 +146,7 @@ await story("undo in a note takes back one's own edits only", async () => {
   await until("Bo reads it", async () => (await page.noteText(b)).endsWith(" Mine."));
   await page.type(b, " Yours.");
   await until("Ada reads it", async () => (await page.noteText(a)).endsWith(" Mine. Yours."));
+  await a.locator(".cm-remote-caret").first().waitFor();
   await shots(a, "note");
   await page.note(a).click();
   await a.keyboard.press("Control+z");
@@ -287,6 +288,27 @@ await story("a link to nothing, and a first visit without a relay, say what is t
   await page.comeBack(d);
   await until("it comes", () => d.locator(".card").count(), (found) => found === 6);
   await lost.close();
+});
+
+await story("a first sync shows how far it has come", async () => {
+  const big = await page.create(b, relay.url, "A whole year", Array.from({ length: 60 }, (_, index) => `Week ${index + 1}`));
+  await page.inSync(b);
+  const newcomer = await device(browser, "Finn");
+  await newcomer.addInitScript(() => {
+    globalThis.seen = new Set();
+    const look = () => {
+      for (const found of document.body?.textContent?.match(/\d+ of \d+ fetched/g) ?? []) globalThis.seen.add(found);
+      if (document.querySelector(".thread[data-on]")) globalThis.seen.add("the thread");
+    };
+    new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+  });
+  const f = await newcomer.newPage();
+  await page.join(f, big, 60);
+  await page.inSync(f);
+  const seen = await f.evaluate(() => [...globalThis.seen]);
+  if (!seen.includes("the thread") || seen.length < 2) throw new Error(`no progress was shown: ${seen}`);
+  await shots(f, "many-cards");
+  await newcomer.close();
 });
 
 await story("the page is interactive within 1.5 s from a warm relay", async () => {
