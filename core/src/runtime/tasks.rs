@@ -22,7 +22,6 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
 }
 
 /// Does work that may wait for the disk.
-#[expect(clippy::unused_async, reason = "with threads it is")]
 pub(crate) async fn unblock<T>(work: impl FnOnce() -> T) -> Result<T, RepoError> {
     Ok(work())
 }

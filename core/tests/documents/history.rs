@@ -13,7 +13,8 @@ use super::{merge, pair, value};
 async fn messages_times_and_authors_stand_in_the_history() {
     let repo = Repo::in_memory().unwrap();
     let doc = repo.create().await.unwrap();
-    let options = ChangeOptions { message: Some("first".to_owned()), time_seconds: Some(5) };
+    let options =
+        ChangeOptions { message: Some("first".to_owned()), time_seconds: Some(5), ..ChangeOptions::default() };
     doc.edit_with(options, vec![Edit::set("a", 1)]).await.unwrap();
     doc.change_with(ChangeOptions::message("second"), |tx| Ok(tx.put(ROOT, "b", 2)?)).await.unwrap();
     doc.set("c", 3).await.unwrap();

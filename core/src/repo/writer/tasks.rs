@@ -36,7 +36,6 @@ pub(super) fn queue(store: &Arc<dyn Store>) -> (Queue, Incoming) {
 
 impl Queue {
     /// Hands in a job.
-    #[expect(clippy::unused_async, reason = "with threads it is")]
     pub(super) async fn put(&self, job: Job) -> Result<(), RepoError> {
         self.put_from_thread(job)
     }
