@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import react from "@vitejs/plugin-react";
 import { defineConfig, type Plugin } from "vite";
 
@@ -17,7 +18,7 @@ function serviceWorker(): Plugin {
       const files = readdirSync(out, { recursive: true, withFileTypes: true })
         .filter((entry) => entry.isFile())
         .map((entry) => relative(out, join(entry.parentPath, entry.name)).replaceAll("\\", "/"))
-        .filter((path) => path !== "sw.js" && !path.endsWith(".map"))
+        .filter((path) => path !== "sw.js" && !/\.(map|br|gz)$/.test(path))
         .sort();
       const hash = createHash("sha256");
       for (const path of files) hash.update(path).update(readFileSync(join(out, path)));
@@ -25,8 +26,19 @@ function serviceWorker(): Plugin {
       const source = readFileSync(new URL("./src/sw.js", import.meta.url), "utf8");
       const filled = source.replace('"VERSION"', JSON.stringify(hash.digest("hex").slice(0, 16))).replace('["FILES"]', JSON.stringify(paths));
       writeFileSync(join(out, "sw.js"), filled);
+      compress([...files, "sw.js"].map((path) => join(out, path)));
     },
   };
+}
+
+/** Lays a compressed form beside each file that gains by it: the relay serves these as they are, and compresses nothing itself. */
+function compress(paths: readonly string[]): void {
+  for (const path of paths) {
+    const bytes = readFileSync(path);
+    if (bytes.length < 1_000) continue;
+    writeFileSync(`${path}.gz`, gzipSync(bytes, { level: 9 }));
+    writeFileSync(`${path}.br`, brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } }));
+  }
 }
 
 export default defineConfig({

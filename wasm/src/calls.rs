@@ -490,10 +490,11 @@ async fn history(inner: &Rc<Inner>, method: &str, mut args: Args) -> Result<Answ
         }
         "restore" => {
             let heads = args.hashes()?;
+            let options = options(args.json())?;
             let gate = inner.gate(document);
             let _turn = gate.turn().await;
             gate.quiet().await;
-            change_to_json(handle.restore(&heads).await?.change())
+            change_to_json(handle.restore_with(options, &heads).await?.change())
         }
         "fork" => {
             let (new, heads) = (args.document()?, args.hashes_or_null()?);

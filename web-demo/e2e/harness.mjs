@@ -142,9 +142,10 @@ export async function shots(page, name) {
       await page.waitForTimeout(80);
       await page.screenshot({ path: join(SHOTS, `${name}-${view}-${colorScheme}.png`) });
     }
-    const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    if (over > 0) throw new Error(`${name} is ${over} px too wide for a ${view}`);
   }
+  await page.setViewportSize({ width: 360, height: 640 });
+  const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  if (over > 0) throw new Error(`${name} is ${over} px too wide for a small phone`);
   await page.setViewportSize({ width: 1280, height: 800 });
   await page.emulateMedia({ colorScheme: null, reducedMotion: null });
 }

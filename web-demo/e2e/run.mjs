@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import * as page from "./page.mjs";
 import { complaints, device, equal, expected, launch, need, Relay, shots, story, total, until } from "./harness.mjs";
+import { compose, portrait } from "./picture.mjs";
 import { sizes } from "./sizes.mjs";
 
 need();
@@ -64,6 +65,7 @@ await story("who is here is seen, and what they look at; gone when they leave", 
   await a.getByRole("img", { name: "Cleo, is here" }).waitFor();
   await shots(a, "presence");
   await visitor.close();
+  // Nobody says goodbye: it is the silence that tells.
   await a.getByRole("img", { name: "Cleo, is here" }).waitFor({ state: "detached" });
   await b.keyboard.press("Escape");
 });
@@ -102,13 +104,16 @@ await story("offline in both: the same field, other fields, order, votes and one
   await page.card(a, "Book the hall").locator('[data-progress="local"]').waitFor();
   await shots(a, "offline");
   await shots(b, "offline-detail");
-  await a.screenshot({ path: new URL("./shots/apart-ada.png", import.meta.url).pathname });
-  await b.screenshot({ path: new URL("./shots/apart-bo.png", import.meta.url).pathname });
+  const apart = [await portrait(a), await portrait(b)];
 
   await page.comeBack(a);
   await page.comeBack(b);
   await page.card(a, "Book the hall").locator(".flash").waitFor();
-  await a.screenshot({ path: new URL("./shots/together-ada.png", import.meta.url).pathname });
+  await page.card(b, "Find a band").locator(".flash").waitFor();
+  await compose(browser, [
+    ["Both offline: the same cards, changed in both", ...apart],
+    ["Online again: both have everything, and where both chose, somebody decides", await portrait(a), await portrait(b)],
+  ]);
   await until("both are in sync", async () => (await page.pending(a)) === 0 && (await page.pending(b)) === 0);
   const found = await bothShow("the merge");
   const posters = found.find(({ title }) => title.startsWith("Print"));
@@ -141,6 +146,7 @@ await story("undo in a note takes back one's own edits only", async () => {
   await until("Bo reads it", async () => (await page.noteText(b)).endsWith(" Mine."));
   await page.type(b, " Yours.");
   await until("Ada reads it", async () => (await page.noteText(a)).endsWith(" Mine. Yours."));
+  await a.locator(".cm-remote-caret").first().waitFor();
   await shots(a, "note");
   await page.note(a).click();
   await a.keyboard.press("Control+z");
@@ -184,6 +190,7 @@ await story("history: the slider shows the past, and restoring is a new change",
   await accessible(a, "the history");
   await a.getByRole("button", { name: "Restore" }).click();
   await until("Bo sees what was restored", async () => (await page.titles(b)).length === 2);
+  await b.locator(".log li", { hasText: "Ada went back to an earlier version" }).first().waitFor();
   // And back again: nothing is ever lost by it.
   await a.getByRole("button", { name: "History" }).click();
   await until("the history is read", async () => Number(await slider.getAttribute("max")) > 8);
@@ -281,6 +288,27 @@ await story("a link to nothing, and a first visit without a relay, say what is t
   await page.comeBack(d);
   await until("it comes", () => d.locator(".card").count(), (found) => found === 6);
   await lost.close();
+});
+
+await story("a first sync shows how far it has come", async () => {
+  const big = await page.create(b, relay.url, "A whole year", Array.from({ length: 60 }, (_, index) => `Week ${index + 1}`));
+  await page.inSync(b);
+  const newcomer = await device(browser, "Finn");
+  await newcomer.addInitScript(() => {
+    globalThis.seen = new Set();
+    const look = () => {
+      for (const found of document.body?.textContent?.match(/\d+ of \d+ fetched/g) ?? []) globalThis.seen.add(found);
+      if (document.querySelector(".thread[data-on]")) globalThis.seen.add("the thread");
+    };
+    new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
+  });
+  const f = await newcomer.newPage();
+  await page.join(f, big, 60);
+  await page.inSync(f);
+  const seen = await f.evaluate(() => [...globalThis.seen]);
+  if (!seen.includes("the thread") || seen.length < 2) throw new Error(`no progress was shown: ${seen}`);
+  await shots(f, "many-cards");
+  await newcomer.close();
 });
 
 await story("the page is interactive within 1.5 s from a warm relay", async () => {

@@ -1,8 +1,9 @@
 /** What came from elsewhere into a board, and from whom: for cards that light up, and for the list of what has happened. */
-import type { Doc, DocumentChange, HistoryEntry } from "rejoin";
+import type { Doc, DocumentChange } from "rejoin";
 import { useEffect, useState } from "react";
 import type { Board } from "./doc.ts";
-import { me, unsign } from "./me.ts";
+import { makersOf, readEntry } from "./makers.ts";
+import { me } from "./me.ts";
 import { say } from "./news.ts";
 
 /** A card that has just changed, and who did it. */
@@ -13,6 +14,7 @@ export interface Flash {
 
 export interface Arrival {
   readonly hash: string;
+  readonly deps: readonly string[];
   readonly who: string;
   readonly what: string;
   readonly time: Date | null;
@@ -58,13 +60,16 @@ export function useArrivals(board: Doc<Board>): Arrivals {
       await began;
       const changed = [...cards];
       cards.clear();
-      const entries = (await board.history()).filter(({ hash }) => !known.has(hash));
+      const history = await board.history();
+      const makers = makersOf(history);
+      const entries = history.filter(({ hash }) => !known.has(hash));
       for (const { hash } of entries) known.add(hash);
       // This page's own changes are known to the person who made them.
-      const news = entries.filter(({ hash }) => !own.has(hash));
+      const others = entries.filter(({ hash }) => !own.has(hash));
+      const news = others.map((entry) => ({ hash: entry.hash, deps: entry.deps, ...readEntry(entry, makers), time: entry.time }));
       const flashes = await attribute(board, news, changed);
-      if (over || !flashes.size) return;
-      const log = news.map((entry) => ({ hash: entry.hash, ...signature(entry), time: entry.time })).reverse();
+      if (over || !news.length) return;
+      const log = [...news].reverse();
       setArrivals((last) => ({ flashes: new Map([...last.flashes, ...flashes]), log: [...log, ...last.log].slice(0, LOG_MOST) }));
       say(summary(news, flashes));
       const fade = setTimeout(() => {
@@ -88,13 +93,8 @@ export function useArrivals(board: Doc<Board>): Arrivals {
   return arrivals;
 }
 
-function signature({ message }: HistoryEntry): { who: string; what: string } {
-  const { who, what } = unsign(message);
-  return { who: who ?? "Somebody", what };
-}
-
 /** Finds which of the changed cards each change touched. */
-async function attribute(board: Doc<Board>, news: readonly HistoryEntry[], changed: readonly string[]): Promise<Map<string, Flash>> {
+async function attribute(board: Doc<Board>, news: readonly Arrival[], changed: readonly string[]): Promise<Map<string, Flash>> {
   const at = Date.now();
   const flashes = new Map<string, Flash>();
   const touched = new Set(changed);
@@ -102,21 +102,21 @@ async function attribute(board: Doc<Board>, news: readonly HistoryEntry[], chang
   const diffs = await Promise.all(asked.map(({ deps, hash }) => board.diff(deps, [hash]).catch(() => [])));
   asked.forEach((entry, index) => {
     for (const { path } of diffs[index] ?? []) {
-      if (path[0] === "cards" && typeof path[1] === "string" && touched.has(path[1])) flashes.set(path[1], { who: signature(entry).who, at });
+      if (path[0] === "cards" && typeof path[1] === "string" && touched.has(path[1])) flashes.set(path[1], { who: entry.who, at });
     }
   });
   return flashes;
 }
 
-function summary(news: readonly HistoryEntry[], flashes: ReadonlyMap<string, Flash>): string {
-  const names = [...new Set(news.map((entry) => signature(entry).who))];
+function summary(news: readonly Arrival[], flashes: ReadonlyMap<string, Flash>): string {
+  const names = [...new Set(news.map(({ who }) => who))];
   const [only] = news;
   if (only && news.length === 1) {
-    const { who, what } = signature(only);
+    const { who, what } = only;
     return who === me.value.name ? `You, elsewhere: ${what}` : `${who} ${what}`;
   }
-  const cards = flashes.size === 1 ? "1 card" : `${flashes.size} cards`;
-  return `${news.length} changes to ${cards} came in from ${list(names)}`;
+  const cards = flashes.size === 0 ? "" : flashes.size === 1 ? " to 1 card" : ` to ${flashes.size} cards`;
+  return `${news.length} changes${cards} came in from ${list(names)}`;
 }
 
 function list(names: readonly string[]): string {

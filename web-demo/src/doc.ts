@@ -70,3 +70,6 @@ export function moveCard(board: Doc<Board>, id: string, to: number, title: strin
 
 export const removeCard = (board: Doc<Board>, id: string, title: string): Promise<Receipt> =>
   board.delete(["cards", id], signed(`removed “${title}”`));
+
+/** Makes a board what it was: a new change on top of all others, so that nothing is lost by it. */
+export const restoreBoard = (board: Doc<Board>, heads: readonly string[]): Promise<Receipt> => board.restore(heads, signed("went back to an earlier version"));

@@ -107,7 +107,7 @@ export const signed = (what: string): { message: string } => ({ message: `${me.v
 /** Reads a signature. */
 export function unsign(message: string | null): { who: string | null; what: string } {
   const [, who, what] = /^([^:]{1,40}): (.*)$/s.exec(message ?? "") ?? [];
-  return who && what ? { who, what } : { who: null, what: message ?? "changed something" };
+  return who && what ? { who, what } : { who: null, what: message ?? "" };
 }
 
 /** Puts a workspace at the top of the list that this browser knows. */

@@ -22,6 +22,11 @@ export interface EditOptions {
   time?: Date;
 }
 
+/** Makes what may be said of an edit travel. */
+export function toSaid({ message, time }: EditOptions): { message?: string; time?: number } {
+  return { ...(message !== undefined && { message }), ...(time && { time: time.getTime() }) };
+}
+
 /**
  * How a document is: `waiting` until its content has come, `open`, `deleted`, `quarantined` (kept from being loaded, since that trapped the
  * engine), or `closed` by this page.
@@ -206,10 +211,9 @@ export class Core {
     this.#refresh();
     const { ops, steps } = this.#make(make);
     if (!ops.length) return new Receipt(this.session, this.id, null);
-    const said = { ...(options.message !== undefined && { message: options.message }), ...(options.time && { time: options.time.getTime() }) };
     const paths = ops.map(([, path]) => path);
     const fields = ops.every(isField) ? paths : undefined;
-    const request = this.session.request("edit", [this.id, fields ? null : this.base(paths), ops, said]);
+    const request = this.session.request("edit", [this.id, fields ? null : this.base(paths), ops, toSaid(options)]);
     this.#pending.push({ id: request.id, steps, fields });
     if (this.told.size) {
       const value = (this.#last = this.value);

@@ -1,5 +1,5 @@
 /** Documents, as an application holds them. */
-import { applied, type Core, type DocumentState, type EditOptions } from "./core.js";
+import { applied, type Core, type DocumentState, type EditOptions, toSaid } from "./core.js";
 import { type Edit, record, unwrap } from "./draft.js";
 import { RejoinError } from "./errors.js";
 import { documentUrl, newId, parseDocumentId } from "./ids.js";
@@ -323,8 +323,8 @@ export class Doc<T extends object = Record<string, any>> {
    * await doc.restore(before);
    * ```
    */
-  async restore(heads: readonly string[]): Promise<Receipt> {
-    const written = this.#call<{ change: string | null } | null>("restore", heads);
+  async restore(heads: readonly string[], options: EditOptions = {}): Promise<Receipt> {
+    const written = this.#call<{ change: string | null } | null>("restore", heads, toSaid(options));
     return new Receipt(this.#core.session, this.id, (await this.#core.session.track(written))?.change ?? null);
   }
 

@@ -142,7 +142,7 @@ function Ready({ doc, value, people, here, card, setCard }: BoardProps & { doc: 
           </ul>
         )}
         {!travelling && <Composer onAdd={(title) => void add(title).catch(tellFailure)} />}
-        <Log log={arrivals.log} people={people} />
+        {!travelling && <Log log={arrivals.log} people={people} />}
       </main>
       {open && card !== null && !travelling && (
         <CardDetail key={card} id={card} doc={doc} card={open} people={people} conflicts={conflicts.get(card)} lookers={lookersAt(here, card)} onWrite={write} onClose={close} />

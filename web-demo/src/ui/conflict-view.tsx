@@ -3,7 +3,7 @@ import type { Conflict, Doc, Receipt } from "rejoin";
 import { type ReactNode, useEffect, useState } from "react";
 import type { CardConflicts } from "../conflicts.ts";
 import { type Board, type Choice, setField } from "../doc.ts";
-import { unsign } from "../me.ts";
+import { makersOf } from "../makers.ts";
 import { colourOf } from "../people.ts";
 import type { People } from "./board.tsx";
 import { Icon } from "./icons.tsx";
@@ -75,8 +75,7 @@ function useMakers(doc: Doc<Board>, conflicts: CardConflicts): ReadonlyMap<strin
     let wanted = true;
     doc.history().then(
       (entries) => {
-        if (!wanted) return;
-        setMakers(new Map(entries.flatMap(({ actor, message }) => (unsign(message).who ? [[actor, unsign(message).who as string]] : []))));
+        if (wanted) setMakers(makersOf(entries));
       },
       () => {},
     );

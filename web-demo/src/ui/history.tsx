@@ -1,8 +1,9 @@
 /** A board's past: a slider through its changes, who made them when, and a way back. */
 import type { Doc, HistoryEntry } from "rejoin";
-import { type ReactNode, useEffect, useRef, useState } from "react";
-import type { Board } from "../doc.ts";
-import { unsign } from "../me.ts";
+import { type ReactNode, useEffect, useMemo, useRef, useState } from "react";
+import { isOwn } from "../arrivals.ts";
+import { type Board, restoreBoard } from "../doc.ts";
+import { makersOf, readEntry } from "../makers.ts";
 import { say } from "../news.ts";
 import { colourOf } from "../people.ts";
 import { tellFailure } from "../receipts.ts";
@@ -56,13 +57,13 @@ export function History({ doc, people, onShow, onClose }: HistoryProps): ReactNo
   };
   const restore = async (): Promise<void> => {
     if (!entries) return;
-    await doc.restore(headsAfter(entries, at));
+    isOwn((await restoreBoard(doc, headsAfter(entries, at))).change);
     say("Restored, as a change on top of all others", "good");
     onClose();
   };
   const entry = entries?.[at - 1];
-  const { who, what } = unsign(entry?.message ?? null);
-  const name = who ?? "Somebody";
+  const makers = useMemo(() => makersOf(entries ?? []), [entries]);
+  const { who: name, what } = entry ? readEntry(entry, makers) : { who: "", what: "" };
   return (
     <section className="history" aria-label="History">
       <input

@@ -223,12 +223,21 @@ impl DocHandle {
     ///
     /// As [`DocHandle::at`] and [`DocHandle::change`].
     pub async fn restore(&self, heads: &[ChangeHash]) -> Result<Written, RepoError> {
+        self.restore_with(ChangeOptions::default(), heads).await
+    }
+
+    /// Writes a historic state back as [`DocHandle::restore`] does, and says why or when: a history should tell who went back.
+    ///
+    /// # Errors
+    ///
+    /// As [`DocHandle::restore`].
+    pub async fn restore_with(&self, options: ChangeOptions, heads: &[ChangeHash]) -> Result<Written, RepoError> {
         let heads = heads.to_vec();
         let plan = move |automerge: &automerge::Automerge| {
             let write = document::restore(automerge, &heads)?;
             Ok((None, move |tx: &mut automerge::transaction::Transaction<'_>| Ok(write(tx)?)))
         };
-        Ok(self.change_planned(ChangeOptions::default(), plan, |_| {}).await?.1)
+        Ok(self.change_planned(options, plan, |_| {}).await?.1)
     }
 
     /// Returns the changes that are stored and synced but left out of the document, because Automerge cannot take them or
