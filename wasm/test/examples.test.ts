@@ -3,13 +3,23 @@
  */
 import { execFileSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import type { LinkOptions } from "../ts/index.js";
 import { root, undocumented, writeExamples } from "./examples.js";
 import { FakeEngine, FakeLink, turn } from "./page/fake.js";
 
-const examples = writeExamples();
-const real = process.env["REJOIN_ENGINE"] === "real";
+const isReal = process.env["REJOIN_ENGINE"] === "real";
+/** With the real engine: a relay for the examples that wait for one. Without it those are only compiled. */
+const relay = process.env["REJOIN_RELAY"];
 
-if (!real) {
+const examples = writeExamples();
+
+if (isReal) {
+  vi.doMock("../ts/host/link.js", async (original) => {
+    const { connectLink } = await original<typeof import("../ts/host/link.js")>();
+    const { wasm } = await import("./real/wasm.js");
+    return { connectLink: (options: LinkOptions) => connectLink({ ...options, storage: "memory", wasm }) };
+  });
+} else {
   const engines = new Map<string, FakeEngine>();
   const engineOf = (name: string): FakeEngine => {
     if (!engines.has(name)) engines.set(name, new FakeEngine());
@@ -38,9 +48,9 @@ describe("the examples", () => {
     }
   });
 
-  test.each(examples.filter(({ runs }) => runs))("run: $name", async ({ path }) => {
+  test.each(examples.filter(({ runs, relayed }) => runs && (!relayed || !isReal || relay)))("run: $name", async ({ path }) => {
     const { Repo } = await import("../ts/index.js");
-    const repo = await Repo.open({ name: `example-${path.replace(/\W+/g, "-")}`, storage: "memory" });
+    const repo = await Repo.open({ name: `example-${path.replace(/\W+/g, "-")}`, storage: "memory", ...(relay && { relay }) });
     const doc = await repo.create({ title: "An example" });
     const { run } = (await import(/* @vite-ignore */ path)) as { run: (...args: unknown[]) => Promise<void> };
     await run(repo, doc);

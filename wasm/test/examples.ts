@@ -25,6 +25,8 @@ export interface Example {
   path: string;
   /** Whether it is run, not only compiled: a component needs something to show it. */
   runs: boolean;
+  /** Whether it waits for a relay. */
+  relayed: boolean;
 }
 
 /** Lists the TypeScript sources, from the package's directory. */
@@ -79,7 +81,7 @@ export function writeExamples(): Example[] {
       // In a block of its own, so that an example may have a `doc` of its own.
       const made = `${[base, ...own, ...imports, ...(match[1] === "tsx" ? [STAGE] : [])].join("\n")}\nexport async function run(repo: Repo, doc: Doc<{ title: string }>): Promise<void> {\n  {\n${body}  }\n}\n`;
       writeFileSync(file, made);
-      examples.push({ name: `${path}:${line}`, path: file, runs: match[1] === "ts" && !match[2]?.includes("no-run") });
+      examples.push({ name: `${path}:${line}`, path: file, runs: match[1] === "ts" && !match[2]?.includes("no-run"), relayed: /"relayed"|waitSynced\(/.test(code) });
     }
   }
   writeFileSync(`${generated}tsconfig.json`, JSON.stringify({ extends: "../../tsconfig.json", compilerOptions: { rootDir: "../.." }, include: [".", "../../ts/host/*.d.ts"], exclude: [] }));
