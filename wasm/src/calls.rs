@@ -1,6 +1,7 @@
 //! The methods that a page can ask for, one by one.
 
 use std::future::poll_fn;
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -176,7 +177,7 @@ async fn opening(inner: &Rc<Inner>, session: &str, method: &str, mut args: Args)
 /// What an edit's indices are meant in.
 struct Base {
     heads: Vec<ChangeHash>,
-    own: Vec<u64>,
+    own: Vec<RangeInclusive<u64>>,
 }
 
 fn base(json: &Json) -> Result<Option<Base>, Failure> {
@@ -185,8 +186,17 @@ fn base(json: &Json) -> Result<Option<Base>, Failure> {
     }
     let list = |name: &str| json.get(name).and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
     let heads = list("heads").iter().map(hash).collect::<Result<_, _>>()?;
-    let own = list("own").iter().map(|id| id.as_u64().ok_or_else(|| Failure::argument("an edit's id is no number")));
+    let own = list("own").iter().map(|ids| edit_ids(ids).ok_or_else(|| Failure::argument("an edit's id is no number")));
     Ok(Some(Base { heads, own: own.collect::<Result<_, _>>()? }))
+}
+
+/// Reads the id of an edit, or the first and the last of a row of them.
+fn edit_ids(json: &Json) -> Option<RangeInclusive<u64>> {
+    match json.as_array().map(Vec::as_slice) {
+        Some([first, last]) => Some(first.as_u64()?..=last.as_u64()?),
+        Some(_) => None,
+        None => json.as_u64().map(|id| id..=id),
+    }
 }
 
 /// An edit that was read.

@@ -31,9 +31,9 @@ enum What {
     Splice(usize, usize, String),
     Update(String),
     Mark { start: usize, end: usize, name: String, value: ScalarValue, expand: Expand },
-    Split(usize, Vec<(String, Value)>),
+    Split(usize, Vec<(String, Element)>),
     Join(usize),
-    Block(usize, Vec<(String, Value)>),
+    Block(usize, Vec<(String, Element)>),
 }
 
 /// Reads the operations of an edit.
@@ -98,10 +98,10 @@ fn expand(args: &mut Args) -> Result<Expand, Failure> {
     })
 }
 
-fn block(json: Json) -> Result<Vec<(String, Value)>, Failure> {
-    match values::into_value(values::from_json(json)?) {
-        Ok(Value::Map(fields)) => Ok(fields),
-        _ => Err(Failure::new("bad_value", "a block is a map without lists and texts")),
+fn block(json: Json) -> Result<Vec<(String, Element)>, Failure> {
+    match values::from_json(json)? {
+        Element::Map(fields) => Ok(fields),
+        _ => Err(Failure::new("bad_value", "a block is a map")),
     }
 }
 

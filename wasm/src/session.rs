@@ -1,6 +1,7 @@
 //! A page's session: which of its requests were done, and what its edits made.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,11 +28,18 @@ impl Made {
         });
     }
 
-    /// Returns the changes of these edits; `None` if one of them is not known.
-    pub(crate) fn changes(&self, ids: &[u64]) -> Option<Vec<ChangeHash>> {
+    /// Returns the changes of these edits; `None` if one of them is not known. Cost: O(known edits), however long the rows.
+    pub(crate) fn changes(&self, ids: &[RangeInclusive<u64>]) -> Option<Vec<ChangeHash>> {
         self.with(|made| {
-            let known: Option<Vec<_>> = ids.iter().map(|id| made.get(id).copied()).collect();
-            known.map(|changes| changes.into_iter().flatten().collect())
+            let mut changes = Vec::new();
+            for ids in ids {
+                let Some(others) = ids.end().checked_sub(*ids.start()) else { continue };
+                let known = changes_in(made, ids.clone(), &mut changes);
+                if u64::try_from(known).is_ok_and(|known| known <= others) {
+                    return None;
+                }
+            }
+            Some(changes)
         })
     }
 
@@ -43,6 +51,16 @@ impl Made {
         // Each step leaves the map whole.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Collects the changes of a row of edits, and says how many of those edits are known.
+fn changes_in(
+    made: &BTreeMap<u64, Option<ChangeHash>>,
+    ids: RangeInclusive<u64>,
+    changes: &mut Vec<ChangeHash>,
+) -> usize {
+    let known = made.range(ids).inspect(|(_, change)| changes.extend(**change));
+    known.count()
 }
 
 /// A request that is done once, however often it is sent.

@@ -247,8 +247,8 @@ fn put_value(
 /// # Errors
 ///
 /// [`DocumentError::TooDeep`].
-pub fn fill_block(tx: &mut Transaction<'_>, block: &ObjId, fields: &[(String, Value)]) -> Result<(), DocumentError> {
-    fields.iter().try_for_each(|(key, value)| put_value(tx, block, key, value, 1))
+pub fn fill_block(tx: &mut Transaction<'_>, block: &ObjId, fields: &[(String, Element)]) -> Result<(), DocumentError> {
+    fields.iter().try_for_each(|(key, element)| put(tx, block, Prop::Map(key.clone()), element, false, 1))
 }
 
 /// Checks that a block stands at an index of a text: Automerge would delete whatever stands there.

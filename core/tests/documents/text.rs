@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rejoin::document::{Cursor, CursorMove, DocumentError, Expand, Mark, Span};
+use rejoin::document::{Cursor, CursorMove, DocumentError, Element, Expand, Mark, Span};
 use rejoin::{Repo, RepoError, ScalarValue, Value};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ fn block(kind: &str) -> Span {
     Span::Block(json.as_object().unwrap().clone())
 }
 
-fn fields(kind: &str) -> Vec<(String, Value)> {
+fn fields(kind: &str) -> Vec<(String, Element)> {
     vec![("type".to_owned(), kind.into())]
 }
 

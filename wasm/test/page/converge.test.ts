@@ -4,11 +4,12 @@
  */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Counter, Repo, type Patch, text } from "../../ts/index.js";
+import { Counter, Repo, text } from "../../ts/index.js";
 import type { WireOp } from "../../ts/page/link.js";
-import { Editor, type Step } from "../../ts/page/snapshot.js";
+import { Editor } from "../../ts/page/snapshot.js";
 import type { Value } from "../../ts/page/values.js";
 import { FakeEngine, FakeLink, turn } from "./fake.js";
+import { toStep } from "./steps.js";
 
 interface Shape {
   title: string;
@@ -109,23 +110,6 @@ async function make() {
   const creating = repo.create<Shape>({ title: "", list: [1, { n: 2 }], body: text("hello"), votes: new Counter(), map: {} });
   await settle();
   return { engine, link, settle, repo, doc: await creating };
-}
-
-function toStep(patch: Patch): Step {
-  switch (patch.op) {
-    case "set":
-      return patch.path.length ? ["set", [...patch.path], patch.value as Value] : ["all", patch.value as Value];
-    case "insert":
-      return ["insert", [...patch.path], patch.index, patch.values as Value[]];
-    case "remove":
-      return ["remove", [...patch.path], patch.index, patch.count];
-    case "splice":
-      return ["splice", [...patch.path], patch.index, patch.deleteCount, patch.text];
-    case "increment":
-      return ["increment", [...patch.path], patch.by];
-    default:
-      return [patch.op, [...patch.path]];
-  }
 }
 
 describe("after quiet", () => {

@@ -309,3 +309,52 @@ fn a_closed_engine_releases_its_store() {
         drop(host);
     });
 }
+
+#[test]
+fn indices_are_meant_in_what_the_page_shows_its_own_edits_included() {
+    run(async {
+        let world = World::new();
+        let page = world.page("a");
+        let doc = page.create(1, json!({ "list": [1], "body": { "$text": "ab" } })).await;
+        let heads = page.call("heads", json!([doc])).await;
+        let ops = [
+            json!(["insert", ["list"], 1, [2]]),
+            json!(["splice", ["body"], 2, 0, "c"]),
+            json!(["insert", ["list"], 2, [3]]),
+            json!(["splice", ["body"], 3, 0, "d"]),
+        ];
+        let first = page.id() + 1;
+        // None is answered before the last is asked for.
+        let own = [json!([]), json!([first]), json!([[first, first + 1]]), json!([first, [first + 1, first + 2]])];
+        let all = ops.iter().zip(&own).map(|(op, own)| {
+            let (page, args) = (&page, json!([doc, { "heads": heads, "own": own }, [op]]));
+            async move { page.call("edit", args).await }
+        });
+        futures_util::future::join_all(all).await;
+        assert_eq!(page.call("json", json!([doc])).await, json!({ "list": [1, 2, 3], "body": "abcd" }));
+        // Of an engine before this one: they are in what is stored.
+        let base = json!({ "heads": heads, "own": [[first, u64::MAX]] });
+        page.call("edit", json!([doc, base, [["insert", ["list"], 3, [4]]]])).await;
+        assert_eq!(page.call("get", json!([doc, ["list"]])).await, json!([1, 2, 3, 4]));
+        for own in [json!([[1]]), json!([[1, 2, 3]]), json!(["1"]), json!([[1, -1]])] {
+            let args = json!([doc, { "heads": heads, "own": own }, [["delete", ["list"]]]]);
+            assert_eq!(page.fails("edit", args).await, "bad_argument");
+        }
+    });
+}
+
+#[test]
+fn blocks_hold_lists_as_those_of_automerges_editors_do() {
+    run(async {
+        let world = World::new();
+        let page = world.page("a");
+        let doc = page.create(1, json!({ "body": { "$text": "text" } })).await;
+        let block = json!({ "type": "heading", "parents": ["div"], "attrs": { "level": 1 } });
+        page.edit(&doc, json!([["split", ["body"], 0, block]])).await;
+        let spans = page.call("spans", json!([doc, ["body"]])).await;
+        assert_eq!(spans, json!([{ "block": block }, { "text": "text", "marks": {} }]));
+        let block = json!({ "type": "item", "parents": [], "attrs": {} });
+        page.edit(&doc, json!([["block", ["body"], 0, block]])).await;
+        assert_eq!(page.call("spans", json!([doc, ["body"]])).await[0], json!({ "block": block }));
+    });
+}

@@ -8,7 +8,7 @@ use automerge::{ObjType, ReadDoc, ScalarValue};
 
 use super::DocHandle;
 use crate::document::write::{fill_block, find_or_make, require, require_block};
-use crate::document::{Cursor, CursorMove, DocumentError, Expand, FieldPath, Mark, Span};
+use crate::document::{Cursor, CursorMove, DocumentError, Element, Expand, FieldPath, Mark, Span};
 use crate::repo::{RepoError, Written};
 use crate::value::Value;
 
@@ -160,7 +160,7 @@ impl DocHandle {
 
     /// Begins a block, such as a paragraph, before the character at an index of a text. It takes one index itself.
     ///
-    /// automerge's editors expect the fields `type`, `parents` and `attrs`; nothing here does.
+    /// automerge's editors expect the fields `type`, `parents` (a list) and `attrs`; nothing here does.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl DocHandle {
         &self,
         path: impl Into<FieldPath>,
         index: usize,
-        fields: Vec<(String, Value)>,
+        fields: Vec<(String, Element)>,
     ) -> Result<Written, RepoError> {
         let path = path.into();
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
@@ -208,7 +208,7 @@ impl DocHandle {
         &self,
         path: impl Into<FieldPath>,
         index: usize,
-        fields: Vec<(String, Value)>,
+        fields: Vec<(String, Element)>,
     ) -> Result<Written, RepoError> {
         let path = path.into();
         let edit = move |tx: &mut automerge::transaction::Transaction<'_>| {
