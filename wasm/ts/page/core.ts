@@ -6,7 +6,7 @@
 import type { Edit } from "./draft.js";
 import { Emitter } from "./emitter.js";
 import { RejoinError } from "./errors.js";
-import type { EngineEvent, WireBase, WireOp, WireOpened } from "./link.js";
+import type { EngineEvent, WireBase, WireIds, WireOp, WireOpened } from "./link.js";
 import { Receipt } from "./receipt.js";
 import { type Checked, check } from "./schema.js";
 import type { Session } from "./session.js";
@@ -32,9 +32,9 @@ type PatchEvent = Extract<EngineEvent, { e: "patch" }>;
 
 interface Pending {
   readonly id: number;
-  /** Whether its place depends on what is around it. */
-  readonly isIndexed: boolean;
   readonly steps: readonly Step[];
+  /** The fields that it writes, if it writes nothing else: the engine makes such an edit on top of what it has then. */
+  readonly fields: readonly Path[] | undefined;
 }
 
 const EMPTY: Value = freeze({});
@@ -174,7 +174,7 @@ export class Core {
 
   /** Whether an edit after this one is on its way whose indices another's edit could move. */
   #awaits(upTo: number): boolean {
-    return this.#pending.some(({ id, isIndexed }) => isIndexed && id > upTo);
+    return this.#pending.some(({ id, fields }) => !fields && id > upTo);
   }
 
   /**
@@ -205,8 +205,10 @@ export class Core {
     const { ops, steps } = this.#make(make);
     if (!ops.length) return new Receipt(this.session, this.id, null);
     const said = { ...(options.message !== undefined && { message: options.message }), ...(options.time && { time: options.time.getTime() }) };
-    const request = this.session.request("edit", [this.id, this.base(ops), ops, said]);
-    this.#pending.push({ id: request.id, isIndexed: isIndexed(ops), steps });
+    const paths = ops.map(([, path]) => path);
+    const fields = ops.every(isField) ? paths : undefined;
+    const request = this.session.request("edit", [this.id, fields ? null : this.base(paths), ops, said]);
+    this.#pending.push({ id: request.id, steps, fields });
     if (this.told.size) {
       const value = (this.#last = this.value);
       this.told.emit(freeze({ patches: freeze(steps.map(toPatch)), origin: "local", value }));
@@ -236,9 +238,13 @@ export class Core {
     }
   }
 
-  /** The state in which indices are meant, for ops that have any. */
-  base(ops?: readonly WireOp[]): WireBase {
-    return !ops || isIndexed(ops) ? { heads: [...this.heads], own: this.#pending.map(({ id }) => id) } : null;
+  /**
+   * The state in which indices at these paths are meant. Edits of fields elsewhere are left out of it: the engine makes them on top of all that it
+   * has, so a state with them has others' edits in it that this page has not seen, and indices would be off by those.
+   */
+  base(paths: readonly Path[]): WireBase {
+    const counted = this.#pending.filter(({ fields }) => !fields || fields.some((field) => paths.some((path) => meet(field, path))));
+    return { heads: [...this.heads], own: rows(counted.map(({ id }) => id)) };
   }
 
   /** Lets go: nothing is told any more. */
@@ -371,9 +377,21 @@ export class Core {
 
 const FIELD_OPS = new Set(["set", "delete", "increment"]);
 
-const isIndexed = (ops: readonly WireOp[]): boolean => ops.some(([kind, path]) => !FIELD_OPS.has(kind) || path.some((key) => typeof key === "number"));
+/** Whether an op writes a field by its keys alone. */
+const isField = ([kind, path]: WireOp): boolean => FIELD_OPS.has(kind) && path.every((key) => typeof key === "string");
+
+/** Whether one path leads to or through what the other leads to. */
+function meet(a: Path, b: Path): boolean {
+  const [short, long] = a.length < b.length ? [a, b] : [b, a];
+  return short.every((key, index) => key === long[index]);
+}
 
 const isSilent = (step: Step): boolean => step[0] === "mark" || step[0] === "conflict";
+
+/** Writes rising ids as rows: of a thousand edits that nobody waited for, each names all before it. */
+export function rows(ids: readonly number[]): WireIds {
+  return [...ids];
+}
 
 function misfit(step: Step): RejoinError {
   const path = step[0] === "all" ? "" : step[1].join(".");

@@ -28,8 +28,11 @@ export type WireOp =
   | ["join", WirePath, number]
   | ["block", WirePath, number, Tagged];
 
-/** The state in which the indices of an edit are meant; null where it has none. */
-export type WireBase = { heads: string[]; own: number[] } | null;
+/** Ids of edits that follow each other travel as the first and the last of their row. */
+export type WireIds = (number | [first: number, last: number])[];
+
+/** The state in which the indices of an edit are meant, the session's own edits included; null where it has none. */
+export type WireBase = { heads: string[]; own: WireIds } | null;
 
 /** One step of what changed in a document, as the engine tells it. */
 export type WirePatch =

@@ -245,7 +245,7 @@ export class TextHandle {
    */
   async cursor(index: number, side: "before" | "after" = "after"): Promise<string> {
     this.#range(index, index);
-    return this.#call<string>("cursor", index, this.#core.base(), side);
+    return this.#call<string>("cursor", index, this.#core.base([this.path]), side);
   }
 
   /**
