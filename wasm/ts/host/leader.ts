@@ -151,6 +151,8 @@ export class Tab {
   /** Runs the engine for all. */
   async #lead(stay: Stay): Promise<void> {
     const { session } = this.#start;
+    // Beside the opening of the file, not after it. What goes wrong with it is told by whoever waits for it.
+    this.#around.preload?.(this.#start).catch(() => {});
     try {
       const options = await this.#around.serve(this.#start);
       if (stay.abort.signal.aborted) {
