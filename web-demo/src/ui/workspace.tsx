@@ -173,7 +173,15 @@ function Blank({ status }: { status: string }): ReactNode {
     return () => clearTimeout(timer);
   }, []);
   const away = repo !== undefined && (sync.state === "offline" || sync.state === "none");
-  const waits = away ? "It will come when the relay can be reached." : progress?.total ? `${progress.done} of ${progress.total} fetched` : "Looking for it.";
+  // The relay has told all it knows, and this was not in it: whoever made the link has not been online since.
+  const unheard = sync.state === "synced" && (progress?.done ?? 0) >= (progress?.total ?? 0);
+  const waits = away
+    ? "It will come when the relay can be reached."
+    : unheard
+      ? "The relay has not heard of it yet. It appears here as soon as whoever shared it is online."
+      : progress?.total
+        ? `${progress.done} of ${progress.total} fetched`
+        : "Looking for it.";
   return (
     <div className="workspace">
       <header className="bar">
