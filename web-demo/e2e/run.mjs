@@ -324,7 +324,7 @@ await story("one browser plays a second device, with a switch of its own", async
 });
 
 await story("a first sync shows how far it has come", async () => {
-  const big = await page.create(b, relay.url, "A whole year", Array.from({ length: 60 }, (_, index) => `Week ${index + 1}`));
+  const big = await page.create(b, relay.url, "A whole year", Array.from({ length: 30 }, (_, index) => `Week ${index + 1}`));
   await page.inSync(b);
   const newcomer = await device(browser, "Finn");
   await newcomer.addInitScript(() => {
@@ -336,10 +336,11 @@ await story("a first sync shows how far it has come", async () => {
     new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
   });
   const f = await newcomer.newPage();
-  await page.join(f, big, 60);
+  await page.join(f, big, 30);
   await page.inSync(f);
   const seen = await f.evaluate(() => [...globalThis.seen]);
   if (!seen.includes("the thread") || seen.length < 2) throw new Error(`no progress was shown: ${seen}`);
+  equal(await f.locator(".flash, .log").count(), 0, "what a first sync brings is no news");
   await shots(f, "many-cards");
   await newcomer.close();
 });
