@@ -119,6 +119,25 @@ async fn documents_of_the_default_space_come_to_those_who_know_their_ids_alone()
     assert_eq!(ben.list().await.unwrap(), [shared.id()]);
 }
 
+/// A link tells the id of a document and its space; whoever opens the one before following the other must get it all the same.
+#[tokio::test]
+async fn document_that_was_asked_for_before_its_space_was_followed_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&folder.path().join("relay"));
+    let (ada, _ada_connection) = device(folder.path(), "ada.redb", &relay).await;
+    let (ben, mut ben_connection) = device(folder.path(), "ben.redb", &relay).await;
+    let team = ada.create_space();
+    let note = team.create().await.unwrap();
+    note.set("title", "Groceries").await.unwrap().wait(Receipt::Relayed, PATIENCE).await.unwrap();
+    ben_connection.wait_caught_up(PATIENCE).await.unwrap();
+    let copy = ben.open_or_fetch(note.id()).await.unwrap();
+    ben.space(team.id()).follow().await.unwrap();
+    copy.wait_for_content(PATIENCE).await.unwrap();
+    assert_eq!(copy.space().await.unwrap(), team.id());
+    copy.set("seen", true).await.unwrap().wait(Receipt::Relayed, PATIENCE).await.unwrap();
+    assert_eq!(agree(&note, &copy).await, json!({ "title": "Groceries", "seen": true }));
+}
+
 #[tokio::test]
 async fn bodies_of_a_listed_space_come_when_they_are_opened() {
     let folder = tempfile::tempdir().unwrap();

@@ -290,8 +290,41 @@ await story("a link to nothing, and a first visit without a relay, say what is t
   await lost.close();
 });
 
+await story("a link that was cut off, and one of which the relay has not heard, say so", async () => {
+  const lost = await device(browser, "Gil");
+  const g = await lost.newPage();
+  await g.goto(`${relay.url}#/w/abc/def`);
+  await g.getByRole("heading", { name: "Not to be opened" }).waitFor();
+  await shots(g, "broken-link");
+  await accessible(g, "a broken link");
+  const { space, index } = /#\/w\/(?<space>\w+)\/(?<index>\w+)/.exec(link).groups;
+  // The ids of the one are valid as those of the other, and nobody has such a document.
+  await g.goto(`${relay.url}#/w/${index}/${space}`);
+  await g.getByText("The relay has not heard of it yet").waitFor();
+  await shots(g, "unheard");
+  await lost.close();
+});
+
+await story("one browser plays a second device, with a switch of its own", async () => {
+  const tab = await ada.newPage();
+  await page.join(tab, link, 6);
+  await tab.getByRole("button", { name: "Share", exact: true }).click();
+  const [other] = await Promise.all([ada.waitForEvent("page"), tab.getByRole("link", { name: "Open as a second device" }).click()]);
+  await tab.keyboard.press("Escape");
+  await until("it has the cards", () => other.locator(".card").count(), (found) => found === 6);
+  await page.inSync(other);
+  await page.goOffline(other);
+  await page.card(other, "Find a band").locator(".votes").click();
+  await until("it waits there", async () => (await page.pending(other)) === 1);
+  equal(await page.lamp(tab), "In sync", "the first device's lamp");
+  await page.comeBack(other);
+  await until("it comes over", async () => (await page.cards(tab)).find(({ title }) => title === "Find a band")?.votes === 1);
+  await tab.close();
+  await other.close();
+});
+
 await story("a first sync shows how far it has come", async () => {
-  const big = await page.create(b, relay.url, "A whole year", Array.from({ length: 60 }, (_, index) => `Week ${index + 1}`));
+  const big = await page.create(b, relay.url, "A whole year", Array.from({ length: 30 }, (_, index) => `Week ${index + 1}`));
   await page.inSync(b);
   const newcomer = await device(browser, "Finn");
   await newcomer.addInitScript(() => {
@@ -303,10 +336,11 @@ await story("a first sync shows how far it has come", async () => {
     new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true, attributes: true });
   });
   const f = await newcomer.newPage();
-  await page.join(f, big, 60);
+  await page.join(f, big, 30);
   await page.inSync(f);
   const seen = await f.evaluate(() => [...globalThis.seen]);
   if (!seen.includes("the thread") || seen.length < 2) throw new Error(`no progress was shown: ${seen}`);
+  equal(await f.locator(".flash, .log").count(), 0, "what a first sync brings is no news");
   await shots(f, "many-cards");
   await newcomer.close();
 });

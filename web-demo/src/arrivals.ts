@@ -1,9 +1,10 @@
 /** What came from elsewhere into a board, and from whom: for cards that light up, and for the list of what has happened. */
 import type { Doc, DocumentChange } from "rejoin";
+import { useSyncStatus } from "rejoin/react";
 import { useEffect, useState } from "react";
 import type { Board } from "./doc.ts";
 import { makersOf, readEntry } from "./makers.ts";
-import { me } from "./me.ts";
+import { me, seenBoards } from "./me.ts";
 import { say } from "./news.ts";
 
 /** A card that has just changed, and who did it. */
@@ -44,6 +45,15 @@ const NONE: Arrivals = { flashes: new Map(), log: [] };
 /** Follows a board. */
 export function useArrivals(board: Doc<Board>): Arrivals {
   const [arrivals, setArrivals] = useState(NONE);
+  const isSynced = useSyncStatus((status) => status.state === "synced");
+  useEffect(() => {
+    if (!isSynced || seenBoards.value.includes(board.id)) return;
+    // What came with the first sync is gathered before it counts.
+    const timer = setTimeout(() => {
+      seenBoards.value = [...seenBoards.value, board.id];
+    }, 4 * GATHER_MS);
+    return () => clearTimeout(timer);
+  }, [board, isSynced]);
   useEffect(() => {
     setArrivals(NONE);
     const known = new Set<string>();
@@ -68,7 +78,7 @@ export function useArrivals(board: Doc<Board>): Arrivals {
       const others = entries.filter(({ hash }) => !own.has(hash));
       const news = others.map((entry) => ({ hash: entry.hash, deps: entry.deps, ...readEntry(entry, makers), time: entry.time }));
       const flashes = await attribute(board, news, changed);
-      if (over || !news.length) return;
+      if (over || !news.length || !seenBoards.value.includes(board.id)) return;
       const log = [...news].reverse();
       setArrivals((last) => ({ flashes: new Map([...last.flashes, ...flashes]), log: [...log, ...last.log].slice(0, LOG_MOST) }));
       say(summary(news, flashes));

@@ -99,6 +99,8 @@ me.value = me.value;
 export const workspaces = new Remembered<Known[]>("workspaces", () => []);
 /** Whether the person has switched the network off. It outlives a reload, as the store does. */
 export const offline = new Remembered<boolean>("offline", () => false);
+/** The boards that this device has had as a whole: what comes into them is news, what comes before is only the first sync. */
+export const seenBoards = new Remembered<string[]>("seen", () => []);
 export const theme = new Remembered<"light" | "dark" | null>("theme", () => null);
 
 /** Signs a change: a history that says who did what is worth reading. */

@@ -1,5 +1,5 @@
 /** A workspace: its boards at the side, one of them in the middle. */
-import type { Doc } from "rejoin";
+import { type Doc, RejoinError } from "rejoin";
 import { useDocument, useRepo, useSyncStatus } from "rejoin/react";
 import { type ReactNode, useCallback, useEffect, useMemo, useState } from "react";
 import { type Route, toHash } from "../app.tsx";
@@ -18,7 +18,11 @@ export function Workspace({ route }: { route: Route }): ReactNode {
   const repo = useRepo();
   const workspace = useDocument<WorkspaceValue>(route.index);
   useEffect(() => {
-    if (repo) void joinWorkspace(repo, route.space).catch(tellFailure);
+    if (!repo) return;
+    joinWorkspace(repo, route.space).catch((error: unknown) => {
+      // A link that is none is what the page then says itself.
+      if (!(error instanceof RejoinError && error.code === "bad_argument")) tellFailure(error);
+    });
   }, [repo, route.space]);
   useEffect(() => {
     if (workspace.status === "ready") performance.mark("interactive");
@@ -157,7 +161,7 @@ const BLANK: Record<string, [title: string, text: string]> = {
   missing: ["Nothing here", "Neither this device nor the relay has this workspace. The link may be cut off, or the relay has never seen it."],
   deleted: ["Deleted", "This workspace was deleted."],
   quarantined: ["Set aside", "This document could not be read without harm, and was set aside. Its data is kept."],
-  failed: ["Not to be opened", "This workspace could not be opened."],
+  failed: ["Not to be opened", "This is not the address of a workspace. The link may be cut off: copy it as a whole."],
 };
 
 /** While the workspace is on its way, and when it is not to be had. */
@@ -173,7 +177,15 @@ function Blank({ status }: { status: string }): ReactNode {
     return () => clearTimeout(timer);
   }, []);
   const away = repo !== undefined && (sync.state === "offline" || sync.state === "none");
-  const waits = away ? "It will come when the relay can be reached." : progress?.total ? `${progress.done} of ${progress.total} fetched` : "Looking for it.";
+  // The relay has told all it knows, and this was not in it: whoever made the link has not been online since.
+  const unheard = sync.state === "synced" && (progress?.done ?? 0) >= (progress?.total ?? 0);
+  const waits = away
+    ? "It will come when the relay can be reached."
+    : unheard
+      ? "The relay has not heard of it yet. It appears here as soon as whoever shared it is online."
+      : progress?.total
+        ? `${progress.done} of ${progress.total} fetched`
+        : "Looking for it.";
   return (
     <div className="workspace">
       <header className="bar">
@@ -187,8 +199,8 @@ function Blank({ status }: { status: string }): ReactNode {
       </header>
       {status === "loading" ? (
         <main className="blank" aria-busy="true" data-patient={patient || undefined}>
-          <h1>Fetching the workspace</h1>
-          <progress aria-label="Fetched" {...(progress?.total ? { value: progress.done, max: progress.total } : {})} />
+          <h1>{unheard ? "Not here yet" : "Fetching the workspace"}</h1>
+          {!unheard && <progress aria-label="Fetched" {...(progress?.total ? { value: progress.done, max: progress.total } : {})} />}
           <p>{waits}</p>
         </main>
       ) : (
