@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::codec::v1::Code;
 use crate::repo::{Inner, Repo, RepoError, random_bytes};
 use crate::runtime;
 
@@ -21,6 +22,8 @@ mod native;
 mod options;
 mod progress;
 mod socket;
+#[cfg(test)]
+mod tests;
 #[cfg(feature = "client")]
 mod tls;
 mod v1;
@@ -31,7 +34,7 @@ pub use options::{ConnectOptions, Protocol};
 pub use progress::Progress;
 
 use backoff::Backoff;
-use socket::Relay;
+use socket::{Ended, Relay};
 
 /// How a connection stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub enum ConnectionState {
         reason: String,
         /// When the next one begins, from now.
         retry_in: Duration,
+        /// What the relay said is wrong, if it said so. [`Code::Unauthenticated`] asks for another token.
+        code: Option<Code>,
     },
     /// Not connected, because [`Repo::set_offline`] says so.
     Offline,
@@ -156,6 +161,12 @@ impl Repo {
         self.inner().offline.send_replace(is_offline);
     }
 
+    /// Lets connections that wait for their next try begin it at once: the network seems to be there again. Those that are
+    /// connected, and those that are to stay offline, do not mind.
+    pub fn retry_now(&self) {
+        self.inner().hurried.send_replace(());
+    }
+
     /// Says whether the repo was told to stay offline.
     pub fn is_offline(&self) -> bool {
         *self.inner().offline.borrow()
@@ -173,19 +184,22 @@ struct Shown {
 async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopped: watch::Receiver<bool>) {
     let mut backoff = Backoff::default();
     let mut offline = inner.offline.subscribe();
+    let mut hurried = inner.hurried.subscribe();
     loop {
-        let reason = tokio::select! {
-            reason = relay.connect_once(&inner, &shown, &mut backoff) => Some(reason),
+        let ended = tokio::select! {
+            ended = relay.connect_once(&inner, &shown, &mut backoff) => Some(ended),
             () = switched(&mut offline, true) => None,
             () = told_to_stop(&mut stopped) => break,
         };
         shown.progress.send_replace(None);
         shown.protocol.send_replace(None);
-        let retry_in = match reason {
-            Some(reason) => {
+        // What came while it was being tried was about that try.
+        hurried.mark_unchanged();
+        let retry_in = match ended {
+            Some(Ended { reason, code }) => {
                 let retry_in = backoff.next_delay(u64::from_le_bytes(random_bytes()));
                 tracing::info!(%reason, ?retry_in, "the connection to the relay ended");
-                shown.state.send_replace(ConnectionState::Waiting { reason, retry_in });
+                shown.state.send_replace(ConnectionState::Waiting { reason, retry_in, code });
                 retry_in
             }
             None => Duration::ZERO,
@@ -193,6 +207,8 @@ async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopp
         tokio::select! {
             () = runtime::sleep(retry_in) => {}
             () = switched(&mut offline, true) => {}
+            // The sender lives as long as the repo, which this task holds.
+            Ok(()) = hurried.changed() => backoff.reset(),
             () = told_to_stop(&mut stopped) => break,
         }
         if *offline.borrow() {

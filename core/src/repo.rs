@@ -117,6 +117,8 @@ pub(crate) struct Inner {
     pub(crate) connections: AtomicU64,
     /// Whether connections are to stay away from the network.
     pub(crate) offline: watch::Sender<bool>,
+    /// Tells connections that wait to try again at once.
+    pub(crate) hurried: watch::Sender<()>,
     /// Counts what waits for a relay.
     pub(crate) pending: Arc<Pending>,
     /// Dropped last of all, behind the store: the last handle may be with the thread of a connection, and whoever waits for
@@ -191,6 +193,7 @@ impl Repo {
             follows: watch::Sender::new(0),
             connections: AtomicU64::new(0),
             offline: watch::Sender::new(false),
+            hurried: watch::Sender::new(()),
             acknowledged,
             storage,
             store,

@@ -150,6 +150,11 @@ impl JsEngine {
         self.engine.detach(session);
     }
 
+    /// Notes that the network came back, or went: a connection that waits tries again at once.
+    pub fn online(&self, is_online: bool) {
+        self.engine.online(is_online);
+    }
+
     /// Does what a page asks; numbers are exact up to 2^53.
     ///
     /// # Errors

@@ -157,6 +157,14 @@ impl Engine {
         }
     }
 
+    /// Notes that the network came back, or went. It is a hint: where there is none, nothing is lost by trying.
+    pub fn online(&self, is_online: bool) {
+        let repo = self.inner.repo.borrow().clone();
+        if let Some(repo) = repo.filter(|_| is_online) {
+            repo.retry_now();
+        }
+    }
+
     /// Closes the engine: ends what is under way, disconnects, and waits until the store is released.
     pub async fn close(&self) {
         let Some(repo) = self.inner.repo.borrow_mut().take() else { return };

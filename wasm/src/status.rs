@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
 use futures_util::FutureExt;
+use rejoin::codec::v1::Code;
 use rejoin::repo::SignOut;
 use rejoin::{ConnectOptions, Connection, ConnectionState, Protocol};
 use serde_json::{Value as Json, json};
@@ -160,9 +161,13 @@ fn show(connection: &Connection) -> Json {
             Some(progress) if progress.is_caught_up => json!({ "state": "synced" }),
             _ => json!({ "state": "syncing" }),
         },
-        ConnectionState::Waiting { reason, retry_in } => {
+        ConnectionState::Waiting { reason, retry_in, code } => {
             let retry_in = u64::try_from(retry_in.as_millis()).unwrap_or(u64::MAX);
-            json!({ "state": "waiting", "reason": reason, "retryIn": retry_in })
+            let mut shown = json!({ "state": "waiting", "reason": reason, "retryIn": retry_in });
+            if code == Some(Code::Unauthenticated) {
+                shown["error"] = json!({ "code": "unauthorized", "message": reason });
+            }
+            shown
         }
         ConnectionState::Offline => json!({ "state": "offline" }),
         _ => json!({ "state": "closed" }),

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::Progress;
 use super::mailbox::{Batch, Mailbox, Outbox};
+use crate::codec::v1::Code;
 use crate::engine::{self, Accepted, Origin};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, StorageId};
@@ -33,6 +34,8 @@ pub(super) enum Outgoing {
         code: u16,
         /// Why.
         reason: String,
+        /// What the relay said is wrong, if that is why.
+        told: Option<Code>,
     },
 }
 
@@ -237,7 +240,7 @@ impl Driver {
         match output {
             Output::Send(frame) => self.send(Outgoing::Frame(frame)),
             Output::Close { code, reason } => {
-                self.send(Outgoing::Close { code, reason });
+                self.send(Outgoing::Close { code, reason, told: None });
                 self.ended = true;
             }
             Output::Established { storage, .. } => {

@@ -12,7 +12,7 @@ use super::dial::{Dial, DialError, Dialed, Heard, Incoming, Outgoing, Said};
 use super::driver::{self, Surroundings};
 use super::mailbox::{self, Mailbox, Outbox};
 use super::{ConnectOptions, ConnectionState, Protocol, Shown, v1};
-use crate::codec::v1::{SUBPROTOCOL, Token};
+use crate::codec::v1::{Code, SUBPROTOCOL, Token};
 use crate::repo::{Inner, Source};
 use crate::runtime::{self, Instant};
 
@@ -42,6 +42,26 @@ pub(super) struct Relay {
     only: Option<Protocol>,
 }
 
+/// Why a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) reason: String,
+    /// What the relay said is wrong.
+    pub(super) code: Option<Code>,
+}
+
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Self { reason, code: None }
+    }
+}
+
+impl From<&str> for Ended {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
 /// A connection that was made.
 struct Reached {
     socket: Dialed,
@@ -54,10 +74,10 @@ impl Relay {
     }
 
     /// Makes one connection and serves it until it ends; returns why it did.
-    pub(super) async fn connect_once(&self, inner: &Arc<Inner>, shown: &Shown, backoff: &mut Backoff) -> String {
+    pub(super) async fn connect_once(&self, inner: &Arc<Inner>, shown: &Shown, backoff: &mut Backoff) -> Ended {
         let Reached { socket, protocol } = match self.reach().await {
             Ok(reached) => reached,
-            Err(reason) => return reason,
+            Err(reason) => return reason.into(),
         };
         let (outgoing, frames) = mpsc::channel(OUTGOING_ALL_MAX);
         let mailbox = Arc::new(Mailbox::new(OUTGOING_FRAMES_MAX));
@@ -79,16 +99,16 @@ impl Relay {
             Protocol::Classic => driver::Driver::new(surroundings).start(),
         };
         if let Err(error) = started {
-            return format!("failed to start a thread: {error}");
+            return format!("failed to start a thread: {error}").into();
         }
         let served = serve(socket, frames, &mailbox);
         tokio::pin!(served);
         tokio::pin!(pump);
         let mut greeted = false;
-        let reason = loop {
+        let ended = loop {
             tokio::select! {
-                reason = &mut served => break reason,
-                () = &mut pump => break "the repo is gone".to_owned(),
+                ended = &mut served => break ended,
+                () = &mut pump => break "the repo is gone".into(),
                 Ok(_) = established.wait_for(Option::is_some), if !greeted => {
                     greeted = true;
                     backoff.reset();
@@ -98,7 +118,7 @@ impl Relay {
             }
         };
         drop(guard);
-        reason
+        ended
     }
 
     /// Connects, and finds out what is spoken.
@@ -129,17 +149,27 @@ fn failed(error: &DialError) -> String {
     format!("failed to connect: {error}")
 }
 
+/// Reads what a close frame says: 3000 is registered for a peer that did not show who it is, 4401 is a usual one of proxies,
+/// and our relays begin the reason with the name of a code.
+fn meaning(code: u16, reason: &str) -> Option<Code> {
+    if matches!(code, 3000 | 4401) {
+        return Some(Code::Unauthenticated);
+    }
+    let (name, _) = reason.split_once(':')?;
+    Code::ALL.iter().copied().find(|code| code.name() == name)
+}
+
 /// Moves frames between the socket and the driver until either ends.
-async fn serve(socket: Dialed, frames: mpsc::Receiver<driver::Outgoing>, mailbox: &Mailbox) -> String {
+async fn serve(socket: Dialed, frames: mpsc::Receiver<driver::Outgoing>, mailbox: &Mailbox) -> Ended {
     let Dialed { has_pings, incoming, outgoing, .. } = socket;
     let life = Life::default();
     tokio::select! {
-        reason = read(incoming, &life, mailbox) => reason,
-        reason = write(outgoing, frames, has_pings.then_some(&life), mailbox) => reason,
+        ended = read(incoming, &life, mailbox) => ended,
+        ended = write(outgoing, frames, has_pings.then_some(&life), mailbox) => ended,
     }
 }
 
-async fn read(mut incoming: Incoming, life: &Life, mailbox: &Mailbox) -> String {
+async fn read(mut incoming: Incoming, life: &Life, mailbox: &Mailbox) -> Ended {
     loop {
         match incoming.next().await {
             Some(Ok(Heard::Frame(frame))) => {
@@ -148,11 +178,13 @@ async fn read(mut incoming: Incoming, life: &Life, mailbox: &Mailbox) -> String 
             }
             Some(Ok(Heard::Text)) => mailbox.put_frame(None).await,
             Some(Ok(Heard::SignOfLife)) => life.shown(),
-            Some(Ok(Heard::Close { code, reason })) if !reason.is_empty() => {
-                return format!("the relay closed the connection: {reason} ({code})");
+            Some(Ok(Heard::Close { code, reason })) => {
+                let meant = meaning(code, &reason);
+                let told = if reason.is_empty() { String::new() } else { format!(": {reason} ({code})") };
+                return Ended { reason: format!("the relay closed the connection{told}"), code: meant };
             }
-            Some(Ok(Heard::Close { .. })) | None => return "the relay closed the connection".to_owned(),
-            Some(Err(error)) => return format!("the connection broke: {error}"),
+            None => return "the relay closed the connection".into(),
+            Some(Err(error)) => return format!("the connection broke: {error}").into(),
         }
     }
 }
@@ -163,22 +195,22 @@ async fn write(
     mut frames: mpsc::Receiver<driver::Outgoing>,
     life: Option<&Life>,
     mailbox: &Mailbox,
-) -> String {
+) -> Ended {
     let mut pinged = Instant::now();
     loop {
         let (said, ends) = tokio::select! {
             frame = frames.recv() => match frame {
                 Some(driver::Outgoing::Frame(frame)) => (Said::Frame(frame), None),
-                Some(driver::Outgoing::Close { code, reason }) => {
-                    (Said::Close { code, reason: reason.clone() }, Some(reason))
+                Some(driver::Outgoing::Close { code, reason, told }) => {
+                    (Said::Close { code, reason: reason.clone() }, Some(Ended { reason, code: told }))
                 }
-                None => return "the session ended".to_owned(),
+                None => return "the session ended".into(),
             },
             () = runtime::sleep(PING_INTERVAL.saturating_sub(pinged.elapsed())) => {
                 pinged = Instant::now();
                 mailbox.put_while();
                 match life {
-                    Some(life) if life.elapsed() > DEAD_AFTER => return "the relay gave no sign of life".to_owned(),
+                    Some(life) if life.elapsed() > DEAD_AFTER => return "the relay gave no sign of life".into(),
                     Some(_) => (Said::Ping, None),
                     None => continue,
                 }
@@ -187,11 +219,11 @@ async fn write(
         let is_frame = matches!(said, Said::Frame(_));
         match runtime::timeout(STALLED_AFTER, outgoing.send(said)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return format!("the connection broke: {error}"),
-            Err(_) => return "the relay stopped reading".to_owned(),
+            Ok(Err(error)) => return format!("the connection broke: {error}").into(),
+            Err(_) => return "the relay stopped reading".into(),
         }
-        if let Some(reason) = ends {
-            return reason;
+        if let Some(ended) = ends {
+            return ended;
         }
         if is_frame {
             mailbox.add_room();

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::Progress;
 use super::driver::{Outgoing, Surroundings};
 use super::mailbox::{Batch, Mailbox, Outbox};
-use crate::codec::v1::{Access, Mode, Presence, Start, Token};
+use crate::codec::v1::{Access, Code, Mode, Presence, Start, Token};
 use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::{self, cursor, spaces};
@@ -58,6 +58,8 @@ pub(super) struct Driver {
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
+    /// What the relay said is wrong when it ended the session.
+    told: Option<Code>,
 }
 
 /// A delivery on its way through the writer.
@@ -90,6 +92,7 @@ impl Driver {
             put_off: HashSet::new(),
             room: 0,
             ended: false,
+            told: None,
         }
     }
 

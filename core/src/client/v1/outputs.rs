@@ -35,7 +35,7 @@ impl Driver {
             ClientOutput::Send(frame) => self.send(Outgoing::Frame(frame)),
             ClientOutput::Close { code, reason } => {
                 self.inner.note_snapshot_refused(self.session.is_snapshot_refused());
-                self.send(Outgoing::Close { code, reason });
+                self.send(Outgoing::Close { code, reason, told: self.told });
                 self.ended = true;
             }
             ClientOutput::Welcomed { relay, epoch } => {
@@ -77,6 +77,7 @@ impl Driver {
                 tracing::warn!(%document, %reason, "a change from the relay was refused");
             }
             ClientOutput::PeerError { error } => {
+                self.told = error.is_fatal.then_some(error.code);
                 tracing::warn!(code = error.code.name(), text = %error.text, "the relay reports an error");
             }
             ClientOutput::Listed { space, documents, .. } => self.inner.note_listed(space, documents)?,
