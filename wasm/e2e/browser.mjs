@@ -4,6 +4,7 @@
  * The engine is the tests' counters, or the real one with ENGINE=real (then `node bundle.mjs --e2e --out=e2e/dist` comes first): the scripts
  * speak of `add` and `total`, and `words` says what that is in either.
  */
+import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -16,6 +17,21 @@ const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".html": 
 const DIST = fileURLToPath(new URL("./dist", import.meta.url));
 
 export const isReal = process.env.ENGINE === "real";
+
+/** Makes a document's id: bs58check of 16 random bytes. */
+export function newId() {
+  const bytes = randomBytes(16);
+  const sha = (data) => createHash("sha256").update(data).digest();
+  const checked = Buffer.concat([bytes, sha(sha(bytes)).subarray(0, 4)]);
+  let number = BigInt(`0x${checked.toString("hex")}`);
+  let text = "";
+  for (; number > 0n; number /= 58n) text = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"[Number(number % 58n)] + text;
+  for (const byte of checked) {
+    if (byte !== 0) break;
+    text = `1${text}`;
+  }
+  return text;
+}
 
 /** Starts the server; `fail` makes it answer 404 for a path. */
 export async function serve() {
@@ -170,7 +186,8 @@ export async function answerAfter(page, event) {
 }
 
 /** Runs the cases one after another, prints how they went, and ends the process with their outcome. */
-export async function run(cases) {
+export async function run(cases, seconds = 60) {
+  let passed = 0;
   let failed = 0;
   const only = process.argv[2];
   for (const [title, test] of Object.entries(cases)) {
@@ -182,9 +199,10 @@ export async function run(cases) {
       let limit;
       const notes = await Promise.race([
         test({ server, url: server.url, context: browser.context, browser }),
-        new Promise((_, reject) => (limit = setTimeout(() => reject(new Error("took longer than a minute")), 60_000))),
+        new Promise((_, reject) => (limit = setTimeout(() => reject(new Error(`took longer than ${seconds} s`)), seconds * 1000))),
       ]);
       clearTimeout(limit);
+      passed++;
       console.log(`ok    ${title}${notes ? ` (${notes})` : ""} ${Date.now() - started} ms`);
     } catch (error) {
       failed++;
@@ -194,5 +212,6 @@ export async function run(cases) {
       server.close();
     }
   }
+  console.log(`${passed} passed, ${failed} failed`);
   process.exit(failed ? 1 : 0);
 }

@@ -102,6 +102,8 @@ export interface Place {
   quarantine(): Promise<ChangeName[]>;
   keepQuarantine(changes: ChangeName[]): Promise<void>;
   estimate(): Promise<{ usage: number; quota: number } | undefined>;
+  /** Removes the store with all that belongs to it. The file is closed. */
+  remove(): Promise<void>;
   /** Lets others have the store. */
   release(): Promise<void>;
 }

@@ -28,7 +28,7 @@ export function nodeAround(glue: MakeGlue): Around {
         const source = (wasm ?? wasmUrl()) as WasmSource;
         return typeof source === "string" || source instanceof URL ? readWasm(source) : source;
       }),
-      webSocket: nodeWebSocket(import.meta.url),
+      webSocket: () => nodeWebSocket(import.meta.url),
     }),
   };
 }

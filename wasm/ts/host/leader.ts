@@ -126,6 +126,8 @@ export class Tab {
       if (stay.server) return;
       const message = data as ToSession;
       if (message.t === "engine") this.#served();
+      // Whoever is turned away, or signed out, must not lead either.
+      if (message.t === "failed") void this.#end();
       this.#post(message);
     };
     const toLeader = stay.channel(this.#around.channel(`${this.#name}:leader`));

@@ -156,6 +156,7 @@ export class PageLink implements Link {
     this.#waits.delete(id);
     this.#pendingBytes -= pending.bytes;
     if (failure) return pending.reject(error(failure));
+    if (pending.request[1] === "signOut") this.#status.forget();
     const value: unknown = typeof result === "string" ? JSON.parse(result) : result;
     pending.resolve(pending.request[1] === "status" ? this.#status.merged(value as WireStatus) : value);
   }

@@ -67,6 +67,12 @@ export class MemoryPlace implements Place {
     this.#quarantine = changes;
   }
 
+  async remove(): Promise<void> {
+    this.#file = new MemoryFile();
+    this.#isComplete = false;
+    this.#quarantine = [];
+  }
+
   async estimate(): Promise<undefined> {}
   async release(): Promise<void> {}
 }

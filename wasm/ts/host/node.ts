@@ -109,6 +109,11 @@ export class NodePlace implements Place {
     this.#syncDirectory();
   }
 
+  async remove(): Promise<void> {
+    for (const path of [this.#path, this.#temporary, `${this.#path}.quarantine`]) this.#fs.rmSync(path, { force: true });
+    this.#syncDirectory();
+  }
+
   async estimate(): Promise<undefined> {}
 
   async release(): Promise<void> {
@@ -243,21 +248,20 @@ export function readWasm(at: string | URL): Uint8Array | string | URL {
   return module<Fs>("node:fs").readFileSync(text.startsWith("file:") ? fileURLToPath(text) : text);
 }
 
-/** Makes WebSockets: Node's own (22 and newer), or those of the package `ws` if it is installed. */
-export function nodeWebSocket(base: string): MakeWebSocket {
-  if (typeof WebSocket === "function") return platformWebSocket;
-  let Ws: (new (url: string, protocols: string[], options: object) => WebSocketLike) | null | undefined;
-  return (url, protocols) => {
-    if (Ws === undefined) {
-      try {
-        // Not an `import`, which bundlers would try to resolve.
-        Ws = module<typeof import("node:module")>("node:module").createRequire(base)("ws") as NonNullable<typeof Ws>;
-      } catch {
-        Ws = null;
-      }
-    }
-    return Ws ? new Ws(url, protocols, { perMessageDeflate: false }) : null;
-  };
+/** Finds what makes WebSockets: Node's own (22 and newer), or the package `ws` if it is installed. Null if there is neither. */
+export function nodeWebSocket(base: string): MakeWebSocket | null {
+  if (typeof WebSocket === "function") return platformWebSocket();
+  try {
+    // Not an `import`, which bundlers would try to resolve.
+    const Ws = module<typeof import("node:module")>("node:module").createRequire(base)("ws") as new (
+      url: string,
+      protocols: string[],
+      options: object,
+    ) => WebSocketLike;
+    return (url, protocols) => new Ws(url, protocols, { perMessageDeflate: false });
+  } catch {
+    return null;
+  }
 }
 
 function roomFor<T>(write: () => T): T {

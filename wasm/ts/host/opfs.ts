@@ -123,6 +123,15 @@ class OpfsPlace implements Place {
     return usage === undefined || quota === undefined ? undefined : { usage, quota };
   }
 
+  async remove(): Promise<void> {
+    // The mark of completion goes last: while it is there, a file that is left is never taken for one that nobody had opened.
+    for (const suffix of ["redb", "quarantine", "complete"]) {
+      await this.#directory.removeEntry(`${this.#name}.${suffix}`).catch((error: unknown) => {
+        if ((error as { name?: string }).name !== "NotFoundError") throw error;
+      });
+    }
+  }
+
   async release(): Promise<void> {}
 
   async #has(suffix: string): Promise<boolean> {

@@ -14,7 +14,8 @@ import type { Engine, Host, Instance, LoadEngine, Place, StoreFile } from "./con
 export interface ServerOptions {
   place: Place;
   load: LoadEngine;
-  webSocket: MakeWebSocket;
+  /** Finds what makes WebSockets; asked when a relay is to be connected to. */
+  webSocket(): MakeWebSocket | null;
   /** Called once when there will be no engine here, since the store or the WASM does not open. */
   failed(failure: Failure): void;
 }
@@ -63,6 +64,7 @@ export class Server {
   #estimatedAt = 0;
   #refusal: Failure | undefined;
   #isOver = false;
+  #webSocket: MakeWebSocket | null = null;
   readonly #id = Math.random().toString(36).slice(2);
 
   constructor(options: ServerOptions) {
@@ -124,8 +126,10 @@ export class Server {
     this.#tell({ evicted: true });
   }
 
-  /** Closes the engine and lets go of the store. Requests that were not answered are driven again elsewhere. */
-  async close(): Promise<void> {
+  /**
+   * Closes the engine and lets go of the store; `last` runs in between. Requests that were not answered are driven again elsewhere.
+   */
+  async close(last?: () => Promise<void>): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
     const running = this.#running;
@@ -144,13 +148,30 @@ export class Server {
       this.#sessions.clear();
       this.#running = undefined;
       running?.kill();
+      await last?.();
       await this.#options.place.release();
     }
   }
 
+  /** Nothing is written any more, and the relay has everything: removes the store before the page that wanted that hears of it. */
+  async #signedOut(name: string, answer: Entry): Promise<void> {
+    if (this.#isOver) return;
+    const sessions = [...this.#sessions];
+    await this.close(() =>
+      this.#options.place.remove().catch((error: unknown) => {
+        answer = [answer[0] as number, null, failure(error, "store_failed")];
+      }),
+    );
+    for (const [of, { send, tag }] of sessions) {
+      if (of === name) send({ t: "batch", tag, list: [answer] });
+      else send({ t: "failed", failure: { code: "signing_out", message: "this device was signed out by another page" } });
+    }
+    this.#options.failed({ code: "closed", message: "this device was signed out" });
+  }
+
   async #open(): Promise<void> {
     for (let attempt = 0; ; attempt++) {
-      const running = new Running(new Sockets(this.#options.webSocket, (error) => this.#trapped(running, error)));
+      const running = new Running(new Sockets((url, protocols) => (this.#webSocket as MakeWebSocket)(url, protocols), (error) => this.#trapped(running, error)));
       this.#running = running;
       const { file, fresh } = await this.#options.place.open().catch((error: unknown) => {
         throw failure(error, "store_failed");
@@ -215,6 +236,11 @@ export class Server {
       return;
     }
     const { tag } = session;
+    if (method === "connect" && !(this.#webSocket ??= this.#options.webSocket())) {
+      const message = "failed to connect: there is no WebSocket here (install the package ws, or use Node 22 or newer)";
+      this.#answer(session, tag, [id, null, { code: "unsupported", message }]);
+      return;
+    }
     // Those that wait are under way at every trap, and never its cause.
     if (!WAITING.has(method)) running.underWay.add(key);
     running.calling = key;
@@ -230,7 +256,9 @@ export class Server {
     result.then(
       (value) => {
         running.underWay.delete(key);
-        if (!running.isDead) this.#answer(session, tag, [id, value]);
+        if (running.isDead) return;
+        if (method === "signOut") void this.#signedOut(name, [id, value]);
+        else this.#answer(session, tag, [id, value]);
       },
       (error: unknown) => {
         if (running.isDead || this.#isOver) return;

@@ -15,14 +15,15 @@ export interface WebSocketLike {
   close(code?: number, reason?: string): void;
 }
 
-/** Makes a WebSocket; null where there is none. */
-export type MakeWebSocket = (url: string, protocols: string[]) => WebSocketLike | null;
+/** Makes a WebSocket. */
+export type MakeWebSocket = (url: string, protocols: string[]) => WebSocketLike;
 
 const OPEN = 1;
 
-/** Makes a WebSocket of the platform, if it has them. */
-export const platformWebSocket: MakeWebSocket = (url, protocols) =>
-  typeof WebSocket === "function" ? (new WebSocket(url, protocols) as unknown as WebSocketLike) : null;
+/** Finds what makes WebSockets of the platform, if it has them. */
+export function platformWebSocket(): MakeWebSocket | null {
+  return typeof WebSocket === "function" ? (url, protocols) => new WebSocket(url, protocols) as unknown as WebSocketLike : null;
+}
 
 /** The sockets of one engine. */
 export class Sockets {
@@ -44,20 +45,13 @@ export class Sockets {
         this.#trap(error);
       }
     };
-    let socket: WebSocketLike | null;
-    let why = "there is no WebSocket here: install the package ws, or use Node 22 or newer";
     try {
-      socket = this.#make(url, protocols);
+      return this.#wire(this.#make(url, protocols), on, tell);
     } catch (error) {
-      socket = null;
-      why = String(error);
-    }
-    if (!socket) {
       // The engine is inside its own call just now, and must not be called back in it.
-      setTimeout(() => tell(() => on.close(1006, why)));
+      setTimeout(() => tell(() => on.close(1006, String(error))));
       return { send: () => false, buffered: () => 0, close: () => {} };
     }
-    return this.#wire(socket, on, tell);
   }
 
   #wire(socket: WebSocketLike, on: SocketEvents, tell: (event: () => void) => void): Socket {

@@ -72,12 +72,22 @@ export class PageStatus {
     return persisted;
   }
 
+  /** Notes that the store was removed on purpose. */
+  forget(): void {
+    this.#mark((mark) => localStorage.removeItem(mark));
+  }
+
   /** Browsers evict OPFS before (or without) local storage, so a mark there remembers that there was a store. */
   #remember(isFresh: boolean): void {
-    const mark = `rejoin:${this.#options.name}`;
-    try {
+    this.#mark((mark) => {
       if (isFresh && localStorage.getItem(mark)) this.#evicted();
       localStorage.setItem(mark, "1");
+    });
+  }
+
+  #mark(use: (mark: string) => void): void {
+    try {
+      use(`rejoin:${this.#options.name}`);
     } catch {
       // Without local storage nothing can be remembered.
     }

@@ -64,6 +64,7 @@ export class Core {
   readonly session: Session;
   readonly told = new Emitter<DocumentChange<unknown>>(() => {
     this.#last = this.value;
+    this.#lastState = this.state;
     this.#steps = [];
   });
   schema: Schema<unknown> | undefined;
@@ -97,6 +98,7 @@ export class Core {
   /** What subscribers were told last, and the engine's steps since then; undefined if those do not lead from there to here. */
   #last: Value = EMPTY;
   #steps: Step[] | undefined = [];
+  #lastState: DocumentState = "waiting";
   #scheduled = false;
   #checked: Checked | undefined;
 
@@ -191,8 +193,8 @@ export class Core {
 
   /** The engine says what became of the document. */
   become(kind: "deleted" | "quarantined"): void {
-    this.state = kind;
     this.#flush();
+    this.state = this.#lastState = kind;
     if (this.told.size) this.told.emit(freeze({ patches: [], origin: "remote", value: this.value }));
   }
 
@@ -274,7 +276,7 @@ export class Core {
     this.heads = opened.heads;
     this.space = opened.space;
     this.unacknowledged = opened.pending;
-    if (this.state === "waiting" || this.state === "open") this.state = opened.heads.length ? "open" : "waiting";
+    if (this.state === "waiting" || this.state === "open") this.#enter(opened.heads.length ? "open" : "waiting");
     const upTo = opened.upTo ?? id - 1;
     this.#pending = this.#pending.filter((edit) => edit.id > upTo);
     this.#changed(undefined);
@@ -291,7 +293,7 @@ export class Core {
     for (const step of steps) this.#log.push(step);
     this.#n = event.n;
     this.heads = event.heads;
-    if (this.state === "waiting" && event.heads.length) this.state = "open";
+    if (this.state === "waiting" && event.heads.length) this.#enter("open");
     if (this.#expects(event, steps)) {
       this.#pending.shift();
       if (!this.#pending.length && !this.#editor) {
@@ -335,6 +337,17 @@ export class Core {
       this.#silent.push(...(this.#steps ?? []).filter(isSilent), ...steps.filter(isSilent));
       this.#steps = undefined;
     }
+    this.#schedule();
+  }
+
+  /** Enters a state of which subscribers hear, even if the value stays as it is: the first content may be empty. */
+  #enter(state: DocumentState): void {
+    if (this.state === state) return;
+    this.state = state;
+    if (this.told.size) this.#schedule();
+  }
+
+  #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
     queueMicrotask(() => this.#flush());
@@ -364,7 +377,9 @@ export class Core {
     this.#last = value;
     this.#steps = [];
     this.#silent = [];
-    if (last === value && !steps.some(isSilent)) return;
+    const isSame = last === value && this.#lastState === this.state;
+    this.#lastState = this.state;
+    if (isSame && !steps.some(isSilent)) return;
     this.told.emit(freeze({ patches: freeze(steps.map(toPatch)), origin: "remote", value }));
   }
 }

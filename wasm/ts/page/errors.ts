@@ -18,6 +18,7 @@ export type ErrorCode =
   | "store_newer"
   | "store_damaged"
   | "refused"
+  | "unauthorized"
   | "unknown_heads"
   | "offline_needed"
   | "too_large"

@@ -10,9 +10,6 @@ export type Token = string | (() => string | Promise<string>);
 const RETRY_FIRST = 1_000;
 const RETRY_MOST = 60_000;
 
-/** What the engine says of a connection that a new token could mend. */
-const TOKEN_FAULT = /token|expire|unauthori[sz]ed|\b401\b/i;
-
 /** Connects the engine to the relay, and keeps it in tokens. */
 export class Relay {
   readonly #session: Session;
@@ -47,8 +44,8 @@ export class Relay {
   }
 
   /** Gets a new token if that is what the connection lacks. */
-  heard({ state, reason }: WireStatus): void {
-    const lacking = state !== "connecting" && TOKEN_FAULT.test(reason ?? "");
+  heard({ error }: WireStatus): void {
+    const lacking = error?.code === "unauthorized";
     // The same may be told several times until the engine tries again.
     if (lacking && !this.#lacking && typeof this.#token === "function") void this.#do("setToken");
     this.#lacking = lacking;
