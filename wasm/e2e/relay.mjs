@@ -22,16 +22,13 @@ export async function freePort() {
 export async function startRelay({ port } = {}) {
   const data = await mkdtemp(join(tmpdir(), "rejoin-relay-"));
   const at = port ?? (await freePort());
-  const child = spawn(BINARY, ["serve", "--data", data, "--listen", `127.0.0.1:${at}`], { stdio: ["ignore", "inherit", "pipe"] });
+  const child = spawn(BINARY, ["serve", "--data", data, "--listen", `127.0.0.1:${at}`], { stdio: ["ignore", "pipe", "ignore"] });
   const ended = new Promise((resolve) => child.once("exit", resolve));
   await new Promise((resolve, reject) => {
     child.once("error", (error) => reject(new Error(`failed to start ${BINARY} (cargo build -p rejoin-relay): ${error.message}`)));
     child.once("exit", (code) => reject(new Error(`the relay ended with ${code}`)));
-    let said = "";
-    child.stderr.on("data", (text) => {
-      said += text;
-      if (said.includes(`${at}`)) resolve();
-    });
+    // Its first line says that it listens.
+    child.stdout.once("data", resolve);
   });
   return {
     url: `ws://127.0.0.1:${at}`,
