@@ -1,6 +1,6 @@
 /** What the package promises, in real Chromium with the real engine, through its public API. Run by `npm run e2e:real`. */
 import assert from "node:assert/strict";
-import { browse, newId, run, serve } from "./browser.mjs";
+import { browse, run } from "./browser.mjs";
 import { hook, tellWorkers } from "./hooks.mjs";
 import { freePort, startDoor, startRelay } from "./relay.mjs";
 
