@@ -89,6 +89,25 @@ function findWasmOpt() {
 }
 
 /**
+ * Gives what goes in and out of the WASM the names in the JavaScript that wasm-opt has given it: the long ones end in hashes, and are a tenth of
+ * what a worker loads.
+ */
+function shorten(text, { imports, exports }) {
+  const replaced = (pattern, by, name) => {
+    if (!pattern.test(text)) fail(`the generated JavaScript does not mention ${name}`);
+    text = text.replace(pattern, by);
+  };
+  const modules = new Set(imports.map(([module]) => module));
+  if (modules.size !== 1) fail(`the WASM imports from ${[...modules].join(", ")}`);
+  for (const module of modules) replaced(new RegExp(`"${module.replaceAll(".", "\\.")}": `), () => '"a": ', module);
+  for (const [, name, short] of imports) replaced(new RegExp(`^(\\s+)${name}:`, "m"), (_, space) => `${space}${JSON.stringify(short)}:`, name);
+  for (const [name, short] of exports) {
+    text = text.replace(new RegExp(`\\b(wasm|instance\\.exports)\\.${name}\\b`, "g"), (_, of) => `${of}[${JSON.stringify(short)}]`);
+  }
+  return text;
+}
+
+/**
  * Makes sure that importing the module does nothing but define: it runs in servers and bundlers that have no WASM. An address of its own would
  * make bundlers look for a file that is handed in instead.
  */
@@ -134,7 +153,9 @@ const built = join(target, "wasm32-unknown-unknown", "wasm", "rejoin_wasm.wasm")
 run(bindgen, [built, "--target", "web", "--omit-default-module-path", "--out-dir", out, "--out-name", "rejoin"]);
 const wasm = join(out, "rejoin_bg.wasm");
 const strip = flags.has("--names") ? [] : ["--strip-debug", "--strip-producers", "--strip-target-features"];
-run(wasmOpt, [wasm, "-o", wasm, "-O2", ...FEATURES.map((feature) => `--enable-${feature}`), ...strip]);
+const shortens = flags.has("--names") ? [] : ["--minify-imports-and-exports-and-modules"];
+const shorter = run(wasmOpt, [wasm, "-o", wasm, "-O2", ...FEATURES.map((feature) => `--enable-${feature}`), ...strip, ...shortens]);
+if (shortens.length) writeFileSync(join(out, "rejoin.js"), shorten(readFileSync(join(out, "rejoin.js"), "utf8"), JSON.parse(shorter)));
 
 const glue = readFileSync(join(out, "rejoin.js"));
 checkGlue(glue.toString());

@@ -14,7 +14,7 @@ import { chromium } from "playwright-core";
 
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP insecure.test 127.0.0.1"];
 const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm", ".html": "text/html", ".map": "application/json" };
-const DIST = fileURLToPath(new URL("./dist", import.meta.url));
+const DIST = process.env.E2E_DIST ?? fileURLToPath(new URL("./dist", import.meta.url));
 
 export const isReal = process.env.ENGINE === "real";
 

@@ -54,7 +54,8 @@ function inWorker() {
     const text = (at, length) => (at ? new TextDecoder().decode(new Uint8Array(memory.buffer, at, length)) : null);
     for (const group of Object.values(imports)) {
       for (const [name, work] of Object.entries(group)) {
-        if (!name.startsWith("__wbg_working_")) continue;
+        // Its own name is shortened; that of what it calls is part of the contract.
+        if (!String(work).includes(".working(")) continue;
         group[name] = (host, docAt, docLength, hashAt, hashLength) => {
           const [doc, hash] = [text(docAt, docLength), text(hashAt, hashLength)];
           work(host, docAt, docLength, hashAt, hashLength);
@@ -67,7 +68,7 @@ function inWorker() {
       }
     }
     const made = await instantiate(module, imports);
-    memory = (made.instance ?? made).exports.memory;
+    memory = Object.values((made.instance ?? made).exports).find((one) => one instanceof WebAssembly.Memory);
     return made;
   };
 }

@@ -42,7 +42,7 @@ export async function startRelay({ port } = {}) {
 
 /** Starts a server that passes everything on to a relay for those who show the token, and closes on all others as a relay does. */
 export async function startDoor(relayUrl, token) {
-  const door = { token, refused: 0, let: 0 };
+  const door = { token, refused: 0 };
   const server = new WebSocketServer({
     port: 0,
     host: "127.0.0.1",
@@ -66,7 +66,6 @@ export async function startDoor(relayUrl, token) {
         client.close(1008, "unauthenticated: the token is expired");
         return;
       }
-      if (!isKnown) door.let++;
       isKnown = true;
       if (behind.readyState === WebSocket.OPEN) behind.send(frame);
       else early.push(frame);

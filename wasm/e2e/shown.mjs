@@ -1,6 +1,6 @@
 /** What the package promises, in real Chromium with the real engine, through its public API. Run by `npm run e2e:real`. */
 import assert from "node:assert/strict";
-import { browse, newId, run, serve } from "./browser.mjs";
+import { browse, run } from "./browser.mjs";
 import { hook, tellWorkers } from "./hooks.mjs";
 import { freePort, startDoor, startRelay } from "./relay.mjs";
 
@@ -8,6 +8,7 @@ import { freePort, startDoor, startRelay } from "./relay.mjs";
 async function open(context, url, { name = "app", relay, offline, token } = {}) {
   const page = await context.newPage();
   page.on("pageerror", (error) => console.error("    page:", error.message));
+  page.on("console", (message) => process.env.LOUD && console.error("    page:", message.text()));
   await page.goto(url);
   await page.evaluate(
     async ([name, relay, offline, token]) => {
@@ -356,7 +357,7 @@ await run(
 async function fill(page, limit, bytes) {
   const id = await page.evaluate(async () => (window.doc = await repo.create({ n: new Counter(0) })).id);
   await limit(bytes);
-  const { acked, code } = await page.evaluate(async () => {
+  const { acked, code, message } = await page.evaluate(async () => {
     let acked = 0;
     for (let i = 0; i < 2000; i++) {
       try {
@@ -367,13 +368,13 @@ async function fill(page, limit, bytes) {
           draft[`part ${i}`] = part;
         });
         acked++;
-      } catch ({ code }) {
-        return { acked, code };
+      } catch ({ code, message }) {
+        return { acked, code, message };
       }
     }
     return { acked, code: "never" };
   });
-  assert.equal(code, "store_full");
+  assert.equal(code, "store_full", `${message} after ${acked}`);
   const look = () => page.evaluate((id) => repo.open(id).then((doc) => [Number(doc.value.n), Object.keys(doc.value).length - 1]), id);
   assert.deepEqual(await look(), [acked, acked]);
   await limit(null);

@@ -27,7 +27,8 @@ const COMMIT_JOBS_MAX: usize = 1_024;
 /// What to do in the transaction. It returns what to do after the commit, which tells whether that succeeded.
 ///
 /// A job either returns an error before its first put, or all its puts are meant: other jobs share the transaction.
-type Job = Box<dyn FnOnce(&mut dyn WriteTx) -> Result<Done, StoreError> + Send>;
+/// Does its work if it is given a transaction, and says how that went and who is to be told what came of it.
+type Job = Box<dyn FnOnce(Option<&mut dyn WriteTx>) -> (Result<(), StoreError>, Done) + Send>;
 type Done = Box<dyn FnOnce(Result<(), Arc<StoreError>>) + Send>;
 
 /// A handle to the writer. It ends when the last handle is dropped and the queue is empty.
@@ -109,35 +110,76 @@ fn job<T: Send + 'static>(
     reply: oneshot::Sender<Result<T, RepoError>>,
 ) -> Job {
     Box::new(move |tx| {
-        let outcome = work(tx)?;
-        Ok(Box::new(move |committed| {
+        let (result, outcome) = match tx.map(work) {
+            Some(Ok(outcome)) => (Ok(()), Some(outcome)),
+            Some(Err(error)) => (Err(error), None),
+            None => (Ok(()), None),
+        };
+        let done: Done = Box::new(move |committed| {
             // Nobody waits any more when the caller's future was dropped; the write stands all the same.
-            let _ = match committed {
-                Ok(()) => {
+            let _ = match (committed, outcome) {
+                (Ok(()), Some(outcome)) => {
                     then(&outcome);
                     reply.send(Ok(outcome))
                 }
-                Err(error) => reply.send(Err(RepoError::Store(error))),
+                (Ok(()), None) => reply.send(Err(RepoError::Closed)),
+                (Err(error), _) => reply.send(Err(RepoError::Store(error))),
             };
-        }))
+        });
+        (result, done)
     })
 }
 
-/// Executes the jobs in one transaction. A job that is dropped unanswered tells its caller so by closing the channel.
+/// Executes the jobs in one transaction. If one fails, all of them do, and hear why: the disk may be full in the middle of a
+/// job as well as at the commit.
 fn commit(store: &dyn Store, jobs: Vec<Job>) {
     let mut jobs = Some(jobs);
+    let mut left = Vec::new().into_iter();
     let mut done: Vec<Done> = Vec::new();
     let result = store.write(&mut |tx| {
-        for job in jobs.take().ok_or(StoreError::CalledTwice)? {
-            done.push(job(tx)?);
+        left = jobs.take().ok_or(StoreError::CalledTwice)?.into_iter();
+        for job in left.by_ref() {
+            let (result, answer) = job(Some(&mut *tx));
+            done.push(answer);
+            result?;
         }
         Ok(())
     });
+    // Those whose turn never came, because of one before them or since the transaction did not even begin.
+    done.extend(left.chain(jobs.into_iter().flatten()).map(|job| job(None).1));
     let result = result.map_err(|error| {
         tracing::error!(%error, "failed to commit a batch of writes");
         Arc::new(error)
     });
     for done in done {
         done(result.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[tokio::test]
+    async fn who_wrote_in_one_batch_with_a_write_that_failed_hears_why() {
+        let (ended, _is_over) = mpsc::channel(1);
+        let writer = Writer::start(Arc::new(MemoryStore::new()), ended).unwrap();
+        let full = || StoreError::Full(std::io::ErrorKind::StorageFull.into());
+        let before = writer.write(|_| Ok(1), |_| ());
+        let failing = writer.write(move |_| Err::<u8, _>(full()), |_| ());
+        let after = writer.write(|_| Ok(3), |_| ());
+        let outcomes: [Result<i32, RepoError>; 3] = {
+            let (before, failing, after) = tokio::join!(before, failing, after);
+            [before, failing.map(i32::from), after]
+        };
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            // Whether the others were in the same batch is up to the scheduler.
+            let is_told = matches!(&outcome, Err(RepoError::Store(error)) if matches!(**error, StoreError::Full(_)));
+            assert!(is_told || (index != 1 && outcome.is_ok()), "{index}: {outcome:?}");
+        }
+        assert_eq!(writer.write(|_| Ok(4), |_| ()).await.unwrap(), 4);
     }
 }

@@ -159,6 +159,10 @@ class FakeEngine implements Engine {
     return this.sessions.size;
   }
 
+  do_signOut(_: object, refusal?: string): void {
+    if (refusal) fail(refusal);
+  }
+
   do_status(): unknown {
     return { state: "none", pending: 0 };
   }

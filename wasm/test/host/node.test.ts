@@ -46,6 +46,16 @@ describe("a store in a file", () => {
     await second.close();
   });
 
+  it("is gone with all that belongs to it after signing out", async () => {
+    const first = await open();
+    await ask(first, "add", "d", 3);
+    await ask(first, "signOut");
+    expect(readdirSync(directory)).toEqual([]);
+    const second = await open();
+    expect(await ask(second, "get", "d")).toBe(0);
+    await second.close();
+  });
+
   it("is refused to a second repo, and free when the first is closed", async () => {
     const first = await open();
     await expect(open()).rejects.toMatchObject({ code: "store_in_use" });

@@ -6,7 +6,7 @@ import { MemoryFile, MemoryPlace } from "../../ts/host/memory.js";
 import { opfsPlace, readChangeNames } from "../../ts/host/opfs.js";
 import { PageStatus } from "../../ts/host/status.js";
 import { nodeWebSocket } from "../../ts/host/node.js";
-import { Sockets } from "../../ts/host/socket.js";
+import { Sockets, type MakeWebSocket } from "../../ts/host/socket.js";
 import { Traps } from "../../ts/host/trap.js";
 import type { WireStatus } from "../../ts/page/link.js";
 import { makeGlue } from "./fake-engine.js";
@@ -164,7 +164,7 @@ describe("sockets", () => {
 
   const made = (): { sockets: Sockets; traps: unknown[] } => {
     const traps: unknown[] = [];
-    return { sockets: new Sockets(nodeWebSocket(import.meta.url), (error) => traps.push(error)), traps };
+    return { sockets: new Sockets(nodeWebSocket(import.meta.url) as MakeWebSocket, (error) => traps.push(error)), traps };
   };
 
   it("carry bytes, and the bytes as they were when they were sent", async () => {
@@ -208,7 +208,10 @@ describe("sockets", () => {
   });
 
   it("that cannot be made are closed, and never within the call", async () => {
-    const sockets = new Sockets(() => null, () => {});
+    const refuse = (): never => {
+      throw new Error("no ws");
+    };
+    const sockets = new Sockets(refuse, () => {});
     const close = vi.fn();
     const socket = sockets.open("ws://x", [], { open: () => {}, message: () => {}, close });
     expect(close).not.toHaveBeenCalled();
@@ -244,10 +247,12 @@ describe("sockets", () => {
   it("are those of the package ws where Node has none", () => {
     vi.stubGlobal("WebSocket", undefined);
     try {
-      const socket = nodeWebSocket(import.meta.url)(url, []);
+      const socket = nodeWebSocket(import.meta.url)?.(url, []);
       expect(socket).toBeInstanceOf(WebSocketOfWs);
       (socket as unknown as WebSocketOfWs).on("error", () => {});
       socket?.close();
+      // A folder from which the package is not found.
+      expect(nodeWebSocket("file:///nowhere/index.js")).toBeNull();
     } finally {
       vi.unstubAllGlobals();
     }

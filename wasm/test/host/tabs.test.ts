@@ -28,6 +28,53 @@ beforeEach(() => {
 });
 afterEach(() => vi.restoreAllMocks());
 
+describe("signing out", () => {
+  const ended = async (tab: FakeTab): Promise<string> =>
+    ask(tab, "echo", 1).then(
+      () => "works",
+      ({ code }: { code: string }) => code,
+    );
+
+  it("removes the store before it is answered, and ends all tabs", async () => {
+    const [a, b, c] = (await tabs(3)) as [FakeTab, FakeTab, FakeTab];
+    await ask(b, "add", "d", 1);
+    await ask(b, "signOut", null);
+    expect(world.place).toMatchObject({ removed: 1, isComplete: false, isHeld: false });
+    await b.link.close();
+    await settle();
+    expect(world.disk.size()).toBe(0);
+    expect([await ended(a), await ended(c)]).toEqual(["signing_out", "signing_out"]);
+    await Promise.all([a, b, c].map((tab) => tab.link.close()));
+    const [again] = (await tabs(1)) as [FakeTab];
+    expect(await ask(again, "get", "d")).toBe(0);
+  });
+
+  it("asked for in the leader's tab ends the others, too", async () => {
+    const [a, b] = (await tabs(2)) as [FakeTab, FakeTab];
+    await ask(a, "signOut", null);
+    await settle();
+    expect([await ended(a), await ended(b)]).toEqual(["closed", "signing_out"]);
+  });
+
+  it("removes nothing when the engine refuses, and says so when the disk does", async () => {
+    const [a] = (await tabs(1)) as [FakeTab];
+    await ask(a, "add", "d", 1);
+    await expect(ask(a, "signOut", "offline_needed")).rejects.toMatchObject({ code: "offline_needed" });
+    expect(await ask(a, "get", "d")).toBe(1);
+    world.isBroken = true;
+    await expect(ask(a, "signOut", null)).rejects.toMatchObject({ code: "store_failed", message: expect.stringContaining("no") });
+  });
+});
+
+describe("a relay", () => {
+  it("cannot be connected to where there is no WebSocket", async () => {
+    world.hasNoSockets = true;
+    const [a] = (await tabs(1)) as [FakeTab];
+    await expect(ask(a, "connect", "wss://relay.example")).rejects.toMatchObject({ code: "unsupported", message: expect.stringContaining("ws") });
+    expect(await ask(a, "echo", 1)).toBe(1);
+  });
+});
+
 describe("one engine for all tabs", () => {
   it("serves three tabs from one file", async () => {
     const [a, b, c] = (await tabs(3)) as [FakeTab, FakeTab, FakeTab];

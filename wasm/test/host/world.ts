@@ -28,7 +28,10 @@ export class World {
   disk = new MemoryFile();
   /** Nothing can be fetched. */
   isOffline = false;
-  place = { isHeld: false, isComplete: false, quarantine: [] as ChangeName[], opened: 0 };
+  place = { isHeld: false, isComplete: false, quarantine: [] as ChangeName[], opened: 0, removed: 0 };
+  hasNoSockets = false;
+  /** The store cannot be removed. */
+  isBroken = false;
 
   locksOf(owner: object): Locks {
     return {
@@ -59,6 +62,10 @@ export class World {
         this.#grant(name);
       }
     }
+  }
+
+  socket(): never {
+    throw new Error("there is no network in this world");
   }
 
   channel(owner: FakeTab, name: string): Channel {
@@ -203,7 +210,7 @@ export class FakeTab {
       locks: this.world.locksOf(this),
       channel: (name) => new FakeChannel(this.world, this, name),
       preload: () => load.preload(),
-      serve: async () => ({ place: this.#place(), load, webSocket: () => null }),
+      serve: async () => ({ place: this.#place(), load, webSocket: () => (this.world.hasNoSockets ? null : () => this.world.socket()) }),
     };
   }
 
@@ -227,6 +234,11 @@ export class FakeTab {
       },
       quarantine: async () => place.quarantine,
       keepQuarantine: async (changes) => void (place.quarantine = changes),
+      remove: async () => {
+        if (this.world.isBroken) throw new Error("the disk says no");
+        this.world.disk.truncate(0);
+        Object.assign(place, { isComplete: false, quarantine: [], removed: place.removed + 1 });
+      },
       estimate: async () => undefined,
       release: async () => {},
     };

@@ -193,6 +193,28 @@ describe("subscribers", () => {
     expect(told).toHaveLength(2);
   });
 
+  test("are told of first content that is empty, since the state changes", async () => {
+    const doc = await repo.create({});
+    const id = doc.id;
+    doc.close();
+    await turn();
+    const stored = engine.docs.get(id) as unknown as { versions: unknown[] };
+    const versions = stored.versions.splice(0);
+    const waiting = await repo.open(id);
+    expect(waiting?.state).toBe("waiting");
+    const states: string[] = [];
+    waiting?.subscribe(({ patches }) => states.push(`${waiting.state} ${patches.length}`));
+    stored.versions.push(...versions);
+    const told = { e: "patch" as const, doc: id, heads: ["aa"], upTo: 0, origin: "remote" as const, patches: [] };
+    engine.tell({ ...told, n: 1 });
+    engine.tell({ ...told, n: 2 });
+    await turn();
+    expect(states).toEqual(["open 0"]);
+    engine.tell({ e: "doc", doc: id, kind: "deleted" });
+    await turn();
+    expect(states).toEqual(["open 0", "deleted 0"]);
+  });
+
   test("that throw do not keep the others from being told", async () => {
     const doc = await repo.create(todo());
     const reported = vi.fn();

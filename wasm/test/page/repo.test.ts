@@ -182,7 +182,7 @@ describe("the relay", () => {
     const mine = await open({ token: () => `token ${++made}` });
     await turn();
     for (const pending of [0, 1]) {
-      engine.tell({ e: "status", state: "waiting", reason: "the relay closed the connection: token expired (4001)", pending, storage: "memory" });
+      engine.tell({ e: "status", state: "waiting", reason: "it is old", pending, storage: "memory", error: { code: "unauthorized", message: "it is old" } });
     }
     await turn();
     expect(engine.calls.filter(([method]) => method === "setToken")).toEqual([["setToken", "token 2"]]);

@@ -229,6 +229,49 @@ fn the_connection_is_told_of() {
 }
 
 #[test]
+fn a_relay_that_wants_another_token_is_told_by_a_code() {
+    run(async {
+        let world = World::new();
+        let page = world.page("a");
+        page.call("connect", json!(["ws://door", "old", null])).await;
+        let told = world.event(|event| event["state"] == "waiting").await;
+        assert_eq!(told["error"]["code"], "unauthorized", "{told}");
+        assert!(told["reason"].as_str().unwrap().contains("the token is expired"));
+        page.call("connect", json!(["ws://x", "new", null])).await;
+        let told = world.event(|event| event["reason"].as_str().is_some_and(|why| why.contains("nobody"))).await;
+        assert_eq!(told.get("error"), None);
+    });
+}
+
+#[test]
+fn a_network_that_comes_back_is_tried_at_once_and_one_that_goes_changes_nothing() {
+    run(async {
+        let world = World::new();
+        let page = world.page("a");
+        page.call("connect", json!(["ws://x", null, null])).await;
+        let count =
+            |state: &str| world.host.events.borrow().iter().filter(|(_, event)| event["state"] == state).count();
+        // Twelve waits that double each time take longer than a quarter of an hour.
+        for round in 1..=12 {
+            world.engine.online(false);
+            world.engine.online(true);
+            for _ in 0..60_000 {
+                if count("waiting") > round {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                if count("waiting") == round {
+                    world.engine.online(true);
+                }
+            }
+            assert!(count("waiting") > round);
+        }
+        world.engine.close().await;
+        world.engine.online(true);
+    });
+}
+
+#[test]
 fn whole_documents_go_out_and_come_in() {
     run(async {
         let world = World::new();

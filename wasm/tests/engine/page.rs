@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rejoin::client::{Dial, DialError, Dialed};
+use futures_util::{SinkExt, sink, stream};
+use rejoin::client::{Dial, DialError, Dialed, Heard};
 use rejoin::store::MemoryStore;
 use rejoin::{ConnectOptions, Connection, DocumentId, Repo};
 use rejoin_wasm::values::key_to_json;
@@ -32,19 +33,32 @@ impl Host for TestHost {
         if !url.starts_with("ws") {
             return Err(Failure::argument("no address"));
         }
-        Ok(repo.connect_by(Arc::new(Nobody), options))
+        Ok(repo.connect_by(Arc::new(Nobody { shuts_the_door: url == "ws://door" }), options))
     }
 }
 
-/// A relay that is not there.
-struct Nobody;
+/// A relay that is not there, or lets nobody in.
+struct Nobody {
+    shuts_the_door: bool,
+}
 
 impl Dial for Nobody {
     fn dial<'a>(
         &'a self,
         _: &'a [&'static str],
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Dialed, DialError>> + Send + 'a>> {
-        Box::pin(async { Err(DialError::Failed("nobody is there".to_owned())) })
+        Box::pin(async {
+            if !self.shuts_the_door {
+                return Err(DialError::Failed("nobody is there".to_owned()));
+            }
+            let close = Heard::Close { code: 1008, reason: "unauthenticated: the token is expired".to_owned() };
+            Ok(Dialed {
+                subprotocol: None,
+                has_pings: false,
+                incoming: Box::pin(stream::iter([Ok(close)])),
+                outgoing: Box::pin(sink::drain().sink_map_err(|never| match never {})),
+            })
+        })
     }
 }
 

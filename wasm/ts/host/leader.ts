@@ -167,7 +167,7 @@ export class Tab {
       server.attach(session, (message) => {
         if (message.t === "engine") this.#served();
         this.#post(message);
-      });
+      }, true);
       stay.announce();
       await server.start();
       if (this.#isOnline !== undefined) server.online(this.#isOnline);

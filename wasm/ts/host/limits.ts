@@ -33,6 +33,9 @@ export const FILE_RETRY_MS = 15;
 /** How long a page waits for its worker to close the store before it ends it, in milliseconds. */
 export const CLOSE_WAIT_MS = 3_000;
 
+/** How long the store is kept from others after signing out, until all tabs have heard of it, in milliseconds. */
+export const SIGN_OUT_WAIT_MS = 1_000;
+
 /** The least time between two estimates of the quota that nobody asked for, in milliseconds. */
 export const ESTIMATE_EVERY_MS = 30_000;
 

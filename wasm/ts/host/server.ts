@@ -4,7 +4,7 @@
  * A session is attached, gets a tag (`engine`), and sends requests that carry it. After a trap the sessions get another tag, and send again what was not
  * answered; requests with an old tag are dropped, since they come again. What is told to a session within one turn travels as one message.
  */
-import { CLOSE_WAIT_MS, ESTIMATE_EVERY_MS } from "./limits.js";
+import { CLOSE_WAIT_MS, ESTIMATE_EVERY_MS, SIGN_OUT_WAIT_MS } from "./limits.js";
 import { failure, WAITING, type Entry, type Failure, type Info, type Request, type ToSession } from "./messages.js";
 import { Traps, type Working } from "./trap.js";
 import { Sockets, type MakeWebSocket } from "./socket.js";
@@ -65,6 +65,10 @@ export class Server {
   #refusal: Failure | undefined;
   #isOver = false;
   #webSocket: MakeWebSocket | null = null;
+  #own = "";
+  /** Those that were signed out and are to go before others may lead. */
+  #leaving = new Set<string>();
+  #left: () => void = () => {};
   readonly #id = Math.random().toString(36).slice(2);
 
   constructor(options: ServerOptions) {
@@ -82,8 +86,9 @@ export class Server {
     }
   }
 
-  /** Adds a session, or tells one that is there already by which tag it is known. */
-  attach(name: string, send: (message: ToSession) => void): void {
+  /** Adds a session, or tells one that is there already by which tag it is known. That of the page which started all this is `own`. */
+  attach(name: string, send: (message: ToSession) => void, own = false): void {
+    if (own) this.#own = name;
     let session = this.#sessions.get(name);
     if (session) {
       session.send = send;
@@ -98,6 +103,7 @@ export class Server {
 
   /** Removes a session: its watches and its presence end. */
   detach(name: string): void {
+    if (this.#leaving.delete(name) && !this.#leaving.size) this.#left();
     const session = this.#sessions.get(name);
     if (!session || !this.#sessions.delete(name) || !session.tag) return;
     this.#guard(() => this.#running?.engine?.detach(name));
@@ -156,17 +162,26 @@ export class Server {
   /** Nothing is written any more, and the relay has everything: removes the store before the page that wanted that hears of it. */
   async #signedOut(name: string, answer: Entry): Promise<void> {
     if (this.#isOver) return;
-    const sessions = [...this.#sessions];
+    const sessions = new Map(this.#sessions);
+    const own = sessions.get(this.#own);
+    sessions.delete(this.#own);
     await this.close(() =>
       this.#options.place.remove().catch((error: unknown) => {
         answer = [answer[0] as number, null, failure(error, "store_failed")];
       }),
     );
-    for (const [of, { send, tag }] of sessions) {
-      if (of === name) send({ t: "batch", tag, list: [answer] });
-      else send({ t: "failed", failure: { code: "signing_out", message: "this device was signed out by another page" } });
-    }
-    this.#options.failed({ code: "closed", message: "this device was signed out" });
+    const why = { code: "signing_out", message: "this device was signed out by another page" };
+    const tell = ({ send, tag }: Session, of: string): void => send(of === name ? { t: "batch", tag, list: [answer] } : { t: "failed", failure: why });
+    sessions.forEach(tell);
+    // Whoever leads next before it has heard of this would make the store anew.
+    this.#leaving = new Set(sessions.keys());
+    await new Promise<void>((resolve) => {
+      this.#left = resolve;
+      if (sessions.size) setTimeout(resolve, SIGN_OUT_WAIT_MS);
+      else resolve();
+    });
+    if (own && this.#own === name) tell(own, name);
+    this.#options.failed(this.#own === name ? { ...why, code: "closed" } : why);
   }
 
   async #open(): Promise<void> {
