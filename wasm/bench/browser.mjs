@@ -2,7 +2,7 @@
  * In Debian's Chromium, as a user has it: the engine in a worker, the store in OPFS.
  *
  *   node bundle.mjs && node bench/browser.mjs           1,000 writes to durable; opening with 100, 1,000 and 10,000 documents stored
- *   node bench/browser.mjs writes|open                  one of them
+ *   node bench/browser.mjs writes|keys|open             one of them
  */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -104,6 +104,40 @@ async function writes(context, url) {
   }, RUNS);
   table(`1,000 records of 200 bytes until durable, wall (${all.storage})`, ["", "ms"], Object.entries(all.found).map(([name, times]) => [name, round(median(times))]));
   await page.close();
+}
+
+/** Typing into a text of 100 kB and writing a field, one after the other: how long the page is busy, and when it is durable. */
+async function keys(context, url) {
+  const found = await inPage(context, url, (page) =>
+    page.evaluate(async (count) => {
+      const { Repo, text } = await import("/index.js");
+      const repo = await Repo.open({ name: "keys" });
+      const records = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`r${n}`, { title: `Record ${n}`, done: false, n }]));
+      const doc = await repo.create({ body: text("All work and no play makes Jack a dull boy.\n".repeat(2328).slice(0, 100_000)) });
+      const table = await repo.create({ records });
+      const body = doc.text("body");
+      const cases = {
+        "a keystroke in a text of 100 kB": (n) => body.splice(50_000 + n, 0, "x"),
+        "a field of a document of 1,000 records": (n) => table.set(["records", `r${n}`, "title"], `Title ${n}`),
+      };
+      const middle = (numbers) => numbers.sort((a, b) => a - b)[numbers.length >> 1];
+      const rows = [];
+      for (const [name, write] of Object.entries(cases)) {
+        const [busy, durable] = [[], []];
+        for (let n = 0; n < count; n++) {
+          const begun = performance.now();
+          const written = write(n);
+          busy.push(performance.now() - begun);
+          await written;
+          durable.push(performance.now() - begun);
+        }
+        rows.push([name, middle(busy), middle(durable)]);
+      }
+      await repo.close();
+      return rows;
+    }, 500),
+  );
+  table("One write after the other, wall ms, middle of 500", ["", "the page is busy", "durable"], found.map(([name, ...times]) => [name, ...times.map(round)]));
 }
 
 /** Fills a store with documents, and returns the id of one of them. */
@@ -215,6 +249,7 @@ try {
   const context = await browse(profile);
   machine(`, Chromium ${context.browser()?.version() ?? ""}`);
   if (!only || only === "writes") await writes(context, server.url);
+  if (!only || only === "keys") await keys(context, server.url);
   await context.close();
   if (!only || only === "open") await open(profile, server.url, (process.env.COUNTS ?? "100,1000,10000").split(",").map(Number));
 } finally {

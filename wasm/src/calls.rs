@@ -312,9 +312,9 @@ pub(crate) fn forgettable(session: &str, acked: u64) -> Option<RequestId> {
 }
 
 /// Looks up what edits made that another engine did.
-async fn remember(inner: &Inner, session: &str, made: &Made, ids: &[u64]) -> Result<(), Failure> {
-    let unknown = ids.iter().filter(|id| made.changes(&[**id]).is_none());
-    let unknown: Vec<RequestId> = unknown.filter_map(|id| request_of(session, *id)).collect();
+async fn remember(inner: &Inner, session: &str, made: &Made, ids: &[RangeInclusive<u64>]) -> Result<(), Failure> {
+    let unknown = made.unknown(ids).into_iter();
+    let unknown: Vec<RequestId> = unknown.filter_map(|id| request_of(session, id)).collect();
     if unknown.is_empty() {
         return Ok(());
     }

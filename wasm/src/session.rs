@@ -15,6 +15,9 @@ use crate::errors::Failure;
 /// How many edits are remembered after their answers arrived: a page may still name them as what its view stands on.
 pub(crate) const MADE_KEPT: u64 = 1_000;
 
+/// How many edits of an engine before this one are looked up for one edit; beyond it they count as contained in what is stored.
+const LOOKED_UP_MAX: usize = 16_384;
+
 /// What the edits of a session made, by their ids; none if nothing, or not yet. Shared with where edits run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Made(Arc<Mutex<BTreeMap<u64, Option<ChangeHash>>>>);
@@ -40,6 +43,14 @@ impl Made {
                 }
             }
             Some(changes)
+        })
+    }
+
+    /// Returns which of these edits are not known, as many as are worth looking up.
+    pub(crate) fn unknown(&self, ids: &[RangeInclusive<u64>]) -> Vec<u64> {
+        self.with(|made| {
+            let unknown = ids.iter().cloned().flatten().filter(|id| !made.contains_key(id));
+            unknown.take(LOOKED_UP_MAX).collect()
         })
     }
 

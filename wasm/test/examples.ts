@@ -1,4 +1,4 @@
-/** Reads the examples out of the sources' documentation, and makes modules of them. */
+/** Reads the examples out of the README and the sources' documentation, and makes modules of them. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -61,11 +61,28 @@ declare const Todos: () => ReactElement;`;
 const importOf = (module: string, names: Export[]): string =>
   `import { ${names.map(({ name, type }) => (type ? `type ${name}` : name)).join(", ")} } from "${module}";`;
 
+/** Takes the code blocks of the README as examples. Each stands for itself; A block that says `relay` waits for one. */
+function readmeExamples(): Example[] {
+  const text = readFileSync(`${root}README.md`, "utf8");
+  return [...text.matchAll(/^```(tsx?)([^\n]*)\n([\s\S]*?)^```$/gm)].map((match) => {
+    const line = text.slice(0, match.index).split("\n").length;
+    const code = match[3] ?? "";
+    const imports = code.match(/^import .*$/gm) ?? [];
+    const body = code.replace(/^import .*$/gm, "");
+    const base = 'import type { Doc as AnyDoc, Repo as AnyRepo } from "rejoin";';
+    const path = `${generated}README_${line}.${match[1]}`;
+    const runs = match[1] === "ts";
+    const made = runs ? `export async function run(repo: AnyRepo, doc: AnyDoc<{ title: string }>): Promise<void> {\n  {\n${body}  }\n}\n` : body;
+    writeFileSync(path, `${[...(runs ? [base] : []), ...imports].join("\n")}\n${made}`);
+    return { name: `README.md:${line}`, path, runs, relayed: match[2]?.includes("relay") ?? false };
+  });
+}
+
 /** Writes every example as a module of its own, and returns them. */
 export function writeExamples(): Example[] {
   rmSync(generated, { recursive: true, force: true });
   mkdirSync(generated, { recursive: true });
-  const examples: Example[] = [];
+  const examples = readmeExamples();
   for (const path of sources()) {
     const entry = ENTRIES.find((candidate) => candidate.sources.test(path));
     if (!entry || !existsSync(root + entry.entry)) continue;

@@ -60,6 +60,20 @@ describe("an edit", () => {
     expect(edits.map((call) => call[3])).toEqual([[["insert", ["items"], 2, [{ name: "c" }]]], [["splice", ["body"], 0, 1, "H"]]]);
   });
 
+  test("of fields elsewhere is left out of the state that indices are meant in, and rows of ids travel as their ends", async () => {
+    const doc = await repo.create({ ...todo(), state: {} as Record<string, unknown> });
+    const all = [doc.set("title", "x"), doc.set("state", { list: [0] })];
+    for (let n = 1; n <= 5; n++) all.push(doc.change((d) => d.items.push({ name: `${n}` })));
+    // Into what the second one made.
+    all.push(doc.set(["state", "list", 0], 1));
+    await Promise.all(all);
+    const edits = engine.calls.filter(([name]) => name === "edit").slice(-8).map((call) => call[2] as { own: unknown[] } | null);
+    expect(edits.slice(0, 2)).toEqual([null, null]);
+    const own = edits.slice(2).map((base) => base?.own) as [number, number][][];
+    const first = (own[1] as unknown as number[])[0] as number;
+    expect(own).toEqual([[], [first], [[first, first + 1]], [[first, first + 2]], [[first, first + 3]], [[first - 1, first + 4]]]);
+  });
+
   test("that the engine refuses goes back, and its promise rejects", async () => {
     const doc = await repo.create(todo());
     const seen: string[] = [];

@@ -48,6 +48,12 @@ describe("steps", () => {
     expect(apply(base, ["all", null])).toBe(null);
   });
 
+  test("that delete what is not there change nothing and fit: it was made and deleted between two looks", () => {
+    const editor = new Editor(decode({ a: 1 }));
+    expect(editor.apply(["delete", ["none"]])).toBe(true);
+    expect(editor.finish()).toEqual({ a: 1 });
+  });
+
   test("that do not fit change nothing and say so", () => {
     const wrong: Step[] = [
       ["set", ["none", "x"], 1],
@@ -55,7 +61,6 @@ describe("steps", () => {
       ["set", ["list", "x"], 1],
       ["set", ["a", 0], 1],
       ["set", [], 1],
-      ["delete", ["none"]],
       ["increment", ["body"], 1],
       ["splice", ["body"], 3, 9, ""],
       ["splice", ["list"], 0, 0, "x"],

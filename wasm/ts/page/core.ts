@@ -409,7 +409,13 @@ const isSilent = (step: Step): boolean => step[0] === "mark" || step[0] === "con
 
 /** Writes rising ids as rows: of a thousand edits that nobody waited for, each names all before it. */
 export function rows(ids: readonly number[]): WireIds {
-  return [...ids];
+  const found: [first: number, last: number][] = [];
+  for (const id of ids) {
+    const row = found[found.length - 1];
+    if (row && row[1] + 1 === id) row[1] = id;
+    else found.push([id, id]);
+  }
+  return found.map((row) => (row[0] === row[1] ? row[0] : row));
 }
 
 function misfit(step: Step): RejoinError {

@@ -99,7 +99,8 @@ export class Editor {
       case "set":
         return this.#set(path, step[2]);
       case "delete": {
-        if (current === undefined) return false;
+        // Made and deleted between two of the engine's looks: it is not there already.
+        if (current === undefined) return true;
         const node = this.#open(path.slice(0, -1)) as Parts;
         if (Array.isArray(node)) node.splice(last as number, 1);
         else delete node[last];

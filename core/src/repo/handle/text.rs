@@ -10,7 +10,6 @@ use super::DocHandle;
 use crate::document::write::{fill_block, find_or_make, require, require_block};
 use crate::document::{Cursor, CursorMove, DocumentError, Element, Expand, FieldPath, Mark, Span};
 use crate::repo::{RepoError, Written};
-use crate::value::Value;
 
 impl DocHandle {
     /// Returns a text, or `None` if there is none at that path. Blocks stand in it as U+FFFC. Loads the document.
