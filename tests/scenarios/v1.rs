@@ -119,7 +119,7 @@ async fn documents_of_the_default_space_come_to_those_who_know_their_ids_alone()
     assert_eq!(ben.list().await.unwrap(), [shared.id()]);
 }
 
-/// A link tells the id of a document and its space; whoever opens the one before following the other must get it all the same.
+/// A link tells the ids of a document and its space: whoever opens the one before following the other gets it all the same.
 #[tokio::test]
 async fn document_that_was_asked_for_before_its_space_was_followed_comes() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,7 +3,11 @@ import { createRoot } from "react-dom/client";
 import { App } from "./app.tsx";
 import { openRepo } from "./doc.ts";
 import { offline, storeName, theme } from "./me.ts";
-import "./style.css";
+import "./style/base.css";
+import "./style/page.css";
+import "./style/board.css";
+import "./style/card.css";
+import "./style/narrow.css";
 
 /** The relay that served this page, unless the address says otherwise: `?relay=wss://…`. */
 function relayUrl(): string {

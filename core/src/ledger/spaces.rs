@@ -50,8 +50,8 @@ pub fn put(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, space: &Spac
     Ok(Placed::There)
 }
 
-/// Says whether a document that is here is in a space. One that was put nowhere, and of which nothing is here yet, goes there: it was only
-/// asked for, by somebody who knew its id and not where it is. Cost: one or two lookups.
+/// Says whether a document that is here is in a space. One that was put nowhere, and of which nothing is here yet, goes
+/// there: it was only asked for, by somebody who knew its id and not where it is. Cost: one or two lookups.
 ///
 /// # Errors
 ///

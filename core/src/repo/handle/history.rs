@@ -226,7 +226,7 @@ impl DocHandle {
         self.restore_with(ChangeOptions::default(), heads).await
     }
 
-    /// Writes a historic state back as [`DocHandle::restore`] does, and says why or when: a history should tell who went back.
+    /// Writes a historic state back as [`DocHandle::restore`] does, and says why or when.
     ///
     /// # Errors
     ///
