@@ -33,7 +33,7 @@ test-js: package
 
 ## The npm package, its fixtures and the demo in real Chromium. Wants target/debug/rejoin-relay.
 test-browser: package demo chromium
-	cd wasm && npm run e2e
+	cd wasm && npm run e2e && npm run e2e:real
 	cd wasm/fixtures && npm ci && node run.mjs
 	cd web-demo && npm test
 
