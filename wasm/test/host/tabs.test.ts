@@ -173,8 +173,7 @@ describe("hand-over", () => {
     const [a, b, c] = (await tabs(3)) as [FakeTab, FakeTab, FakeTab];
     const heard = [events(b), events(c)];
     world.crash(a);
-    await settle();
-    expect(heard.map((list) => list.filter(({ e }) => e === "engine").length)).toEqual([1, 1]);
+    await vi.waitFor(() => expect(heard.map((list) => list.filter(({ e }) => e === "engine").length)).toEqual([1, 1]));
   });
 
   it("does so again and again, down to the last tab", async () => {
