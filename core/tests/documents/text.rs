@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rejoin::document::{Cursor, CursorMove, DocumentError, Element, Expand, Mark, Span};
-use rejoin::{Repo, RepoError, ScalarValue, Value};
+use rejoin::{Repo, RepoError, ScalarValue};
 use serde_json::json;
 
 use super::{merge, pair};

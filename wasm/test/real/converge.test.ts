@@ -21,9 +21,11 @@ const content = (): Shape => ({
   votes: new Counter(),
   counts: [new Counter(), new Counter(5)],
   map: { k0: { n: 1 } },
+  also: { title: "", votes: new Counter() },
 });
 
 const RUNS = Number(process.env["REJOIN_RUNS"] ?? 40);
+const TIMEOUT = 60_000 + RUNS * 500;
 
 /** Follows what the subscribers of a document are told, and checks that it leads from value to value. */
 function follow(doc: Doc<Shape>): () => void {
@@ -94,12 +96,21 @@ async function play(acts: Act[]): Promise<void> {
 describe("several pages on one engine", () => {
   test("show the same after quiet", async () => {
     await watchingErrors(() => fc.assert(fc.asyncProperty(fc.array(act, { maxLength: 60 }), play), { numRuns: RUNS }));
-  });
+  }, TIMEOUT);
 
   test("show the same after another engine took over", async () => {
     const acts = fc.array(fc.oneof({ weight: 12, arbitrary: act }, { weight: 1, arbitrary: restart }), { maxLength: 60 });
     await watchingErrors(() => fc.assert(fc.asyncProperty(acts, play), { numRuns: Math.ceil(RUNS / 2) }));
-  });
+  }, TIMEOUT);
+
+  // The engine makes the edit of a field on top of what others wrote and this page has not seen. An edit that stands on it and has indices, too, is
+  // meant in a state without that, which has no heads. Edits of fields would have to be made where the page is, as all others are.
+  test.fails("place an edit with an index that writes a field again, while its first write and somebody's insertion are under way", () =>
+    play([
+      { page: 1, do: "edit", what: "insert", at: 0, value: 0 },
+      { page: 0, do: "edit", what: "set", at: 0, value: 0 },
+      { page: 0, do: "edit", what: "both", at: 0, value: 0 },
+    ]));
 });
 
 describe("repos that exchange", () => {
@@ -124,5 +135,5 @@ describe("repos that exchange", () => {
       await Promise.all(repos.map((repo) => repo.close()));
     };
     await watchingErrors(() => fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 40 }), run), { numRuns: Math.ceil(RUNS / 2) }));
-  });
+  }, TIMEOUT);
 });

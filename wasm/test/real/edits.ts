@@ -9,12 +9,16 @@ export interface Shape {
   votes: Counter;
   counts: Counter[];
   map: Record<string, unknown>;
+  also: { title: string; votes: Counter };
 }
 
 export const KINDS = ["set", "field", "deep", "delete", "count", "counts", "push", "insert", "remove", "element", "inside", "whole", "type", "erase", "update", "mark", "unmark", "split", "join", "several"] as const;
 
+/** Not among the random ones: see the test of it. */
+export type Kind = (typeof KINDS)[number] | "both";
+
 export interface Edit {
-  what: (typeof KINDS)[number];
+  what: Kind;
   at: number;
   value: number;
 }
@@ -80,12 +84,16 @@ export async function make(doc: Doc<Shape>, { what, at, value }: Edit): Promise<
       return body.includes(BLOCK) && handle.join(body.indexOf(BLOCK));
     case "several":
       return doc.change((d) => {
-        d.title = `several ${value}`;
+        d.also.title = `several ${value}`;
         d.list.unshift(value);
         const item = d.list.find((one): one is { n: number; tags?: string[] } => typeof one === "object");
         if (item) (item.tags ??= []).push(`t${value}`);
-        d.map[key] = { n: value };
-        d.votes.increment(1);
+        d.also.votes.increment(1);
+      });
+    case "both":
+      return doc.change((d) => {
+        d.title = `both ${value}`;
+        (d.list[first] as { n: number }).n = value;
       });
   }
 }
