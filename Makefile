@@ -3,7 +3,7 @@
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 
-.PHONY: run demo package test test-rust test-js test-browser bench lint interop tools
+.PHONY: run demo package test test-rust test-js test-wasm test-browser bench lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
@@ -14,6 +14,7 @@ run: demo
 test: interop package demo
 	cargo build --workspace --locked --examples --bins
 	$(MAKE) test-js
+	$(MAKE) test-wasm
 	$(MAKE) test-browser
 	$(MAKE) test-rust
 
@@ -27,9 +28,15 @@ test-rust: interop
 		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
 
-## The npm package without a browser: types, TypeScript's tests, sizes.
+## The npm package without a browser: types, TypeScript's tests on a stand-in and on the real engine, sizes.
 test-js: package
-	cd wasm && npm run types && npm test && npm run size
+	cd wasm && npm run types && npm test && npm run test:real && npm run size
+
+## The engine's store over OPFS, in a worker of real Chromium, from Rust.
+test-wasm: tools chromium
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" CHROMEDRIVER=/usr/bin/chromedriver \
+		CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
+		cargo test --locked -p rejoin-wasm --target wasm32-unknown-unknown --test store
 
 ## The npm package, its fixtures and the demo in real Chromium. Wants target/debug/rejoin-relay.
 test-browser: package demo chromium

@@ -266,8 +266,11 @@ fn a_network_that_comes_back_is_tried_at_once_and_one_that_goes_changes_nothing(
             }
             assert!(count("waiting") > round);
         }
-        world.engine.close().await;
-        world.engine.online(true);
+        let World { engine, repo, .. } = world;
+        // Closing waits for everybody who has the repo.
+        drop(repo);
+        engine.close().await;
+        engine.online(true);
     });
 }
 

@@ -8,6 +8,8 @@ import type { EngineEvent, Link, Tagged } from "rejoin";
 
 type WirePatch = Extract<EngineEvent, { e: "patch" }>["patches"][number];
 
+/** Ids of a page's own edits: one by one, or a row of them by its first and last. */
+type WireIds = (number | [first: number, last: number])[];
 type WireOp = ["splice", unknown, number, number, string] | ["update", unknown, string];
 
 export const PATH = ["cards", "a", "note"];
@@ -153,6 +155,12 @@ export class MergingEngine {
     if (this.#isWatched) this.link.tell({ e: "patch", doc: this.net.id, n: ++this.#n, heads: this.heads, upTo: this.#upTo, origin, patches });
   }
 
+  /** The state that a page means: heads, and its own edits on top, by their ids or by rows of them. */
+  #state(base: { heads: string[]; own: WireIds }): Version {
+    const ids = base.own.flatMap((row) => (typeof row === "number" ? [row] : Array.from({ length: row[1] - row[0] + 1 }, (_, more) => row[0] + more)));
+    return new Set([base.heads.flatMap((head) => [...(this.#versions.get(head) as Version)]), ids.flatMap((own) => [...(this.#own.get(own) ?? [])])].flat());
+  }
+
   #write(base: Version, ops: WireOp[]): Change {
     const change: Change = { hash: `${this.session}-${this.changes.size}`, inserted: [], deleted: [] };
     let counter = Math.max(0, ...[...this.changes].flatMap(({ inserted }) => inserted.map((char) => char.counter)));
@@ -184,8 +192,8 @@ export class MergingEngine {
         this.#isWatched = true;
         return { heads: this.heads, value: this.value, space: null, pending: 0, n: this.#n, upTo: this.#upTo };
       case "edit": {
-        const [, base, ops] = args as [string, { heads: string[]; own: number[] }, WireOp[]];
-        const at = new Set([base.heads.flatMap((head) => [...(this.#versions.get(head) as Version)]), base.own.flatMap((own) => [...(this.#own.get(own) ?? [])])].flat());
+        const [, base, ops] = args as [string, { heads: string[]; own: WireIds }, WireOp[]];
+        const at = this.#state(base);
         const change = this.#write(at, ops);
         this.#own.set(id, new Set([...at, change]));
         this.#upTo = id;
@@ -193,8 +201,8 @@ export class MergingEngine {
         return { change: change.hash };
       }
       case "cursor": {
-        const [, , index, base] = args as [string, unknown, number, { heads: string[]; own: number[] }];
-        const at = new Set([base.heads.flatMap((head) => [...(this.#versions.get(head) as Version)]), base.own.flatMap((own) => [...(this.#own.get(own) ?? [])])].flat());
+        const [, , index, base] = args as [string, unknown, number, { heads: string[]; own: WireIds }];
+        const at = this.#state(base);
         return read(at)[index]?.id ?? "end";
       }
       case "position": {
