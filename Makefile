@@ -3,23 +3,21 @@
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 
-.PHONY: run demo package test test-rust test-js test-wasm test-browser bench lint interop tools
+.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
 	cargo build --release --locked -p rejoin-relay
 	./target/release/rejoin-relay serve --data $(DATA) --listen $(LISTEN) --demo web-demo/dist
 
+# What stands first is done first, and everything once.
+.NOTPARALLEL:
+
 ## Installs what the tests need and runs them all.
-test: interop package demo
-	cargo build --workspace --locked --examples --bins
-	$(MAKE) test-js
-	$(MAKE) test-wasm
-	$(MAKE) test-browser
-	$(MAKE) test-rust
+test: interop package demo binaries test-js test-wasm test-browser test-rust
 
 ## Everything in Rust.
-test-rust: interop
+test-rust: interop binaries
 	cd tests/interop && npm test
 	cargo test --workspace --locked --doc
 	@if cargo nextest --version >/dev/null 2>&1; then \
@@ -38,11 +36,15 @@ test-wasm: tools chromium
 		CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
 		cargo test --locked -p rejoin-wasm --target wasm32-unknown-unknown --test store
 
-## The npm package, its fixtures and the demo in real Chromium. Wants target/debug/rejoin-relay.
-test-browser: package demo chromium
+## The npm package, its fixtures and the demo in real Chromium.
+test-browser: package demo binaries chromium
 	cd wasm && npm run e2e && npm run e2e:real
 	cd wasm/fixtures && npm ci && node run.mjs
 	cd web-demo && npm test
+
+# The relay and the programs that tests run: their runner does not build those of other packages.
+binaries:
+	cargo build --workspace --locked --examples --bins
 
 ## The npm package in wasm/dist: the engine as WASM, the TypeScript around it.
 package: tools wasm/node_modules/.package-lock.json

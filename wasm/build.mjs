@@ -150,7 +150,8 @@ run("cargo", ["build", "--profile", "wasm", "--package", "rejoin-wasm", "--lib",
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
 const built = join(target, "wasm32-unknown-unknown", "wasm", "rejoin_wasm.wasm");
-run(bindgen, [built, "--target", "web", "--omit-default-module-path", "--out-dir", out, "--out-name", "rejoin"]);
+// What its classes look like in TypeScript is said in ts/host/contract.ts.
+run(bindgen, [built, "--target", "web", "--no-typescript", "--omit-default-module-path", "--out-dir", out, "--out-name", "rejoin"]);
 const wasm = join(out, "rejoin_bg.wasm");
 const strip = flags.has("--names") ? [] : ["--strip-debug", "--strip-producers", "--strip-target-features"];
 const shortens = flags.has("--names") ? [] : ["--minify-imports-and-exports-and-modules"];

@@ -151,12 +151,17 @@ impl Materialised {
     pub fn catch_up(&mut self, tx: &dyn ReadTx) -> Result<(), DocumentError> {
         let (changes, upto) = self.news(tx)?;
         if !changes.is_empty() {
-            let mut log = PatchLog::new(self.observer.is_some());
-            guarded(|| self.automerge.apply_changes_log_patches(changes, &mut log))??;
-            self.tell(|automerge| automerge.make_patches(&mut log))?;
+            self.take_in(changes)?;
         }
         self.upto = upto;
         Ok(())
+    }
+
+    /// Applies changes as one step, and shows it to the observer.
+    fn take_in(&mut self, changes: Vec<Change>) -> Result<(), DocumentError> {
+        let mut log = PatchLog::new(self.observer.is_some());
+        guarded(|| self.automerge.apply_changes_log_patches(changes, &mut log))??;
+        self.tell(|automerge| automerge.make_patches(&mut log))
     }
 
     /// Shows a step to the observer, if there is one.
@@ -198,7 +203,7 @@ impl Materialised {
         let (changes, upto) = self.news(tx)?;
         for change in changes {
             tell(change.hash());
-            guarded(|| self.automerge.apply_changes([change]))??;
+            self.take_in(vec![change])?;
         }
         self.upto = upto;
         Ok(())

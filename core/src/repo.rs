@@ -52,7 +52,7 @@ pub(crate) use events::{Source, publish_received};
 pub use files::Rescued;
 pub use handle::{ChangeOptions, DocHandle, DocView, Ephemerals, HistoryEntry};
 pub(crate) use pending::Pending;
-pub use precautions::Precautions;
+pub use precautions::{Precautions, Working};
 pub(crate) use presence::{EphemeralBatch, Presences};
 pub use presence::{Presence, PresenceData, PresenceError, PresenceEvent, PresenceEvents, PresenceValue};
 pub use receipts::{PendingNews, Written};
@@ -338,7 +338,6 @@ pub(crate) fn random_actor() -> ActorId {
 }
 
 /// Returns the seconds since the Unix epoch, for display in histories.
-pub(crate) fn now_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(0)
+pub(crate) fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

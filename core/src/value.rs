@@ -180,13 +180,15 @@ fn tagged(map: &Map<String, Json>) -> Result<ScalarValue, ValueError> {
     found.ok_or_else(|| ValueError::Tag { tag: map.keys().find(|key| is_tag(key)).cloned().unwrap_or_default() })
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+/// Writes bytes in hexadecimal, in small letters.
+pub fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// Reads bytes from hexadecimal, small letters or capitals; `None` if it is no such text.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {

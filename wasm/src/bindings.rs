@@ -1,4 +1,4 @@
-//! The class that JavaScript sees, and what it hands in.
+//! The class that JavaScript sees, and what it hands in; `ts/host/contract.ts` says the same in TypeScript.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,27 +17,9 @@ use crate::file::{self, StoreFile};
 use crate::report;
 use crate::socket::HostDial;
 
-#[wasm_bindgen(typescript_custom_section)]
-const HOST: &'static str = r#"
-/** What runs the engine and does for it what only JavaScript can do. */
-export interface Host {
-  /** Takes what happened, for one session or, when that is "", for all. */
-  event(session: string, json: string): void;
-  /** Opens a WebSocket. */
-  socket(url: string, protocols: string[], on: SocketEvents): HostSocket;
-  /** Is told which document and change Automerge is about to touch, and `null` after. */
-  working(doc: string | null, hash: string | null): void;
-  /** Takes the last words of an engine that is about to trap: it is of no use any more. */
-  panicked(message: string): void;
-  /** Takes a text for a developer, if the host wants any. It holds nothing of any document. */
-  log?(level: "warn" | "error", text: string): void;
-}
-"#;
-
 #[wasm_bindgen]
 extern "C" {
     /// What runs the engine and does for it what only JavaScript can do.
-    #[wasm_bindgen(typescript_type = "Host")]
     #[derive(Debug, Clone)]
     pub type Host;
 
@@ -83,23 +65,9 @@ pub(crate) fn js_error(code: &str, message: &str) -> JsValue {
     error.into()
 }
 
-#[wasm_bindgen(typescript_custom_section)]
-const OPEN_OPTIONS: &'static str = r#"
-/** What the engine is opened with. */
-export interface OpenOptions {
-  /** Absent: the engine keeps everything in its own memory. */
-  file?: StoreFile;
-  /** Changes that must never be applied again, because applying them trapped. */
-  now_quarantined?: [doc: string, hash: string][];
-  /** The document whose changes are to be applied one at a time, each reported, because applying them trapped. */
-  suspect?: [doc: string, hash: string | null];
-}
-"#;
-
 #[wasm_bindgen]
 extern "C" {
     /// What the engine is opened with.
-    #[wasm_bindgen(typescript_type = "OpenOptions")]
     pub type OpenOptions;
 
     #[wasm_bindgen(method, getter, structural)]

@@ -12,6 +12,7 @@ use rejoin::document::{Cursor, CursorMove, DocumentError, FieldPath, Reader, Spa
 use rejoin::ledger::follow::Following;
 use rejoin::ledger::requests::{self, RequestId};
 use rejoin::repo::{Branch, ChangeOptions, RejectedWrite, Written};
+use rejoin::value::{from_hex, to_hex};
 use rejoin::{DocHandle, DocumentId, Edit, Receipt, RepoError, SpaceId};
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::oneshot;
@@ -27,7 +28,7 @@ use crate::requests::{Args, hash, hashes_to_json};
 use crate::session::{MADE_KEPT, Made};
 use crate::status;
 use crate::tree::{Look, Stop, path_of_fields};
-use crate::values::{from_hex, from_json, scalar_to_json};
+use crate::values::{from_json, scalar_to_json};
 
 /// What a page asks.
 pub(crate) struct Request<'a> {
@@ -460,7 +461,7 @@ async fn history(inner: &Rc<Inner>, method: &str, mut args: Args) -> Result<Answ
                     "hash": entry.hash.to_string(),
                     "deps": hashes_to_json(&entry.deps),
                     "actor": entry.actor.to_string(),
-                    "author": entry.author.as_deref().map(crate::values::to_hex),
+                    "author": entry.author.as_deref().map(to_hex),
                     "seq": entry.seq,
                     "time": entry.time_seconds.saturating_mul(1_000),
                     "message": entry.message,

@@ -24,27 +24,9 @@ const CACHE_BYTES: usize = 8 << 20;
 /// The largest offset that a JavaScript number holds exactly: 2^53 - 1.
 const OFFSET_MAX: u64 = (1 << 53) - 1;
 
-#[wasm_bindgen(typescript_custom_section)]
-const STORE_FILE: &'static str = r#"
-/** A file that answers at once. What it throws may carry `code: "quota"` when there is no room left. */
-export interface StoreFile {
-  /** Reads from an offset into the whole of `into`, and says how many bytes there were. */
-  read(at: number, into: Uint8Array): number;
-  /** Writes the whole of `from`. */
-  write(at: number, from: Uint8Array): void;
-  size(): number;
-  /** Cuts the file to this size, or lengthens it with zeros. */
-  truncate(size: number): void;
-  /** Returns when everything written is safe from a power loss. */
-  flush(): void;
-  close(): void;
-}
-"#;
-
 #[wasm_bindgen]
 extern "C" {
     /// A file that answers at once.
-    #[wasm_bindgen(typescript_type = "StoreFile")]
     #[derive(Debug, Clone)]
     pub type StoreFile;
 

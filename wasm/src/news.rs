@@ -153,6 +153,6 @@ async fn count(inner: &Inner, repo: &Repo, turn: &Turn, counts: &mut HashMap<Doc
     let Ok(total) = repo.pending().await else { return };
     inner.tell_all(&json!({ "e": "pending", "total": total, "docs": changed }));
     if inner.status.borrow().is_shown() {
-        status::tell(inner).await;
+        inner.tell_all(&status::status_with(inner, repo, total));
     }
 }

@@ -2,11 +2,11 @@
 
 use automerge::ChangeHash;
 use rejoin::document::{FieldPath, Step};
+use rejoin::value::from_hex;
 use rejoin::{DocumentId, SpaceId};
 use serde_json::Value as Json;
 
 use crate::errors::Failure;
-use crate::values::from_hex;
 
 /// The arguments of a request, taken in their order.
 #[derive(Debug)]

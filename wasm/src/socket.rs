@@ -38,30 +38,9 @@ const CLOSE_TOO_BIG: u16 = 4009;
 /// What a connection that ended without a close frame reports.
 const CLOSE_ABNORMAL: u16 = 1006;
 
-#[wasm_bindgen(typescript_custom_section)]
-const HOST_SOCKET: &'static str = r#"
-/** What the engine hears of a socket. `close` comes last, once, and also when there was no `open`. */
-export interface SocketEvents {
-  open(protocol: string): void;
-  /** Null stands for a text frame, which no protocol here has. */
-  message(data: Uint8Array | null): void;
-  close(code: number, reason: string): void;
-}
-
-/** A socket in the hands of the engine. */
-export interface HostSocket {
-  /** False when the socket is no longer open. The bytes are the engine's own again when this returns. */
-  send(data: Uint8Array): boolean;
-  /** Bytes that were sent and did not leave yet. */
-  buffered(): number;
-  close(code: number, reason: string): void;
-}
-"#;
-
 #[wasm_bindgen]
 extern "C" {
     /// A socket that the host made.
-    #[wasm_bindgen(typescript_type = "HostSocket")]
     #[derive(Debug, Clone)]
     type HostSocket;
 

@@ -6,7 +6,7 @@ use std::rc::{Rc, Weak};
 use futures_util::FutureExt;
 use rejoin::codec::v1::Code;
 use rejoin::repo::SignOut;
-use rejoin::{ConnectOptions, Connection, ConnectionState, Protocol};
+use rejoin::{ConnectOptions, Connection, ConnectionState, Protocol, Repo};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Notify, oneshot};
 
@@ -193,6 +193,11 @@ fn show(connection: &Connection) -> Json {
 pub(crate) async fn status(inner: &Inner) -> Result<Json, Failure> {
     let repo = inner.repo()?;
     let pending = repo.pending().await?;
+    Ok(status_with(inner, &repo, pending))
+}
+
+/// Returns how things stand, for who has counted what waits.
+pub(crate) fn status_with(inner: &Inner, repo: &Repo, pending: u64) -> Json {
     let none = || json!({ "state": if repo.is_offline() { "offline" } else { "none" } });
     let mut shown = inner.status.borrow().shown.clone().unwrap_or_else(none);
     if let Some(map) = shown.as_object_mut() {
@@ -203,7 +208,7 @@ pub(crate) async fn status(inner: &Inner) -> Result<Json, Failure> {
         map.insert("e".to_owned(), Json::from("status"));
         map.insert("pending".to_owned(), Json::from(pending));
     }
-    Ok(shown)
+    shown
 }
 
 /// Tells everybody how things stand.

@@ -20,6 +20,7 @@ use automerge::ScalarValue;
 use rejoin::Value;
 use rejoin::document::Element;
 use rejoin::limits::JSON_DEPTH_MAX;
+use rejoin::value::{from_hex, to_hex};
 use serde_json::{Map, Value as Json};
 
 use crate::errors::Failure;
@@ -187,22 +188,6 @@ fn is_value(element: &Element) -> bool {
         Element::Map(fields) => fields.iter().all(|(_, field)| is_value(field)),
         _ => false,
     }
-}
-
-/// Writes bytes in hexadecimal.
-pub fn to_hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
-}
-
-/// Reads bytes from hexadecimal.
-pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl Repo {
     }
 
     async fn bury(&self, document: DocumentId, kind: DeletionKind) -> Result<(), RepoError> {
-        let time_seconds = u64::try_from(now_seconds()).unwrap_or(0);
+        let time_seconds = now_seconds();
         let tombstone = Tombstone { kind, time_seconds, by: self.inner.storage.to_string() };
         let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::precautions::working_at;
 use super::{Precautions, Repo, RepoError, in_order, random_actor};
 use crate::document::{DocumentError, Materialised, Quarantined, guarded};
 use crate::id::DocumentId;
@@ -218,8 +219,7 @@ impl Cache {
 
     /// Brings a document up to the ledger and runs a call with it. The transaction has ended when the call runs.
     fn serve(&mut self, store: &dyn Store, document: DocumentId, call: Call) {
-        let precautions = self.precautions.clone();
-        precautions.at(document, || self.serve_watched(store, document, call));
+        working_at(self.precautions.working, document, || self.serve_watched(store, document, call));
     }
 
     fn serve_watched(&mut self, store: &dyn Store, document: DocumentId, call: Call) {

@@ -54,7 +54,8 @@ pub struct ChangeOptions {
 
 impl ChangeOptions {
     fn into_commit(self) -> Commit {
-        Commit { message: self.message, time_seconds: self.time_seconds.unwrap_or_else(now_seconds) }
+        let now = || i64::try_from(now_seconds()).unwrap_or(0);
+        Commit { message: self.message, time_seconds: self.time_seconds.unwrap_or_else(now) }
     }
 }
 
@@ -415,7 +416,7 @@ fn edit_loaded<T>(
             return Ok(Err(RepoError::NotFound));
         }
         if let Some(request) = &request {
-            requests::note(tx, request, Some(change.hash()), u64::try_from(now_seconds()).unwrap_or(0))?;
+            requests::note(tx, request, Some(change.hash()), now_seconds())?;
         }
         engine::accept_own(tx, document, change).map(Ok)
     };

@@ -11,6 +11,9 @@ use automerge::ChangeHash;
 use crate::document::Quarantined;
 use crate::id::DocumentId;
 
+/// Is told which document Automerge is about to touch, and which change if that is known; nothing when it is done.
+pub type Working = fn(Option<(DocumentId, Option<ChangeHash>)>);
+
 /// What is known of earlier ends, and who is told what the engine works at.
 #[derive(Clone)]
 pub struct Precautions {
@@ -20,7 +23,7 @@ pub struct Precautions {
     /// before. Whole documents of relays are not taken then.
     pub suspect: Option<DocumentId>,
     /// Is told which document Automerge is about to touch, with the change if it is a suspect's; and nothing when that is done.
-    pub working: fn(Option<(DocumentId, Option<ChangeHash>)>),
+    pub working: Working,
 }
 
 impl Default for Precautions {
@@ -44,12 +47,12 @@ impl Precautions {
         }
         left_out
     }
+}
 
-    /// Does something with a document of Automerge's, and tells before and after.
-    pub(super) fn at<T>(&self, document: DocumentId, work: impl FnOnce() -> T) -> T {
-        (self.working)(Some((document, None)));
-        let done = work();
-        (self.working)(None);
-        done
-    }
+/// Does something with a document of Automerge's, and tells before and after.
+pub(super) fn working_at<T>(working: Working, document: DocumentId, work: impl FnOnce() -> T) -> T {
+    working(Some((document, None)));
+    let done = work();
+    working(None);
+    done
 }

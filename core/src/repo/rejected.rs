@@ -111,7 +111,7 @@ impl Repo {
     /// another relay; nothing was changed then. [`RepoError`] if the store cannot be used.
     pub async fn drop_rejected(&self, write: &RejectedWrite) -> Result<Branch, RepoError> {
         let (document, change) = (write.document, write.change);
-        let time_seconds = u64::try_from(now_seconds()).unwrap_or(0);
+        let time_seconds = now_seconds();
         let inner = Arc::clone(&self.inner);
         let work = move |tx: &mut dyn WriteTx| {
             let rewriting = inner.begin_rewriting(document);

@@ -107,7 +107,7 @@ impl Inner {
         code: u16,
         text: &str,
     ) -> Result<(), RepoError> {
-        let time_seconds = u64::try_from(now_seconds()).unwrap_or(0);
+        let time_seconds = now_seconds();
         let rejection = Rejection { hash, code, text: text.to_owned(), time_seconds };
         let (events, pending) = (self.events.clone(), Arc::clone(&self.pending));
         let tell = move |left: &u64| {

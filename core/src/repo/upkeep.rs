@@ -78,7 +78,7 @@ fn unfold(repo: &Weak, document: DocumentId) {
 /// opening is enough.
 fn sweep(inner: &Inner) -> Result<(), StoreError> {
     if has_rows(inner, Table::Request)? {
-        inner.store.write_with(|tx| requests::sweep(tx, u64::try_from(now_seconds()).unwrap_or(0)))?;
+        inner.store.write_with(|tx| requests::sweep(tx, now_seconds()))?;
     }
     let mut any = has_rows(inner, Table::Receipt)?;
     let mut after = None;

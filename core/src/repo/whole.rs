@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::events::{self, Event};
+use super::precautions::working_at;
 use super::{Inner, RepoError, random_actor};
 use crate::document::whole::{self, Whole};
 use crate::document::{DocumentError, Materialised};
@@ -48,7 +49,7 @@ impl Inner {
 
     /// Takes it into an empty document, folded.
     fn install(&self, document: DocumentId, chunk: &Bytes) -> Result<(), RepoError> {
-        let mut whole = self.precautions.at(document, || whole::read(chunk))?;
+        let mut whole = working_at(self.precautions.working, document, || whole::read(chunk))?;
         let bytes = chunk.clone();
         let work = move |tx: &mut dyn WriteTx| {
             // It may have been deleted while it was read.
@@ -75,8 +76,7 @@ impl Inner {
     /// Takes its changes into a document that has some already.
     fn explode(&self, document: DocumentId, chunk: &Bytes) -> Result<Vec<(CheckedChange, Appended)>, RepoError> {
         let mut results = Vec::new();
-        (self.precautions.working)(Some((document, None)));
-        let unfolded = whole::unfolded(chunk, PACK_CHANGES_MAX, |changes| {
+        let take_in = |changes: Vec<CheckedChange>| {
             let work = move |tx: &mut dyn WriteTx| engine::accept_known(tx, document, changes);
             let events = self.events.clone();
             let tell = move |accepted: &engine::Accepted| {
@@ -85,9 +85,9 @@ impl Inner {
             let accepted = self.writer.write_from_thread(work, tell)?.wait()?;
             results.extend(accepted.results);
             Ok::<_, RepoError>(())
-        });
-        (self.precautions.working)(None);
-        unfolded?;
+        };
+        let working = self.precautions.working;
+        working_at(working, document, || whole::unfolded(chunk, PACK_CHANGES_MAX, take_in))?;
         Ok(results)
     }
 
@@ -102,8 +102,7 @@ impl Inner {
             return Err(DocumentError::Refused("Automerge ended on it".to_owned()).into());
         }
         let aside = MemoryStore::new();
-        (self.precautions.working)(Some((document, None)));
-        let unfolded = whole::unfolded(&chunk, PACK_CHANGES_MAX, |changes| {
+        let file = |changes: Vec<CheckedChange>| {
             let refused = aside.write_with(|tx| {
                 let mut appender = Appender::begin(tx, document)?;
                 for change in &changes {
@@ -120,9 +119,9 @@ impl Inner {
                 Ok(None)
             });
             refused?.map_or(Ok(()), |error| Err(RepoError::from(error)))
-        });
-        (self.precautions.working)(None);
-        unfolded?;
+        };
+        let working = self.precautions.working;
+        working_at(working, document, || whole::unfolded(&chunk, PACK_CHANGES_MAX, file))?;
         let unfolded = aside.read()?;
         let outcome = self.store.write_with(|tx| base::unfold(tx, &document, unfolded.as_ref()))?;
         outcome.map_err(|error| DocumentError::Refused(error.to_string()))?;

@@ -277,6 +277,9 @@ impl RedbStore {
     }
 }
 
+/// How often a read opens the database again that writes break: 16 times. Each takes a write that fails at that moment.
+const REOPENS_MAX: usize = 16;
+
 /// Opens the database in a source: to be written, or over an overlay that leaves the source as it is.
 fn open_database(
     source: &Arc<Source>,
@@ -311,15 +314,17 @@ fn watched<T>(broken: &AtomicBool, call: impl FnOnce() -> Result<T, StoreError>)
 
 impl Store for RedbStore {
     fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
-        let reading = match self.try_read() {
-            Some(Ok(reading)) => reading,
-            None | Some(Err(_)) => {
-                // Without writing: whether that works again, only a write has to know.
-                self.reopen(true)?;
-                self.try_read().unwrap_or(Err(StoreError::Interrupted))?
+        let mut outcome = self.try_read();
+        for _ in 0..REOPENS_MAX {
+            if let Some(Ok(_)) = outcome {
+                break;
             }
-        };
-        Ok(Box::new(reading))
+            // Without writing: whether that works again, only a write has to know. One that finds out that it does not takes
+            // the database away again that was opened here.
+            self.reopen(true)?;
+            outcome = self.try_read();
+        }
+        Ok(Box::new(outcome.unwrap_or(Err(StoreError::Interrupted))?))
     }
 
     fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {

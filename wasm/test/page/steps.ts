@@ -1,9 +1,10 @@
 /** Patches, as subscribers are told them, as steps that can be applied. */
-import type { Patch } from "../../ts/index.js";
-import type { Step } from "../../ts/page/snapshot.js";
+import { expect } from "vitest";
+import type { Doc, Patch } from "../../ts/index.js";
+import { Editor, type Step } from "../../ts/page/snapshot.js";
 import type { Value } from "../../ts/page/values.js";
 
-export function toStep(patch: Patch): Step {
+function toStep(patch: Patch): Step {
   switch (patch.op) {
     case "set":
       return patch.path.length ? ["set", [...patch.path], patch.value as Value] : ["all", patch.value as Value];
@@ -18,4 +19,16 @@ export function toStep(patch: Patch): Step {
     default:
       return [patch.op, [...patch.path]];
   }
+}
+
+/** Follows what the subscribers of a document are told, and checks that it leads from value to value. */
+export function follow<T extends object>(doc: Doc<T>): () => void {
+  let followed = doc.value as unknown as Value;
+  doc.subscribe(({ patches, value }) => {
+    const editor = new Editor(followed);
+    for (const patch of patches) expect(editor.apply(toStep(patch)), JSON.stringify(patch)).toBe(true);
+    followed = editor.finish();
+    expect(followed).toEqual(value);
+  });
+  return () => expect(followed).toEqual(doc.value);
 }

@@ -5,11 +5,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Counter, type Doc, Repo, text } from "../../ts/index.js";
-import { Editor } from "../../ts/page/snapshot.js";
 import type { Tagged } from "../../ts/page/link.js";
 import { decode, type Value } from "../../ts/page/values.js";
 import { exchange } from "../../ts/testing.js";
-import { toStep } from "../page/steps.js";
+import { follow } from "../page/steps.js";
 import { type Edit, edits, make, type Shape } from "./edits.js";
 import { open } from "./open.js";
 import { SharedEngine, turn } from "./shared.js";
@@ -26,18 +25,6 @@ const content = (): Shape => ({
 
 const RUNS = Number(process.env["REJOIN_RUNS"] ?? 40);
 const TIMEOUT = 60_000 + RUNS * 500;
-
-/** Follows what the subscribers of a document are told, and checks that it leads from value to value. */
-function follow(doc: Doc<Shape>): () => void {
-  let followed = doc.value as unknown as Value;
-  doc.subscribe(({ patches, value }) => {
-    const editor = new Editor(followed);
-    for (const patch of patches) expect(editor.apply(toStep(patch)), JSON.stringify(patch)).toBe(true);
-    followed = editor.finish();
-    expect(followed).toEqual(value);
-  });
-  return () => expect(followed).toEqual(doc.value);
-}
 
 /** Runs a test, and fails where a subscriber of it fails. */
 async function watchingErrors(run: () => Promise<void>): Promise<void> {

@@ -34,7 +34,7 @@ export interface OpenOptions {
   suspect?: [doc: string, hash: string | null];
 }
 
-/** What the engine hears of a socket. */
+/** What the engine hears of a socket. `close` comes last, once, and also when there was no `open`. */
 export interface SocketEvents {
   open(protocol: string): void;
   /** Null stands for a text frame, which no protocol here has. */
@@ -44,7 +44,7 @@ export interface SocketEvents {
 
 /** A socket in the hands of the engine. */
 export interface Socket {
-  /** False when the socket is no longer open. */
+  /** False when the socket is no longer open. The bytes are the engine's own again when this returns. */
   send(data: Uint8Array): boolean;
   /** Bytes that were sent and did not leave yet. */
   buffered(): number;

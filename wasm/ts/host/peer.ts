@@ -171,20 +171,15 @@ export class Peer {
     };
     const online = (): void => this.post({ t: "online", is: true });
     const offline = (): void => this.post({ t: "online", is: false });
-    document.addEventListener("freeze", sleep);
-    document.addEventListener("resume", wake);
-    page.addEventListener("pagehide", hide);
-    page.addEventListener("pageshow", wake);
-    page.addEventListener("online", online);
-    page.addEventListener("offline", offline);
-    return () => {
-      document.removeEventListener("freeze", sleep);
-      document.removeEventListener("resume", wake);
-      page.removeEventListener("pagehide", hide);
-      page.removeEventListener("pageshow", wake);
-      page.removeEventListener("online", online);
-      page.removeEventListener("offline", offline);
-    };
+    const listening = new AbortController();
+    const { signal } = listening;
+    document.addEventListener("freeze", sleep, { signal });
+    document.addEventListener("resume", wake, { signal });
+    page.addEventListener("pagehide", hide, { signal });
+    page.addEventListener("pageshow", wake, { signal });
+    page.addEventListener("online", online, { signal });
+    page.addEventListener("offline", offline, { signal });
+    return () => listening.abort();
   }
 }
 

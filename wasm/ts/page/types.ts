@@ -64,17 +64,7 @@ export type Draft<T> = 0 extends 1 & T
             : T;
 
 /** A value as it is written over one that is there: a {@link Text} may be given as the string it shall become. */
-export type Input<T> = 0 extends 1 & T
-  ? T
-  : T extends Text
-    ? string
-    : T extends string | Leaf | Counter
-      ? T
-      : T extends readonly (infer Item)[]
-        ? readonly Input<Item>[]
-        : T extends object
-          ? { readonly [K in keyof T]: Input<T[K]> }
-          : T;
+export type Input<T> = Snapshot<T>;
 
 /** The keys that may be deleted: the optional ones. */
 export type OptionalKey<T> = { [K in keyof T]-?: undefined extends T[K] ? K : string extends K ? K : never }[keyof T];

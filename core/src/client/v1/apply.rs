@@ -151,7 +151,7 @@ fn carry_in(
         let mut tombstone = tombstone.clone();
         if tombstone.time_seconds == 0 {
             // The relay only said that it is deleted.
-            tombstone.time_seconds = u64::try_from(now_seconds()).unwrap_or(0);
+            tombstone.time_seconds = now_seconds();
         }
         let buried = tombstone::bury(tx, document, &tombstone)?;
         tombstone::acknowledge(tx, document, tombstone.kind, Some(relay))?;

@@ -156,7 +156,7 @@ impl DocHandle {
                 Ok(written) => {
                     if let Some(request) = &request {
                         let change = written.as_ref().map(|written| written.change.hash());
-                        requests::note(tx, request, change, u64::try_from(now_seconds()).unwrap_or(0))?;
+                        requests::note(tx, request, change, now_seconds())?;
                     }
                     let heads = if written.is_some() { ledger::heads(tx, &document)? } else { Vec::new() };
                     Ok(Ok(written.map_or(Done::Before(None), |written| Done::Now(written, heads))))
