@@ -102,11 +102,19 @@ pub enum Table {
     Branch = 24,
     /// (session, number) -> when a numbered write of an application was done, and the change it made.
     Request = 25,
+    /// A relay's: (kind, id) -> who may come in, with which tokens, and what is known of spaces.
+    Directory = 26,
+    /// A relay's: (principal, kind, space or document) -> what was granted, until when.
+    Grant = 27,
+    /// A relay's: (document, actor) -> the principal that introduced the actor.
+    Owner = 28,
+    /// A relay's: number -> an act of an administrator, or a write that was refused.
+    Audit = 29,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 26] = [
+    pub const ALL: [Table; 30] = [
         Table::Meta,
         Table::Document,
         Table::Change,
@@ -133,6 +141,10 @@ impl Table {
         Table::Rejected,
         Table::Branch,
         Table::Request,
+        Table::Directory,
+        Table::Grant,
+        Table::Owner,
+        Table::Audit,
     ];
 
     /// The table's name in a store's file. Once released, a name means the same for ever.
@@ -164,6 +176,10 @@ impl Table {
             Table::Rejected => "rejected-1",
             Table::Branch => "branch-1",
             Table::Request => "request-1",
+            Table::Directory => "directory-1",
+            Table::Grant => "grant-1",
+            Table::Owner => "owner-1",
+            Table::Audit => "audit-1",
         }
     }
 
@@ -180,6 +196,9 @@ impl Table {
                 | Table::Cursor
                 | Table::Seen
                 | Table::Request
+                | Table::Directory
+                | Table::Grant
+                | Table::Audit
         )
     }
 

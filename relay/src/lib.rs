@@ -10,12 +10,14 @@
 //! * `connection` drives one classic session over one WebSocket, `v1` one of `rejoin.v1`; `shared` is what both do alike.
 //! * `log` makes what is written durable, many connections' in one commit, gives it a position, and answers only then.
 //! * `fold` has long histories made into snapshots by a child process, for peers that have nothing.
+//! * [`auth`] says who somebody is and what that one may do.
 //! * `deletion` carries out that documents are deleted everywhere; `rights` says who may have that done.
 //! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on; `followers` does so for whole
 //!   spaces, and `live` has the frames that all followers share. `presence` passes ephemeral messages across the protocols.
 //!
 //! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
 
+pub mod auth;
 pub mod care;
 pub mod config;
 mod connection;

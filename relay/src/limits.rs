@@ -189,5 +189,8 @@ const _: () = assert!(LIVE_BYTES_MAX > 16 * rejoin::limits::BATCH_BYTES);
 // One ephemeral message of the largest size fits its queue.
 const _: () = assert!(rejoin::limits::EPHEMERAL_BYTES_MAX <= EPHEMERAL_QUEUE_BYTES_MAX);
 
+/// The longest name of a principal: 128 bytes. An e-mail address, a UUID or the `sub` of most issuers fits.
+pub const PRINCIPAL_BYTES_MAX: usize = 128;
+
 /// Of how many spaces it is remembered how far devices have them: 65,536, about 8 MB.
 pub(crate) const FURTHEST_SPACES_MAX: usize = 1 << 16;

@@ -25,6 +25,19 @@ pub struct RelayIdentity {
 pub trait Grants: Send {
     /// Returns what the peer may do in a space, or `None` if it may not even know that there is one.
     fn access(&self, space: &SpaceId) -> Option<Access>;
+
+    /// Returns what the peer may do with one document of a space: as much as in the whole space, or what it was granted for the
+    /// document alone.
+    fn document(&self, space: &SpaceId, document: &DocumentId) -> Option<Access> {
+        let _ = document;
+        self.access(space)
+    }
+
+    /// Says whether the peer may know that there is a space, because anything in it was granted. Who was granted single
+    /// documents may choose them, and nothing else.
+    fn knows(&self, space: &SpaceId) -> bool {
+        self.access(space).is_some()
+    }
 }
 
 /// The last commits of each space, encoded once for all their readers.
