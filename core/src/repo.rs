@@ -34,6 +34,7 @@ mod receipts;
 mod rejected;
 mod relayed;
 mod requests;
+mod rights;
 mod sign_out;
 mod spaces;
 #[cfg(feature = "testing")]
@@ -58,9 +59,11 @@ pub use presence::{Presence, PresenceData, PresenceError, PresenceEvent, Presenc
 pub use receipts::{PendingNews, Written};
 pub use rejected::{Branch, RejectedWrite};
 pub(crate) use relayed::{Taken, acknowledge};
+pub use rights::{RightsNews, SpaceRights};
 pub use sign_out::SignOut;
 pub use spaces::SpaceHandle;
 
+pub use crate::codec::v1::Access;
 pub use crate::document::{FieldPath, Step};
 pub use crate::ledger::receipts::Receipt;
 pub use crate::ledger::requests::RequestId;
@@ -111,6 +114,8 @@ pub(crate) struct Inner {
     pub(crate) acknowledged: watch::Sender<u64>,
     /// Counts changes of what is followed.
     pub(crate) follows: watch::Sender<u64>,
+    /// What relays said of rights in spaces.
+    rights: rights::KnownRights,
     /// Whether a relay sent a snapshot that could not be taken.
     pub(crate) snapshot_refused: AtomicBool,
     /// How many connections there were.
@@ -191,6 +196,7 @@ impl Repo {
             pending: Arc::new(Pending::read(Arc::clone(&store), acknowledged.clone())?),
             peer,
             follows: watch::Sender::new(0),
+            rights: rights::KnownRights::default(),
             connections: AtomicU64::new(0),
             offline: watch::Sender::new(false),
             hurried: watch::Sender::new(()),

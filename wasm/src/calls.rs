@@ -11,7 +11,7 @@ use futures_util::future::{Either, LocalBoxFuture, ready, select};
 use rejoin::document::{Cursor, CursorMove, DocumentError, FieldPath, Reader, Span};
 use rejoin::ledger::follow::Following;
 use rejoin::ledger::requests::{self, RequestId};
-use rejoin::repo::{Branch, ChangeOptions, RejectedWrite, Written};
+use rejoin::repo::{Access, Branch, ChangeOptions, RejectedWrite, SpaceRights, Written};
 use rejoin::value::{from_hex, to_hex};
 use rejoin::{DocHandle, DocumentId, Edit, Receipt, RepoError, SpaceId};
 use serde_json::{Map, Value as Json, json};
@@ -75,9 +75,8 @@ pub(crate) fn run<'a>(inner: &'a Rc<Inner>, request: Request<'a>) -> Calling<'a>
         }
         "history" | "at" | "diff" | "restore" | "fork" | "merge" => Box::pin(history(inner, method, args)),
         "receipt" | "reached" | "pending" | "synced" | "signOut" => Box::pin(receipts(inner, method, args)),
-        "list" | "delete" | "deleteEverywhere" | "spaceList" | "spaceUnfetched" | "follow" | "following" => {
-            Box::pin(listing(inner, method, args))
-        }
+        "list" | "delete" | "deleteEverywhere" | "spaceList" | "spaceUnfetched" | "spaceRights" | "follow"
+        | "following" => Box::pin(listing(inner, method, args)),
         "rejected" | "retry" | "dropRejected" | "branches" | "exportBranch" | "forgetBranch" => {
             Box::pin(rejected(inner, method, args))
         }
@@ -580,6 +579,13 @@ async fn listing(inner: &Rc<Inner>, method: &str, mut args: Args) -> Result<Answ
         }
         "spaceList" => ids(repo.space(args.space()?).list().await?),
         "spaceUnfetched" => ids(repo.space(args.space()?).unfetched().await?),
+        "spaceRights" => Json::from(match repo.space(args.space()?).rights() {
+            SpaceRights::Unknown => "unknown",
+            SpaceRights::Denied => "denied",
+            SpaceRights::Given(Access::Read) => "read",
+            SpaceRights::Given(Access::Write) => "write",
+            SpaceRights::Given(Access::Admin) => "admin",
+        }),
         "follow" => {
             let space = repo.space(args.space()?);
             match args.string_or_null()?.as_deref() {

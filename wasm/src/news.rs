@@ -5,7 +5,7 @@ use std::rc::{Rc, Weak};
 
 use futures_util::FutureExt;
 use rejoin::engine::Origin;
-use rejoin::repo::{Event, EventKind, Events, Lagged, PendingNews};
+use rejoin::repo::{Event, EventKind, Events, Lagged, PendingNews, RightsNews, SpaceRights};
 use rejoin::{DocumentId, Repo, SpaceId};
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::Notify;
@@ -24,21 +24,24 @@ struct Turn {
     counted: BTreeSet<DocumentId>,
     /// Whether any of them may be.
     all_counted: bool,
+    /// Whether relays said something else of this device's rights.
+    rights_changed: bool,
 }
 
 /// Tells the news until the repo is gone.
 pub(crate) fn tell(inner: Weak<Inner>, wake: Rc<Notify>, repo: &Repo) -> impl Future<Output = ()> + 'static {
-    let (events, pending) = (repo.subscribe(), repo.pending_news());
+    let sources = (repo.subscribe(), repo.pending_news(), repo.rights_news());
     let counts = repo.pending_documents().into_iter().collect();
-    run(inner, wake, (events, pending), counts)
+    run(inner, wake, sources, counts)
 }
 
 async fn run(
     weak: Weak<Inner>,
     wake: Rc<Notify>,
-    (mut events, mut pending): (Events, PendingNews),
+    (mut events, mut pending, mut rights): (Events, PendingNews, RightsNews),
     mut counts: HashMap<DocumentId, u64>,
 ) {
+    let mut known = HashMap::new();
     loop {
         let mut turn = Turn::default();
         let first = {
@@ -49,6 +52,13 @@ async fn run(
                         return;
                     }
                     turn.all_counted = true;
+                    None
+                }
+                is_there = rights.next() => {
+                    if !is_there {
+                        return;
+                    }
+                    turn.rights_changed = true;
                     None
                 }
                 () = wake.notified() => None,
@@ -65,8 +75,23 @@ async fn run(
             hear(&inner, &mut turn, event);
         }
         turn.is_listed |= inner.listed.take();
+        if turn.rights_changed {
+            tell_rights(&inner, &mut known);
+        }
         finish(&inner, turn, &mut counts).await;
     }
+}
+
+/// Tells of which spaces the rights have changed.
+fn tell_rights(inner: &Inner, known: &mut HashMap<SpaceId, SpaceRights>) {
+    let Ok(repo) = inner.repo() else { return };
+    let now = repo.known_rights();
+    for (space, rights) in &now {
+        if known.get(space) != Some(rights) {
+            inner.tell_all(&json!({ "e": "space", "space": space.to_string() }));
+        }
+    }
+    *known = now;
 }
 
 fn hear(inner: &Inner, turn: &mut Turn, event: Result<Event, Lagged>) {

@@ -14,7 +14,7 @@ export { Receipt } from "./page/receipt.js";
 export { Branch, Rejected, RejectedWrite } from "./page/rejected.js";
 export { Repo } from "./page/repo.js";
 export type { Token } from "./page/relay.js";
-export { type Follow, Space } from "./page/space.js";
+export { type Follow, Space, type SpaceRights } from "./page/space.js";
 export type { Status } from "./page/status.js";
 export { type Expand, type Mark, type Plain, type Span, type Splice, type TextChange, TextHandle } from "./page/text.js";
 export type { DocumentChange, Draft, DraftCounter, Input, Issue, OptionalKey, Patch, Path, Schema, Snapshot, Stage, Unsubscribe } from "./page/types.js";

@@ -4,6 +4,7 @@
  */
 import type { EngineEvent, Link, Tagged, WireOp, WirePatch, WirePath, WireStatus } from "../../ts/page/link.js";
 import { at, between, clamp, Editor, type Step } from "../../ts/page/snapshot.js";
+import type { SpaceRights } from "../../ts/page/space.js";
 import { decode, encode, type Value } from "../../ts/page/values.js";
 
 interface Version {
@@ -73,6 +74,7 @@ export class FakeEngine {
   docs = new Map<string, FakeDoc>();
   deleted = new Set<string>();
   follows = new Map<string, string>();
+  rights = new Map<string, SpaceRights>();
   links = new Set<FakeLink>();
   presences = new Map<string, { author: string; key: string; value: Tagged; own: boolean; since: number }[]>();
   status: WireStatus = { state: "none", pending: 0, storage: "memory" };
@@ -104,6 +106,12 @@ export class FakeEngine {
   restart(): void {
     for (const doc of this.docs.values()) doc.watchers.clear();
     for (const link of this.links) link.restart();
+  }
+
+  /** The relay says what may be done in a space. */
+  grant(space: string, rights: SpaceRights): void {
+    this.rights.set(space, rights);
+    this.tell({ e: "space", space });
   }
 
   /** Somebody else edits. */
@@ -257,6 +265,8 @@ export class FakeEngine {
         return null;
       case "following":
         return this.follows.get(id) ?? null;
+      case "spaceRights":
+        return this.rights.get(id) ?? "unknown";
       case "spaceUnfetched":
       case "branches":
         return [];

@@ -3,7 +3,7 @@ import { hydrateRoot, type Root } from "react-dom/client";
 import { renderToString } from "react-dom/server";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { act, render } from "@testing-library/react";
-import { Repo, type Status } from "../../ts/index.js";
+import { Repo, type SpaceRights, type Status } from "../../ts/index.js";
 import {
   RepoProvider,
   type PresenceResult,
@@ -14,6 +14,7 @@ import {
   usePresence,
   useRepo,
   useSpace,
+  useSpaceRights,
   useSyncStatus,
 } from "../../ts/react/index.js";
 import { FakeEngine, FakeLink } from "../page/fake.js";
@@ -77,6 +78,28 @@ describe("RepoProvider", () => {
       </Boundary>,
     );
     expect(document.body.textContent).toContain("RepoProvider");
+  });
+});
+
+describe("useSpaceRights", () => {
+  it("says what the relay said last", async () => {
+    const { engine, repo, show } = await stage();
+    const space = repo.space();
+    const seen: SpaceRights[] = [];
+    function Probe(): null {
+      seen.push(useSpaceRights(space.id));
+      return null;
+    }
+    show(<Probe />, true);
+    await settle();
+    expect(new Set(seen)).toEqual(new Set(["unknown"]));
+    await meanwhile(() => engine.grant(space.id, "write"));
+    expect(last(seen)).toBe("write");
+    await meanwhile(() => engine.grant(space.id, "read"));
+    expect(last(seen)).toBe("read");
+    const renders = seen.length;
+    await meanwhile(() => engine.grant(space.id, "read"));
+    expect(seen.length).toBe(renders);
   });
 });
 

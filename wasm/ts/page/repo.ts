@@ -424,6 +424,7 @@ export class Repo {
         break;
       case "space":
         this.#spaces.get(event.space)?.refresh();
+        this.#spaces.get(event.space)?.rights.refresh();
         break;
       case "doc":
         this.#befall(event.doc, event.kind);

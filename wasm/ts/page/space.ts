@@ -8,6 +8,12 @@ import { freeze } from "./values.js";
 /** How much of a space this device keeps: every document, or only which there are, each being fetched when it is opened. */
 export type Follow = "everything" | "listing";
 
+/**
+ * What the relay said last that this device may do in a space: `unknown` before it has said anything, `denied` if it does not give the
+ * space or has none such. Whatever it is, everything may be written here; what the relay does not take is in {@link Repo.rejected}.
+ */
+export type SpaceRights = "unknown" | "denied" | "read" | "write" | "admin";
+
 /** How a space makes documents, given by the Repo. */
 type Create = <T extends object>(value: T, options: CreateOptions<T>) => Promise<Doc<T>>;
 
@@ -24,6 +30,16 @@ type Create = <T extends object>(value: T, options: CreateOptions<T>) => Promise
 export class Space extends Live<readonly string[]> {
   /** Its id, to be given to others. */
   readonly id: string;
+  /**
+   * What this device may do in it, as far as the relay has said.
+   *
+   * @example
+   * ```ts
+   * const stop = repo.space().rights.subscribe((rights) => console.log(rights === "read" ? "read only" : rights));
+   * stop();
+   * ```
+   */
+  readonly rights: Live<SpaceRights>;
   readonly #session: Session;
   readonly #create: Create;
 
@@ -31,6 +47,7 @@ export class Space extends Live<readonly string[]> {
   constructor(session: Session, id: string, create: Create) {
     super(async () => freeze(await session.call<string[]>("spaceList", id)));
     this.id = id;
+    this.rights = new Live<SpaceRights>(() => session.call<SpaceRights>("spaceRights", id));
     this.#session = session;
     this.#create = create;
   }

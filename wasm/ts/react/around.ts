@@ -1,6 +1,6 @@
 /** What is around documents: spaces, presence, the state of the connection. */
 import { useCallback, useEffect, useMemo, useRef } from "react";
-import type { PresenceValue, Space, Status } from "../index.js";
+import type { PresenceValue, Space, SpaceRights, Status } from "../index.js";
 import { useGiven } from "./provider.js";
 import { type Equal, type Source, useSource } from "./source.js";
 
@@ -39,6 +39,29 @@ export function useSpace(id: string): SpaceResult {
   );
   const ids = useSource(source, undefined, same);
   return { space, ids };
+}
+
+/**
+ * Reads what this device may do in a space, as far as the relay has said: see {@link SpaceRights}.
+ *
+ * @example
+ * ```tsx
+ * function Title({ team }: { team: string }) {
+ *   return <input readOnly={useSpaceRights(team) === "read"} />;
+ * }
+ * ```
+ */
+export function useSpaceRights(id: string): SpaceRights {
+  const { repo } = useGiven();
+  const rights = repo?.space(id).rights;
+  const source = useMemo<Source<SpaceRights>>(
+    () => ({
+      get: () => rights?.value ?? "unknown",
+      subscribe: rights ? (listener) => rights.subscribe(listener) : nothing,
+    }),
+    [rights],
+  );
+  return useSource(source, "unknown", same);
 }
 
 /** What {@link usePresence} returns. */

@@ -7,7 +7,7 @@
  *
  * @packageDocumentation
  */
-export { type PresenceResult, type SpaceResult, usePresence, useSpace, useSyncStatus } from "./around.js";
+export { type PresenceResult, type SpaceResult, usePresence, useSpace, useSpaceRights, useSyncStatus } from "./around.js";
 export { type DocumentResult, type SelectOptions, type SetField, useDocument, useDocumentSuspense, useField } from "./document.js";
 export type { DocumentStatus } from "./opened.js";
 export { RepoProvider, type RepoProviderProps, useRepo } from "./provider.js";

@@ -8,6 +8,7 @@ use crate::ChangeHash;
 use crate::codec::v1::{Code, Reject};
 use crate::engine::{Origin, Reused};
 use crate::ledger::spaces;
+use crate::repo::SpaceRights;
 
 impl Driver {
     /// Does what the session says until it has nothing more to say. Deliveries of one round share a commit.
@@ -46,8 +47,11 @@ impl Driver {
                 self.follow()?;
                 self.inner.presences.renew_all();
             }
-            ClientOutput::Subscribed { space, access: Access::Read, .. } => {
-                tracing::info!(%space, "the space may be read and not written");
+            ClientOutput::Subscribed { space, access, .. } => {
+                if access == Access::Read {
+                    tracing::info!(%space, "the space may be read and not written");
+                }
+                self.inner.note_rights(space, SpaceRights::Given(access));
             }
             ClientOutput::Snapshot { space, document, chunk, .. } => self.take_snapshot(space, document, &chunk)?,
             ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
@@ -72,6 +76,9 @@ impl Driver {
             }
             ClientOutput::Denied { space, code, text } => {
                 tracing::warn!(%space, code = code.name(), %text, "the relay does not give the space");
+                if matches!(code, Code::Forbidden | Code::SpaceUnknown) {
+                    self.inner.note_rights(space, SpaceRights::Denied);
+                }
             }
             ClientOutput::Refused { document, reason, .. } => {
                 tracing::warn!(%document, %reason, "a change from the relay was refused");
