@@ -141,13 +141,62 @@ pub(crate) fn noted(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Resul
     Ok(read_note(tx, document)?.map(|(space, _)| space))
 }
 
+/// Visits documents, which are in the order of their ids, each with its space.
+///
+/// Cost: one visit a document where most of those that are in spaces are wanted, one lookup a document where few are.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub(crate) fn of_each<T: Copy>(
+    tx: &(impl ReadTx + ?Sized),
+    documents: &[(DocumentId, T)],
+    mut visit: impl FnMut(DocumentId, SpaceId, T),
+) -> Result<(), StoreError> {
+    let (Some((first, _)), Some((last, _))) = (documents.first(), documents.last()) else { return Ok(()) };
+    let mut rest = documents;
+    let mut visits = documents.len() * VISITS_A_LOOKUP;
+    let mut outcome = Ok(());
+    tx.scan(Table::Space, first.as_bytes()..&behind(last.as_bytes()), &mut |key, value| {
+        while let Some(((document, with), behind)) = rest.split_first()
+            && document.as_bytes().as_slice() <= key
+        {
+            let is_there = document.as_bytes().as_slice() == key;
+            match if is_there { read_value(value).map(|(space, _)| space) } else { Ok(SpaceId::DEFAULT) } {
+                Ok(space) => visit(*document, space, *with),
+                Err(error) => {
+                    outcome = Err(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            rest = behind;
+        }
+        visits -= 1;
+        if rest.is_empty() || visits == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    outcome?;
+    // Where the visits ended early, the others are few among many; where the table ended, they are in no space of their own.
+    for (document, with) in rest {
+        let space = if visits == 0 { of(tx, document)? } else { SpaceId::DEFAULT };
+        visit(*document, space, *with);
+    }
+    Ok(())
+}
+
+/// How many visits of a scan cost what one lookup does: 4, or fewer.
+const VISITS_A_LOOKUP: usize = 4;
+
 /// Reads where a document is, and whether it was dismissed.
 fn read_note(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<(SpaceId, bool)>, StoreError> {
-    let Some(bytes) = tx.get(Table::Space, document.as_bytes())? else { return Ok(None) };
+    tx.get(Table::Space, document.as_bytes())?.map(|bytes| read_value(&bytes)).transpose()
+}
+
+/// Reads the value of a row.
+fn read_value(bytes: &[u8]) -> Result<(SpaceId, bool), StoreError> {
     let is_dismissed = bytes.len() == 17 && bytes.last() == Some(&DISMISSED);
-    let space = if is_dismissed { &bytes[..16] } else { &bytes[..] };
+    let space = if is_dismissed { &bytes[..16] } else { bytes };
     let space = space.try_into().map_err(|_| StoreError::Damaged { what: "space-1" })?;
-    Ok(Some((SpaceId::from_bytes(space), is_dismissed)))
+    Ok((SpaceId::from_bytes(space), is_dismissed))
 }
 
 /// Notes of a document that was deleted from this device that it is not wanted here, although its space is followed. In the
@@ -207,6 +256,9 @@ fn behind(key: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
 
     use super::*;
     use crate::ledger;
@@ -295,5 +347,30 @@ mod tests {
         store.write_with(|tx| ledger::delete(tx, &document(1))).unwrap();
         assert_eq!(listed(store.read().unwrap().as_ref(), &TEAM, 1), []);
         assert_eq!(of(&*store.read().unwrap(), &document(1)).unwrap(), SpaceId::DEFAULT);
+    }
+
+    #[test]
+    fn spaces_of_many_are_those_of_each() {
+        let mut random = SmallRng::seed_from_u64(0x5_1CE5);
+        for round in 0..300 {
+            let store = MemoryStore::new();
+            let stored = random.random_range(0..60);
+            let wanted = random.random_range(0..12);
+            let id = |random: &mut SmallRng| DocumentId::from_bytes([random.random_range(0..40); 16]);
+            let space = |random: &mut SmallRng| SpaceId::from_bytes([random.random_range(0..3); 16]);
+            store
+                .write_with(|tx| {
+                    (0..stored).try_for_each(|_| put(tx, &id(&mut random), &space(&mut random)).map(drop))?;
+                    dismiss(tx, &id(&mut random), &space(&mut random))
+                })
+                .unwrap();
+            let documents: BTreeSet<DocumentId> = (0..wanted).map(|_| id(&mut random)).collect();
+            let documents: Vec<(DocumentId, ())> = documents.into_iter().map(|document| (document, ())).collect();
+            let tx = store.read().unwrap();
+            let mut found = Vec::new();
+            of_each(&*tx, &documents, |document, space, ()| found.push((document, space))).unwrap();
+            let each = documents.iter().map(|(document, ())| (*document, of(&*tx, document).unwrap()));
+            assert_eq!(found, each.collect::<Vec<_>>(), "round {round}");
+        }
     }
 }

@@ -21,7 +21,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts the outbox. Cost: one row for each change that waits, one lookup for each of their documents.
+    /// Counts the outbox. Cost: one row for each change that waits, one row or lookup for each of their documents.
     ///
     /// # Errors
     ///
@@ -38,9 +38,7 @@ impl Tally {
             ControlFlow::Continue(())
         })?;
         let mut tally = Self::default();
-        for (document, count) in counts {
-            tally.set(document, spaces::of(tx, &document)?, count);
-        }
+        spaces::of_each(tx, &counts, |document, space, count| tally.set(document, space, count))?;
         Ok(tally)
     }
 
