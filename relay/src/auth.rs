@@ -6,15 +6,40 @@
 //!
 //! A [`Permit`] is what a connection or a request was let in with. It is asked anew each time, so that a right that is taken away
 //! ends at once; [`Permit::ended`] tells when all of it is over.
+//!
+//! * [`Directory`] keeps principals, tokens, grants and what is known of spaces, in the store and in memory.
+//! * `jwt` believes JSON Web Tokens of keys that the operator trusts; `secret` has the tokens that are stored here.
+//! * `rights` evaluates grants; `state` says from which of them a permit's rights come.
 
 use std::fmt;
-use std::future::pending;
 use std::sync::Arc;
 
-use rejoin::codec::v1::Access;
-use rejoin::{DocumentId, SpaceId};
-
 use crate::limits::PRINCIPAL_BYTES_MAX;
+
+mod acts;
+mod config;
+mod directory;
+mod encoding;
+mod jwt;
+mod permit;
+mod record;
+mod refusal;
+mod rights;
+mod secret;
+mod state;
+
+pub use config::{AuthConfig, KeyAlgorithm, KeyConfig, KeySource};
+pub use directory::{Directory, DirectoryError};
+pub use permit::{Ended, Permit};
+pub use record::{
+    Grant, NewShare, NewToken, ParseTokenIdError, Principal, Scope, SpaceRecord, Target, TokenId, TokenKind,
+    TokenRecord,
+};
+pub use refusal::{Reason, Refusal};
+pub use secret::SecretText;
+
+/// What the names of share links begin with. Nobody else may have such a name.
+const LINK_PREFIX: &str = "link:";
 
 /// Names who is granted something: a user, a service, a share link. An application's own name for it, such as the `sub` of its
 /// tokens.
@@ -28,6 +53,16 @@ impl PrincipalId {
         fits.then(|| Self(text.into()))
     }
 
+    /// Returns the name of who comes with a share link.
+    pub(crate) fn of_link(id: TokenId) -> Self {
+        Self(format!("{LINK_PREFIX}{id}").into())
+    }
+
+    /// Says whether it is the name of who comes with a share link.
+    pub(crate) fn is_link(&self) -> bool {
+        self.0.starts_with(LINK_PREFIX)
+    }
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -37,64 +72,5 @@ impl PrincipalId {
 impl fmt::Display for PrincipalId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// Why a permit is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Its time is over.
-    Expired,
-    /// It was taken back: the token, the principal, or what it was made from.
-    Revoked,
-}
-
-/// What somebody was let in with.
-#[derive(Debug, Clone)]
-pub struct Permit {
-    principal: Option<PrincipalId>,
-}
-
-impl Permit {
-    /// The permit of who comes without a token to a relay that is open to everybody.
-    pub fn anyone() -> Self {
-        Self { principal: None }
-    }
-
-    /// Returns who it is; nobody in particular where everybody may come in.
-    pub fn principal(&self) -> Option<&PrincipalId> {
-        self.principal.as_ref()
-    }
-
-    /// Returns when it ends by itself, in seconds since 1970.
-    pub fn expires(&self) -> Option<u64> {
-        None
-    }
-
-    /// Returns what may be done in all of a space, or `None` if its holder may not even know that there is one.
-    pub fn space(&self, _space: &SpaceId) -> Option<Access> {
-        Some(Access::Admin)
-    }
-
-    /// Returns what may be done with one document that is in this space: what may be done in the space, or what was granted for
-    /// the document alone, if that is more.
-    pub fn document(&self, space: &SpaceId, _document: &DocumentId) -> Option<Access> {
-        self.space(space)
-    }
-
-    /// Says whether anything is granted in a space, be it the whole or single documents: who has only these may choose them.
-    pub fn knows(&self, space: &SpaceId) -> bool {
-        self.space(space).is_some()
-    }
-
-    /// Says whether it is over.
-    pub fn check(&self) -> Result<(), Ended> {
-        Ok(())
-    }
-
-    /// Waits until it is over: for ever if it never ends. Wakes within a second of a revocation. May be given up and begun anew
-    /// at any time.
-    pub async fn ended(&self) -> Ended {
-        pending().await
     }
 }

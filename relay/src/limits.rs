@@ -189,6 +189,52 @@ const _: () = assert!(LIVE_BYTES_MAX > 16 * rejoin::limits::BATCH_BYTES);
 // One ephemeral message of the largest size fits its queue.
 const _: () = assert!(rejoin::limits::EPHEMERAL_BYTES_MAX <= EPHEMERAL_QUEUE_BYTES_MAX);
 
+/// The most principals that are written down: 1,000,000, about 250 bytes each in memory. Who comes with a JWT needs none.
+pub const PRINCIPALS_MAX: usize = 1_000_000;
+
+/// The most stored tokens, share links among them: 1,000,000, about 400 bytes each in memory.
+pub const TOKENS_MAX: usize = 1_000_000;
+
+/// The most API tokens of one principal: 1,024. Those that ended make room.
+pub const TOKENS_PER_PRINCIPAL_MAX: usize = 1_024;
+
+/// How many share links one principal may have at once unless the configuration says otherwise: 1,024.
+pub const SHARES_PER_PRINCIPAL_MAX_DEFAULT: usize = 1_024;
+
+/// How many share links may stand on one another, each made with the one before: 4. Each costs a layer whenever rights are asked.
+pub const SHARE_DEPTH_MAX: usize = 4;
+
+/// The most grants of one principal: 16,384, about 80 bytes each in memory.
+pub const GRANTS_PER_PRINCIPAL_MAX: usize = 16_384;
+
+/// The most grants of all principals: 2,000,000, 160 MB.
+pub const GRANTS_MAX: usize = 2_000_000;
+
+/// The most spaces that are written down: 1,000,000, about 150 bytes each in memory.
+pub const SPACE_RECORDS_MAX: usize = 1_000_000;
+
+/// The longest label of a principal, token or space: 256 bytes.
+pub const LABEL_BYTES_MAX: usize = 256;
+
+/// The most entries in what a token allows, and in the claims of a JWT: 128. Eighty are what fits a token of 8 KiB.
+pub const SCOPES_MAX: usize = 128;
+
+/// The most keys whose JWTs are taken: 64. A token without a `kid` may cost a check with each, 0.1 ms.
+pub const JWT_KEYS_MAX: usize = 64;
+
+/// The longest file of keys: 1 MiB.
+pub const KEY_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How often it is looked whether a file of keys has changed, while tokens come: 5 s.
+pub const KEY_FILE_LOOK: Duration = Duration::from_secs(5);
+
+/// The longest that an end of a permit is waited for in one go: 60 s. A clock that was set is noticed then.
+pub const PERMIT_LOOK: Duration = Duration::from_secs(60);
+
+/// In how many groups principals fall, of which one is woken when something is taken from one of its members: 64. So of 15,000
+/// connections some 240 look whether it concerns them.
+pub const PERMIT_GROUPS: usize = 64;
+
 /// The longest name of a principal: 128 bytes. An e-mail address, a UUID or the `sub` of most issuers fits.
 pub const PRINCIPAL_BYTES_MAX: usize = 128;
 
