@@ -240,3 +240,22 @@ pub const PRINCIPAL_BYTES_MAX: usize = 128;
 
 /// Of how many spaces it is remembered how far devices have them: 65,536, about 8 MB.
 pub(crate) const FURTHEST_SPACES_MAX: usize = 1 << 16;
+
+/// The most records of the audit trail that wait to be written: 4,096, about 1 MB. What does not fit is lost and counted.
+pub const AUDIT_QUEUE_MAX: usize = 4_096;
+
+/// The most records of the audit trail in one commit: 512.
+pub const AUDIT_BATCH_MAX: usize = 512;
+
+/// How long refused writes gather before they are written to the audit trail: 1 s, so that they cost one commit a second at most.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many acts and how many refusals the audit trail keeps unless the configuration says otherwise: 1,000,000 each, some
+/// 300 MB.
+pub const AUDIT_ROWS_MAX_DEFAULT: usize = 1_000_000;
+
+/// How many rows of the audit trail above its bound are taken away at once, beside as many as are written: 1,024.
+pub const AUDIT_TRIM_ROWS: usize = 1_024;
+
+/// How many rows of each kind are looked at for one page of the audit trail: 100,000, about a tenth of a second.
+pub const AUDIT_SCAN_ROWS_MAX: usize = 100_000;

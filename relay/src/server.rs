@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
@@ -37,6 +38,7 @@ use crate::limits::{
 };
 use crate::log::{self, GroupCommit};
 use crate::pages;
+use crate::quarantine::Quarantine;
 use crate::shared::Shared;
 use crate::socket::{Accept, Activity};
 use crate::v1;
@@ -127,6 +129,8 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
+    let audit = Arc::new(Audit::start(Arc::clone(&store))?);
+    let quarantine = Arc::new(Quarantine::open(&*store)?);
     let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
@@ -139,6 +143,9 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
         whole_documents,
         identity,
         v1: RelayIdentity { storage, epoch, limits: LIMITS, credit: CREDIT_BYTES },
+        registry: Arc::default(),
+        audit,
+        quarantine,
         handshake_deadline: config.handshake_deadline,
         draining,
     })
@@ -163,6 +170,7 @@ async fn drained(
         tracing::warn!("some connections are still open; their last changes are committed without an answer");
     }
     shared.log.finish().await;
+    shared.audit.finish().await;
     if let Some(folding) = &shared.folding {
         folding.finish().await;
     }
