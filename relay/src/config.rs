@@ -53,6 +53,8 @@ pub struct Config {
     pub handshake_deadline: Duration,
     /// The directory of the web application that is served at `/`. Default: none, a page that says what this is.
     pub demo: Option<PathBuf>,
+    /// The admin API. Default: none.
+    pub admin: AdminConfig,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// How to start the child process that folds long histories; without one, every peer gets changes. Default: none. The
@@ -76,11 +78,23 @@ impl Config {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
             demo: None,
+            admin: AdminConfig { enabled: false, listen: ([127, 0, 0, 1], 3031).into(), token_file: None },
             log_format: LogFormat::Human,
             fold: None,
             whole_documents: WholeDocuments::Taken,
         }
     }
+}
+
+/// The admin API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminConfig {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Address and port it listens on.
+    pub listen: SocketAddr,
+    /// A file with its credential; not set, `admin-token` in the directory of the data.
+    pub token_file: Option<PathBuf>,
 }
 
 /// The most connections that can be configured: each may cost a socket and the bookkeeping counts them in 32 bits.

@@ -134,6 +134,12 @@ impl Hub {
         }
     }
 
+    /// Forgets the last commits of a document.
+    pub(crate) fn forget(&self, document: &DocumentId) {
+        self.recent.forget(document);
+        self.followers.live().forget_document(document);
+    }
+
     /// Hands an ephemeral message to everybody else who takes part in its document, and returns it.
     ///
     /// A message that was here before is dropped: clients send what they receive back to where it came from. So is one

@@ -19,6 +19,7 @@
 //!
 //! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
 
+pub mod admin;
 mod audit;
 pub mod auth;
 pub mod care;

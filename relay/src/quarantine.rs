@@ -60,6 +60,11 @@ impl Quarantine {
         self.count.load(Ordering::Acquire) > 0 && self.read().contains_key(document)
     }
 
+    /// Returns how many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
     /// Says why a document is in quarantine, if it is.
     pub(crate) fn get(&self, document: &DocumentId) -> Option<Held> {
         self.read().get(document).cloned()

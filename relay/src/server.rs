@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::admin::{self, Admin, CredentialError};
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::connection;
@@ -53,6 +54,9 @@ pub enum RunError {
     /// The operating system gives no random bytes.
     #[error("failed to get random bytes from the operating system: {0}")]
     Entropy(getrandom::Error),
+    /// The admin API has no credential.
+    #[error("failed to {0}")]
+    Admin(#[from] CredentialError),
     /// The operating system gives no thread, or no socket.
     #[error("failed to run the server: {0}")]
     Io(#[from] io::Error),
@@ -80,8 +84,29 @@ pub async fn run(
     config: &Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
+    let admin = if config.admin.enabled { Some(TcpListener::bind(config.admin.listen).await?) } else { None };
+    run_with(listener, admin, store, config, shutdown).await
+}
+
+/// Runs a relay as [`run`] does, with the admin API on a listener that is there already, or without one.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_with(
+    listener: TcpListener,
+    admin_listener: Option<TcpListener>,
+    store: Arc<dyn Store>,
+    config: &Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
     let (drain, draining) = watch::channel(false);
     let shared = Arc::new(share(store, config, draining.clone())?);
+    let admin = match admin_listener {
+        Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), config)?)),
+        None => None,
+    };
+    let admin = admin.map(|(listener, admin)| tokio::spawn(admin::serve(listener, admin, draining.clone())));
     let room = Arc::new(Semaphore::new(config.connections_max));
     let demo = config.demo.as_deref().map(Demo::new);
     let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room), demo };
@@ -104,7 +129,7 @@ pub async fn run(
     if let Some(folding) = &shared.folding {
         folding.stop();
     }
-    let ended = timeout(DRAIN_DEADLINE, drained(server, &room, config.connections_max, &shared)).await;
+    let ended = timeout(DRAIN_DEADLINE, drained(server, admin, &room, config.connections_max, &shared)).await;
     if ended.is_err() {
         tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time and are cut");
     }
@@ -154,6 +179,7 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
 /// Waits until the last socket is closed and the last commit is done.
 async fn drained(
     server: tokio::task::JoinHandle<io::Result<()>>,
+    admin: Option<tokio::task::JoinHandle<()>>,
     room: &Semaphore,
     connections_max: usize,
     shared: &Shared,
@@ -165,6 +191,10 @@ async fn drained(
         // Every connection has given its share back when all can be taken.
         let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
         drop(room.acquire_many(all).await);
+        if let Some(admin) = admin {
+            // Its panic, if there was one, was reported by itself.
+            let _ = admin.await;
+        }
     };
     if timeout(DRAIN_DEADLINE - COMMIT_RESERVE, closed).await.is_err() {
         tracing::warn!("some connections are still open; their last changes are committed without an answer");
