@@ -38,12 +38,16 @@ mod connections;
 mod credential;
 mod documents;
 mod extract;
+mod grants;
 mod health;
 mod jobs;
 mod log;
 mod openapi;
 mod operate;
+mod principals;
 mod problem;
+mod spaces;
+mod tokens;
 mod trail;
 
 pub use credential::{CredentialError, TOKEN_FILE};
@@ -122,6 +126,15 @@ pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>, mut draining
 /// Every operation that needs the credential.
 fn operations() -> OpenApiRouter<App> {
     OpenApiRouter::default()
+        .routes(routes!(spaces::space_list, spaces::space_create))
+        .routes(routes!(spaces::space_get, spaces::space_patch, spaces::space_delete))
+        .routes(routes!(spaces::space_archive))
+        .routes(routes!(principals::principal_list, principals::principal_create))
+        .routes(routes!(principals::principal_get, principals::principal_patch, principals::principal_delete))
+        .routes(routes!(tokens::token_list, tokens::token_create))
+        .routes(routes!(tokens::token_get, tokens::token_revoke))
+        .routes(routes!(tokens::token_rotate))
+        .routes(routes!(grants::grant_list, grants::grant_put, grants::grant_remove))
         .routes(routes!(documents::document_list))
         .routes(routes!(documents::document_get, documents::document_delete))
         .routes(routes!(documents::document_purge))

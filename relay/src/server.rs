@@ -28,6 +28,7 @@ use tokio::time::timeout;
 
 use crate::admin::{self, Admin, CredentialError};
 use crate::audit::Audit;
+use crate::auth::{AuthConfig, Directory, DirectoryError};
 use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
@@ -54,6 +55,9 @@ pub enum RunError {
     /// The operating system gives no random bytes.
     #[error("failed to get random bytes from the operating system: {0}")]
     Entropy(getrandom::Error),
+    /// The directory of who may come in cannot be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The admin API has no credential.
     #[error("failed to {0}")]
     Admin(#[from] CredentialError),
@@ -154,6 +158,7 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
+    let directory = Directory::open(Arc::clone(&store), &AuthConfig::open())?;
     let audit = Arc::new(Audit::start(Arc::clone(&store))?);
     let quarantine = Arc::new(Quarantine::open(&*store)?);
     let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
@@ -168,6 +173,7 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
         whole_documents,
         identity,
         v1: RelayIdentity { storage, epoch, limits: LIMITS, credit: CREDIT_BYTES },
+        directory,
         registry: Arc::default(),
         audit,
         quarantine,

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
 use crate::audit::Audit;
+use crate::auth::Directory;
 use crate::fold::Folding;
 use crate::hub::Hub;
 use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// Who it is in `rejoin.v1`.
     pub(crate) v1: RelayIdentity,
+    /// Who may come in, and what they may do.
+    pub(crate) directory: Arc<Directory>,
     /// Every connection.
     pub(crate) registry: Arc<Registry>,
     /// What administrators did, and what was refused.

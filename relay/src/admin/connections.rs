@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::extract::{self, Asked, At, page};
+use super::principals::name;
 use super::problem::{Answer, Code, Problem};
 use crate::auth::PrincipalId;
 use crate::registry::Listed;
@@ -67,8 +68,7 @@ pub(super) struct Which {
 }
 
 fn principal(text: &str) -> Answer<PrincipalId> {
-    let detail = "principal: it has 1 to 128 bytes and no control characters";
-    PrincipalId::new(text).ok_or_else(|| Problem::new(Code::QueryInvalid, detail))
+    name(text, Code::QueryInvalid)
 }
 
 /// Lists connections, by number.
