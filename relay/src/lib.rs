@@ -41,6 +41,7 @@ mod presence;
 mod quarantine;
 mod recent;
 mod registry;
+pub mod remote;
 mod rights;
 pub mod server;
 mod shared;

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
 use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs};
 use rejoin_relay::config::{Config, LogFormat, RawConfig};
+use rejoin_relay::remote::{self, AdminArgs};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -39,6 +40,8 @@ enum Command {
     Stats(ReportArgs),
     /// Delete a document everywhere, and leave none of its bytes in a stopped relay's data
     Purge(PurgeArgs),
+    /// Ask a running relay's admin API for something
+    Admin(AdminArgs),
     /// What the relay starts itself as, to fold a document under limits
     #[command(hide = true)]
     FoldChild,
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
             let config = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}"));
             config.and_then(serve).map(|()| true)
         }
+        Command::Admin(args) => remote::run(&args, out),
         Command::FoldChild => return child_main(std::io::stdin().lock(), std::io::stdout().lock()),
         Command::Backup(args) => care::backup(&args, out).map(|()| true),
         Command::Verify(args) => care::verify(&args, out),
