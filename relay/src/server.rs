@@ -67,7 +67,7 @@ struct App {
 
 /// Runs a relay until `shutdown` is ready, then closes every connection and finishes what is queued.
 ///
-/// The listener may listen on port 0. Ending takes at most [`DRAIN_DEADLINE`].
+/// The listener may listen on port 0. Ending takes at most [`DrainConfig::deadline_seconds`](crate::config::DrainConfig).
 ///
 /// # Errors
 ///
@@ -78,15 +78,31 @@ pub async fn run(
     config: &Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
+    let (_unchanged, config) = watch::channel(Arc::new(config.clone()));
+    run_reloading(listener, store, config, shutdown).await
+}
+
+/// Runs a relay as [`run`] does, with a configuration that may change meanwhile.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_reloading(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    changing: watch::Receiver<Arc<Config>>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
-    let shared = Arc::new(share(store, config, draining.clone())?);
-    let room = Arc::new(Semaphore::new(config.connections_max));
+    let shared = Arc::new(share(store, changing, draining.clone())?);
+    let room = Arc::new(Semaphore::new(config.limits.connections_max));
     let demo = config.demo.as_deref().map(Demo::new);
     let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room), demo };
     let accept = Accept {
         listener,
-        room: Arc::new(Semaphore::new(config.connections_max + SOCKETS_SPARE)),
-        deadline: config.handshake_deadline,
+        room: Arc::new(Semaphore::new(config.limits.connections_max + SOCKETS_SPARE)),
+        deadline: config.limits.handshake_seconds,
     };
     let service = router(app).into_make_service_with_connect_info::<Activity>();
     let mut stop = draining.clone();
@@ -102,7 +118,7 @@ pub async fn run(
     if let Some(folding) = &shared.folding {
         folding.stop();
     }
-    let ended = timeout(DRAIN_DEADLINE, drained(server, &room, config.connections_max, &shared)).await;
+    let ended = timeout(DRAIN_DEADLINE, drained(server, &room, config.limits.connections_max, &shared)).await;
     if ended.is_err() {
         tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time and are cut");
     }
@@ -117,7 +133,12 @@ const LIMITS: Limits = Limits {
     presence_bytes: PRESENCE_BYTES_MAX as u64,
 };
 
-fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>) -> Result<Shared, RunError> {
+fn share(
+    store: Arc<dyn Store>,
+    changing: watch::Receiver<Arc<Config>>,
+    draining: watch::Receiver<bool>,
+) -> Result<Shared, RunError> {
+    let config = Arc::clone(&changing.borrow());
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let storage = storage_id(&*store, random)?;
@@ -139,7 +160,7 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
         whole_documents,
         identity,
         v1: RelayIdentity { storage, epoch, limits: LIMITS, credit: CREDIT_BYTES },
-        handshake_deadline: config.handshake_deadline,
+        config: changing,
         draining,
     })
 }

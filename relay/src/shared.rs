@@ -15,6 +15,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
+use crate::config::Config;
 use crate::fold::Folding;
 use crate::hub::Hub;
 use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
@@ -43,9 +44,17 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// Who it is in `rejoin.v1`.
     pub(crate) v1: RelayIdentity,
-    pub(crate) handshake_deadline: std::time::Duration,
+    /// The configuration, which may change: what can be reloaded is read where it is used.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
     /// Becomes true when the relay is to stop.
     pub(crate) draining: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Returns the configuration of now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
 }
 
 /// What a socket's reading half yields.
