@@ -12,20 +12,20 @@ use rejoin::fold::FoldCommand;
 use rejoin::limits::V1_FRAME_BYTES_MAX;
 use rejoin::sync::WholeDocuments;
 
+use crate::auth::AuthConfig;
+
 mod check;
 mod keys;
 mod nearest;
 mod read;
-mod secret;
 mod setting;
 mod show;
 #[cfg(test)]
 mod tests;
 
 pub use check::ConfigError;
-pub use keys::{AdminConfig, AuthConfig, DrainConfig, KEYS, Key, LimitsConfig, LogConfig, QuotaConfig, TlsConfig};
+pub use keys::{AdminConfig, AuthSection, DrainConfig, KEYS, Key, LimitsConfig, LogConfig, QuotaConfig, TlsConfig};
 pub use read::{ConfigErrors, Loaded, RawConfig, Source};
-pub use secret::Secret;
 pub use show::{documentation, example};
 
 /// Where the relay listens unless the configuration says otherwise.
@@ -40,54 +40,6 @@ pub enum LogFormat {
     Human,
     /// For programs: one JSON object an event.
     Json,
-}
-
-/// How tokens are signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeyAlgorithm {
-    /// Ed25519.
-    EdDsa,
-    /// ECDSA over P-256 with SHA-256.
-    Es256,
-    /// RSA with SHA-256.
-    Rs256,
-    /// HMAC with SHA-256: who checks can sign too.
-    Hs256,
-}
-
-impl KeyAlgorithm {
-    /// All there are.
-    pub const ALL: [Self; 4] = [Self::EdDsa, Self::Es256, Self::Rs256, Self::Hs256];
-
-    /// Returns the name that a token's `alg` has for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::EdDsa => "EdDSA",
-            Self::Es256 => "ES256",
-            Self::Rs256 => "RS256",
-            Self::Hs256 => "HS256",
-        }
-    }
-}
-
-/// A key that signed tokens are checked with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyConfig {
-    /// What a token's `kid` names it by.
-    pub id: String,
-    /// How tokens are signed with it.
-    pub algorithm: KeyAlgorithm,
-    /// Where it is.
-    pub source: KeySource,
-}
-
-/// Where a key is: a public key as PEM, or for [`KeyAlgorithm::Hs256`] the secret's bytes as they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeySource {
-    /// In this file.
-    File(PathBuf),
-    /// In the configuration.
-    Inline(Secret),
 }
 
 /// A configuration that makes sense.
@@ -108,7 +60,7 @@ pub struct Config {
     /// How much may be stored.
     pub quota: QuotaConfig,
     /// Who may come in.
-    pub auth: AuthConfig,
+    pub auth: AuthSection,
     /// The admin API. Default: in the library off, in the binary on.
     pub admin: AdminConfig,
     /// TLS on the public listener.
@@ -152,13 +104,44 @@ impl Config {
             origins: Vec::new(),
             limits: LimitsConfig::default(),
             quota: QuotaConfig::default(),
-            auth: AuthConfig::default(),
+            auth: AuthSection::default(),
             admin: AdminConfig::default(),
             tls: TlsConfig::default(),
             log: LogConfig::default(),
             drain: DrainConfig::default(),
             fold: None,
             whole_documents: WholeDocuments::Taken,
+        }
+    }
+}
+
+impl Config {
+    /// Returns what the directory of principals has to know.
+    pub fn directory(&self) -> AuthConfig {
+        let AuthSection {
+            keys,
+            jwks_file,
+            issuer,
+            audience,
+            jwt_lifetime_max_seconds,
+            leeway_seconds,
+            ticket_seconds,
+            share_lifetime_max_seconds,
+            shares_per_principal_max,
+            restored_grace_days,
+        } = self.auth.clone();
+        AuthConfig {
+            open: self.open,
+            keys,
+            jwks_file,
+            issuer,
+            audience,
+            jwt_lifetime_max_seconds: jwt_lifetime_max_seconds.as_secs(),
+            ticket_seconds: ticket_seconds.as_secs(),
+            share_lifetime_max_seconds: share_lifetime_max_seconds.as_secs(),
+            shares_per_principal_max,
+            leeway_seconds: leeway_seconds.as_secs(),
+            restored_grace_days: restored_grace_days.into(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::keys::KEYS;
 use super::{Config, Source};
+use crate::auth::KeySource;
 
 /// Something wrong with a configuration. It is the operator's to correct.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +152,7 @@ impl Config {
                 self.admin.listen
             ));
         }
-        let has_inline = self.auth.keys.iter().any(|key| matches!(key.source, super::KeySource::Inline(_)));
+        let has_inline = self.auth.keys.iter().any(|key| matches!(key.source, KeySource::Inline(_)));
         if has_inline {
             warnings.push("auth.keys holds a secret inline: a file that only the relay may read is safer".to_owned());
         }

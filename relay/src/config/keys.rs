@@ -11,13 +11,14 @@ use rejoin::limits::{
 use toml::de::DeValue;
 
 use super::setting::Setting;
-use super::{ADMIN_LISTEN, Config, KeyConfig, LogFormat};
+use super::{ADMIN_LISTEN, Config, LogFormat};
+use crate::auth::KeyConfig;
 use crate::limits::{
     APPENDS_BURST_DEFAULT, APPENDS_PER_SECOND_DEFAULT, BYTES_BURST_DEFAULT, BYTES_PER_SECOND_DEFAULT,
     CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT, CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT, DEAD_AFTER,
     DOCUMENT_BYTES_MAX_DEFAULT, DRAIN_DEADLINE, FRAMES_BURST_DEFAULT, FRAMES_PER_SECOND_DEFAULT,
     HANDSHAKE_DEADLINE_DEFAULT, MISSES_PER_MINUTE_DEFAULT, PING_INTERVAL, RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX,
-    SOCKETS_SPARE, UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
+    SHARES_PER_PRINCIPAL_MAX_DEFAULT, SOCKETS_SPARE, UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
 };
 
 /// The most connections that can be configured: each may cost a socket and the bookkeeping counts them in 32 bits.
@@ -218,15 +219,15 @@ keys! {
     }
 
     /// Who may come in.
-    [auth] AuthConfig {
-        /// Keys that signed tokens are checked with: `{ id, alg, file }`, or `secret` in place of `file` with what the file would hold. `alg` is `EdDSA`, `ES256`, `RS256` (a public key as PEM) or `HS256` (32 bytes or more, as they are).
+    [auth] AuthSection {
+        /// Keys that signed tokens are checked with: `{ id, alg, file }`, or `secret` in place of `file` with what the file would hold; a key without `id` is for tokens without `kid`. `alg` is `EdDSA`, `ES256`, `RS256` (a public key as PEM) or `HS256` (32 bytes or more, as they are).
         keys: Vec<KeyConfig> = Vec::new(), any(), live;
         /// A file with a JSON Web Key Set. It is read again when it changes.
         jwks_file: Option<PathBuf> = None, any(), live;
-        /// What `iss` of a signed token must be; not set, anything.
-        issuer: Option<String> = None, any(), live;
-        /// What `aud` of a signed token must be or hold; not set, a token must have none.
-        audience: Option<String> = None, any(), live;
+        /// What `iss` of a signed token must be one of; empty, it may have any or none.
+        issuer: Vec<String> = Vec::new(), any(), live;
+        /// What `aud` of a signed token must be one of; empty, it may have any or none.
+        audience: Vec<String> = Vec::new(), any(), live;
         /// How long from now a signed token may be good for at most.
         jwt_lifetime_max_seconds: Duration = Duration::from_secs(DAY_SECONDS), from(1, YEAR_SECONDS), live;
         /// How far the clocks of who signs tokens may be off.
@@ -236,7 +237,7 @@ keys! {
         /// How long a share link may be good for at most.
         share_lifetime_max_seconds: Duration = Duration::from_secs(30 * DAY_SECONDS), from(1, 10 * YEAR_SECONDS), live;
         /// The most share links of one principal.
-        shares_per_principal_max: usize = 1_024, from(0, 1_000_000), live;
+        shares_per_principal_max: usize = SHARES_PER_PRINCIPAL_MAX_DEFAULT, from(0, 1_000_000), live;
         /// For how long after `restore` devices may bring back what others wrote.
         restored_grace_days: u32 = 7, from(0, 3_660), live;
     }

@@ -74,7 +74,7 @@ pub struct Loaded {
 }
 
 /// What an operator wrote, before it is looked at: the arguments and variables as they are, and which file.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct RawConfig {
     /// The file.
     pub file: Option<PathBuf>,
@@ -82,6 +82,19 @@ pub struct RawConfig {
     pub variables: Vec<(String, String)>,
     /// For keys by their place in [`KEYS`]: how the argument was written, and its value.
     pub(super) arguments: Vec<(usize, String, String)>,
+}
+
+/// Shows names, no values: there may be a secret among them.
+impl fmt::Debug for RawConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let variables: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
+        let arguments: Vec<_> = self.arguments.iter().map(|(_, name, _)| name).collect();
+        f.debug_struct("RawConfig")
+            .field("file", &self.file)
+            .field("variables", &variables)
+            .field("arguments", &arguments)
+            .finish()
+    }
 }
 
 impl RawConfig {

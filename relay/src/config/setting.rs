@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::secret::REDACTED;
-use super::{KeyAlgorithm, KeyConfig, KeySource, LogFormat, Secret};
+use super::LogFormat;
+use crate::auth::{KeyAlgorithm, KeyConfig, KeySource, SecretText};
+
+/// What stands in place of a secret wherever one is shown.
+const REDACTED: &str = "[redacted]";
 
 /// A type that a key may have.
 ///
@@ -238,8 +241,10 @@ impl Setting for Vec<KeyConfig> {
         for (index, item) in items.iter().enumerate() {
             let table = item.get_ref().as_table().ok_or_else(is_not::<Self>)?;
             let key = key(table).map_err(|error| format!("has something wrong in key {}: {error}", index + 1))?;
-            if keys.iter().any(|other| other.id == key.id) {
-                return Err(format!("has the id {:?} twice", key.id));
+            if let Some(id) = &key.id
+                && keys.iter().any(|other| other.id.as_ref() == Some(id))
+            {
+                return Err(format!("has the id {id:?} twice"));
             }
             keys.push(key);
         }
@@ -262,13 +267,12 @@ fn key(table: &DeTable<'_>) -> Result<KeyConfig, String> {
         Some(Some(text)) if !text.is_empty() => Ok(Some(text.to_owned())),
         Some(_) => Err(format!("{name} is no text or empty")),
     };
-    let id = text("id")?.ok_or("it has no id")?;
+    let id = text("id")?;
     let algorithm = text("alg")?.ok_or("it has no alg")?;
-    let algorithm = KeyAlgorithm::ALL.into_iter().find(|known| known.name() == algorithm);
-    let algorithm = algorithm.ok_or("its alg is none of EdDSA, ES256, RS256, HS256")?;
+    let algorithm = KeyAlgorithm::named(&algorithm).ok_or("its alg is none of EdDSA, ES256, RS256, HS256")?;
     let source = match (text("file")?, text("secret")?) {
         (Some(file), None) => KeySource::File(file.into()),
-        (None, Some(secret)) => KeySource::Inline(Secret::new(secret)),
+        (None, Some(secret)) => KeySource::Inline(SecretText::new(secret)),
         _ => return Err("it needs either file or secret".to_owned()),
     };
     Ok(KeyConfig { id, algorithm, source })
@@ -279,7 +283,8 @@ fn shown(key: &KeyConfig) -> String {
         KeySource::File(file) => format!("file = {}", quoted(&file.to_string_lossy())),
         KeySource::Inline(_) => format!("secret = {}", quoted(REDACTED)),
     };
-    format!("{{ id = {}, alg = {}, {source} }}", quoted(&key.id), quoted(key.algorithm.name()))
+    let id = key.id.as_ref().map(|id| format!("id = {}, ", quoted(id))).unwrap_or_default();
+    format!("{{ {id}alg = {}, {source} }}", quoted(key.algorithm.name()))
 }
 
 /// Writes a text as a basic string of TOML.
@@ -312,20 +317,24 @@ mod tests {
         takes_what_it_shows(&Some(5_u32));
         takes_what_it_shows(&vec!["a".to_owned(), "b, c".to_owned()]);
         let file = KeySource::File("k.pem".into());
-        takes_what_it_shows(&vec![KeyConfig { id: "a".to_owned(), algorithm: KeyAlgorithm::Es256, source: file }]);
+        takes_what_it_shows(&vec![KeyConfig {
+            id: Some("a".to_owned()),
+            algorithm: KeyAlgorithm::Es256,
+            source: file,
+        }]);
     }
 
     #[test]
     fn keys_are_read_and_what_is_wrong_with_one_is_said_without_its_secret() {
         let read = |text: &str| Vec::<KeyConfig>::parse(text);
         let keys = read("[{ id = 'a', alg = 'HS256', secret = 'hunter2' }]").expect("a sound key");
-        assert_eq!(keys[0].source, KeySource::Inline(Secret::new("hunter2")));
+        assert_eq!(keys[0].source, KeySource::Inline(SecretText::new("hunter2")));
         assert!(!keys.show().expect("it is set").contains("hunter2"));
         for bad in [
             "[{ id = 'a', alg = 'none', secret = 'hunter2' }]",
             "[{ id = 'a', alg = 'HS256', secret = 'hunter2', file = 'b' }]",
             "[{ id = 'a', alg = 'HS256' }]",
-            "[{ alg = 'HS256', secret = 'hunter2' }]",
+            "[{ id = 'a', secret = 'hunter2' }]",
             "[{ id = 'a', alg = 'HS256', secret = 'hunter2', more = 1 }]",
             "[{ id = 'a', alg = 'HS256', secret = 'hunter2' }, { id = 'a', alg = 'HS256', secret = 'b' }]",
             "hunter2",

@@ -113,9 +113,10 @@ fn inline_secrets_are_shown_nowhere() {
     raw.set("auth.keys", "[{ id = 'a', alg = 'HS256', secret = 'hunter2' }]");
     let loaded = raw.load().expect("a sound configuration");
     let config = &loaded.config;
-    for shown in [config.to_toml(), loaded.to_toml(), config.to_json().to_string(), format!("{config:?}")] {
+    for shown in [config.to_toml(), loaded.to_toml(), config.to_json().to_string()] {
         assert!(shown.contains("[redacted]") && !shown.contains("hunter2"), "{shown}");
     }
+    assert!(!format!("{config:?} {raw:?}").contains("hunter2"));
     assert!(config.warnings().iter().any(|warning| warning.contains("inline")));
     raw.set("auth.keys", "[{ id = 'a', alg = 'none', secret = 'hunter2' }]");
     let error = raw.load().expect_err("no such algorithm").to_string();
