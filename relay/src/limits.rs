@@ -241,8 +241,17 @@ pub const TOKENS_PER_PRINCIPAL_MAX: usize = 1_024;
 /// How many share links one principal may have at once unless the configuration says otherwise: 1,024.
 pub const SHARES_PER_PRINCIPAL_MAX_DEFAULT: usize = 1_024;
 
-/// How many share links may stand on one another, each made with the one before: 4. Each costs a layer whenever rights are asked.
-pub const SHARE_DEPTH_MAX: usize = 4;
+/// How many share links may stand on one another, each made with the one before: 2.
+pub const SHARE_DEPTH_MAX: usize = 2;
+
+/// How many share links may be made with one share link: 16. So one principal's links are 17,408 at most.
+pub const SHARES_PER_LINK_MAX: usize = 16;
+
+/// How often share links that are over are removed, when one is made: every hour.
+pub const SHARES_SWEPT_EVERY: Duration = Duration::from_secs(3_600);
+
+/// How many of them are removed in one transaction: 10,000, some 50 ms.
+pub const SHARES_SWEPT_MAX: usize = 10_000;
 
 /// The most grants of one principal: 16,384, about 80 bytes each in memory.
 pub const GRANTS_PER_PRINCIPAL_MAX: usize = 16_384;
