@@ -16,6 +16,7 @@ use crate::runtime;
 mod backoff;
 mod dial;
 mod driver;
+mod hint;
 mod mailbox;
 #[cfg(feature = "client")]
 mod native;
@@ -196,8 +197,10 @@ async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopp
         // What came while it was being tried was about that try.
         hurried.mark_unchanged();
         let retry_in = match ended {
-            Some(Ended { reason, code }) => {
+            Some(Ended { reason, code, after }) => {
                 let retry_in = backoff.next_delay(u64::from_le_bytes(random_bytes()));
+                // A relay that stops gives each of its clients another time, so that they do not all come back at once.
+                let retry_in = retry_in.max(after.unwrap_or_default());
                 tracing::info!(%reason, ?retry_in, "the connection to the relay ended");
                 shown.state.send_replace(ConnectionState::Waiting { reason, retry_in, code });
                 retry_in

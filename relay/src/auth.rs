@@ -8,7 +8,8 @@
 //! ends at once; [`Permit::ended`] tells when all of it is over.
 //!
 //! * [`Directory`] keeps principals, tokens, grants and what is known of spaces, in the store and in memory.
-//! * `jwt` believes JSON Web Tokens of keys that the operator trusts; `secret` has the tokens that are stored here.
+//! * `jwt` believes JSON Web Tokens of `keys` that the operator trusts; `secret` has the tokens that are stored here, `ticket` what
+//!   they are exchanged for, `share` what their holders make of them.
 //! * `rights` evaluates grants; `state` says from which of them a permit's rights come.
 
 use std::fmt;
@@ -21,12 +22,15 @@ mod config;
 mod directory;
 mod encoding;
 mod jwt;
+mod keys;
 mod permit;
 mod record;
 mod refusal;
 mod rights;
 mod secret;
+mod share;
 mod state;
+mod ticket;
 
 pub use config::{AuthConfig, KeyAlgorithm, KeyConfig, KeySource};
 pub use directory::{Directory, DirectoryError};
@@ -37,6 +41,8 @@ pub use record::{
 };
 pub use refusal::{Reason, Refusal};
 pub use secret::SecretText;
+pub use share::ShareError;
+pub use ticket::Ticket;
 
 /// What the names of share links begin with. Nobody else may have such a name.
 const LINK_PREFIX: &str = "link:";

@@ -52,4 +52,4 @@ mod v1;
 
 pub use config::{Config, RawConfig};
 pub use deletion::purge;
-pub use server::{RunError, run};
+pub use server::{RunError, run, run_reloading};

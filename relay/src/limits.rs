@@ -12,6 +12,44 @@ use rejoin::limits::{
 /// An idle one with a document costs 13.4 kB (two buffers of 4 KiB, a session, timers): 140 MB together.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
 
+/// How many of them one address may have: 256, an office or a school behind one router.
+pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: usize = 256;
+
+/// How many of them one principal may have: 256. A person has a few devices with some tabs each; a service may have a fleet.
+pub const CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT: usize = 256;
+
+/// How many WebSockets a second one address may ask for: 64. All of an office come back within 4 seconds.
+pub const UPGRADES_PER_SECOND_DEFAULT: u32 = 64;
+
+/// How many frames a second one connection may send: 2,000. A person makes some 10, a classic first upload of 10,000 documents as
+/// many as the burst allows.
+pub const FRAMES_PER_SECOND_DEFAULT: u32 = 2_000;
+
+/// How many frames it may send at once: 200,000, one for each document that a classic connection may have.
+pub const FRAMES_BURST_DEFAULT: u32 = 200_000;
+
+/// How many bytes a second one connection may send: 16 MiB, more than most lines carry.
+pub const BYTES_PER_SECOND_DEFAULT: u32 = 16 << 20;
+
+/// How many bytes it may send at once: 128 MiB, four of the longest messages.
+pub const BYTES_BURST_DEFAULT: u32 = 128 << 20;
+
+/// How many changes a second one principal may write: 5,000, a quarter of what one store commits.
+pub const APPENDS_PER_SECOND_DEFAULT: u32 = 5_000;
+
+/// How many changes it may write at once: 1,000,000. A keystroke trace of a long text has 260,000.
+pub const APPENDS_BURST_DEFAULT: u32 = 1_000_000;
+
+/// How often a minute one principal may ask for what is not there or not for it: 1,000. Ids have 122 random bits; this is against
+/// whoever has a list of them.
+pub const MISSES_PER_MINUTE_DEFAULT: u32 = 1_000;
+
+/// How many bytes of changes one document may have: 64 MiB, more than half a million keystrokes. Beyond it nobody gets a snapshot.
+pub const DOCUMENT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
+
+/// The longest time after which a client is asked to come back when the relay stops: 30 s. 10,000 come back as 333 a second.
+pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
+
 /// How many sockets may be open beyond the WebSocket connections: 256, for HTTP requests and for those being refused.
 pub const SOCKETS_SPARE: usize = 256;
 
@@ -184,6 +222,8 @@ const _: () = assert!(
             * (64 + rejoin::limits::PEER_ID_BYTES_MAX + rejoin::limits::PRESENCE_KEY_BYTES_MAX)
         <= PRESENCE_QUEUE_BYTES_MAX
 );
+// The longest message fits what a connection may send at once, or it would never be taken.
+const _: () = assert!(FRAME_BYTES_MAX < BYTES_BURST_DEFAULT as usize);
 // Some full batches are kept; a single change that is longer is read from the store.
 const _: () = assert!(LIVE_BYTES_MAX > 16 * rejoin::limits::BATCH_BYTES);
 // One ephemeral message of the largest size fits its queue.
@@ -201,8 +241,17 @@ pub const TOKENS_PER_PRINCIPAL_MAX: usize = 1_024;
 /// How many share links one principal may have at once unless the configuration says otherwise: 1,024.
 pub const SHARES_PER_PRINCIPAL_MAX_DEFAULT: usize = 1_024;
 
-/// How many share links may stand on one another, each made with the one before: 4. Each costs a layer whenever rights are asked.
-pub const SHARE_DEPTH_MAX: usize = 4;
+/// How many share links may stand on one another, each made with the one before: 2.
+pub const SHARE_DEPTH_MAX: usize = 2;
+
+/// How many share links may be made with one share link: 16. So one principal's links are 17,408 at most.
+pub const SHARES_PER_LINK_MAX: usize = 16;
+
+/// How often share links that are over are removed, when one is made: every hour.
+pub const SHARES_SWEPT_EVERY: Duration = Duration::from_secs(3_600);
+
+/// How many of them are removed in one transaction: 10,000, some 50 ms.
+pub const SHARES_SWEPT_MAX: usize = 10_000;
 
 /// The most grants of one principal: 16,384, about 80 bytes each in memory.
 pub const GRANTS_PER_PRINCIPAL_MAX: usize = 16_384;

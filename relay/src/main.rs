@@ -7,7 +7,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
 use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs};
-use rejoin_relay::config::{Config, LogFormat, RawConfig};
+use rejoin_relay::config::{Config, LogConfig, LogFormat, RawConfig};
 use rejoin_relay::remote::{self, AdminArgs};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,7 +60,8 @@ fn main() -> ExitCode {
     let out = &mut std::io::stdout();
     let outcome = match arguments.command {
         Command::Serve(raw) => {
-            let config = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}"));
+            let config = raw.load().map_err(|errors| format!("read the configuration: {errors}"));
+            let config = config.map(|loaded| loaded.config);
             config.and_then(serve).map(|()| true)
         }
         Command::Admin(args) => remote::run(&args, out),
@@ -90,7 +91,7 @@ fn serve(mut config: Config) -> Result<(), String> {
         let listener = start::bind(&config).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
         // From here on the log says what happens; what keeps the relay from starting is one line of text.
-        log_to_stderr(config.log_format);
+        log_to_stderr(&config.log);
         // Installed before the relay says that it listens: whoever reads that may stop it at once.
         let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
         announce(&format!("listening on http://{address} (WebSocket: ws://{address})"));
@@ -126,11 +127,11 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(config: &LogConfig) {
+    let filter = EnvFilter::new(&config.filter);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let log = log.with_ansi(std::io::stderr().is_terminal());
-    match format {
+    match config.format {
         LogFormat::Human => log.init(),
         LogFormat::Json => log.json().init(),
     }

@@ -1,6 +1,7 @@
 //! The server: accepts sockets, answers HTTP, hands WebSockets to connections, and drains when it is told to stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use tokio::time::timeout;
 
 use crate::admin::{self, Admin, CredentialError};
 use crate::audit::Audit;
-use crate::auth::{AuthConfig, Directory, DirectoryError};
+use crate::auth::{Directory, DirectoryError};
 use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
@@ -61,6 +62,14 @@ pub enum RunError {
     /// The admin API has no credential.
     #[error("failed to {0}")]
     Admin(#[from] CredentialError),
+    /// The address of the admin API cannot be listened on.
+    #[error("failed to listen on {address} for the admin API: {source}; stop what uses it, or choose another with --admin-listen")]
+    AdminListen {
+        /// Which.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The operating system gives no thread, or no socket.
     #[error("failed to run the server: {0}")]
     Io(#[from] io::Error),
@@ -77,7 +86,7 @@ struct App {
 
 /// Runs a relay until `shutdown` is ready, then closes every connection and finishes what is queued.
 ///
-/// The listener may listen on port 0. Ending takes at most [`DRAIN_DEADLINE`].
+/// The listener may listen on port 0. Ending takes at most [`DrainConfig::deadline_seconds`](crate::config::DrainConfig).
 ///
 /// # Errors
 ///
@@ -88,11 +97,31 @@ pub async fn run(
     config: &Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    let admin = if config.admin.enabled { Some(TcpListener::bind(config.admin.listen).await?) } else { None };
-    run_with(listener, admin, store, config, shutdown).await
+    let (_unchanged, config) = watch::channel(Arc::new(config.clone()));
+    run_reloading(listener, store, config, shutdown).await
 }
 
-/// Runs a relay as [`run`] does, with the admin API on a listener that is there already, or without one.
+/// Runs a relay as [`run`] does, with a configuration that may change meanwhile.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_reloading(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    changing: watch::Receiver<Arc<Config>>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let admin = changing.borrow().admin.clone();
+    let listening = async |address| {
+        let bound = TcpListener::bind(address).await;
+        bound.map_err(|source| RunError::AdminListen { address, source })
+    };
+    let admin = if admin.enabled { Some(listening(admin.listen).await?) } else { None };
+    run_with(listener, admin, store, changing, shutdown).await
+}
+
+/// Runs a relay as [`run_reloading`] does, with the admin API on a listener that is there already, or without one.
 ///
 /// # Errors
 ///
@@ -101,23 +130,24 @@ pub async fn run_with(
     listener: TcpListener,
     admin_listener: Option<TcpListener>,
     store: Arc<dyn Store>,
-    config: &Config,
+    changing: watch::Receiver<Arc<Config>>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
+    let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
-    let shared = Arc::new(share(store, config, draining.clone())?);
+    let shared = Arc::new(share(store, changing, draining.clone())?);
     let admin = match admin_listener {
-        Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), config)?)),
+        Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
         None => None,
     };
     let admin = admin.map(|(listener, admin)| tokio::spawn(admin::serve(listener, admin, draining.clone())));
-    let room = Arc::new(Semaphore::new(config.connections_max));
+    let room = Arc::new(Semaphore::new(config.limits.connections_max));
     let demo = config.demo.as_deref().map(Demo::new);
     let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room), demo };
     let accept = Accept {
         listener,
-        room: Arc::new(Semaphore::new(config.connections_max + SOCKETS_SPARE)),
-        deadline: config.handshake_deadline,
+        room: Arc::new(Semaphore::new(config.limits.connections_max + SOCKETS_SPARE)),
+        deadline: config.limits.handshake_seconds,
     };
     let service = router(app).into_make_service_with_connect_info::<Activity>();
     let mut stop = draining.clone();
@@ -133,7 +163,7 @@ pub async fn run_with(
     if let Some(folding) = &shared.folding {
         folding.stop();
     }
-    let ended = timeout(DRAIN_DEADLINE, drained(server, admin, &room, config.connections_max, &shared)).await;
+    let ended = timeout(DRAIN_DEADLINE, drained(server, admin, &room, config.limits.connections_max, &shared)).await;
     if ended.is_err() {
         tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time and are cut");
     }
@@ -148,7 +178,12 @@ const LIMITS: Limits = Limits {
     presence_bytes: PRESENCE_BYTES_MAX as u64,
 };
 
-fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>) -> Result<Shared, RunError> {
+fn share(
+    store: Arc<dyn Store>,
+    changing: watch::Receiver<Arc<Config>>,
+    draining: watch::Receiver<bool>,
+) -> Result<Shared, RunError> {
+    let config = Arc::clone(&changing.borrow());
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let storage = storage_id(&*store, random)?;
@@ -158,7 +193,7 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
-    let directory = Directory::open(Arc::clone(&store), &AuthConfig::open())?;
+    let directory = Directory::open(Arc::clone(&store), &config.directory())?;
     let audit = Arc::new(Audit::start(Arc::clone(&store))?);
     let quarantine = Arc::new(Quarantine::open(&*store)?);
     let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
@@ -177,7 +212,7 @@ fn share(store: Arc<dyn Store>, config: &Config, draining: watch::Receiver<bool>
         registry: Arc::default(),
         audit,
         quarantine,
-        handshake_deadline: config.handshake_deadline,
+        config: changing,
         draining,
     })
 }

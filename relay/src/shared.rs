@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, timeout};
 
 use crate::audit::Audit;
 use crate::auth::Directory;
+use crate::config::Config;
 use crate::fold::Folding;
 use crate::hub::Hub;
 use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
@@ -58,9 +59,17 @@ pub(crate) struct Shared {
     pub(crate) audit: Arc<Audit>,
     /// What nobody is sent and nobody writes to.
     pub(crate) quarantine: Arc<Quarantine>,
-    pub(crate) handshake_deadline: std::time::Duration,
+    /// The configuration, which may change: what can be reloaded is read where it is used.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
     /// Becomes true when the relay is to stop.
     pub(crate) draining: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Returns the configuration of now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
 }
 
 /// What a socket's reading half yields.

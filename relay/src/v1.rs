@@ -95,7 +95,7 @@ impl Connection {
         let (sink, mut stream) = socket.split();
         let mut sink = pin!(sink);
         let mut draining = self.shared.draining.clone();
-        let mut late = pin!(sleep(self.shared.handshake_deadline));
+        let mut late = pin!(sleep(self.shared.config().limits.handshake_seconds));
         let mut timer = pin!(sleep_until(self.pulse.next()));
         loop {
             if let Err(error) = self.advance() {

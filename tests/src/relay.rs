@@ -58,7 +58,7 @@ impl Drop for RelayProcess {
 /// Starts the binary and waits until it listens.
 fn spawn(data: &Path, port: u16) -> Child {
     let mut child = Command::new(crate::binary("rejoin-relay"))
-        .arg("serve")
+        .args(["serve", "--open", "--admin-enabled=false"])
         .arg("--data")
         .arg(data)
         .arg("--listen")

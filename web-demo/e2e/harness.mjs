@@ -24,7 +24,7 @@ export class Relay {
   async start() {
     this.#data ??= await mkdtemp(join(tmpdir(), "rejoin-demo-relay-"));
     const listen = this.url ? new URL(this.url).host : "127.0.0.1:0";
-    const child = spawn(RELAY, ["serve", "--data", this.#data, "--listen", listen, "--demo", DIST], { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(RELAY, ["serve", "--open", "--admin-enabled=false", "--data", this.#data, "--listen", listen, "--demo", DIST], { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = child;
     let said = "";
     this.url = await new Promise((resolve, reject) => {

@@ -11,7 +11,7 @@ use super::backoff::Backoff;
 use super::dial::{Dial, DialError, Dialed, Heard, Incoming, Outgoing, Said};
 use super::driver::{self, Surroundings};
 use super::mailbox::{self, Mailbox, Outbox};
-use super::{ConnectOptions, ConnectionState, Protocol, Shown, v1};
+use super::{ConnectOptions, ConnectionState, Protocol, Shown, hint, v1};
 use crate::codec::v1::{Code, SUBPROTOCOL, Token};
 use crate::repo::{Inner, Source};
 use crate::runtime::{self, Instant};
@@ -48,11 +48,13 @@ pub(super) struct Ended {
     pub(super) reason: String,
     /// What the relay said is wrong.
     pub(super) code: Option<Code>,
+    /// After how long it asked to come back.
+    pub(super) after: Option<Duration>,
 }
 
 impl From<String> for Ended {
     fn from(reason: String) -> Self {
-        Self { reason, code: None }
+        Self { reason, code: None, after: None }
     }
 }
 
@@ -181,7 +183,8 @@ async fn read(mut incoming: Incoming, life: &Life, mailbox: &Mailbox) -> Ended {
             Some(Ok(Heard::Close { code, reason })) => {
                 let meant = meaning(code, &reason);
                 let told = if reason.is_empty() { String::new() } else { format!(": {reason} ({code})") };
-                return Ended { reason: format!("the relay closed the connection{told}"), code: meant };
+                let after = hint::reconnect_after(&reason);
+                return Ended { reason: format!("the relay closed the connection{told}"), code: meant, after };
             }
             None => return "the relay closed the connection".into(),
             Some(Err(error)) => return format!("the connection broke: {error}").into(),
@@ -202,7 +205,9 @@ async fn write(
             frame = frames.recv() => match frame {
                 Some(driver::Outgoing::Frame(frame)) => (Said::Frame(frame), None),
                 Some(driver::Outgoing::Close { code, reason, told }) => {
-                    (Said::Close { code, reason: reason.clone() }, Some(Ended { reason, code: told }))
+                    // A session that closes because it was told why says so itself.
+                    let after = told.and_then(|_| hint::reconnect_after(&reason));
+                    (Said::Close { code, reason: reason.clone() }, Some(Ended { reason, code: told, after }))
                 }
                 None => return "the session ended".into(),
             },

@@ -12,13 +12,15 @@ use rejoin::store::{Store, StoreError, StoreExt, Table, WriteTx};
 use tokio::sync::watch;
 
 use super::config::AuthConfig;
-use super::jwt::Keys;
+use super::jwt;
+use super::keys::Keys;
 use super::permit::{Gathered, Held};
 use super::record::{TokenId, TokenKind};
 use super::refusal::{Failures, Reason, Refusal};
 use super::rights::Rights;
-use super::secret::read_token;
+use super::secret::{TICKET_PREFIX, read_token};
 use super::state::{Origin, State};
+use super::ticket::TicketKey;
 use super::{Ended, Permit, PrincipalId};
 use crate::limits::PERMIT_GROUPS;
 
@@ -34,7 +36,10 @@ pub struct Directory {
     groups: Box<[Group]>,
     config: RwLock<Arc<AuthConfig>>,
     keys: RwLock<Arc<Keys>>,
+    pub(super) tickets: TicketKey,
     failures: Failures,
+    /// When share links that are over were removed last.
+    pub(super) swept_seconds: AtomicU64,
     clock: Clock,
 }
 
@@ -118,8 +123,9 @@ impl Directory {
         config: &AuthConfig,
         clock: Clock,
     ) -> Result<Arc<Self>, DirectoryError> {
-        let keys = Keys::load(config)?;
+        let keys = Keys::load(config, clock())?;
         let state = State::read(&*store.read()?)?;
+        let tickets = TicketKey::open(&*store)?;
         Ok(Arc::new(Self {
             store,
             state: RwLock::new(state),
@@ -127,7 +133,9 @@ impl Directory {
             groups: (0..PERMIT_GROUPS).map(|_| Group::default()).collect(),
             config: RwLock::new(Arc::new(config.clone())),
             keys: RwLock::new(Arc::new(keys)),
+            tickets,
             failures: Failures::default(),
+            swept_seconds: AtomicU64::new(0),
             clock,
         }))
     }
@@ -153,7 +161,7 @@ impl Directory {
     ///
     /// [`DirectoryError::Key`]: everything stays as it was.
     pub fn reload(&self, config: &AuthConfig) -> Result<(), DirectoryError> {
-        let keys = Keys::load(config)?;
+        let keys = Keys::load(config, self.now())?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config.clone());
         // Who came without a token may have to go.
@@ -179,8 +187,11 @@ impl Directory {
         if TokenKind::ALL.iter().any(|kind| token.starts_with(kind.prefix())) {
             return self.admit_stored(token, now_seconds);
         }
+        if token.starts_with(TICKET_PREFIX) {
+            return self.admit_by_ticket(token, now_seconds);
+        }
         let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
-        let verified = keys.verify(token, now_seconds, &self.config())?;
+        let verified = jwt::verify(token, &keys, &self.config(), self.now())?;
         let known = self.state().principals.contains_key(&verified.principal);
         let origin = Origin::Jwt { claims: verified.claims, expires: verified.expires, known };
         self.permit(Some(verified.principal), origin)
@@ -188,7 +199,7 @@ impl Directory {
 
     fn admit_stored(self: &Arc<Self>, token: &str, now_seconds: u64) -> Result<Permit, Reason> {
         let (kind, id, hash) = read_token(token).ok_or(Reason::Malformed)?;
-        let principal = {
+        {
             let state = self.state();
             let stored = state.tokens.get(&id).filter(|stored| stored.record.kind == kind && stored.hash.is(&hash));
             let record = &stored.ok_or(Reason::UnknownToken)?.record;
@@ -198,11 +209,8 @@ impl Directory {
             if record.expires.is_some_and(|expires| expires <= now_seconds) {
                 return Err(Reason::Expired);
             }
-            match kind {
-                TokenKind::Api => record.principal.clone(),
-                TokenKind::Link => Some(PrincipalId::of_link(id)),
-            }
-        };
+        }
+        let principal = self.holder_of(id).ok_or(Reason::Revoked)?;
         self.permit(principal, Origin::Stored(id))
     }
 

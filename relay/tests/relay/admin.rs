@@ -50,7 +50,8 @@ impl Administered {
             let stopped = async {
                 let _ = stopped.await;
             };
-            rejoin_relay::server::run_with(listener, Some(admin_listener), store, &config, stopped).await
+            let (_unchanged, config) = tokio::sync::watch::channel(Arc::new(config));
+            rejoin_relay::server::run_with(listener, Some(admin_listener), store, config, stopped).await
         });
         let path = data.path().join(rejoin_relay::admin::TOKEN_FILE);
         let token = loop {

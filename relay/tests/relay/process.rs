@@ -40,7 +40,10 @@ impl Drop for Process {
 
 fn serve(data: &Path) -> Command {
     let mut command = Command::new(BINARY);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env_remove("RUST_LOG");
+    command
+        .args(["serve", "--open", "--admin-enabled=false", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .env_remove("RUST_LOG");
     command
 }
 
