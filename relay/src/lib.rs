@@ -22,6 +22,7 @@
 pub mod admin;
 mod audit;
 pub mod auth;
+pub mod backup;
 pub mod care;
 pub mod config;
 mod connection;

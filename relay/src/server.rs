@@ -63,7 +63,9 @@ pub enum RunError {
     #[error("failed to {0}")]
     Admin(#[from] CredentialError),
     /// The address of the admin API cannot be listened on.
-    #[error("failed to listen on {address} for the admin API: {source}; stop what uses it, or choose another with --admin-listen")]
+    #[error(
+        "failed to listen on {address} for the admin API: {source}; stop what uses it, or choose another with --admin-listen"
+    )]
     AdminListen {
         /// Which.
         address: SocketAddr,

@@ -7,7 +7,7 @@ use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -104,6 +104,7 @@ impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
+            && !self.activity.is_patient()
         {
             return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "no request in time")));
         }
@@ -157,6 +158,7 @@ pub(crate) struct Activity {
 struct Counts {
     /// Milliseconds since `start`.
     heard_millis: AtomicU64,
+    is_patient: AtomicBool,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
 }
@@ -174,6 +176,15 @@ impl Activity {
 
     fn wrote(&self, bytes: usize) {
         self.counts.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Lets the other side send for longer than a request may otherwise take: whoever reads looks that it goes on.
+    pub(crate) fn be_patient(&self) {
+        self.counts.is_patient.store(true, Ordering::Relaxed);
+    }
+
+    fn is_patient(&self) -> bool {
+        self.counts.is_patient.load(Ordering::Relaxed)
     }
 
     /// Returns where the other side is.

@@ -1,5 +1,7 @@
 //! Operating the relay: its configuration, statistics, checks and backups, and the jobs that carry the long ones out.
 
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,9 +14,10 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, Asked, At, Body, page};
-use super::jobs::{Job, JobKind, Running};
+use super::jobs::{Job, JobKind, JobProgress, Running};
 use super::problem::{Answer, Code, Problem};
 use super::{Admin, App, about};
+use crate::backup::{self, BackupError, Manifest};
 
 page!(JobPage, Job, u64, "jobs");
 
@@ -125,7 +128,7 @@ pub(super) struct EffectiveConfig {
 /// Returns the configuration in force, without its secrets.
 #[utoipa::path(get, path = "/v1/config", responses((status = 200, body = EffectiveConfig)))]
 pub(super) async fn config_get(State(app): State<App>) -> Answer<Json<EffectiveConfig>> {
-    Ok(Json(EffectiveConfig { config: serde_json::json!({ "data": app.config.data, "listen": app.config.listen }) }))
+    Ok(Json(EffectiveConfig { config: app.shared.config().to_json() }))
 }
 
 /// What a reload did.
@@ -133,8 +136,6 @@ pub(super) async fn config_get(State(app): State<App>) -> Answer<Json<EffectiveC
 pub(super) struct Reloaded {
     /// The keys that have another value now.
     changed: Vec<String>,
-    /// The keys that have another value in the file, which takes a restart.
-    needs_restart: Vec<String>,
 }
 
 /// Reads the configuration again, as SIGHUP does.
@@ -147,19 +148,42 @@ pub(super) async fn relay_reload(State(_app): State<App>) -> Answer<Json<Reloade
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BackupTo {
-    /// A file on the relay's machine, by its absolute path. It must not be there.
+    /// A directory on the relay's machine that is to be made, by its absolute path.
     to: String,
+    /// An earlier backup there, by its absolute path: only what came since is copied. Default: everything.
+    since: Option<String>,
 }
 
-/// Copies the store while the relay runs, one consistent state of it, into a file on its machine. A job.
+/// Backs the store up while the relay runs, as of one moment, into a new directory on its machine. A job; its result is the
+/// backup's manifest.
 #[utoipa::path(post, path = "/v1/backup", request_body = BackupTo, responses((status = 202, body = Job)))]
-pub(super) async fn backup_start(State(app): State<App>, Body(BackupTo { to }): Body<BackupTo>) -> Answer<Response> {
-    let to = std::path::PathBuf::from(to);
-    if !to.is_absolute() {
-        return Err(Problem::new(Code::BodyInvalid, "to: it is an absolute path on the relay's machine"));
-    }
+pub(super) async fn backup_start(State(app): State<App>, Body(wanted): Body<BackupTo>) -> Answer<Response> {
+    let absolute = |name: &str, text: String| {
+        let path = PathBuf::from(text);
+        let detail = format!("{name}: it is an absolute path on the relay's machine");
+        if path.is_absolute() { Ok(path) } else { Err(Problem::new(Code::BodyInvalid, detail)) }
+    };
+    let to = absolute("to", wanted.to)?;
+    let since = wanted.since.map(|since| absolute("since", since)).transpose()?;
+    let since = app
+        .blocking(move |_| {
+            let read = |path: PathBuf| Manifest::read(&path);
+            since.map(read).transpose().map_err(|error| Problem::new(Code::Refused, format!("since: {error}")))
+        })
+        .await?;
     if to.exists() {
         return Err(Problem::new(Code::FileExists, format!("{} is there already", to.display())));
     }
-    start(&app, JobKind::Backup, |_, _| Err(Problem::plain(Code::NotAvailable)))
+    start(&app, JobKind::Backup, move |app, running| {
+        let manifest = backup::online(&*app.shared.store, &to, since.as_ref(), &mut |progress| {
+            running.progress(JobProgress { documents: 0, rows: progress.rows, bytes: progress.bytes });
+            // A relay that stops waits for nobody.
+            if *app.shared.draining.borrow() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let manifest = manifest.map_err(|error| match error {
+            BackupError::Exists { .. } => Problem::new(Code::FileExists, error.to_string()),
+            _ => Problem::new(Code::Refused, error.to_string()),
+        })?;
+        serde_json::to_value(&manifest).map_err(|error| Problem::new(Code::Internal, error.to_string()))
+    })
 }

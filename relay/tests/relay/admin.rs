@@ -101,8 +101,16 @@ impl Administered {
         });
         let mut response = response.unwrap();
         let media_type = response.headers().get("content-type").map_or("", |value| value.to_str().unwrap()).to_owned();
-        let body = block_in_place(|| response.body_mut().read_to_string()).unwrap();
-        (response.status().as_u16(), media_type, body)
+        let body = block_in_place(|| response.body_mut().read_to_vec()).unwrap();
+        (response.status().as_u16(), media_type, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Returns the bytes of a file that the API sends.
+    pub fn download(&self, path: &str) -> Vec<u8> {
+        let agent = ureq::Agent::new_with_defaults();
+        let request = agent.get(format!("{}{path}", self.admin_url()));
+        let request = request.header("authorization", format!("Bearer {}", self.token));
+        block_in_place(|| request.call().unwrap().body_mut().read_to_vec().unwrap())
     }
 
     /// Sends a request that succeeds, and returns its JSON.
@@ -402,5 +410,51 @@ async fn store_is_verified_and_counted_while_the_relay_runs() {
     assert_eq!(relay.get("/v1/stats")["connections"], 1);
     assert_eq!(relay.get("/v1/jobs")["items"].as_array().unwrap().len(), 2);
     assert_eq!(relay.get("/v1/jobs?after=1")["items"].as_array().unwrap().len(), 1);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn space_is_carried_from_relay_to_relay() {
+    let first = Administered::start().await;
+    let mut alice = V1::follow(&first.url(), "alice", TEAM).await;
+    let writes = chain(document(1), "alice", 3, "k");
+    alice.store(TEAM, writes.clone()).await;
+    let export = first.download(&format!("/v1/spaces/{TEAM}/export"));
+    let trail = first.get("/v1/audit?action=space.export");
+    assert_eq!(trail["items"][0]["target"], format!("space/{TEAM}"));
+
+    let second = Administered::start().await;
+    let mut bob = V1::follow(&second.url(), "bob", TEAM).await;
+    let path = format!("/v1/spaces/{TEAM}/import");
+    let send =
+        |bytes: Vec<u8>| second.send_bytes(Some(&second.token), "POST", &path, "application/octet-stream", Some(bytes));
+    let (status, _, text) = send(export.clone());
+    let report: Json = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &report["stored"], &report["refused"]), (200, &json!(3), &json!(0)), "{text}");
+    // Who follows the space hears of it.
+    let read = bob.changes(3).await;
+    assert_eq!(read.into_iter().map(|(_, write)| write).collect::<Vec<_>>(), writes);
+    let again: Json = serde_json::from_str(&send(export.clone()).2).unwrap();
+    assert_eq!((&again["stored"], &again["duplicates"]), (&json!(0), &json!(3)));
+    for damaged in [export[..export.len() / 2].to_vec(), b"no export".to_vec(), Vec::new()] {
+        let (status, _, text) = send(damaged);
+        assert!(status == 422 && text.contains("import-invalid"), "{status} {text}");
+    }
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_is_backed_up_to_the_relays_machine() {
+    let relay = Administered::start().await;
+    let mut alice = V1::follow(&relay.url(), "alice", TEAM).await;
+    alice.store(TEAM, chain(document(1), "alice", 3, "k")).await;
+    let to = relay.data.path().join("backup-1");
+    let job = relay.job(&relay.ask("POST", "/v1/backup", Some(&json!({ "to": to })))).await;
+    assert_eq!((&job["state"], &job["result"]["changes"]), (&json!("done"), &json!(3)), "{job}");
+    assert_eq!(relay.code("POST", "/v1/backup", Some(&json!({ "to": to }))), "file-exists");
+    let next = json!({ "to": relay.data.path().join("backup-2"), "since": to });
+    let job = relay.job(&relay.ask("POST", "/v1/backup", Some(&next))).await;
+    assert_eq!(job["state"], "done", "{job}");
     relay.stop().await;
 }

@@ -45,8 +45,19 @@ impl<'r> Judge<'r> {
     }
 
     fn call_as(&mut self, token: Option<&str>, method: &str, path: &str, body: Option<Json>) -> (u16, Json) {
+        let answer = self.relay.send_as(token, method, path, body.as_ref());
+        self.judge(method, path, answer)
+    }
+
+    fn import(&mut self, path: &str, bytes: Vec<u8>, wanted: u16) {
+        let token = Some(self.relay.token.as_str());
+        let answer = self.relay.send_bytes(token, "POST", path, "application/octet-stream", Some(bytes));
+        assert_eq!(self.judge("POST", path, answer).0, wanted);
+    }
+
+    fn judge(&mut self, method: &str, path: &str, answer: (u16, String, String)) -> (u16, Json) {
         let (name, operation) = self.operation(method, path);
-        let (status, media_type, text) = self.relay.send_as(token, method, path, body.as_ref());
+        let (status, media_type, text) = answer;
         let responses = operation["responses"].as_object().unwrap();
         let response = responses.get(&status.to_string()).unwrap_or(&responses["default"]);
         let content = response["content"].as_object().unwrap();
@@ -147,6 +158,11 @@ async fn spaces(judge: &mut Judge<'_>) {
     judge.bad("POST", &format!("/v1/spaces/{OTHER}/archive"), None, "space-unknown");
     let job = judge.good("DELETE", &path, None);
     assert_eq!(judge.job(job).await["state"], "done");
+    judge.good("GET", &format!("/v1/spaces/{TEAM}/export"), None);
+    judge.bad("GET", &format!("/v1/spaces/{OTHER}/export"), None, "space-unknown");
+    let export = judge.relay.download(&format!("/v1/spaces/{TEAM}/export"));
+    judge.import(&format!("/v1/spaces/{TEAM}/import"), export, 200);
+    judge.import(&format!("/v1/spaces/{TEAM}/import"), b"nonsense".to_vec(), 422);
     judge.good("GET", &format!("/v1/spaces/{TEAM}/log?last=2"), None);
     judge.bad("GET", &format!("/v1/spaces/{TEAM}/log?last=2&after=1"), None, "query-invalid");
 }
@@ -231,7 +247,7 @@ async fn operate(judge: &mut Judge<'_>) {
     let to = judge.relay.data.path().join("backup");
     judge.bad("POST", "/v1/backup", Some(json!({ "to": "relative" })), "body-invalid");
     let job = judge.good("POST", "/v1/backup", Some(json!({ "to": to })));
-    judge.job(job).await;
+    assert_eq!(judge.job(job).await["state"], "done");
     judge.call("POST", "/v1/reload", None);
 }
 
