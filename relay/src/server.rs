@@ -210,11 +210,11 @@ fn share(
         whole_documents,
         identity,
         v1: RelayIdentity { storage, epoch, limits: LIMITS, credit: CREDIT_BYTES },
+        config: changing,
         directory,
         registry: Arc::default(),
         audit,
         quarantine,
-        config: changing,
         draining,
     })
 }

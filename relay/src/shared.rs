@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// Who it is in `rejoin.v1`.
     pub(crate) v1: RelayIdentity,
+    /// The configuration, which may change: what can be reloaded is read where it is used.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
     /// Who may come in, and what they may do.
     pub(crate) directory: Arc<Directory>,
     /// Every connection.
@@ -59,8 +61,6 @@ pub(crate) struct Shared {
     pub(crate) audit: Arc<Audit>,
     /// What nobody is sent and nobody writes to.
     pub(crate) quarantine: Arc<Quarantine>,
-    /// The configuration, which may change: what can be reloaded is read where it is used.
-    pub(crate) config: watch::Receiver<Arc<Config>>,
     /// Becomes true when the relay is to stop.
     pub(crate) draining: watch::Receiver<bool>,
 }
