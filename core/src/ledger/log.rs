@@ -141,6 +141,20 @@ pub fn append(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result
     Ok(Some(Logged { space, first: end + 1, ledger_first, count }))
 }
 
+/// Logs all that a document has once more, at the end of its space, in the place of its entries before: for readers who passed those
+/// over while it was put aside. Returns `None` if nothing of it is logged. Cost: as [`append`].
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be used; the transaction must then be given up.
+pub fn repeat(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<Option<Logged>, StoreError> {
+    let standing = standing(tx, document)?.filter(|standing| standing.deletion.is_none() && standing.count > 0);
+    let Some(standing) = standing else { return Ok(None) };
+    let void_below = end(tx, &spaces::of(tx, document)?)? + 1;
+    put_standing(tx, document, &Standing { void_below, count: 0, ..standing })?;
+    append(tx, document)
+}
+
 /// Returns the last position of a space; 0 if there is none. Cost: one lookup.
 ///
 /// # Errors

@@ -33,6 +33,9 @@ impl Rights {
     /// Returns what may be done with a document. Cost: two lookups the first time, none later.
     fn access(&mut self, document: &DocumentId, tx: &dyn ReadTx) -> Result<Option<Access>, StoreError> {
         let Some(grants) = &self.grants else { return Ok(Some(Access::Admin)) };
+        if grants.is_held(document) {
+            return Ok(None);
+        }
         Ok(grants.document(&home(&mut self.homes, document, tx)?, document))
     }
 
@@ -40,7 +43,7 @@ impl Rights {
         let Some(grants) = &self.grants else { return Ok(true) };
         let space = home(&mut self.homes, document, tx)?;
         let in_space = grants.access(&space);
-        Ok(may_write(in_space) || grants.document(&space, document) == Some(Access::Admin))
+        Ok(!grants.is_held(document) && (may_write(in_space) || grants.document(&space, document) == Some(Access::Admin)))
     }
 
     pub(super) fn forget(&mut self, document: &DocumentId) {

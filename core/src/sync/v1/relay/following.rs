@@ -322,6 +322,8 @@ impl Tail {
         let document = &entry.document;
         let fits = match entry.what {
             _ if self.own.contains(entry.position) => return Ok(Told::Taken),
+            // Whoever puts it back logs it anew.
+            What::Change { .. } if at.rights.is_held(document) => return Ok(Told::Taken),
             What::Change { ledger_position, bytes } => {
                 if self.is_covered(entry.position, document, ledger_position) {
                     return Ok(Told::Taken);

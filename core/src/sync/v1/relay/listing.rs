@@ -284,6 +284,10 @@ impl Listing {
     /// Takes an entry into what is said next. Returns whether there was room.
     fn tell(&self, at: &At<'_>, tail: &Tail, entry: &Entry<'_>, pass: &mut Pass) -> Result<bool, StoreError> {
         let document = entry.document;
+        // Whoever puts it back logs it anew.
+        if at.rights.is_held(&document) && !matches!(entry.what, What::Deleted) {
+            return Ok(true);
+        }
         let is_named = pass.named.contains(&document);
         let listed = if is_named { None } else { listed(at.tx, document)? };
         let bytes = listed.as_ref().map_or(0, Listed::wire_bytes);

@@ -33,6 +33,12 @@ pub trait Grants: Send {
         self.access(space)
     }
 
+    /// Says whether a document is put aside at this moment: nobody reads or writes it, whatever was granted. Default: no.
+    fn is_held(&self, document: &DocumentId) -> bool {
+        let _ = document;
+        false
+    }
+
     /// Says whether the peer may know that there is a space, because anything in it was granted. Who was granted single
     /// documents may choose them, and nothing else.
     fn knows(&self, space: &SpaceId) -> bool {

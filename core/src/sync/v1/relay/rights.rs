@@ -29,7 +29,12 @@ impl<'a> Rights<'a> {
 
     /// Says whether the client may read a document that is in the space.
     pub(super) fn may_read(&self, document: &DocumentId) -> bool {
-        self.sees_all() || self.grants.document(self.space, document).is_some()
+        !self.is_held(document) && (self.sees_all() || self.grants.document(self.space, document).is_some())
+    }
+
+    /// Says whether the document is put aside, so that nobody reads or writes it.
+    pub(super) fn is_held(&self, document: &DocumentId) -> bool {
+        self.grants.is_held(document)
     }
 
     /// Says whether the client may read a document, and it is in the space.
@@ -39,7 +44,8 @@ impl<'a> Rights<'a> {
 
     /// Returns why a write is not taken, if the client has no right to it. It is the same whether the document is there or not.
     pub(super) fn refusal(&self, tx: &dyn ReadTx, write: &Write) -> Result<Option<Code>, StoreError> {
-        if may_write(self.access) {
+        let is_held = self.is_held(&write.document);
+        if !is_held && may_write(self.access) {
             return Ok(None);
         }
         let access = self.grants.document(self.space, &write.document);
@@ -47,7 +53,7 @@ impl<'a> Rights<'a> {
             Content::Change(_) => (may_write(access), Code::ReadOnly),
             Content::Deleted(_) => (access == Some(Access::Admin), Code::DeleteForbidden),
         };
-        Ok(if may && self.is_here(tx, &write.document)? { None } else { Some(code) })
+        Ok(if may && !is_held && self.is_here(tx, &write.document)? { None } else { Some(code) })
     }
 
     fn is_here(&self, tx: &dyn ReadTx, document: &DocumentId) -> Result<bool, StoreError> {
