@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 use crate::admin::{self, Admin, CredentialError};
 use crate::audit::Audit;
-use crate::auth::{Directory, DirectoryError};
+use crate::auth::{Directory, DirectoryError, Permit};
 use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
@@ -195,10 +195,12 @@ fn share(
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
-    let directory = Directory::open(Arc::clone(&store), &config.directory())?;
+    let auth = config.directory();
+    let directory = Directory::open(Arc::clone(&store), &auth)?;
     let audit = Arc::new(Audit::start(Arc::clone(&store))?);
     let quarantine = Arc::new(Quarantine::open(&*store)?);
     let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
+    log.set_restored_grace(Duration::from_secs(auth.restored_grace_days.saturating_mul(24 * 3_600)));
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
@@ -328,9 +330,9 @@ fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response 
     let message_bytes_max = if is_classic { FRAME_BYTES_MAX } else { V1_FRAME_BYTES_MAX };
     upgrade.max_message_size(message_bytes_max).max_frame_size(message_bytes_max).on_upgrade(move |socket| async move {
         if is_classic {
-            connection::serve(socket, app.shared, activity).await;
+            connection::serve(socket, app.shared, activity, Permit::anyone()).await;
         } else {
-            v1::serve(socket, app.shared, activity).await;
+            v1::serve(socket, app.shared, activity, None).await;
         }
         drop(room);
     })
