@@ -28,6 +28,7 @@ use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
 use tokio::time::{Sleep, sleep, sleep_until};
 
+use crate::auth::Permit;
 use crate::deletion::Deletions;
 use crate::glance::Glance;
 use crate::hub::{Ephemeral, Member};
@@ -92,7 +93,7 @@ struct Connection {
 }
 
 /// Serves a WebSocket until it ends.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
+pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, _permit: Permit) {
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
     session.set_whole_documents(shared.whole_documents);
     let mut connection = Connection {

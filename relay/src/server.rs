@@ -8,13 +8,13 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use rejoin::PeerId;
-use rejoin::codec::v1::{Limits, SUBPROTOCOL};
+use rejoin::codec::v1::Limits;
 use rejoin::limits::{
     BATCH_ENTRIES_MAX, CHANGE_BYTES_MAX, CREDIT_BYTES, FRAME_BYTES_MAX, PRESENCE_BYTES_MAX, V1_FRAME_BYTES_MAX,
 };
@@ -26,6 +26,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::auth::{
+    self, AuthConfig, Credentials, Directory, DirectoryError, Refusal, client_address, is_origin_allowed,
+};
 use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
@@ -48,6 +51,9 @@ pub enum RunError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The directory of who may come in cannot be opened.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The operating system gives no random bytes.
     #[error("failed to get random bytes from the operating system: {0}")]
     Entropy(getrandom::Error),
@@ -95,7 +101,8 @@ pub async fn run_reloading(
 ) -> Result<(), RunError> {
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
-    let shared = Arc::new(share(store, changing, draining.clone())?);
+    let shared = Arc::new(share(store, changing.clone(), draining.clone())?);
+    let following = tokio::spawn(follow(Arc::clone(&shared.directory), changing));
     let room = Arc::new(Semaphore::new(config.limits.connections_max));
     let demo = config.demo.as_deref().map(Demo::new);
     let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room), demo };
@@ -112,6 +119,7 @@ pub async fn run_reloading(
     });
     let server = tokio::spawn(server.into_future());
     shutdown.await;
+    following.abort();
     tracing::info!("the relay is stopping");
     // The receivers are alive: this function holds one.
     let _ = drain.send(true);
@@ -149,6 +157,7 @@ fn share(
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
     let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
+    let directory = Directory::open(Arc::clone(&store), &AuthConfig::from(&*config))?;
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
@@ -156,6 +165,7 @@ fn share(
         store,
         hub,
         log,
+        directory,
         folding,
         whole_documents,
         identity,
@@ -163,6 +173,19 @@ fn share(
         config: changing,
         draining,
     })
+}
+
+/// Tells the directory whenever the configuration changes.
+async fn follow(directory: Arc<Directory>, mut changing: watch::Receiver<Arc<Config>>) {
+    while changing.changed().await.is_ok() {
+        let config = AuthConfig::from(&**changing.borrow_and_update());
+        let directory = Arc::clone(&directory);
+        // It may read files.
+        let reload = tokio::task::spawn_blocking(move || directory.reload(&config));
+        if let Ok(Err(error)) = reload.await {
+            tracing::error!(%error, "keys and times of tokens stay as they were");
+        }
+    }
 }
 
 /// Waits until the last socket is closed and the last commit is done.
@@ -196,6 +219,7 @@ fn router(app: App) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .merge(auth::routes(Arc::clone(&app.shared)))
         .fallback(any_path)
         .layer(map_response(one_request_a_connection))
         .with_state(app)
@@ -231,7 +255,7 @@ async fn any_path(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match upgrade {
-        Ok(upgrade) => connect(app, activity, upgrade),
+        Ok(upgrade) => connect(app, activity, upgrade, &headers, &uri),
         Err(rejection) if headers.contains_key(UPGRADE) => rejection.into_response(),
         Err(_) if let Some(demo) = app.demo => demo.serve(&method, &uri, &headers).await,
         Err(_) if uri.path() != "/" => (StatusCode::NOT_FOUND, "there is nothing here\n").into_response(),
@@ -240,7 +264,20 @@ async fn any_path(
     }
 }
 
-fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response {
+/// Answers who is not let in, in one line.
+fn refused(refusal: Refusal) -> Response {
+    let status = match refusal {
+        Refusal::Throttled => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let headers = [
+        (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+    ];
+    (status, headers, format!("{refusal}\n")).into_response()
+}
+
+fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers: &HeaderMap, uri: &Uri) -> Response {
     let refusal = if *app.shared.draining.borrow() {
         Some("the relay is stopping\n")
     } else if app.room.available_permits() == 0 {
@@ -259,18 +296,30 @@ fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response 
             return (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
         }
     };
+    let config = app.shared.config();
+    if !is_origin_allowed(headers, &config.origins) {
+        return (StatusCode::FORBIDDEN, "pages of this origin may not connect\n").into_response();
+    }
+    let credentials = Credentials::of(headers, uri);
+    let address = client_address(activity.address(), headers, &config.limits.trusted_proxies);
+    let permit = match credentials.admit(&app.shared.directory, address) {
+        Ok(permit) => permit,
+        Err(refusal) => return refused(refusal),
+    };
+    if let Some(subprotocol) = credentials.subprotocol {
+        upgrade.set_selected_protocol(subprotocol);
+    }
     let upgrade = upgrade
-        .protocols([SUBPROTOCOL])
         .read_buffer_size(SOCKET_READ_BUFFER_BYTES)
         .write_buffer_size(SOCKET_WRITE_BUFFER_BYTES)
         .max_write_buffer_size(SOCKET_WRITE_BUFFER_BYTES_MAX);
-    let is_classic = upgrade.selected_protocol().is_none();
-    let message_bytes_max = if is_classic { FRAME_BYTES_MAX } else { V1_FRAME_BYTES_MAX };
+    let message_bytes_max = if credentials.is_v1 { V1_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX };
     upgrade.max_message_size(message_bytes_max).max_frame_size(message_bytes_max).on_upgrade(move |socket| async move {
-        if is_classic {
-            connection::serve(socket, app.shared, activity).await;
-        } else {
-            v1::serve(socket, app.shared, activity).await;
+        match permit {
+            permit if credentials.is_v1 => v1::serve(socket, app.shared, activity, permit).await,
+            Some(permit) => connection::serve(socket, app.shared, activity, permit).await,
+            // Who comes to the classic protocol without a token was refused.
+            None => {}
         }
         drop(room);
     })

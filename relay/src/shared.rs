@@ -15,6 +15,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
+use crate::auth::Directory;
 use crate::config::Config;
 use crate::fold::Folding;
 use crate::hub::Hub;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: Arc<dyn Log>,
+    /// Who may come in, and do what.
+    pub(crate) directory: Arc<Directory>,
     /// Makes snapshots, and takes whole documents apart.
     pub(crate) folding: Option<Arc<Folding>>,
     pub(crate) whole_documents: WholeDocuments,

@@ -4,7 +4,7 @@
 //! is alive all the while.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +53,7 @@ impl Listener for Accept {
             if let Err(error) = tcp.set_nodelay(true) {
                 tracing::debug!(%error, "failed to switch Nagle's algorithm off");
             }
-            return (Socket::new(tcp, self.deadline, room), address);
+            return (Socket::new(tcp, address.ip(), self.deadline, room), address);
         }
     }
 
@@ -79,9 +79,9 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    fn new(tcp: TcpStream, deadline: Duration, room: OwnedSemaphorePermit) -> Self {
+    fn new(tcp: TcpStream, address: IpAddr, deadline: Duration, room: OwnedSemaphorePermit) -> Self {
         let deadline = Some(Box::pin(sleep(deadline)));
-        Self { tcp, activity: Activity::new(), deadline, stall: None, _room: room }
+        Self { tcp, activity: Activity::new(address), deadline, stall: None, _room: room }
     }
 
     /// Notes what became of a write, and fails one that has waited for too long.
@@ -144,14 +144,20 @@ impl AsyncWrite for Socket {
 /// When a socket last heard from the other side; shared with whoever serves it.
 #[derive(Debug, Clone)]
 pub(crate) struct Activity {
+    address: IpAddr,
     start: Instant,
     /// Milliseconds since `start`.
     heard_millis: Arc<AtomicU64>,
 }
 
 impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), heard_millis: Arc::default() }
+    fn new(address: IpAddr) -> Self {
+        Self { address, start: Instant::now(), heard_millis: Arc::default() }
+    }
+
+    /// Returns the address of the other side, which may be a proxy.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
     }
 
     fn touch(&self) {

@@ -18,6 +18,7 @@ use rejoin::store::StoreError;
 use rejoin::sync::v1::{RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 
+use crate::auth::Permit;
 use crate::followers::Follower;
 use crate::glance::Glance;
 use crate::limits::{
@@ -66,7 +67,7 @@ struct Connection {
 }
 
 /// Serves a WebSocket until it ends.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
+pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, _permit: Option<Permit>) {
     let follower = Follower::new(&shared.hub);
     let mut connection = Connection {
         session: RelaySession::new(shared.v1),

@@ -3,21 +3,22 @@
 //! A key has one algorithm, and only that is ever tried with it: what a token says of its algorithm chooses among keys and never
 //! what is done with one. So a public key can never be taken for a secret.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use std::{fmt, str};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 
-use super::config::{AuthConfig, KeyAlgorithm, KeyConfig, KeySource};
+use super::config::AuthConfig;
 use super::directory::DirectoryError;
+use crate::config::{KeyAlgorithm, KeyConfig, KeySource};
 use crate::limits::{JWT_KEYS_MAX, KEY_FILE_BYTES_MAX, KEY_FILE_LOOK};
 
 /// The shortest secret of an HS256 key, in bytes: as long as the hash.
@@ -71,7 +72,7 @@ impl Keys {
         if config.keys.len() > JWT_KEYS_MAX {
             return Err(DirectoryError::Full { what: "keys", max: JWT_KEYS_MAX });
         }
-        let configured = config.keys.iter().enumerate().map(|(index, key)| read_key(index, key));
+        let configured = config.keys.iter().map(read_key);
         let configured = configured.collect::<Result<_, _>>()?;
         let set = config.jwks_file.as_ref().map(|path| KeySetFile::open(path.clone(), now)).transpose()?;
         Ok(Self { configured, set })
@@ -166,12 +167,14 @@ impl KeySetFile {
 }
 
 /// Reads one key of the configuration.
-fn read_key(index: usize, config: &KeyConfig) -> Result<Key, DirectoryError> {
+fn read_key(config: &KeyConfig) -> Result<Key, DirectoryError> {
     let (which, bytes) = match &config.source {
         KeySource::File(path) => {
             (path.display().to_string(), read_file(path).map_err(|error| unreadable(path, &error))?)
         }
-        KeySource::Inline(text) => (format!("key {index} of the configuration"), text.expose().as_bytes().to_vec()),
+        KeySource::Inline(text) => {
+            (format!("the key {:?} of the configuration", config.id), text.expose().as_bytes().to_vec())
+        }
     };
     let unusable = |detail: &str| DirectoryError::Key { which: which.clone(), detail: detail.to_owned() };
     let key = match config.algorithm {
@@ -184,7 +187,7 @@ fn read_key(index: usize, config: &KeyConfig) -> Result<Key, DirectoryError> {
     let key = key.map_err(|_| unusable(&format!("not a public {} key in PEM", config.algorithm.name())))?;
     let parts = Jwk::from_decoding_key(&key, None).map_err(|_| unusable("not a public key"))?;
     match look_at(&parts.algorithm) {
-        Ok(algorithm) if algorithm == config.algorithm => Ok(Key { id: config.id.clone(), algorithm, key }),
+        Ok(algorithm) if algorithm == config.algorithm => Ok(Key { id: Some(config.id.clone()), algorithm, key }),
         Ok(_) => Err(unusable("a key of another algorithm")),
         Err(detail) => Err(unusable(detail)),
     }

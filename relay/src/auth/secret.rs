@@ -8,28 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use super::record::{TokenId, TokenKind};
-
-/// A text that must not show in logs, errors or `Debug`: a token, or a key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(String);
-
-impl SecretText {
-    /// Takes a text as a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Returns the text, for the one who is to have it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretText(..)")
-    }
-}
+pub use crate::config::Secret as SecretText;
 
 /// What stands before a ticket.
 pub(super) const TICKET_PREFIX: &str = "rjk_";
@@ -66,7 +45,7 @@ impl fmt::Debug for SecretHash {
 
 /// Writes a stored token as its holder shows it: `rjt_<id>_<secret>`, or `rjs_` for a share link.
 pub(super) fn write_token(kind: TokenKind, id: TokenId, secret: &[u8; 32]) -> SecretText {
-    SecretText(format!("{}{id}_{}", kind.prefix(), URL_SAFE_NO_PAD.encode(secret)))
+    SecretText::new(format!("{}{id}_{}", kind.prefix(), URL_SAFE_NO_PAD.encode(secret)))
 }
 
 /// Reads what [`write_token`] wrote: which token it is said to be, and the hash of its secret.
