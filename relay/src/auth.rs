@@ -34,10 +34,12 @@ mod rights;
 mod secret;
 mod share;
 mod state;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 pub(crate) use access::{Credentials, client_address, is_origin_allowed};
-pub use config::AuthConfig;
+pub use config::{AuthConfig, KeyAlgorithm, KeyConfig, KeySource};
 pub use directory::{Directory, DirectoryError};
 pub(crate) use http::routes;
 pub use permit::{Ended, Permit};

@@ -26,9 +26,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::auth::{
-    self, AuthConfig, Credentials, Directory, DirectoryError, Refusal, client_address, is_origin_allowed,
-};
+use crate::auth::{self, Credentials, Directory, DirectoryError, Refusal, client_address, is_origin_allowed};
 use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
@@ -157,7 +155,7 @@ fn share(
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
     let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
-    let directory = Directory::open(Arc::clone(&store), &AuthConfig::from(&*config))?;
+    let directory = Directory::open(Arc::clone(&store), &config.directory())?;
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
@@ -178,7 +176,7 @@ fn share(
 /// Tells the directory whenever the configuration changes.
 async fn follow(directory: Arc<Directory>, mut changing: watch::Receiver<Arc<Config>>) {
     while changing.changed().await.is_ok() {
-        let config = AuthConfig::from(&**changing.borrow_and_update());
+        let config = changing.borrow_and_update().directory();
         let directory = Arc::clone(&directory);
         // It may read files.
         let reload = tokio::task::spawn_blocking(move || directory.reload(&config));

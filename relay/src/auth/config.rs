@@ -1,8 +1,8 @@
-//! What an operator decides about authentication, as far as the directory needs it: who signs tokens, and how long things last.
+//! What an operator decides about authentication: who signs tokens, and how long things last.
 
 use std::path::PathBuf;
 
-use crate::config::{Config, KeyConfig};
+use super::secret::SecretText;
 use crate::limits::SHARES_PER_PRINCIPAL_MAX_DEFAULT;
 
 /// How authentication is configured.
@@ -28,6 +28,8 @@ pub struct AuthConfig {
     pub shares_per_principal_max: usize,
     /// By how much the clock of who signs a JWT may differ from the relay's, in seconds. Default: 30.
     pub leeway_seconds: u64,
+    /// For how long after a backup was restored devices may bring back what others wrote, in days. Default: 7.
+    pub restored_grace_days: u64,
 }
 
 impl Default for AuthConfig {
@@ -43,6 +45,7 @@ impl Default for AuthConfig {
             share_lifetime_max_seconds: 30 * 86_400,
             shares_per_principal_max: SHARES_PER_PRINCIPAL_MAX_DEFAULT,
             leeway_seconds: 30,
+            restored_grace_days: 7,
         }
     }
 }
@@ -54,20 +57,56 @@ impl AuthConfig {
     }
 }
 
-impl From<&Config> for AuthConfig {
-    fn from(config: &Config) -> Self {
-        let auth = &config.auth;
-        Self {
-            open: config.open,
-            keys: auth.keys.clone(),
-            jwks_file: auth.jwks_file.clone(),
-            issuer: auth.issuer.iter().cloned().collect(),
-            audience: auth.audience.iter().cloned().collect(),
-            jwt_lifetime_max_seconds: auth.jwt_lifetime_max_seconds.as_secs(),
-            ticket_seconds: auth.ticket_seconds.as_secs(),
-            share_lifetime_max_seconds: auth.share_lifetime_max_seconds.as_secs(),
-            shares_per_principal_max: auth.shares_per_principal_max,
-            leeway_seconds: auth.leeway_seconds.as_secs(),
+/// A key whose JWTs are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyConfig {
+    /// The key's id: a token with a `kid` needs a key with the same one. Default: none; such a key is tried for tokens without a
+    /// `kid`.
+    pub id: Option<String>,
+    /// What the key signs with. The key decides it, whatever a token says.
+    pub algorithm: KeyAlgorithm,
+    /// Where the key is.
+    pub source: KeySource,
+}
+
+/// Where a key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// In a file: a public key in PEM, or for HS256 the secret's bytes; one newline at their end does not count.
+    File(PathBuf),
+    /// In the configuration, in the same form.
+    Inline(SecretText),
+}
+
+/// What a key signs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyAlgorithm {
+    /// Ed25519.
+    EdDsa,
+    /// ECDSA over P-256 with SHA-256.
+    Es256,
+    /// RSA (PKCS #1 1.5) with SHA-256, 2,048 to 8,192 bits.
+    Rs256,
+    /// HMAC with SHA-256, of a secret of 32 bytes or more.
+    Hs256,
+}
+
+impl KeyAlgorithm {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::EdDsa, Self::Es256, Self::Rs256, Self::Hs256];
+
+    /// Returns its name, as in a token's `alg`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+            Self::Hs256 => "HS256",
         }
+    }
+
+    /// Returns the one with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 }

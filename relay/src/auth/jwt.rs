@@ -15,12 +15,11 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::PrincipalId;
-use super::config::AuthConfig;
+use super::config::{AuthConfig, KeyAlgorithm};
 use super::keys::Keys;
 use super::record::{Scope, Target};
 use super::refusal::Reason;
 use super::rights::{GrantMap, grant_map};
-use crate::config::KeyAlgorithm;
 use crate::limits::SCOPES_MAX;
 
 /// What a good token says.
@@ -102,8 +101,7 @@ fn signed_claims(token: &str, keys: &Keys, now: Duration) -> Result<Vec<u8>, Rea
     if header.crit.is_some() {
         return Err(Reason::Malformed);
     }
-    let named = |algorithm: &KeyAlgorithm| algorithm.name() == header.alg;
-    let algorithm = KeyAlgorithm::ALL.into_iter().find(named).ok_or(Reason::UnknownKey)?;
+    let algorithm = KeyAlgorithm::named(&header.alg).ok_or(Reason::UnknownKey)?;
     let mut fitting = keys.fitting(algorithm, header.kid.as_deref(), now);
     if fitting.is_empty() {
         // Whoever signs may have begun to use a key just now.

@@ -16,9 +16,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 
-use super::config::AuthConfig;
+use super::config::{AuthConfig, KeyAlgorithm, KeyConfig, KeySource};
 use super::directory::DirectoryError;
-use crate::config::{KeyAlgorithm, KeyConfig, KeySource};
 use crate::limits::{JWT_KEYS_MAX, KEY_FILE_BYTES_MAX, KEY_FILE_LOOK};
 
 /// The shortest secret of an HS256 key, in bytes: as long as the hash.
@@ -172,9 +171,10 @@ fn read_key(config: &KeyConfig) -> Result<Key, DirectoryError> {
         KeySource::File(path) => {
             (path.display().to_string(), read_file(path).map_err(|error| unreadable(path, &error))?)
         }
-        KeySource::Inline(text) => {
-            (format!("the key {:?} of the configuration", config.id), text.expose().as_bytes().to_vec())
-        }
+        KeySource::Inline(text) => (
+            format!("the key {:?} of the configuration", config.id.as_deref().unwrap_or_default()),
+            text.expose().as_bytes().to_vec(),
+        ),
     };
     let unusable = |detail: &str| DirectoryError::Key { which: which.clone(), detail: detail.to_owned() };
     let key = match config.algorithm {
@@ -187,7 +187,7 @@ fn read_key(config: &KeyConfig) -> Result<Key, DirectoryError> {
     let key = key.map_err(|_| unusable(&format!("not a public {} key in PEM", config.algorithm.name())))?;
     let parts = Jwk::from_decoding_key(&key, None).map_err(|_| unusable("not a public key"))?;
     match look_at(&parts.algorithm) {
-        Ok(algorithm) if algorithm == config.algorithm => Ok(Key { id: Some(config.id.clone()), algorithm, key }),
+        Ok(algorithm) if algorithm == config.algorithm => Ok(Key { id: config.id.clone(), algorithm, key }),
         Ok(_) => Err(unusable("a key of another algorithm")),
         Err(detail) => Err(unusable(detail)),
     }
