@@ -38,10 +38,11 @@ use crate::limits::{
 use crate::log::{AppendError, Results};
 use crate::outbound::Outbound;
 use crate::presence;
+use crate::registry::{Registered, Spoken};
 use crate::rights;
 use crate::shared::{
-    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, Next, Pulse, Received, Shared, beside, drained,
-    is_too_long, linger, read,
+    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, beside,
+    drained, is_too_long, linger, read,
 };
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
@@ -58,6 +59,7 @@ enum Event {
     Deleted(DocumentId, Tombstone, Result<(), AppendError>),
     Timer,
     Late,
+    Kicked,
     Drain,
 }
 
@@ -71,6 +73,7 @@ enum Brought {
 struct Connection {
     shared: Arc<Shared>,
     session: ClassicSession,
+    registered: Registered,
     member: Member,
     outbound: Outbound,
     appending: Option<Appending>,
@@ -96,9 +99,11 @@ struct Connection {
 pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, _permit: Permit) {
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
     session.set_whole_documents(shared.whole_documents);
+    let member = shared.hub.enter();
     let mut connection = Connection {
         session,
-        member: shared.hub.enter(),
+        registered: shared.registry.enter(member.id(), Spoken::Classic, &activity),
+        member,
         shared,
         outbound: Outbound::default(),
         appending: None,
@@ -141,6 +146,7 @@ impl Connection {
                 (document, tombstone, outcome) = self.deletions.finished() => Event::Deleted(document, tombstone, outcome),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
+                () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
                 () = drained(&mut draining), if self.may_drain() => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -230,6 +236,10 @@ impl Connection {
             Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
             Event::Late => {
                 self.outbound.close(CLOSE_PROTOCOL_ERROR, "no join in time");
+                Ok(())
+            }
+            Event::Kicked => {
+                self.outbound.close(CLOSE_GOING_AWAY, KICKED);
                 Ok(())
             }
             Event::Drain => {
@@ -358,6 +368,7 @@ impl Connection {
             Output::Send(frame) => self.outbound.push(frame),
             Output::Established { peer, storage } => {
                 let remembered = storage.is_some();
+                self.registered.set_peer(peer.as_str());
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
             }
             Output::Delete { document, tombstone } if rights::may_delete(self.session.peer(), &document) => {
@@ -387,6 +398,7 @@ impl Connection {
 
     fn subscribe(&mut self, document: DocumentId) -> Result<(), StoreError> {
         self.member.subscribe(document);
+        self.registered.set_subscriptions(self.member.count());
         // The session looked into the store before; what came between that and now was announced to nobody here.
         if let Some(state) = ledger::state(&*self.shared.store.read()?, &document)? {
             self.session.handle_heads_changed(document);

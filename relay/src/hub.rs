@@ -29,6 +29,13 @@ use crate::recent::RecentCommits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionId(u64);
 
+impl ConnectionId {
+    /// Returns the number that an operator sees.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// An ephemeral message on its way to the others.
 #[derive(Debug)]
 pub(crate) struct Ephemeral {
@@ -93,7 +100,7 @@ impl Hub {
 
     /// Names a connection.
     pub(crate) fn next_id(&self) -> ConnectionId {
-        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Returns who follows which space.
@@ -125,6 +132,12 @@ impl Hub {
         for mailbox in self.others(&document, except) {
             mailbox.changed(document);
         }
+    }
+
+    /// Forgets the last commits of a document.
+    pub(crate) fn forget(&self, document: &DocumentId) {
+        self.recent.forget(document);
+        self.followers.live().forget_document(document);
     }
 
     /// Hands an ephemeral message to everybody else who takes part in its document, and returns it.
@@ -259,6 +272,11 @@ impl Member {
     /// Returns what waits for the connection.
     pub(crate) fn mailbox(&self) -> &Mailbox {
         &self.mailbox
+    }
+
+    /// Returns in how many documents the connection takes part.
+    pub(crate) fn count(&self) -> usize {
+        self.documents.len()
     }
 
     /// Takes part in a document from now on.

@@ -310,3 +310,64 @@ pub const PRINCIPAL_BYTES_MAX: usize = 128;
 
 /// Of how many spaces it is remembered how far devices have them: 65,536, about 8 MB.
 pub(crate) const FURTHEST_SPACES_MAX: usize = 1 << 16;
+
+/// The most records of the audit trail that wait to be written: 4,096, about 1 MB. What does not fit is lost and counted.
+pub const AUDIT_QUEUE_MAX: usize = 4_096;
+
+/// The most records of the audit trail in one commit: 512.
+pub const AUDIT_BATCH_MAX: usize = 512;
+
+/// How long refused writes gather before they are written to the audit trail: 1 s, so that they cost one commit a second at most.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many acts and how many refusals the audit trail keeps unless the configuration says otherwise: 1,000,000 each, some
+/// 300 MB.
+pub const AUDIT_ROWS_MAX_DEFAULT: usize = 1_000_000;
+
+/// How many rows of the audit trail above its bound are taken away at once, beside as many as are written: 1,024.
+pub const AUDIT_TRIM_ROWS: usize = 1_024;
+
+/// How many rows of each kind are looked at for one page of the audit trail: 100,000, about a tenth of a second.
+pub const AUDIT_SCAN_ROWS_MAX: usize = 100_000;
+
+/// The most requests of the admin API that are under way at once: 16.
+pub const ADMIN_REQUESTS_MAX: usize = 16;
+
+/// The most sockets of the admin API at once: 64, so that health checks and metrics are answered while requests are under way.
+pub const ADMIN_SOCKETS_MAX: usize = 64;
+
+/// How long a request of the admin API may take until the first byte of its answer, but for those that send a long body: 60 s.
+pub const ADMIN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long nothing may come of a long body: 30 s.
+pub const ADMIN_BODY_STALL: Duration = Duration::from_secs(30);
+
+/// The longest JSON body of the admin API: 64 KiB; a token with a scope of 1,000 documents has 60.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The most items in one page of the admin API.
+pub const ADMIN_PAGE_MAX: usize = 1_000;
+
+/// How many items a page has unless it is asked for more or less.
+pub const ADMIN_PAGE_DEFAULT: usize = 100;
+
+/// How many bytes of changes are read for one page of a log: 16 MiB, and at least one change.
+pub const ADMIN_LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// How many jobs of the admin API are remembered, with those under way: 32.
+pub const ADMIN_JOBS_KEPT: usize = 32;
+
+/// The shortest credential of the admin API: 32 characters.
+pub const ADMIN_TOKEN_BYTES_MIN: usize = 32;
+
+/// How many wrong credentials one address may send in [`ADMIN_ATTEMPTS_WINDOW`] before none of it is looked at: 10.
+pub const ADMIN_ATTEMPTS_MAX: u32 = 10;
+
+/// How long wrong credentials count: 60 s.
+pub const ADMIN_ATTEMPTS_WINDOW: Duration = Duration::from_secs(60);
+
+/// Of how many addresses it is remembered that they sent wrong credentials: 1,024, 40 bytes each.
+pub const ADMIN_ADDRESSES_MAX: usize = 1_024;
+
+/// The longest label, name or reason that an administrator writes: 256 bytes.
+pub const ADMIN_TEXT_BYTES_MAX: usize = 256;

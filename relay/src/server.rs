@@ -26,6 +26,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use crate::admin::{self, Admin, CredentialError};
+use crate::audit::Audit;
 use crate::auth::{self, Credentials, Directory, DirectoryError, Refusal, client_address, is_origin_allowed};
 use crate::config::Config;
 use crate::connection;
@@ -38,6 +40,7 @@ use crate::limits::{
 };
 use crate::log::{self, GroupCommit};
 use crate::pages;
+use crate::quarantine::Quarantine;
 use crate::shared::Shared;
 use crate::socket::{Accept, Activity};
 use crate::v1;
@@ -49,12 +52,15 @@ pub enum RunError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The directory of who may come in cannot be opened.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
     /// The operating system gives no random bytes.
     #[error("failed to get random bytes from the operating system: {0}")]
     Entropy(getrandom::Error),
+    /// The directory of who may come in cannot be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The admin API has no credential.
+    #[error("failed to {0}")]
+    Admin(#[from] CredentialError),
     /// The operating system gives no thread, or no socket.
     #[error("failed to run the server: {0}")]
     Io(#[from] io::Error),
@@ -97,10 +103,32 @@ pub async fn run_reloading(
     changing: watch::Receiver<Arc<Config>>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
+    let admin = changing.borrow().admin.clone();
+    let admin = if admin.enabled { Some(TcpListener::bind(admin.listen).await?) } else { None };
+    run_with(listener, admin, store, changing, shutdown).await
+}
+
+/// Runs a relay as [`run_reloading`] does, with the admin API on a listener that is there already, or without one.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_with(
+    listener: TcpListener,
+    admin_listener: Option<TcpListener>,
+    store: Arc<dyn Store>,
+    changing: watch::Receiver<Arc<Config>>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
     let shared = Arc::new(share(store, changing.clone(), draining.clone())?);
     let following = tokio::spawn(follow(Arc::clone(&shared.directory), changing));
+    let admin = match admin_listener {
+        Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
+        None => None,
+    };
+    let admin = admin.map(|(listener, admin)| tokio::spawn(admin::serve(listener, admin, draining.clone())));
     let room = Arc::new(Semaphore::new(config.limits.connections_max));
     let demo = config.demo.as_deref().map(Demo::new);
     let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room), demo };
@@ -124,7 +152,7 @@ pub async fn run_reloading(
     if let Some(folding) = &shared.folding {
         folding.stop();
     }
-    let ended = timeout(DRAIN_DEADLINE, drained(server, &room, config.limits.connections_max, &shared)).await;
+    let ended = timeout(DRAIN_DEADLINE, drained(server, admin, &room, config.limits.connections_max, &shared)).await;
     if ended.is_err() {
         tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time and are cut");
     }
@@ -154,8 +182,10 @@ fn share(
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
-    let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
     let directory = Directory::open(Arc::clone(&store), &config.directory())?;
+    let audit = Arc::new(Audit::start(Arc::clone(&store))?);
+    let quarantine = Arc::new(Quarantine::open(&*store)?);
+    let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
@@ -169,6 +199,9 @@ fn share(
         identity,
         v1: RelayIdentity { storage, epoch, limits: LIMITS, credit: CREDIT_BYTES },
         config: changing,
+        registry: Arc::default(),
+        audit,
+        quarantine,
         draining,
     })
 }
@@ -189,6 +222,7 @@ async fn follow(directory: Arc<Directory>, mut changing: watch::Receiver<Arc<Con
 /// Waits until the last socket is closed and the last commit is done.
 async fn drained(
     server: tokio::task::JoinHandle<io::Result<()>>,
+    admin: Option<tokio::task::JoinHandle<()>>,
     room: &Semaphore,
     connections_max: usize,
     shared: &Shared,
@@ -200,11 +234,16 @@ async fn drained(
         // Every connection has given its share back when all can be taken.
         let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
         drop(room.acquire_many(all).await);
+        if let Some(admin) = admin {
+            // Its panic, if there was one, was reported by itself.
+            let _ = admin.await;
+        }
     };
     if timeout(DRAIN_DEADLINE - COMMIT_RESERVE, closed).await.is_err() {
         tracing::warn!("some connections are still open; their last changes are committed without an answer");
     }
     shared.log.finish().await;
+    shared.audit.finish().await;
     if let Some(folding) = &shared.folding {
         folding.finish().await;
     }
@@ -299,7 +338,7 @@ fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers:
         return (StatusCode::FORBIDDEN, "pages of this origin may not connect\n").into_response();
     }
     let credentials = Credentials::of(headers, uri);
-    let address = client_address(activity.address(), headers, &config.limits.trusted_proxies);
+    let address = client_address(activity.address().ip(), headers, &config.limits.trusted_proxies);
     let permit = match credentials.admit(&app.shared.directory, address) {
         Ok(permit) => permit,
         Err(refusal) => return refused(refusal),

@@ -15,6 +15,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
+use crate::audit::Audit;
 use crate::auth::Directory;
 use crate::config::Config;
 use crate::fold::Folding;
@@ -22,6 +23,8 @@ use crate::hub::Hub;
 use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
 use crate::log::Log;
 use crate::outbound::Outbound;
+use crate::quarantine::Quarantine;
+use crate::registry::Registry;
 use crate::socket::Activity;
 
 /// WebSocket close code: the relay is going away.
@@ -33,13 +36,14 @@ pub(crate) const CLOSE_TRY_AGAIN: u16 = 1013;
 /// WebSocket close code: the fault is ours.
 pub(crate) const CLOSE_INTERNAL: u16 = 1011;
 
+/// What a peer reads whose connection an operator ends.
+pub(crate) const KICKED: &str = "an operator closed this connection";
+
 /// What all connections share.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: Arc<dyn Log>,
-    /// Who may come in, and do what.
-    pub(crate) directory: Arc<Directory>,
     /// Makes snapshots, and takes whole documents apart.
     pub(crate) folding: Option<Arc<Folding>>,
     pub(crate) whole_documents: WholeDocuments,
@@ -49,6 +53,14 @@ pub(crate) struct Shared {
     pub(crate) v1: RelayIdentity,
     /// The configuration, which may change: what can be reloaded is read where it is used.
     pub(crate) config: watch::Receiver<Arc<Config>>,
+    /// Who may come in, and what they may do.
+    pub(crate) directory: Arc<Directory>,
+    /// Every connection.
+    pub(crate) registry: Arc<Registry>,
+    /// What administrators did, and what was refused.
+    pub(crate) audit: Arc<Audit>,
+    /// What nobody is sent and nobody writes to.
+    pub(crate) quarantine: Arc<Quarantine>,
     /// Becomes true when the relay is to stop.
     pub(crate) draining: watch::Receiver<bool>,
 }

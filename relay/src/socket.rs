@@ -4,7 +4,7 @@
 //! is alive all the while.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +53,7 @@ impl Listener for Accept {
             if let Err(error) = tcp.set_nodelay(true) {
                 tracing::debug!(%error, "failed to switch Nagle's algorithm off");
             }
-            return (Socket::new(tcp, address.ip(), self.deadline, room), address);
+            return (Socket::new(tcp, address, self.deadline, room), address);
         }
     }
 
@@ -79,13 +79,16 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    fn new(tcp: TcpStream, address: IpAddr, deadline: Duration, room: OwnedSemaphorePermit) -> Self {
+    fn new(tcp: TcpStream, address: SocketAddr, deadline: Duration, room: OwnedSemaphorePermit) -> Self {
         let deadline = Some(Box::pin(sleep(deadline)));
         Self { tcp, activity: Activity::new(address), deadline, stall: None, _room: room }
     }
 
     /// Notes what became of a write, and fails one that has waited for too long.
     fn written(&mut self, outcome: Poll<Result<usize>>, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &outcome {
+            self.activity.wrote(*bytes);
+        }
         if outcome.is_ready() {
             self.deadline = None;
             self.stall = None;
@@ -106,8 +109,9 @@ impl AsyncRead for Socket {
         }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.tcp).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.activity.touch();
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
+            self.activity.touch(bytes);
         }
         outcome
     }
@@ -141,33 +145,51 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// When a socket last heard from the other side; shared with whoever serves it.
+/// When a socket last heard from the other side, which that is, and how much went each way; shared with whoever serves it.
 #[derive(Debug, Clone)]
 pub(crate) struct Activity {
-    address: IpAddr,
     start: Instant,
+    address: SocketAddr,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     /// Milliseconds since `start`.
-    heard_millis: Arc<AtomicU64>,
+    heard_millis: AtomicU64,
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
 }
 
 impl Activity {
-    fn new(address: IpAddr) -> Self {
-        Self { address, start: Instant::now(), heard_millis: Arc::default() }
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { start: Instant::now(), address, counts: Arc::default() }
     }
 
-    /// Returns the address of the other side, which may be a proxy.
-    pub(crate) fn address(&self) -> IpAddr {
+    fn touch(&self, bytes: usize) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.counts.heard_millis.store(millis, Ordering::Relaxed);
+        self.counts.read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn wrote(&self, bytes: usize) {
+        self.counts.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Returns where the other side is.
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    fn touch(&self) {
-        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_millis.store(millis, Ordering::Relaxed);
+    /// Returns how many bytes were read and written.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        let Counts { read_bytes, written_bytes, .. } = &*self.counts;
+        (read_bytes.load(Ordering::Relaxed), written_bytes.load(Ordering::Relaxed))
     }
 
     /// Returns when the last bytes came.
     pub(crate) fn heard(&self) -> Instant {
-        self.start + Duration::from_millis(self.heard_millis.load(Ordering::Relaxed))
+        self.start + Duration::from_millis(self.counts.heard_millis.load(Ordering::Relaxed))
     }
 }
 

@@ -28,8 +28,9 @@ use crate::limits::{
 use crate::log::AppendError;
 use crate::outbound::Outbound;
 use crate::presence;
+use crate::registry::{Registered, Spoken};
 use crate::rights::Everything;
-use crate::shared::{Next, Pulse, Received, Shared, beside, drained, is_too_long, linger, read};
+use crate::shared::{KICKED, Next, Pulse, Received, Shared, beside, drained, is_too_long, linger, read};
 use crate::show::Foreign;
 use crate::socket::Activity;
 
@@ -45,12 +46,14 @@ enum Event {
     Answered(Answer),
     Timer,
     Late,
+    Kicked,
     Drain,
 }
 
 struct Connection {
     shared: Arc<Shared>,
     session: RelaySession,
+    registered: Registered,
     follower: Follower,
     outbound: Outbound,
     pushes: Pushes,
@@ -71,6 +74,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
     let follower = Follower::new(&shared.hub);
     let mut connection = Connection {
         session: RelaySession::new(shared.v1),
+        registered: shared.registry.enter(follower.id(), Spoken::V1, &activity),
         pushes: Pushes::new(Arc::clone(&shared.log), follower.id()),
         follower,
         shared,
@@ -109,6 +113,7 @@ impl Connection {
                 answer = self.pushes.answered() => Event::Answered(answer),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
+                () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
                 () = drained(&mut draining), if !self.draining => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -176,6 +181,7 @@ impl Connection {
             }
             Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
             Event::Late => self.session.handle_refused(Code::Unexpected, "no hello in time"),
+            Event::Kicked => self.session.handle_refused(Code::GoingAway, KICKED),
             Event::Drain => self.draining = true,
         }
         Next::Continue
@@ -270,12 +276,14 @@ impl Connection {
             RelayOutput::Send(frame) => self.outbound.push(frame),
             RelayOutput::Hello { peer, storage, .. } => {
                 let remembered = storage.is_some();
+                self.registered.set_peer(peer.as_str());
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer says hello");
                 self.session.handle_admitted(Box::new(Everything), &Glance::new(&*self.shared.store))?;
                 self.may_transmit = true;
             }
             RelayOutput::Follow { space } => {
                 self.follower.follow(space);
+                self.registered.set_subscriptions(self.follower.count());
                 // What came between the session's look into the store and now was announced to nobody here.
                 let end = log::end(&*self.shared.store.read()?, &space)?;
                 self.session.handle_end_changed(&space, end);
@@ -284,7 +292,10 @@ impl Connection {
                 }
                 self.may_transmit = true;
             }
-            RelayOutput::Unfollow { space } => self.follower.unfollow(&space),
+            RelayOutput::Unfollow { space } => {
+                self.follower.unfollow(&space);
+                self.registered.set_subscriptions(self.follower.count());
+            }
             RelayOutput::OpenDocuments { documents } => {
                 if let Some(folding) = &self.shared.folding {
                     let tx = self.shared.store.read()?;
@@ -293,8 +304,12 @@ impl Connection {
                     }
                 }
                 self.follower.open(documents);
+                self.registered.set_subscriptions(self.follower.count());
             }
-            RelayOutput::CloseDocuments { documents } => self.follower.close(&documents),
+            RelayOutput::CloseDocuments { documents } => {
+                self.follower.close(&documents);
+                self.registered.set_subscriptions(self.follower.count());
+            }
             RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, space, writes),
             RelayOutput::Cursor { space, storage, position } => {
                 self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());

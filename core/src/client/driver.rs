@@ -166,7 +166,7 @@ impl Driver {
             // One that is taken back runs out by itself there.
             if message.ttl_ms > 0 {
                 let Ephemeral { document, sender, key, count, data, .. } = &message;
-                self.session.send_ephemeral(*document, sender, key, *count, data);
+                self.session.send_ephemeral(*document, sender, key, *count, data, store.read()?.as_ref())?;
             }
         }
         Ok(())
@@ -279,8 +279,8 @@ impl Driver {
                 tracing::debug!(%document, "the relay does not have the document");
                 self.settle(&document);
             }
-            // Every document of this device takes part anyway, and whole documents are not taken.
-            Output::Subscribe { .. } => {}
+            // The relay is asked for no rights, every document of this device takes part anyway, and whole documents are not taken.
+            Output::Subscribe { .. } | Output::Forbidden { .. } => {}
         }
         Ok(())
     }

@@ -129,7 +129,7 @@ async fn at_the_door(
         let detail = "pages of this origin may not use the relay";
         return Problem::new(StatusCode::FORBIDDEN, "origin-not-allowed", detail).into_response();
     }
-    let address = client_address(activity.address(), request.headers(), &config.limits.trusted_proxies);
+    let address = client_address(activity.address().ip(), request.headers(), &config.limits.trusted_proxies);
     let mut response = if shared.directory.takes_request(address) {
         let mut request = request;
         request.extensions_mut().insert(ClientAddress(address));

@@ -11,6 +11,7 @@ use super::filling;
 use super::listing::Listing;
 use super::output::LiveFrames;
 use super::own::OwnRanges;
+use super::rights::Rights;
 use crate::codec::v1::{DocumentHeads, EntriesBuilder, RelayMessage};
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::log::{self, Entry, What};
@@ -27,6 +28,8 @@ pub(super) struct At<'a> {
     pub(super) takes_snapshots: bool,
     /// Whether the client has credit.
     pub(super) may_spend: bool,
+    /// What the client may read.
+    pub(super) rights: Rights<'a>,
 }
 
 /// What a step made.

@@ -106,6 +106,13 @@ pub enum RelayOutput {
         /// What proves its rights.
         token: Token,
     },
+    /// The client shows another token, to go on when what it has ends. If it is good and of the same principal, call
+    /// [`RelaySession::handle_renewed`](super::RelaySession::handle_renewed), else
+    /// [`RelaySession::handle_renewal_refused`](super::RelaySession::handle_renewal_refused).
+    Renew {
+        /// What proves its rights from now on.
+        token: Token,
+    },
     /// Tell the session from now on of what happens in this space, and at once where its log ends. A space of which the client
     /// chooses documents is not followed.
     Follow {

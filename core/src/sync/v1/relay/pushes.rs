@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::output::{Offered, OfferedWrite, RelayOutput};
-use crate::codec::v1::{About, Access, AckRun, Code, Content, ErrorMessage, Outcome, Reject, RelayMessage, Write};
+use super::output::{Grants, Offered, OfferedWrite, RelayOutput};
+use super::rights::Rights;
+use crate::codec::v1::{About, AckRun, Code, Content, ErrorMessage, Outcome, Reject, RelayMessage, Write};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, SpaceId};
 use crate::limits::{BATCHES_UNDER_WAY_MAX, CHECKED_WRITE_BYTES, INTAKE_BYTES_MAX};
+use crate::store::{ReadTx, StoreError};
 
 /// The batches of one connection that are not answered, the oldest first.
 pub(super) struct Pushes {
@@ -31,13 +33,11 @@ struct Batch {
     /// So many writes were not stored because the driver failed, and why.
     failed: Option<(u64, Code)>,
     count: u64,
-    /// The space is hidden from the client by now.
-    is_hidden: bool,
 }
 
 /// Some writes of a batch that were offered together.
 struct Portion {
-    /// What the gate says of each from its bytes alone; nothing if it was offered.
+    /// What is said of each for want of a right, or by the gate from its bytes alone; nothing if it was offered.
     refused: Vec<Option<Reject>>,
     bytes: usize,
     answer: Option<Answer>,
@@ -93,33 +93,30 @@ impl Pushes {
             results: Vec::new(),
             failed: None,
             count,
-            is_hidden: false,
         });
         Ok(())
     }
 
     /// Checks what comes next and returns it for the driver, if there is room for it.
-    pub(super) fn offer(&mut self, access: impl Fn(&SpaceId) -> Option<Access>) -> Option<RelayOutput> {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read, which ends the session.
+    pub(super) fn offer(&mut self, grants: &dyn Grants, tx: &dyn ReadTx) -> Result<Option<RelayOutput>, StoreError> {
         while self.offered_bytes < INTAKE_BYTES_MAX {
-            let batch = self.batches.get_mut(self.offered)?;
-            let (portion, writes) = match access(&batch.space) {
-                Some(Access::Write | Access::Admin) => check(&mut batch.writes, self.change_bytes_max),
-                Some(Access::Read) => (refuse(&mut batch.writes, Code::ReadOnly), Vec::new()),
-                None => {
-                    batch.is_hidden = true;
-                    (refuse(&mut batch.writes, Code::ReadOnly), Vec::new())
-                }
-            };
+            let Some(batch) = self.batches.get_mut(self.offered) else { return Ok(None) };
+            let rights = Rights::new(grants, &batch.space);
+            let (portion, writes) = check(&mut batch.writes, self.change_bytes_max, &rights, tx)?;
             let is_over = batch.writes.len() == 0;
             let (number, space) = (batch.number, batch.space);
             self.offered_bytes += portion.bytes;
             batch.portions.push_back(portion);
             self.offered += usize::from(is_over);
             if !writes.is_empty() {
-                return Some(RelayOutput::Append { batch: number, space, writes });
+                return Ok(Some(RelayOutput::Append { batch: number, space, writes }));
             }
         }
-        None
+        Ok(None)
     }
 
     /// Takes in what became of the oldest portion without an answer.
@@ -202,7 +199,6 @@ impl Batch {
         });
         let stored: Vec<_> = stored.collect();
         let of_all = match self.failed {
-            _ if self.is_hidden && stored.is_empty() => Some((Code::SpaceUnknown, UNKNOWN_SPACE.to_owned())),
             Some((failed, code)) if failed == count => {
                 Some((code, format!("{}: push the batch again later", code.meaning())))
             }
@@ -223,11 +219,22 @@ impl Batch {
 pub(super) const UNKNOWN_SPACE: &str =
     "there is no such space, or no right to read it: check the id, or ask for a grant and connect again";
 
-/// Checks the next writes from their bytes alone, as many as may be in memory at a time.
-fn check(writes: &mut std::vec::IntoIter<Write>, change_bytes_max: u64) -> (Portion, Vec<Offered>) {
+/// Checks the next writes by the client's rights and from their bytes alone, as many as may be in memory at a time.
+fn check(
+    writes: &mut std::vec::IntoIter<Write>,
+    change_bytes_max: u64,
+    rights: &Rights<'_>,
+    tx: &dyn ReadTx,
+) -> Result<(Portion, Vec<Offered>), StoreError> {
     let mut portion = Portion { refused: Vec::new(), bytes: 0, answer: None };
     let mut offered = Vec::new();
-    for Write { document, content } in writes.by_ref() {
+    for write in writes.by_ref() {
+        // Before a look at its bytes: who may not write learns nothing of what would be taken.
+        if let Some(code) = rights.refusal(tx, &write)? {
+            portion.refused.push(Some(Reject::new(code)));
+            continue;
+        }
+        let Write { document, content } = write;
         match parse(document, content, change_bytes_max) {
             Ok((write, bytes)) => {
                 portion.bytes += bytes + CHECKED_WRITE_BYTES;
@@ -243,7 +250,7 @@ fn check(writes: &mut std::vec::IntoIter<Write>, change_bytes_max: u64) -> (Port
     if offered.is_empty() {
         portion.answer = Some(Answer::Outcomes(Vec::new()));
     }
-    (portion, offered)
+    Ok((portion, offered))
 }
 
 /// Returns a write that was checked, and how many bytes it takes in memory.
@@ -261,10 +268,4 @@ fn parse(document: DocumentId, content: Content, change_bytes_max: u64) -> Resul
         Content::Deleted(tombstone) => (OfferedWrite::Deleted(tombstone), 0),
     };
     Ok((Offered { document, what }, bytes))
-}
-
-/// Refuses all that is left of a batch.
-fn refuse(writes: &mut std::vec::IntoIter<Write>, code: Code) -> Portion {
-    let refused = writes.by_ref().map(|_| Some(Reject::new(code))).collect();
-    Portion { refused, bytes: 0, answer: Some(Answer::Outcomes(Vec::new())) }
 }
