@@ -10,6 +10,7 @@
 //! * [`Directory`] keeps principals, tokens, grants and what is known of spaces, in the store and in memory.
 //! * `jwt` believes JSON Web Tokens of `keys` that the operator trusts; `secret` has the tokens that are stored here, `ticket` what
 //!   they are exchanged for, `share` what their holders make of them.
+//! * `access` is the door, where tokens are taken from requests; `http` answers those that are about tokens.
 //! * `rights` evaluates grants; `state` says from which of them a permit's rights come.
 
 use std::fmt;
@@ -17,12 +18,15 @@ use std::sync::Arc;
 
 use crate::limits::PRINCIPAL_BYTES_MAX;
 
+mod access;
 mod acts;
 mod config;
 mod directory;
 mod encoding;
+mod http;
 mod jwt;
 mod keys;
+mod limiter;
 mod permit;
 mod record;
 mod refusal;
@@ -30,10 +34,14 @@ mod rights;
 mod secret;
 mod share;
 mod state;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
+pub(crate) use access::{Credentials, client_address, is_origin_allowed};
 pub use config::{AuthConfig, KeyAlgorithm, KeyConfig, KeySource};
 pub use directory::{Directory, DirectoryError};
+pub(crate) use http::routes;
 pub use permit::{Ended, Permit};
 pub use record::{
     Grant, NewShare, NewToken, ParseTokenIdError, Principal, Scope, SpaceRecord, Target, TokenId, TokenKind,

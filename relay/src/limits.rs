@@ -274,6 +274,27 @@ pub const JWT_KEYS_MAX: usize = 64;
 /// The longest file of keys: 1 MiB.
 pub const KEY_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// How many addresses are remembered because they showed bad tokens, or asked for tickets or share links: 65,536, some 60 bytes
+/// each. Beyond it those whose time is over are forgotten, and then all.
+pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
+
+/// How many bad tokens may come from one address at once before nothing more is looked at from there: 20. A secret of 256 bits
+/// is not guessed anyway; this keeps guesses from costing the relay signatures to check.
+pub const BAD_TOKENS_AT_ONCE: u32 = 20;
+
+/// After how long one of them is forgiven: a second.
+pub const BAD_TOKEN_FORGIVEN: Duration = Duration::from_secs(1);
+
+/// How many requests for tickets and share links may come from one address at once: 60. A ticket is needed for each connection,
+/// and a company may have one address.
+pub const TOKEN_REQUESTS_AT_ONCE: u32 = 60;
+
+/// How long until one more may come: 100 ms.
+pub const TOKEN_REQUEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The longest body of a request for a share link: 4 KiB.
+pub const SHARE_REQUEST_BYTES_MAX: usize = 4 << 10;
+
 /// How often it is looked whether a file of keys has changed, while tokens come: 5 s.
 pub const KEY_FILE_LOOK: Duration = Duration::from_secs(5);
 

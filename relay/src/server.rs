@@ -9,13 +9,13 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use rejoin::PeerId;
-use rejoin::codec::v1::{Limits, SUBPROTOCOL};
+use rejoin::codec::v1::Limits;
 use rejoin::limits::{
     BATCH_ENTRIES_MAX, CHANGE_BYTES_MAX, CREDIT_BYTES, FRAME_BYTES_MAX, PRESENCE_BYTES_MAX, V1_FRAME_BYTES_MAX,
 };
@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 use crate::admin::{self, Admin, CredentialError};
 use crate::audit::Audit;
-use crate::auth::{Directory, DirectoryError, Permit};
+use crate::auth::{self, Credentials, Directory, DirectoryError, Refusal, client_address, is_origin_allowed};
 use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
@@ -137,7 +137,8 @@ pub async fn run_with(
 ) -> Result<(), RunError> {
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
-    let shared = Arc::new(share(store, changing, draining.clone())?);
+    let shared = Arc::new(share(store, changing.clone(), draining.clone())?);
+    let following = tokio::spawn(follow(Arc::clone(&shared.directory), changing));
     let admin = match admin_listener {
         Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
         None => None,
@@ -159,6 +160,7 @@ pub async fn run_with(
     });
     let server = tokio::spawn(server.into_future());
     shutdown.await;
+    following.abort();
     tracing::info!("the relay is stopping");
     // The receivers are alive: this function holds one.
     let _ = drain.send(true);
@@ -208,17 +210,30 @@ fn share(
         store,
         hub,
         log,
+        directory,
         folding,
         whole_documents,
         identity,
         v1: RelayIdentity { storage, epoch, limits: LIMITS, credit: CREDIT_BYTES },
         config: changing,
-        directory,
         registry: Arc::default(),
         audit,
         quarantine,
         draining,
     })
+}
+
+/// Tells the directory whenever the configuration changes.
+async fn follow(directory: Arc<Directory>, mut changing: watch::Receiver<Arc<Config>>) {
+    while changing.changed().await.is_ok() {
+        let config = changing.borrow_and_update().directory();
+        let directory = Arc::clone(&directory);
+        // It may read files.
+        let reload = tokio::task::spawn_blocking(move || directory.reload(&config));
+        if let Ok(Err(error)) = reload.await {
+            tracing::error!(%error, "keys and times of tokens stay as they were");
+        }
+    }
 }
 
 /// Waits until the last socket is closed and the last commit is done.
@@ -258,6 +273,7 @@ fn router(app: App) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .merge(auth::routes(Arc::clone(&app.shared)))
         .fallback(any_path)
         .layer(map_response(one_request_a_connection))
         .with_state(app)
@@ -293,7 +309,7 @@ async fn any_path(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match upgrade {
-        Ok(upgrade) => connect(app, activity, upgrade),
+        Ok(upgrade) => connect(app, activity, upgrade, &headers, &uri),
         Err(rejection) if headers.contains_key(UPGRADE) => rejection.into_response(),
         Err(_) if let Some(demo) = app.demo => demo.serve(&method, &uri, &headers).await,
         Err(_) if uri.path() != "/" => (StatusCode::NOT_FOUND, "there is nothing here\n").into_response(),
@@ -302,7 +318,20 @@ async fn any_path(
     }
 }
 
-fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response {
+/// Answers who is not let in, in one line.
+fn refused(refusal: Refusal) -> Response {
+    let status = match refusal {
+        Refusal::Throttled => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let headers = [
+        (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+    ];
+    (status, headers, format!("{refusal}\n")).into_response()
+}
+
+fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers: &HeaderMap, uri: &Uri) -> Response {
     let refusal = if *app.shared.draining.borrow() {
         Some("the relay is stopping\n")
     } else if app.room.available_permits() == 0 {
@@ -321,18 +350,30 @@ fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response 
             return (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
         }
     };
+    let config = app.shared.config();
+    if !is_origin_allowed(headers, &config.origins) {
+        return (StatusCode::FORBIDDEN, "pages of this origin may not connect\n").into_response();
+    }
+    let credentials = Credentials::of(headers, uri);
+    let address = client_address(activity.address().ip(), headers, &config.limits.trusted_proxies);
+    let permit = match credentials.admit(&app.shared.directory, address) {
+        Ok(permit) => permit,
+        Err(refusal) => return refused(refusal),
+    };
+    if let Some(subprotocol) = credentials.subprotocol {
+        upgrade.set_selected_protocol(subprotocol);
+    }
     let upgrade = upgrade
-        .protocols([SUBPROTOCOL])
         .read_buffer_size(SOCKET_READ_BUFFER_BYTES)
         .write_buffer_size(SOCKET_WRITE_BUFFER_BYTES)
         .max_write_buffer_size(SOCKET_WRITE_BUFFER_BYTES_MAX);
-    let is_classic = upgrade.selected_protocol().is_none();
-    let message_bytes_max = if is_classic { FRAME_BYTES_MAX } else { V1_FRAME_BYTES_MAX };
+    let message_bytes_max = if credentials.is_v1 { V1_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX };
     upgrade.max_message_size(message_bytes_max).max_frame_size(message_bytes_max).on_upgrade(move |socket| async move {
-        if is_classic {
-            connection::serve(socket, app.shared, activity, Permit::anyone()).await;
-        } else {
-            v1::serve(socket, app.shared, activity, None).await;
+        match permit {
+            permit if credentials.is_v1 => v1::serve(socket, app.shared, activity, permit).await,
+            Some(permit) => connection::serve(socket, app.shared, activity, permit).await,
+            // Who comes to the classic protocol without a token was refused.
+            None => {}
         }
         drop(room);
     })

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary are nobody's interface")]
 
 mod admin;
+mod auth;
 mod bad_input;
 mod care;
 mod client;
