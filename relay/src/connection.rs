@@ -95,6 +95,7 @@ struct Connection {
 pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
     session.set_whole_documents(shared.whole_documents);
+    let pulse = Pulse::new(activity, shared.config.clone());
     let mut connection = Connection {
         session,
         member: shared.hub.enter(),
@@ -109,7 +110,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         gathered_bytes: 0,
         may_transmit: false,
-        pulse: Pulse::new(activity),
+        pulse,
         complaints: 0,
     };
     connection.run(socket).await;
@@ -232,7 +233,7 @@ impl Connection {
                 Ok(())
             }
             Event::Drain => {
-                self.outbound.close(CLOSE_GOING_AWAY, "the relay is stopping, connect again later");
+                self.outbound.close(CLOSE_GOING_AWAY, &self.shared.goodbye());
                 Ok(())
             }
         };

@@ -23,6 +23,7 @@ pub mod config;
 mod connection;
 mod deletion;
 mod demo;
+mod door;
 mod fold;
 mod followers;
 mod furthest;
@@ -41,6 +42,7 @@ mod shared;
 mod show;
 mod socket;
 pub mod start;
+pub mod tls;
 mod v1;
 
 pub use config::{Config, RawConfig};
