@@ -111,6 +111,16 @@ impl RawConfig {
         if errors.is_empty() { Ok(Loaded { config, sources }) } else { Err(ConfigErrors(errors)) }
     }
 
+    /// Does as [`RawConfig::load`], but does not mind that no directory for the data is named.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigErrors`] with all that is wrong otherwise.
+    pub fn peek(&self) -> Result<Config, ConfigErrors> {
+        let Reading { config, errors, .. } = self.read();
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+    }
+
     /// Puts together what can be read, and gathers what is wrong with it.
     pub(super) fn read(&self) -> Reading {
         let sources = vec![Source::Default; KEYS.len()];
