@@ -23,7 +23,7 @@ use rejoin::sync::classic::Identity;
 use rejoin::sync::v1::RelayIdentity;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::connection;
@@ -238,7 +238,7 @@ fn connect(app: App, activity: Activity, headers: &HeaderMap, upgrade: WebSocket
         return come_back_later("the relay is stopping\n");
     }
     let address = door::client_address(activity.address(), headers, &config.limits);
-    let share = match app.door.connect(address) {
+    let share = match app.door.connect(address, Instant::now()) {
         Ok(share) => share,
         Err(refused) => return come_back_later(refused.text()),
     };

@@ -54,7 +54,7 @@ impl Listener for Accept {
                 }
             };
             // Beyond the bounds not even a refusal is affordable: the socket is closed.
-            let Some(share) = self.door.accept(address.ip()) else { continue };
+            let Some(share) = self.door.accept(address.ip(), Instant::now()) else { continue };
             if let Err(error) = tcp.set_nodelay(true) {
                 tracing::debug!(%error, "failed to switch Nagle's algorithm off");
             }

@@ -81,7 +81,7 @@ pub struct RawConfig {
     /// Names and values of variables that begin with `REJOIN_RELAY_`, and `RUST_LOG`.
     pub variables: Vec<(String, String)>,
     /// For keys by their place in [`KEYS`]: how the argument was written, and its value.
-    pub(super) arguments: Vec<(usize, String, String)>,
+    pub(crate) arguments: Vec<(usize, String, String)>,
 }
 
 /// Shows names, no values: there may be a secret among them.
