@@ -53,6 +53,24 @@ pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 /// How many sockets may be open beyond the WebSocket connections: 256, for HTTP requests and for those being refused.
 pub const SOCKETS_SPARE: usize = 256;
 
+/// How many sockets one address may have open beyond its WebSocket connections: 32. A page and its files come over a few.
+pub const SOCKETS_SPARE_PER_ADDRESS: usize = 32;
+
+/// How many sockets one address may open for each WebSocket that it may ask for: 8, since every file of a page has its own.
+pub const SOCKETS_PER_UPGRADE: u32 = 8;
+
+/// How many addresses are kept in mind before those that are gone are forgotten: 4,096, about half a megabyte.
+pub(crate) const ADDRESSES_KEPT: usize = 4_096;
+
+/// How long a client may take for TLS: 5 s. Beyond that its line is too slow to work with.
+pub const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often the files of TLS are looked at: every 10 s. Certificates are renewed weeks ahead.
+pub const TLS_LOOK: Duration = Duration::from_secs(10);
+
+/// How many connections a second are asked to come back when the relay stops: 100.
+pub const RECONNECTS_PER_SECOND: usize = 100;
+
 /// How often a connection is pinged. Proxies close what is silent for 60 s, and mobile networks rarely earlier.
 pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 

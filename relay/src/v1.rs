@@ -15,7 +15,7 @@ use futures_util::{FutureExt, StreamExt};
 use rejoin::codec::v1::Code;
 use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
-use rejoin::sync::v1::{RelayOutput, RelaySession};
+use rejoin::sync::v1::{RelayIdentity, RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::auth::{Permit, Refusal};
@@ -77,8 +77,11 @@ struct Connection {
 /// place.
 pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, permit: Option<Permit>) {
     let follower = Follower::new(&shared.hub);
+    let pulse = Pulse::new(activity.clone(), shared.config.clone());
+    // What is told to a client holds for as long as it is connected.
+    let identity = RelayIdentity { limits: shared.config().limits.of_v1(), ..shared.v1 };
     let mut connection = Connection {
-        session: RelaySession::new(shared.v1),
+        session: RelaySession::new(identity),
         registered: shared.registry.enter(follower.id(), Spoken::V1, &activity),
         permit,
         ending: Ending::never(),
@@ -90,7 +93,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         draining: false,
         may_transmit: false,
-        pulse: Pulse::new(activity),
+        pulse,
         complaints: 0,
     };
     connection.run(socket).await;
@@ -247,7 +250,8 @@ impl Connection {
         self.hear_news()?;
         self.carry_out()?;
         if self.draining && self.pushes.is_idle() && !self.outbound.is_closing() {
-            self.session.handle_refused(Code::GoingAway, "the relay is stopping, connect again later");
+            let goodbye = self.shared.goodbye();
+            self.session.handle_refused(Code::GoingAway, &goodbye);
             self.carry_out()?;
         }
         if self.may_transmit && self.outbound.has_room() {

@@ -317,6 +317,11 @@ impl Key {
         }
     }
 
+    /// Shows its value in a configuration as TOML, without secrets.
+    pub fn shown(&self, config: &Config) -> String {
+        (self.show)(config).unwrap_or_else(|| "not set".to_owned())
+    }
+
     /// Returns what it means, in one line.
     pub fn meaning(&self) -> &'static str {
         self.meaning.trim()
