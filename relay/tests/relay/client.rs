@@ -141,12 +141,13 @@ impl Client {
 
     pub fn say(&mut self, document: DocumentId, count: u64, data: &'static [u8]) {
         let me = self.me.clone();
-        self.session.send_ephemeral(document, &me, "session", count, &Bytes::from_static(data));
+        self.echo(document, &me, count, &Bytes::from_static(data));
     }
 
     /// Sends an ephemeral message of another author on, as automerge-repo does with what it receives.
     pub fn echo(&mut self, document: DocumentId, author: &PeerId, count: u64, data: &Bytes) {
-        self.session.send_ephemeral(document, author, "session", count, data);
+        let tx = self.store.read().unwrap();
+        self.session.send_ephemeral(document, author, "session", count, data, &*tx).unwrap();
     }
 
     /// Takes part until something holds.
