@@ -232,7 +232,7 @@ impl<'a> Relay<'a> {
         Ok(!frames.is_empty())
     }
 
-    fn append(&mut self, index: usize, document: DocumentId, changes: Vec<CheckedChange>) -> Result<Results, Fallen> {
+    fn append(&mut self, index: usize, document: DocumentId, changes: Vec<CheckedChange>) -> Result<Vec<(CheckedChange, Appended)>, Fallen> {
         if self.acknowledging == Acknowledging::Early {
             self.heard.hashes.extend(changes.iter().map(|change| (document, change.hash())));
         }
