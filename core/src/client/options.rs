@@ -14,9 +14,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::Connector;
 
 use crate::codec::v1::Token;
-use crate::runtime::{BoxFuture, MaybeSend, timeout};
 #[cfg(feature = "client")]
 use crate::repo::RepoError;
+use crate::runtime::{BoxFuture, MaybeSend, timeout};
 
 /// What is spoken with a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

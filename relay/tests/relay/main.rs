@@ -13,5 +13,6 @@ mod folder;
 mod http;
 mod process;
 mod relay;
+mod rights;
 mod sync;
 mod v1;
