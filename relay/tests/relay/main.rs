@@ -15,6 +15,7 @@ mod http;
 mod operate;
 mod process;
 mod relay;
+mod rights;
 mod sync;
 mod tls;
 mod v1;
