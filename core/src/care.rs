@@ -11,6 +11,7 @@ use crate::id::DocumentId;
 use crate::store::record::prefix_end;
 use crate::store::{self, FORMAT_VERSION, ReadTx, StoreError, Table, Visitor};
 
+pub mod archive;
 #[cfg(feature = "redb")]
 mod backup;
 mod compact;
