@@ -18,6 +18,7 @@
 //! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
 
 pub mod auth;
+pub mod backup;
 pub mod care;
 pub mod config;
 mod connection;

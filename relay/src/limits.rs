@@ -284,6 +284,38 @@ pub const PERMIT_LOOK: Duration = Duration::from_secs(60);
 /// connections some 240 look whether it concerns them.
 pub const PERMIT_GROUPS: usize = 64;
 
+/// For how long an online backup may read a store: an hour. What is freed meanwhile is not used again until it ends, so the file grows by
+/// what is written; in an hour a disk of 100 MB/s is read wholly up to 360 GB.
+pub const BACKUP_DURATION_MAX: Duration = Duration::from_secs(3_600);
+
+/// After how many bytes a backup's next file is begun: 256 MiB, which every copying program and object store takes in one piece.
+pub const BACKUP_FILE_BYTES: u64 = 256 << 20;
+
+/// The longest manifest of a backup that is read: 64 MiB, a million spaces with their log positions.
+pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+
+/// The most backups that are restored one after the other: 10,000, a year of hourly ones.
+pub const BACKUP_CHAIN_MAX: usize = 10_000;
+
+/// How many changes of an imported space are stored in one transaction at most: 4,096, about 50 ms.
+pub const IMPORT_CHANGES: usize = 4_096;
+
+/// How many bytes of changes of an imported space are stored in one transaction: 8 MiB, and at least one change.
+pub const IMPORT_BYTES: usize = 8 << 20;
+
+/// How many refused documents an import names; it counts them all.
+pub const IMPORT_REFUSALS_MAX: usize = 1_000;
+
+/// How many documents of a space are deleted in one transaction at most: 64.
+pub const DELETE_DOCUMENTS: usize = 64;
+
+/// How many changes of theirs at most, or one document: 16,384, some 100 ms.
+pub const DELETE_CHANGES: u64 = 16_384;
+
+/// How often a space that is deleted is gone through for what came meanwhile: 8 times. Whoever deletes one first takes it from those who
+/// write there.
+pub const DELETE_PASSES: usize = 8;
+
 /// The longest name of a principal: 128 bytes. An e-mail address, a UUID or the `sub` of most issuers fits.
 pub const PRINCIPAL_BYTES_MAX: usize = 128;
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
-use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs};
+use rejoin_relay::backup::command::{self, RestoreArgs};
+use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs, VerifyArgs};
 use rejoin_relay::config::{Config, LogConfig, LogFormat, RawConfig};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,10 +28,12 @@ const FOLD_CHILD: &str = "fold-child";
 enum Command {
     /// Run the relay until SIGTERM or SIGINT; a second one ends it at once
     Serve(RawConfig),
-    /// Copy a stopped relay's data into a new file
+    /// Copy a stopped relay's data into a new file, or back it up into a directory
     Backup(BackupArgs),
-    /// Check a stopped relay's data; ends with 1 if anything is wrong
-    Verify(ReportArgs),
+    /// Make a relay's data of a full backup and those that follow it
+    Restore(RestoreArgs),
+    /// Check a stopped relay's data, or backups; ends with 1 if anything is wrong
+    Verify(VerifyArgs),
     /// Compute the records of one document of a stopped relay anew from its changes
     Repair(RepairArgs),
     /// Make a stopped relay's data as small as it gets, with every change still in it
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         }
         Command::FoldChild => return child_main(std::io::stdin().lock(), std::io::stdout().lock()),
         Command::Backup(args) => care::backup(&args, out).map(|()| true),
+        Command::Restore(args) => command::restore_data(&args, out).map(|()| true),
         Command::Verify(args) => care::verify(&args, out),
         Command::Repair(args) => care::repair(&args, out).map(|()| true),
         Command::Compact(args) => care::compact(&args, out).map(|()| true),

@@ -315,6 +315,16 @@ impl<R: Read> ArchiveReader<R> {
         Ok(Some(ArchiveFrame { bytes, number }))
     }
 
+    /// Returns what is read from, at the place where reading stopped.
+    pub fn get_ref(&self) -> &R {
+        &self.input
+    }
+
+    /// Gives back what is read from.
+    pub fn into_inner(self) -> R {
+        self.input
+    }
+
     fn require_end(&mut self, length: u32) -> Result<(), ArchiveError> {
         let mut more = [0];
         let read = self.input.read(&mut more).map_err(ArchiveError::Io)?;
@@ -337,10 +347,7 @@ impl ArchiveFrame {
     /// # Errors
     ///
     /// What the visitor reports, and its form of [`ArchiveError::Damaged`] if a row does not decode.
-    pub fn rows<E: From<ArchiveError>>(
-        &self,
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    pub fn rows<E: From<ArchiveError>>(&self, mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
         let mut reader = Reader::new(&self.bytes, ROWS);
         reader.bytes().map_err(|_| self.damaged())?;
         while !reader.is_at_end() {
@@ -416,7 +423,8 @@ mod tests {
     #[test]
     fn rows_come_back_in_their_order() {
         let rows = some_rows();
-        let expected: Vec<_> = rows.iter().map(|(kind, key, value)| ((*kind).to_owned(), key.clone(), value.clone())).collect();
+        let expected: Vec<_> =
+            rows.iter().map(|(kind, key, value)| ((*kind).to_owned(), key.clone(), value.clone())).collect();
         assert_eq!(read(&written(&rows)).unwrap(), expected);
         assert_eq!(read(&written(&[])).unwrap(), []);
     }

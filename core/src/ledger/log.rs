@@ -34,7 +34,7 @@ const LOG: &str = "log-1";
 const LOGGED: &str = "logged-1";
 
 /// The key of the epoch in [`Table::Meta`].
-const EPOCH_KEY: &[u8] = b"log-epoch";
+pub(crate) const EPOCH_KEY: &[u8] = b"log-epoch";
 
 /// What [`append`] put into the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +197,24 @@ pub fn reset(tx: &mut (impl WriteTx + ?Sized)) -> Result<(), StoreError> {
 /// [`StoreError`] if the store cannot be read.
 pub(crate) fn life(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<u64, StoreError> {
     Ok(standing(tx, document)?.map_or(0, |standing| standing.void_below))
+}
+
+/// Reads which life it is from a row of [`Table::Logged`], as [`life`] does.
+#[cfg(feature = "redb")]
+pub(crate) fn life_of(value: &[u8]) -> Result<u64, StoreError> {
+    Ok(decode_standing(value)?.void_below)
+}
+
+/// Returns how many of a document's changes are logged: its first ones. Cost: one lookup.
+#[cfg(feature = "redb")]
+pub(crate) fn logged(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<u64, StoreError> {
+    Ok(standing(tx, document)?.map_or(0, |standing| standing.count))
+}
+
+/// Reads how many positions a row of [`Table::Log`] takes, at least 1.
+#[cfg(feature = "redb")]
+pub(crate) fn positions_of(value: &[u8]) -> Result<u64, StoreError> {
+    Ok(Run::decode(value)?.positions())
 }
 
 /// Says whether deletions are logged here.
