@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 #![allow(unreachable_pub, reason = "the modules of a test binary are nobody's interface")]
 
+mod backup;
 mod bad_input;
 mod care;
 mod client;
