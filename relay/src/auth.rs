@@ -16,6 +16,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rejoin::store::{ReadTx, StoreError};
+
 use crate::limits::PRINCIPAL_BYTES_MAX;
 
 mod access;
@@ -51,6 +53,15 @@ pub use refusal::{Reason, Refusal};
 pub use secret::SecretText;
 pub use share::ShareError;
 pub use ticket::Ticket;
+
+/// Says whether the directory's records can be read, all of them. Cost: a scan of both its tables.
+///
+/// # Errors
+///
+/// [`StoreError::Damaged`] if one does not decode.
+pub(crate) fn check(tx: &dyn ReadTx) -> Result<(), StoreError> {
+    state::State::read(tx).map(drop)
+}
 
 /// What the names of share links begin with. Nobody else may have such a name.
 const LINK_PREFIX: &str = "link:";

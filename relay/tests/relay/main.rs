@@ -4,6 +4,7 @@
 
 mod admin;
 mod auth;
+mod backup;
 mod bad_input;
 mod care;
 mod client;
