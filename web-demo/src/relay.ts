@@ -38,19 +38,19 @@ export async function makeReadLink(space: string): Promise<ReadLink> {
   return { id: link.id, token: link.token, expires: link.expires };
 }
 
-/** Takes a link back: whoever has it is let in no longer. */
+/** Takes a link back: whoever has it is let in no longer. One that the relay does not know is back already. */
 export async function revokeLink(id: string): Promise<void> {
-  await ask(shareUrl(relayUrl(), id), { method: "DELETE" });
+  await ask(shareUrl(relayUrl(), id), { method: "DELETE" }, 404);
 }
 
-async function ask(url: string, request: RequestInit): Promise<Response> {
+async function ask(url: string, request: RequestInit, fine?: number): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(url, { ...request, signal: AbortSignal.timeout(PATIENCE_MS) });
   } catch {
     throw new Error("The relay cannot be reached, and only the relay can do this. Try again when you are online.");
   }
-  if (!response.ok) throw new Error(await complaint(response));
+  if (!response.ok && response.status !== fine) throw new Error(await complaint(response));
   return response;
 }
 
@@ -62,8 +62,9 @@ function isLink(given: unknown): given is ReadLink {
 const WORDS: Partial<Record<number, string>> = {
   401: "This relay makes links only for those who have signed in, which this page does not do.",
   403: "This relay does not let you share this workspace.",
-  404: "This relay does not know of it, or makes no links.",
+  404: "This relay makes no read-only links, or none of this workspace.",
   405: "This relay makes no read-only links.",
+  409: "This relay keeps no more links for you.",
   429: "Too many links were asked for. Try again later.",
 };
 
