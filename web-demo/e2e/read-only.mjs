@@ -55,8 +55,8 @@ export async function readOnlyStories(browser, relay) {
     if (!readLink.includes("#/r/")) throw new Error(`this is no read-only link: ${readLink}`);
 
     await page.join(b, opened(readLink), 3);
-    equal(await page.cards(b), await page.cards(a), "what a reader sees");
     await page.inSync(b);
+    equal(await page.cards(b), await page.cards(a), "what a reader sees");
     await b.locator(".chip", { hasText: "Read only" }).waitFor();
     await page.open(b, "Order the cake");
     await until("the note is there", async () => (await page.noteText(b)) === "Two layers, no nuts.");

@@ -77,7 +77,7 @@ export function Home(): ReactNode {
               {known.map((one) => (
                 <li key={one.index + (one.token ?? "")}>
                   <a href={toHash({ ...one, board: null, token: one.token ?? null })}>
-                    {one.name}
+                    <span>{one.name}</span>
                     {one.token && <ReadChip />}
                   </a>
                   <button type="button" className="quiet square" aria-label={`Take ${one.name} off this list`} title="Take off this list; its data stays" onClick={() => forget(one)}>
