@@ -40,7 +40,7 @@ mod state;
 mod tests;
 mod ticket;
 
-pub(crate) use access::{Credentials, client_address, is_origin_allowed};
+pub(crate) use access::Credentials;
 pub use config::{AuthConfig, KeyAlgorithm, KeyConfig, KeySource};
 pub use directory::{Directory, DirectoryError};
 pub(crate) use http::routes;
