@@ -28,6 +28,7 @@ pub mod log;
 mod mark_order;
 mod migrate;
 pub mod outbox;
+pub mod owners;
 mod packs;
 pub mod receipts;
 mod references;

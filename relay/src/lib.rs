@@ -27,6 +27,7 @@ pub mod config;
 mod connection;
 mod deletion;
 mod demo;
+mod ending;
 mod fold;
 mod followers;
 mod furthest;

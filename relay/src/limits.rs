@@ -371,3 +371,7 @@ pub const ADMIN_ADDRESSES_MAX: usize = 1_024;
 
 /// The longest label, name or reason that an administrator writes: 256 bytes.
 pub const ADMIN_TEXT_BYTES_MAX: usize = 256;
+
+/// For how long after a restore from a backup the owners of actors are not asked: devices that are online once a week bring back
+/// what the backup lacked.
+pub const RESTORED_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);

@@ -1,20 +1,21 @@
-//! Rights: the one place where the relay decides what a peer may do. There are no grants yet, so everybody may.
+//! Rights: what the sessions of both protocols ask is asked of the permit that the other side was let in with.
 
 use rejoin::codec::v1::Access;
 use rejoin::sync::v1::Grants;
-use rejoin::{DocumentId, PeerId, SpaceId};
+use rejoin::{DocumentId, SpaceId};
 
-/// Says whether a peer may delete a document everywhere. What it may not is not answered.
-pub(crate) fn may_delete(_peer: Option<&PeerId>, _document: &DocumentId) -> bool {
-    true
-}
+use crate::auth::Permit;
 
-/// What everybody is granted who speaks `rejoin.v1`: all of every space.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Everything;
+impl Grants for Permit {
+    fn access(&self, space: &SpaceId) -> Option<Access> {
+        self.space(space)
+    }
 
-impl Grants for Everything {
-    fn access(&self, _space: &SpaceId) -> Option<Access> {
-        Some(Access::Admin)
+    fn document(&self, space: &SpaceId, document: &DocumentId) -> Option<Access> {
+        Permit::document(self, space, document)
+    }
+
+    fn knows(&self, space: &SpaceId) -> bool {
+        Permit::knows(self, space)
     }
 }

@@ -182,10 +182,12 @@ fn share(
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
-    let directory = Directory::open(Arc::clone(&store), &config.directory())?;
+    let auth = config.directory();
+    let directory = Directory::open(Arc::clone(&store), &auth)?;
     let audit = Arc::new(Audit::start(Arc::clone(&store))?);
     let quarantine = Arc::new(Quarantine::open(&*store)?);
     let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
+    log.set_restored_grace(Duration::from_secs(auth.restored_grace_days.saturating_mul(24 * 3_600)));
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };

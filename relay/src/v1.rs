@@ -18,18 +18,18 @@ use rejoin::store::StoreError;
 use rejoin::sync::v1::{RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 
-use crate::auth::Permit;
+use crate::auth::{Permit, Refusal};
+use crate::ending::{self, Ending, Over};
 use crate::followers::Follower;
 use crate::glance::Glance;
 use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
     SEND_QUEUE_BYTES_MAX,
 };
-use crate::log::AppendError;
+use crate::log::{AppendError, Author};
 use crate::outbound::Outbound;
 use crate::presence;
 use crate::registry::{Registered, Spoken};
-use crate::rights::Everything;
 use crate::shared::{KICKED, Next, Pulse, Received, Shared, beside, drained, is_too_long, linger, read};
 use crate::show::Foreign;
 use crate::socket::Activity;
@@ -47,6 +47,7 @@ enum Event {
     Timer,
     Late,
     Kicked,
+    Over(Over),
     Drain,
 }
 
@@ -54,6 +55,9 @@ struct Connection {
     shared: Arc<Shared>,
     session: RelaySession,
     registered: Registered,
+    /// What the client was let in with: before its hello, by what came with the socket.
+    permit: Option<Permit>,
+    ending: Ending,
     follower: Follower,
     outbound: Outbound,
     pushes: Pushes,
@@ -69,13 +73,16 @@ struct Connection {
     complaints: u64,
 }
 
-/// Serves a WebSocket until it ends.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, _permit: Option<Permit>) {
+/// Serves a WebSocket until it ends. `permit` is what its upgrade was shown to grant; a token in the client's hello stands in its
+/// place.
+pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, permit: Option<Permit>) {
     let follower = Follower::new(&shared.hub);
     let mut connection = Connection {
         session: RelaySession::new(shared.v1),
         registered: shared.registry.enter(follower.id(), Spoken::V1, &activity),
-        pushes: Pushes::new(Arc::clone(&shared.log), follower.id()),
+        permit,
+        ending: Ending::never(),
+        pushes: Pushes::new(Arc::clone(&shared.log)),
         follower,
         shared,
         outbound: Outbound::default(),
@@ -114,6 +121,7 @@ impl Connection {
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
                 () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
+                over = self.ending.over() => Event::Over(over),
                 () = drained(&mut draining), if !self.draining => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -179,7 +187,16 @@ impl Connection {
                     self.store_failed(&error);
                 }
             }
-            Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
+            Event::Timer => {
+                // What was granted may have been taken away, and the client not be told for want of news.
+                self.session.handle_rights_changed();
+                return self.pulse.tick(&mut self.outbound, timer);
+            }
+            Event::Over(Over::Permit(ended)) => {
+                self.session.handle_refused(Code::Unauthenticated, ending::reason(ended));
+            }
+            // It does not read why.
+            Event::Over(Over::Connection) => return Next::End,
             Event::Late => self.session.handle_refused(Code::Unexpected, "no hello in time"),
             Event::Kicked => self.session.handle_refused(Code::GoingAway, KICKED),
             Event::Drain => self.draining = true,
@@ -217,8 +234,10 @@ impl Connection {
         self.may_transmit = true;
         match answer {
             Ok(outcomes) => self.session.handle_appended(batch, outcomes, &Glance::new(&*self.shared.store))?,
-            Err(AppendError::Stopped) => self.session.handle_append_failed(batch, Code::GoingAway),
-            Err(_) => self.session.handle_append_failed(batch, Code::NotStored),
+            Err(error) => {
+                let code = if error == AppendError::Stopped { Code::GoingAway } else { Code::NotStored };
+                self.session.handle_append_failed(batch, code, &Glance::new(&*self.shared.store))?;
+            }
         }
         Ok(())
     }
@@ -274,13 +293,13 @@ impl Connection {
     fn perform(&mut self, output: RelayOutput) -> Result<(), StoreError> {
         match output {
             RelayOutput::Send(frame) => self.outbound.push(frame),
-            RelayOutput::Hello { peer, storage, .. } => {
+            RelayOutput::Hello { peer, storage, token } => {
                 let remembered = storage.is_some();
                 self.registered.set_peer(peer.as_str());
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer says hello");
-                self.session.handle_admitted(Box::new(Everything), &Glance::new(&*self.shared.store))?;
-                self.may_transmit = true;
+                self.admit(token.as_str())?;
             }
+            RelayOutput::Renew { token } => self.renew(token.as_str()),
             RelayOutput::Follow { space } => {
                 self.follower.follow(space);
                 self.registered.set_subscriptions(self.follower.count());
@@ -310,7 +329,11 @@ impl Connection {
                 self.follower.close(&documents);
                 self.registered.set_subscriptions(self.follower.count());
             }
-            RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, space, writes),
+            RelayOutput::Append { batch, space, writes } => {
+                let principal = self.permit.as_ref().and_then(Permit::principal).cloned();
+                let author = Author { connection: self.follower.id(), principal };
+                self.pushes.push(batch, author, space, writes);
+            }
             RelayOutput::Cursor { space, storage, position } => {
                 self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
             }
@@ -326,6 +349,51 @@ impl Connection {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Lets the client in by the token of its hello, or else by what came with the socket.
+    fn admit(&mut self, token: &str) -> Result<(), StoreError> {
+        let admitted = match (token, self.permit.take()) {
+            ("", Some(permit)) => Ok(permit),
+            ("", None) => self.shared.directory.admit(None),
+            (token, _) => self.shared.directory.admit(Some(token)),
+        };
+        match admitted {
+            Ok(permit) if self.registered.admit(permit.principal()).is_err() => {
+                self.session.handle_refused(Code::TooMany, TOO_MANY);
+            }
+            Ok(permit) => {
+                self.hold(&permit);
+                let (grants, seconds) = (Box::new(permit.clone()), ending::seconds_left(&permit));
+                self.session.handle_admitted(grants, seconds, &Glance::new(&*self.shared.store))?;
+                self.may_transmit = true;
+            }
+            Err(refusal) => self.session.handle_refused(Code::Unauthenticated, &advice(refusal)),
+        }
+        Ok(())
+    }
+
+    /// Lets the client go on by another token, if it is the same principal's.
+    fn renew(&mut self, token: &str) {
+        let principal = self.permit.as_ref().and_then(Permit::principal);
+        match self.shared.directory.admit(Some(token)) {
+            Ok(permit) if principal.is_some() && permit.principal() == principal => {
+                self.hold(&permit);
+                self.session.handle_renewed(Box::new(permit.clone()), ending::seconds_left(&permit));
+                self.may_transmit = true;
+            }
+            Ok(_) => {
+                let text = "the token is of another principal: connect again with it";
+                self.session.handle_renewal_refused(text);
+            }
+            Err(refusal) => self.session.handle_renewal_refused(&advice(refusal)),
+        }
+    }
+
+    /// Holds on to a permit, and waits for its end.
+    fn hold(&mut self, permit: &Permit) {
+        self.ending = Ending::of(permit);
+        self.permit = Some(permit.clone());
     }
 
     fn transmit(&mut self) -> Result<(), StoreError> {
@@ -363,4 +431,12 @@ impl Connection {
         }
         self.outbound.close(Code::Internal.close_code(), "the relay failed to read its store");
     }
+}
+
+/// What a client is told whose principal has as many connections as it may.
+const TOO_MANY: &str = "the principal has too many connections: close one";
+
+/// Says to a client why its token is not taken, and what to do.
+fn advice(refusal: Refusal) -> String {
+    format!("{refusal}: connect with a good one")
 }

@@ -111,8 +111,9 @@ fn rebuild(
     }
     let waiting: Vec<u64> = outbox::pending(tx, &document)?.into_iter().filter(|at| *at < count).collect();
     let shared = shared_rows(tx, &document)?;
-    // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches are nowhere else.
-    ledger::clear(tx, &document, |table| !matches!(table, Table::Receipt | Table::Rejected | Table::Branch))?;
+    // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches and owners are nowhere else.
+    let stays = |table| matches!(table, Table::Receipt | Table::Rejected | Table::Branch | Table::Owner);
+    ledger::clear(tx, &document, |table| !stays(table))?;
     ledger::create(tx, &document)?;
     let mut from = 0;
     while !changes.is_empty() {

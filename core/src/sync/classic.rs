@@ -343,6 +343,14 @@ impl ClassicSession {
         self.settle(document, tx)
     }
 
+    /// Learns that changes of an [`Output::Append`] were not taken for a reason of the driver's own: they are not asked for again on
+    /// this connection. Call it before [`ClassicSession::handle_appended`] with the others.
+    pub fn refuse(&mut self, document: &DocumentId, changes: &[CheckedChange]) {
+        if let Some(conversation) = self.conversations.get_mut(document) {
+            conversation.refuse(changes);
+        }
+    }
+
     /// Learns that a document's history is unfolded: what could not be judged or answered until then is taken up again.
     pub fn handle_unfolded(&mut self, document: DocumentId) {
         let Some(conversation) = self.conversations.get_mut(&document) else { return };

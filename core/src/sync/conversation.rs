@@ -201,6 +201,12 @@ impl Conversation {
         self.orphans.release(arrived.into_iter())
     }
 
+    /// Learns that changes are not taken, for a reason that is not theirs; they are not asked for again.
+    pub(super) fn refuse(&mut self, changes: &[CheckedChange]) {
+        let room = REFUSED_MAX.saturating_sub(self.refused.len());
+        self.refused.extend(changes.iter().take(room).map(CheckedChange::hash));
+    }
+
     /// Sets whether the peer is asked for what is lacking here. Default: it is.
     pub(super) fn set_asks(&mut self, asks: bool) {
         self.asks = asks;

@@ -237,7 +237,7 @@ impl<'a> Relay<'a> {
             self.heard.hashes.extend(changes.iter().map(|change| (document, change.hash())));
         }
         let from = self.pairs[index].member.id();
-        let results = self.runtime.block_on(self.log.append(from, document, changes)).map_err(|_| Fallen)?;
+        let results = self.runtime.block_on(self.log.append(from.into(), document, changes)).map_err(|_| Fallen)?;
         if results.iter().any(|(_, appended)| is_stored(appended)) {
             self.heard.writes += 1;
             if let Some(states) = &mut self.states {

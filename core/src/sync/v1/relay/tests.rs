@@ -17,6 +17,7 @@ mod listing;
 mod pushing;
 mod random;
 mod reading;
+mod rights;
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
 const OTHER: SpaceId = SpaceId::from_bytes([0xe2; 16]);
