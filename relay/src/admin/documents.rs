@@ -254,7 +254,7 @@ pub(super) async fn document_purge(State(app): State<App>, At(document): At<Stri
 pub(super) async fn delete(app: &Arc<Admin>, document: DocumentId, kind: DeletionKind) -> Answer<()> {
     let tombstone = Tombstone { kind, time_seconds: now_seconds(), by: ADMIN.to_owned() };
     let from = app.shared.hub.next_id();
-    app.shared.log.delete(from, document, tombstone).await.map_err(|error| match error {
+    app.shared.log.delete(from.into(), document, tombstone).await.map_err(|error| match error {
         AppendError::Stopped => Problem::plain(Code::Stopping),
         _ => Problem::new(Code::Store, "the deletion could not be stored: see the relay's log"),
     })
