@@ -82,12 +82,7 @@ impl Credentials {
         let token = bearer_token(headers)
             .or_else(|| bearer?.strip_prefix(BEARER_SUBPROTOCOL).map(SecretText::new))
             .or_else(|| query_token(uri));
-        Self {
-            token,
-            // A browser that offered something wants one of it answered.
-            subprotocol: known.or(bearer).and_then(|name| HeaderValue::from_str(name).ok()),
-            is_v1: known == Some(SUBPROTOCOL),
-        }
+        Self { token, subprotocol: known.or(bearer).and_then(answered), is_v1: known == Some(SUBPROTOCOL) }
     }
 
     /// Lets in who has them. Who comes without a token to `rejoin.v1` may still show one in the first message: that one gets no
@@ -98,6 +93,14 @@ impl Credentials {
         }
         directory.admit_from(address, self.token.as_ref().map(SecretText::expose)).map(Some)
     }
+}
+
+/// Returns what is answered as the chosen subprotocol: a browser that offered something wants one of it. As it may hold a token,
+/// it does not show.
+fn answered(name: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(name).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Returns the token of an `Authorization` header. Another scheme than `Bearer` is a token that nobody takes.
@@ -128,4 +131,49 @@ pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies:
     }
     let last = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
     last.and_then(|list| list.rsplit(',').next()?.trim().parse().ok()).unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use axum::http::HeaderName;
+    use axum::http::header::COOKIE;
+
+    use super::*;
+
+    fn headers(all: &[(HeaderName, &str)]) -> HeaderMap {
+        all.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    fn token(all: &[(HeaderName, &str)], uri: &'static str) -> Option<String> {
+        let credentials = Credentials::of(&headers(all), &Uri::from_static(uri));
+        assert!(!format!("{credentials:?}").contains("canary"), "{credentials:?}");
+        credentials.token.map(|token| token.expose().to_owned())
+    }
+
+    #[test]
+    fn token_is_found_in_three_places_and_nowhere_else() {
+        let found = Some("canary".to_owned());
+        assert_eq!(token(&[(AUTHORIZATION, "Bearer canary")], "/"), found);
+        assert_eq!(token(&[(AUTHORIZATION, "bearer  canary ")], "/"), found);
+        assert_eq!(token(&[(SEC_WEBSOCKET_PROTOCOL, "chat, rejoin.bearer.canary")], "/"), found);
+        assert_eq!(token(&[], "/a?b=c&ticket=rjk_canary"), Some("rjk_canary".to_owned()));
+        assert_eq!(token(&[], "/a?ticket=rjs_canary"), Some("rjs_canary".to_owned()));
+        assert_eq!(token(&[], "/a?ticket=rjt_canary"), Some("-".to_owned()), "not in a URL");
+        assert_eq!(token(&[(COOKIE, "canary")], "/canary?token=canary"), None);
+        let both = [(AUTHORIZATION, "Bearer canary"), (SEC_WEBSOCKET_PROTOCOL, "rejoin.bearer.other")];
+        assert_eq!(token(&both, "/?ticket=rjk_another"), found);
+    }
+
+    #[test]
+    fn client_is_who_a_trusted_proxy_says_and_nobody_else() {
+        let [proxy, client, liar] = [[127, 0, 0, 1], [192, 0, 2, 1], [192, 0, 2, 9]].map(IpAddr::from);
+        let forwarded = |value| headers(&[(HeaderName::from_static("x-forwarded-for"), value)]);
+        let trusted = [proxy];
+        assert_eq!(client_address(proxy, &forwarded("192.0.2.9, 192.0.2.1"), &trusted), client);
+        assert_eq!(client_address(liar, &forwarded("192.0.2.1"), &trusted), liar);
+        assert_eq!(client_address(proxy, &forwarded("nonsense"), &trusted), proxy);
+        assert_eq!(client_address(proxy, &HeaderMap::new(), &trusted), proxy);
+    }
 }
