@@ -342,6 +342,7 @@ fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers:
         Ok(permit) => permit,
         Err(refusal) => return refused(refusal),
     };
+    let activity = activity.of_client(address);
     if let Some(subprotocol) = credentials.subprotocol {
         upgrade.set_selected_protocol(subprotocol);
     }

@@ -4,7 +4,7 @@
 //! is alive all the while. The bytes are those below TLS.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -320,6 +320,15 @@ impl Activity {
 
     fn is_patient(&self) -> bool {
         self.counts.is_patient.load(Ordering::Relaxed)
+    }
+
+    /// The same, of a client that a proxy in front of the relay speaks for.
+    pub(crate) fn of_client(mut self, address: IpAddr) -> Self {
+        if self.address.ip() != address {
+            // Which port the client has, the proxy does not say.
+            self.address = SocketAddr::new(address, 0);
+        }
+        self
     }
 
     /// Returns where the other side is.

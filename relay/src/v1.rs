@@ -6,6 +6,7 @@
 //!
 //! What is new in a space comes as a number from the hub, and as frames that all its followers share ([`live`](crate::live)).
 
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -55,6 +56,8 @@ struct Connection {
     shared: Arc<Shared>,
     session: RelaySession,
     registered: Registered,
+    /// Where the client is: bad tokens from there are counted together.
+    address: IpAddr,
     /// What the client was let in with: before its hello, by what came with the socket.
     permit: Option<Permit>,
     ending: Ending,
@@ -83,6 +86,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
     let mut connection = Connection {
         session: RelaySession::new(identity),
         registered: shared.registry.enter(follower.id(), Spoken::V1, &activity),
+        address: activity.address().ip(),
         permit,
         ending: Ending::never(),
         pushes: Pushes::new(Arc::clone(&shared.log)),
@@ -360,7 +364,7 @@ impl Connection {
         let admitted = match (token, self.permit.take()) {
             ("", Some(permit)) => Ok(permit),
             ("", None) => self.shared.directory.admit(None),
-            (token, _) => self.shared.directory.admit(Some(token)),
+            (token, _) => self.shared.directory.admit_from(self.address, Some(token)),
         };
         match admitted {
             Ok(permit) if self.registered.admit(permit.principal()).is_err() => {
@@ -380,7 +384,7 @@ impl Connection {
     /// Lets the client go on by another token, if it is the same principal's.
     fn renew(&mut self, token: &str) {
         let principal = self.permit.as_ref().and_then(Permit::principal);
-        match self.shared.directory.admit(Some(token)) {
+        match self.shared.directory.admit_from(self.address, Some(token)) {
             Ok(permit) if principal.is_some() && permit.principal() == principal => {
                 self.hold(&permit);
                 self.session.handle_renewed(Box::new(permit.clone()), ending::seconds_left(&permit));

@@ -1,9 +1,9 @@
-//! The door: where a token is taken from, and from which pages and addresses.
+//! Where a token is taken from, and how many bad ones an address may show.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::http::header::{AUTHORIZATION, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
+use axum::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use rejoin::codec::v1::SUBPROTOCOL;
 
@@ -21,12 +21,12 @@ pub(crate) const CLASSIC_SUBPROTOCOL: &str = "rejoin.classic";
 
 /// How much may come from one address.
 #[derive(Debug)]
-pub(crate) struct Door {
+pub(crate) struct Guard {
     bad_tokens: AddressLimiter,
     requests: AddressLimiter,
 }
 
-impl Default for Door {
+impl Default for Guard {
     fn default() -> Self {
         Self {
             bad_tokens: AddressLimiter::new(BAD_TOKENS_AT_ONCE, BAD_TOKEN_FORGIVEN),
@@ -43,12 +43,12 @@ impl Directory {
     ///
     /// [`Refusal`].
     pub fn admit_from(self: &Arc<Self>, address: IpAddr, token: Option<&str>) -> Result<Permit, Refusal> {
-        if !self.door.bad_tokens.has_room(address, self.now()) {
+        if !self.guard.bad_tokens.has_room(address, self.now()) {
             return Err(self.note(Reason::Throttled));
         }
         self.try_admit(token).map_err(|reason| {
             if reason.may_be_a_guess() {
-                self.door.bad_tokens.count(address, self.now());
+                self.guard.bad_tokens.count(address, self.now());
             }
             self.note(reason)
         })
@@ -56,7 +56,7 @@ impl Directory {
 
     /// Says whether one more request for a ticket or share link may come from an address, and counts it.
     pub(super) fn takes_request(&self, address: IpAddr) -> bool {
-        self.door.requests.take(address, self.now())
+        self.guard.requests.take(address, self.now())
     }
 }
 
@@ -82,12 +82,7 @@ impl Credentials {
         let token = bearer_token(headers)
             .or_else(|| bearer?.strip_prefix(BEARER_SUBPROTOCOL).map(SecretText::new))
             .or_else(|| query_token(uri));
-        Self {
-            token,
-            // A browser that offered something wants one of it answered.
-            subprotocol: known.or(bearer).and_then(|name| HeaderValue::from_str(name).ok()),
-            is_v1: known == Some(SUBPROTOCOL),
-        }
+        Self { token, subprotocol: known.or(bearer).and_then(answered), is_v1: known == Some(SUBPROTOCOL) }
     }
 
     /// Lets in who has them. Who comes without a token to `rejoin.v1` may still show one in the first message: that one gets no
@@ -98,6 +93,14 @@ impl Credentials {
         }
         directory.admit_from(address, self.token.as_ref().map(SecretText::expose)).map(Some)
     }
+}
+
+/// Returns what is answered as the chosen subprotocol: a browser that offered something wants one of it. As it may hold a token,
+/// it does not show.
+fn answered(name: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(name).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Returns the token of an `Authorization` header. Another scheme than `Bearer` is a token that nobody takes.
@@ -115,17 +118,36 @@ fn query_token(uri: &Uri) -> Option<SecretText> {
     Some(SecretText::new(if is_for_urls { value } else { "-" }))
 }
 
-/// Says whether a page of the origin that a browser names may use the relay. What is no browser names none.
-pub(crate) fn is_origin_allowed(headers: &HeaderMap, origins: &[String]) -> bool {
-    let allowed = |origin: &HeaderValue| origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
-    origins.is_empty() || headers.get(ORIGIN).is_none_or(allowed)
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
 
-/// Returns the address of a client: of the other side, or, if that is a proxy that is trusted, the last one that it names.
-pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpAddr]) -> IpAddr {
-    if !trusted_proxies.contains(&peer.to_canonical()) {
-        return peer;
+    use axum::http::HeaderName;
+    use axum::http::header::COOKIE;
+
+    use super::*;
+
+    fn headers(all: &[(HeaderName, &str)]) -> HeaderMap {
+        all.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
-    let last = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
-    last.and_then(|list| list.rsplit(',').next()?.trim().parse().ok()).unwrap_or(peer)
+
+    fn token(all: &[(HeaderName, &str)], uri: &'static str) -> Option<String> {
+        let credentials = Credentials::of(&headers(all), &Uri::from_static(uri));
+        assert!(!format!("{credentials:?}").contains("canary"), "{credentials:?}");
+        credentials.token.map(|token| token.expose().to_owned())
+    }
+
+    #[test]
+    fn token_is_found_in_three_places_and_nowhere_else() {
+        let found = Some("canary".to_owned());
+        assert_eq!(token(&[(AUTHORIZATION, "Bearer canary")], "/"), found);
+        assert_eq!(token(&[(AUTHORIZATION, "bearer  canary ")], "/"), found);
+        assert_eq!(token(&[(SEC_WEBSOCKET_PROTOCOL, "chat, rejoin.bearer.canary")], "/"), found);
+        assert_eq!(token(&[], "/a?b=c&ticket=rjk_canary"), Some("rjk_canary".to_owned()));
+        assert_eq!(token(&[], "/a?ticket=rjs_canary"), Some("rjs_canary".to_owned()));
+        assert_eq!(token(&[], "/a?ticket=rjt_canary"), Some("-".to_owned()), "not in a URL");
+        assert_eq!(token(&[(COOKIE, "canary")], "/canary?token=canary"), None);
+        let both = [(AUTHORIZATION, "Bearer canary"), (SEC_WEBSOCKET_PROTOCOL, "rejoin.bearer.other")];
+        assert_eq!(token(&both, "/?ticket=rjk_another"), found);
+    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rejoin::store::{Store, StoreError, StoreExt, Table, WriteTx};
 use tokio::sync::watch;
 
-use super::access::Door;
+use super::access::Guard;
 use super::config::AuthConfig;
 use super::jwt;
 use super::keys::Keys;
@@ -38,7 +38,7 @@ pub struct Directory {
     config: RwLock<Arc<AuthConfig>>,
     keys: RwLock<Arc<Keys>>,
     pub(super) tickets: TicketKey,
-    pub(super) door: Door,
+    pub(super) guard: Guard,
     failures: Failures,
     /// When share links that are over were removed last.
     pub(super) swept_seconds: AtomicU64,
@@ -136,7 +136,7 @@ impl Directory {
             config: RwLock::new(Arc::new(config.clone())),
             keys: RwLock::new(Arc::new(keys)),
             tickets,
-            door: Door::default(),
+            guard: Guard::default(),
             failures: Failures::default(),
             swept_seconds: AtomicU64::new(0),
             clock,

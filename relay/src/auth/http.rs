@@ -22,13 +22,14 @@ use rejoin::{DocumentId, SpaceId, ledger};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::access::{bearer_token, client_address, is_origin_allowed};
+use super::access::bearer_token;
 use super::directory::DirectoryError;
 use super::jwt::{read_access, read_space_target};
 use super::record::{NewShare, Target, TokenId, TokenRecord};
 use super::secret::{SecretText, TICKET_PREFIX};
 use super::share::ShareError;
 use super::{Permit, Refusal};
+use crate::door::{client_address, may_connect_from};
 use crate::limits::SHARE_REQUEST_BYTES_MAX;
 use crate::shared::Shared;
 use crate::socket::Activity;
@@ -125,11 +126,11 @@ async fn at_the_door(
 ) -> Response {
     let config = shared.config();
     let origin = request.headers().get(ORIGIN).cloned();
-    if !is_origin_allowed(request.headers(), &config.origins) {
+    if !may_connect_from(request.headers(), &config) {
         let detail = "pages of this origin may not use the relay";
         return Problem::new(StatusCode::FORBIDDEN, "origin-not-allowed", detail).into_response();
     }
-    let address = client_address(activity.address().ip(), request.headers(), &config.limits.trusted_proxies);
+    let address = client_address(activity.address().ip(), request.headers(), &config.limits);
     let mut response = if shared.directory.takes_request(address) {
         let mut request = request;
         request.extensions_mut().insert(ClientAddress(address));
