@@ -12,11 +12,7 @@ use crate::store::{ReadTx, StoreError, Table, WriteTx};
 /// # Errors
 ///
 /// [`StoreError`] if the store cannot be read.
-pub fn get(
-    tx: &(impl ReadTx + ?Sized),
-    document: &DocumentId,
-    actor: &ActorId,
-) -> Result<Option<String>, StoreError> {
+pub fn get(tx: &(impl ReadTx + ?Sized), document: &DocumentId, actor: &ActorId) -> Result<Option<String>, StoreError> {
     let Some(bytes) = tx.get(Table::Owner, &key(document, actor))? else { return Ok(None) };
     String::from_utf8(bytes).map(Some).map_err(|_| StoreError::Damaged { what: "the owner of an actor" })
 }

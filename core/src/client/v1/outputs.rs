@@ -98,15 +98,17 @@ impl Driver {
         match reject.code {
             // This says nothing about the change: it is tried again after a while, or by the next connection.
             Code::Busy | Code::GoingAway | Code::Internal | Code::NotStored => drop(self.put_off.insert(document)),
-            Code::ActorReused | Code::ActorOwned => match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
-                Ok(count) if count > 0 => {
-                    tracing::warn!(%document, count, "an actor of ours is somebody else's: our changes were written again");
-                    self.session.handle_retry(document);
+            Code::ActorReused | Code::ActorOwned => {
+                match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
+                    Ok(count) if count > 0 => {
+                        tracing::warn!(%document, count, "an actor of ours is somebody else's: our changes were written again");
+                        self.session.handle_retry(document);
+                    }
+                    Ok(_) => {}
+                    Err(RepoError::TakeOut { .. }) => self.note_rejected(document, hash, reject)?,
+                    Err(error) => return Err(error),
                 }
-                Ok(_) => {}
-                Err(RepoError::TakeOut { .. }) => self.note_rejected(document, hash, reject)?,
-                Err(error) => return Err(error),
-            },
+            }
             _ => self.note_rejected(document, hash, reject)?,
         }
         Ok(())

@@ -43,7 +43,8 @@ impl Rights {
         let Some(grants) = &self.grants else { return Ok(true) };
         let space = home(&mut self.homes, document, tx)?;
         let in_space = grants.access(&space);
-        Ok(!grants.is_held(document) && (may_write(in_space) || grants.document(&space, document) == Some(Access::Admin)))
+        Ok(!grants.is_held(document)
+            && (may_write(in_space) || grants.document(&space, document) == Some(Access::Admin)))
     }
 
     pub(super) fn forget(&mut self, document: &DocumentId) {

@@ -20,7 +20,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::credit::{Giving, Spending};
-use crate::codec::v1::{About, ClientMessage, Code, ErrorMessage, Outcome, RelayMessage, Subscription, VERSION, Welcome};
+use crate::codec::v1::{
+    About, ClientMessage, Code, ErrorMessage, Outcome, RelayMessage, Subscription, VERSION, Welcome,
+};
 use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
 use crate::limits::{OUTPUTS_WAITING_MAX, V1_NUMBER_MAX};
 use crate::store::{ReadTx, StoreError};

@@ -17,7 +17,9 @@ fn owned() -> Outcome {
 
 fn permitted(device: &mut Device) -> Vec<u64> {
     let said = std::mem::take(&mut device.said);
-    said.into_iter().filter_map(|said| if let ClientOutput::Permitted { seconds } = said { Some(seconds) } else { None }).collect()
+    said.into_iter()
+        .filter_map(|said| if let ClientOutput::Permitted { seconds } = said { Some(seconds) } else { None })
+        .collect()
 }
 
 #[test]
@@ -72,7 +74,8 @@ fn own_change_under_somebody_elses_actor_is_reported_and_what_is_passed_on_is_no
     device.hear(&mut session, &ack(2, vec![owned(), missing]));
     let rejected = device.said.iter().filter(|said| is_rejected(said));
     // The driver passes over what is refused for want of another.
-    let stands: Vec<_> = rejected.map(|said| matches!(said, ClientOutput::Rejected { stands_on: Some(_), .. })).collect();
+    let stands: Vec<_> =
+        rejected.map(|said| matches!(said, ClientOutput::Rejected { stands_on: Some(_), .. })).collect();
     assert_eq!(stands, [true]);
     assert!(device.take_sent().is_empty());
     // Its owner brings it: what waits is pushed.

@@ -105,7 +105,8 @@ fn forbidden_and_missing_documents_are_answered_by_the_same_bytes() {
         subscribe(&mut rig, Mode::Chosen);
         let mut all = open(&mut rig, &[number]);
         all.extend(push(&mut rig, 1, TEAM, vec![own(number), deletion(number)]));
-        rig.session.handle_presence(&TEAM, RelayMessage::Presence { space: TEAM, values: vec![presence(number)] }.encode());
+        rig.session
+            .handle_presence(&TEAM, RelayMessage::Presence { space: TEAM, values: vec![presence(number)] }.encode());
         all.extend(rig.say(ClientMessage::Presence { space: TEAM, values: vec![presence(number)] }));
         assert_eq!(rig.asked.len(), 1, "{:?}", rig.asked);
         all.iter().map(RelayMessage::encode).collect::<Vec<_>>()
