@@ -595,3 +595,7 @@ const _: () = assert!(DOCUMENT_LIST_MAX <= OPEN_DOCUMENTS_MAX && DOCUMENT_HEADS_
 const _: () = assert!(PRESENCE_VALUE_BYTES_MAX + PRESENCE_KEPT_VALUE_BYTES <= PRESENCE_KEPT_BYTES_MAX / 64);
 const _: () = assert!(PRESENCE_VALUE_BYTES_MAX <= PRESENCE_OWN_BYTES_MAX && PRESENCE_TTL_MS <= PRESENCE_TTL_MS_MAX);
 const _: () = assert!(PRESENCE_BATCH_MS < PRESENCE_TTL_MS_MIN / 3 && PRESENCE_TTL_MS_MIN < PRESENCE_TTL_MS);
+
+/// How many refused documents and reasons of what a client pushed are told apart before they are told: 64. What comes beyond counts
+/// with the last.
+pub const REFUSALS_TOLD_MAX: usize = 64;

@@ -25,6 +25,9 @@ use utoipa::ToSchema;
 use crate::limits::{AUDIT_BATCH_MAX, AUDIT_INTERVAL, AUDIT_QUEUE_MAX, AUDIT_ROWS_MAX_DEFAULT, AUDIT_TRIM_ROWS};
 
 mod read;
+mod refusals;
+
+pub(crate) use refusals::Refusals;
 
 pub(crate) use read::{Filter, Page, read, read_last};
 

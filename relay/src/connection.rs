@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::SplitStream;
 use futures_util::{FutureExt, StreamExt};
+use rejoin::codec::v1::{Code, Reject};
 use rejoin::deletion::Tombstone;
 use rejoin::gate::{CheckedChange, GateError};
 use rejoin::store::StoreError;
@@ -103,7 +104,7 @@ struct Connection {
 pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, permit: Permit) {
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
     session.set_whole_documents(shared.whole_documents);
-    session.set_rights(Box::new(permit.clone()));
+    session.set_rights(shared.allowed(&permit));
     let member = shared.hub.enter();
     let pulse = Pulse::new(activity.clone(), shared.config.clone());
     let mut connection = Connection {
@@ -494,6 +495,8 @@ impl Connection {
     }
 
     fn note_forbidden(&mut self, document: &DocumentId, is_deletion: bool) {
+        let code = if is_deletion { Code::DeleteForbidden } else { Code::ReadOnly };
+        self.shared.refusals.note(&self.author(), document, code.name(), None, 1);
         if self.may_complain() {
             tracing::info!(document = %Label(document), is_deletion, "a peer without the right to it wrote or deleted");
         }
@@ -510,6 +513,7 @@ impl Connection {
     }
 
     fn note_refused(&mut self, document: &DocumentId, error: &GateError) {
+        self.shared.refusals.note(&self.author(), document, Reject::from(error).code.name(), None, 1);
         if self.may_complain() {
             tracing::info!(document = %Label(document), rule = error.rule().code(), %error, "a change was refused");
         }

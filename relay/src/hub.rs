@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use rejoin::limits::EPHEMERAL_SESSIONS_MAX;
 use rejoin::sync::Recent;
-use rejoin::{DocumentId, PeerId};
+use rejoin::{DocumentId, PeerId, SpaceId};
 use tokio::sync::Notify;
 
 use crate::followers::Followers;
@@ -134,10 +134,24 @@ impl Hub {
         }
     }
 
-    /// Forgets the last commits of a document.
-    pub(crate) fn forget(&self, document: &DocumentId) {
+    /// Forgets the last commits of a document that was put aside, and of its space.
+    pub(crate) fn forget(&self, space: &SpaceId, document: &DocumentId) {
         self.recent.forget(document);
         self.followers.live().forget_document(document);
+        self.followers.live().forget(space);
+    }
+
+    /// Tells everybody who takes part in a document or follows its space that it is there again; `end` says how far the space's log
+    /// is now.
+    pub(crate) fn come_back(&self, document: &DocumentId, end: Option<(SpaceId, u64)>) {
+        let nobody = self.next_id();
+        for mailbox in self.others(document, nobody) {
+            mailbox.changed(*document);
+        }
+        if let Some((space, end)) = end {
+            self.followers.publish_document(&space, document, Vec::new, nobody);
+            self.followers.publish_end(&space, end);
+        }
     }
 
     /// Hands an ephemeral message to everybody else who takes part in its document, and returns it.

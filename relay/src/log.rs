@@ -143,6 +143,18 @@ enum Written {
 }
 
 impl Written {
+    /// Returns the code of why it was refused, if it was and whoever pushed it can do something about it.
+    fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Failed | Self::Deleted(_) => None,
+            Self::Change(Appended::Stored { .. } | Appended::Duplicate, _) => None,
+            written => match written.clone().into_outcome() {
+                Outcome::Rejected(reject) => Some(reject.code.name()),
+                _ => None,
+            },
+        }
+    }
+
     /// Says it to who pushed it.
     fn into_outcome(self) -> Outcome {
         let code = match self {

@@ -145,11 +145,9 @@ impl Registry {
         self.entries().by_number.get(&number).map(|entry| entry.listed())
     }
 
-    /// Says who is behind a connection, and where from. `None` if it is gone.
-    pub(crate) fn who(&self, id: ConnectionId) -> Option<(Option<PrincipalId>, SocketAddr)> {
-        let entries = self.entries();
-        let entry = entries.by_number.get(&id.number())?;
-        Some((entry.who().principal.clone(), entry.activity.address()))
+    /// Says where a connection comes from. `None` if it is gone.
+    pub(crate) fn address(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.entries().by_number.get(&id.number()).map(|entry| entry.activity.address())
     }
 
     /// Ends a connection. Says whether it was there.

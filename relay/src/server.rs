@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::admin::{self, Admin, CredentialError};
-use crate::audit::Audit;
+use crate::audit::{Audit, Refusals};
 use crate::auth::{self, Credentials, Directory, DirectoryError, Refusal};
 use crate::config::Config;
 use crate::connection;
@@ -40,6 +40,7 @@ use crate::limits::{
 use crate::log::{self, GroupCommit};
 use crate::pages;
 use crate::quarantine::Quarantine;
+use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::socket::{Accept, Activity};
 use crate::tls::{self, TlsError};
@@ -195,7 +196,11 @@ fn share(
     let directory = Directory::open(Arc::clone(&store), &auth)?;
     let audit = Arc::new(Audit::start(Arc::clone(&store))?);
     let quarantine = Arc::new(Quarantine::open(&*store)?);
-    let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
+    let registry = Arc::new(Registry::default());
+    registry.set_principal_max(config.limits.connections_per_principal_max);
+    let refusals = Refusals { audit: Arc::clone(&audit), registry: Arc::clone(&registry) };
+    let told = Some(refusals.clone());
+    let log = Arc::new(GroupCommit::start_with(Arc::clone(&store), Arc::clone(&hub), folding.clone(), told)?);
     log.set_restored_grace(Duration::from_secs(auth.restored_grace_days.saturating_mul(24 * 3_600)));
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
@@ -210,8 +215,9 @@ fn share(
         identity,
         v1: RelayIdentity { storage, epoch, limits: config.limits.of_v1(), credit: CREDIT_BYTES },
         config: changing,
-        registry: Arc::default(),
+        registry,
         audit,
+        refusals,
         quarantine,
         crowd: AtomicUsize::new(0),
         draining,

@@ -16,8 +16,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
-use crate::audit::Audit;
-use crate::auth::Directory;
+use crate::audit::{Audit, Refusals};
+use crate::auth::{Directory, Permit};
 use crate::config::Config;
 use crate::fold::Folding;
 use crate::hub::Hub;
@@ -26,6 +26,7 @@ use crate::log::Log;
 use crate::outbound::Outbound;
 use crate::quarantine::Quarantine;
 use crate::registry::Registry;
+use crate::rights::Allowed;
 use crate::socket::Activity;
 
 /// WebSocket close code: the relay is going away.
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
     /// What administrators did, and what was refused.
     pub(crate) audit: Arc<Audit>,
+    /// How the latter get there.
+    pub(crate) refusals: Refusals,
     /// What nobody is sent and nobody writes to.
     pub(crate) quarantine: Arc<Quarantine>,
     /// How many connections there were when the relay was told to stop.
@@ -69,6 +72,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Returns what sessions ask about rights.
+    pub(crate) fn allowed(&self, permit: &Permit) -> Box<Allowed> {
+        Box::new(Allowed { permit: permit.clone(), quarantine: Arc::clone(&self.quarantine) })
+    }
+
     /// Returns the configuration of now.
     pub(crate) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())

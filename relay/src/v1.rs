@@ -338,9 +338,10 @@ impl Connection {
                 self.registered.set_subscriptions(self.follower.count());
             }
             RelayOutput::Append { batch, space, writes } => {
-                let principal = self.permit.as_ref().and_then(Permit::principal).cloned();
-                let author = Author { connection: self.follower.id(), principal };
-                self.pushes.push(batch, author, space, writes);
+                self.pushes.push(batch, self.author(), space, writes);
+            }
+            RelayOutput::Refused { document, code, count } => {
+                self.shared.refusals.note(&self.author(), &document, code.name(), None, count);
             }
             RelayOutput::Cursor { space, storage, position } => {
                 self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
@@ -359,6 +360,11 @@ impl Connection {
         Ok(())
     }
 
+    fn author(&self) -> Author {
+        let principal = self.permit.as_ref().and_then(Permit::principal).cloned();
+        Author { connection: self.follower.id(), principal }
+    }
+
     /// Lets the client in by the token of its hello, or else by what came with the socket.
     fn admit(&mut self, token: &str) -> Result<(), StoreError> {
         let admitted = match (token, self.permit.take()) {
@@ -372,7 +378,7 @@ impl Connection {
             }
             Ok(permit) => {
                 self.hold(&permit);
-                let (grants, seconds) = (Box::new(permit.clone()), ending::seconds_left(&permit));
+                let (grants, seconds) = (self.shared.allowed(&permit), ending::seconds_left(&permit));
                 self.session.handle_admitted(grants, seconds, &Glance::new(&*self.shared.store))?;
                 self.may_transmit = true;
             }
@@ -387,7 +393,7 @@ impl Connection {
         match self.shared.directory.admit_from(self.address, Some(token)) {
             Ok(permit) if principal.is_some() && permit.principal() == principal => {
                 self.hold(&permit);
-                self.session.handle_renewed(Box::new(permit.clone()), ending::seconds_left(&permit));
+                self.session.handle_renewed(self.shared.allowed(&permit), ending::seconds_left(&permit));
                 self.may_transmit = true;
             }
             Ok(_) => {

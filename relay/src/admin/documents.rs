@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::ledger::{self, spaces, tombstone};
-use rejoin::store::{ReadTx, StoreError};
+use rejoin::store::{ReadTx, StoreError, StoreExt};
 use rejoin::{DocumentId, SpaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -167,13 +167,17 @@ pub(super) async fn document_quarantine(
 ) -> Answer<Json<Quarantined>> {
     let document = extract::document(&document)?;
     let held = Held { since_seconds: now_seconds(), reason: text("reason", reason)? };
-    app.blocking(move |app| {
-        app.shared.quarantine.put(&*app.shared.store, &document, held.clone())?;
-        // What is kept of it for those who follow it is not handed out any more.
-        app.shared.hub.forget(&document);
-        Ok(Json(held.into()))
-    })
-    .await
+    let shown = held.clone();
+    let space = app
+        .blocking(move |app| {
+            app.shared.quarantine.put(&*app.shared.store, &document, held)?;
+            Ok(spaces::of(&*app.shared.store.read()?, &document)?)
+        })
+        .await?;
+    // What was on its way to the store is in it behind this, and what is kept for those who follow it is not handed out any more.
+    let _ = app.shared.log.append(app.shared.hub.next_id().into(), document, Vec::new()).await;
+    app.shared.hub.forget(&space, &document);
+    Ok(Json(shown.into()))
 }
 
 /// Releases a document from quarantine.
@@ -185,6 +189,9 @@ pub(super) async fn document_release(State(app): State<App>, At(document): At<St
         if !app.shared.quarantine.release(&*app.shared.store, &document)? {
             return Err(Problem::plain(Code::NotQuarantined));
         }
+        // Those who passed it over get it now.
+        let logged = app.shared.store.write_with(|tx| ledger::log::repeat(tx, &document))?;
+        app.shared.hub.come_back(&document, logged.map(|logged| (logged.space, logged.last())));
         let shown = shown.map(|shown| Json(Document { quarantine: None, ..shown }));
         shown.ok_or_else(|| Problem::plain(Code::NotQuarantined))
     })

@@ -21,11 +21,12 @@ use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
 use rejoin::store::{self, Store, StoreError, Table};
 use rejoin::sync::v1::{Offered, OfferedWrite};
-use rejoin::{DocumentId, SpaceId};
+use rejoin::{ChangeHash, DocumentId, SpaceId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::commit::{Done, Part, commit, news, parts};
 use super::{AppendError, Author, Log, Pushed, Results, Written};
+use crate::audit::Refusals;
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
@@ -106,12 +107,28 @@ impl GroupCommit {
     /// # Errors
     ///
     /// What the operating system says when it grants no thread.
+    #[cfg(test)]
     pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>, folding: Option<Arc<Folding>>) -> std::io::Result<Self> {
+        Self::start_with(store, hub, folding, None)
+    }
+
+    /// Starts the thread that writes, and has it record what it refuses.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says when it grants no thread.
+    pub(crate) fn start_with(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        folding: Option<Arc<Folding>>,
+        refusals: Option<Refusals>,
+    ) -> std::io::Result<Self> {
         let restored_at_seconds = restored_at(&*store).map_err(std::io::Error::other)?;
         let owners_from = Arc::new(AtomicU64::new(0));
         let (requests, inbox) = mpsc::channel(COMMIT_REQUESTS_MAX);
         let writable = Arc::new(AtomicBool::new(true));
         let writer = Writer {
+            refusals,
             store,
             hub,
             folding,
@@ -233,6 +250,8 @@ struct Writer {
     writable: Arc<AtomicBool>,
     /// From when on the owners of actors are asked, in seconds since 1970.
     owners_from: Arc<AtomicU64>,
+    /// Records what is refused.
+    refusals: Option<Refusals>,
 }
 
 /// A job and which of its writes go into the next commit.
@@ -376,7 +395,12 @@ impl Writer {
         let mut unfinished = Vec::new();
         for (slice, places) in slices.into_iter().zip(all_places) {
             let written = places.into_iter().map(|(part, at)| take_written(&mut all, part, at));
-            unfinished.extend(settle(slice, written.collect()));
+            let written: Vec<_> = written.collect();
+            if let Some(refusals) = &self.refusals {
+                let first = slice.writes.start;
+                tell_refusals(refusals, &slice.job.author, &slice.job.writes[first..], &written);
+            }
+            unfinished.extend(settle(slice, written));
         }
         // What is pushed goes on before what its connection pushed later; all else waits for its next turn.
         for job in unfinished.into_iter().rev() {
@@ -477,6 +501,29 @@ fn restored_at(store: &dyn Store) -> Result<Option<u64>, StoreError> {
 fn take_written(all: &mut [Done], part: usize, at: usize) -> Written {
     let written = all.get_mut(part).and_then(|done| done.written.get_mut(at));
     written.map_or(Written::Failed, |written| std::mem::replace(written, Written::Failed))
+}
+
+/// Records what was refused: those that follow one another, are of one document and refused for one reason, together.
+fn tell_refusals(refusals: &Refusals, author: &Author, writes: &[Offered], written: &[Written]) {
+    let mut waiting: Option<(DocumentId, &'static str, Option<ChangeHash>, u64)> = None;
+    for (write, written) in writes.iter().zip(written) {
+        let Some(code) = written.refusal() else { continue };
+        match &mut waiting {
+            Some((document, why, _, count)) if *document == write.document && *why == code => *count += 1,
+            waiting => {
+                let hash = match &write.what {
+                    OfferedWrite::Change(change) => Some(change.hash()),
+                    OfferedWrite::Deleted(_) => None,
+                };
+                if let Some((document, why, change, count)) = waiting.replace((write.document, code, hash, 1)) {
+                    refusals.note(author, &document, why, change, count);
+                }
+            }
+        }
+    }
+    if let Some((document, why, change, count)) = waiting {
+        refusals.note(author, &document, why, change, count);
+    }
 }
 
 /// Notes what became of a slice, and answers the request if it is done. If not, returns it.

@@ -239,6 +239,7 @@ impl RelaySession {
                 }
                 self.outputs.push_back(append);
             }
+            self.outputs.extend(self.pushes.take_refusals());
             let mut is_settled = false;
             while let Some(answered) = self.pushes.poll_answer() {
                 is_settled = true;

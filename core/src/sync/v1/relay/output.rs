@@ -119,6 +119,16 @@ pub enum RelayOutput {
         /// What proves its rights from now on.
         token: Token,
     },
+    /// Writes were refused without being offered, for want of a right or by the gate: for whoever keeps a record of that. Those
+    /// that follow one another, are of one document and refused for one reason are told together.
+    Refused {
+        /// Of which document.
+        document: DocumentId,
+        /// Why.
+        code: Code,
+        /// How many writes.
+        count: u64,
+    },
     /// Tell the session from now on of what happens in this space, and at once where its log ends. A space of which the client
     /// chooses documents is not followed.
     Follow {

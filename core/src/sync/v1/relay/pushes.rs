@@ -9,7 +9,7 @@ use super::rights::Rights;
 use crate::codec::v1::{About, AckRun, Code, Content, ErrorMessage, Outcome, Reject, RelayMessage, Write};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, SpaceId};
-use crate::limits::{BATCHES_UNDER_WAY_MAX, CHECKED_WRITE_BYTES, INTAKE_BYTES_MAX};
+use crate::limits::{BATCHES_UNDER_WAY_MAX, CHECKED_WRITE_BYTES, INTAKE_BYTES_MAX, REFUSALS_TOLD_MAX};
 use crate::store::{ReadTx, StoreError};
 
 /// The batches of one connection that are not answered, the oldest first.
@@ -21,6 +21,22 @@ pub(super) struct Pushes {
     /// How many bytes of changes the driver holds. A compressed change may be 1,000 times as long as its message.
     offered_bytes: usize,
     change_bytes_max: u64,
+    refusals: Refusals,
+}
+
+/// What was refused before it was offered, to be told.
+#[derive(Default)]
+struct Refusals(Vec<(DocumentId, Code, u64)>);
+
+impl Refusals {
+    /// Notes a write. Those beyond the bound count with the last that is told.
+    fn note(&mut self, document: DocumentId, code: Code) {
+        let is_full = self.0.len() >= REFUSALS_TOLD_MAX;
+        match self.0.last_mut() {
+            Some((last, why, count)) if is_full || (*last == document && *why == code) => *count += 1,
+            _ => self.0.push((document, code, 1)),
+        }
+    }
 }
 
 struct Batch {
@@ -60,7 +76,14 @@ pub(super) struct Answered {
 
 impl Pushes {
     pub(super) fn new(change_bytes_max: u64) -> Self {
-        Self { batches: VecDeque::new(), last: 0, offered: 0, offered_bytes: 0, change_bytes_max }
+        Self {
+            batches: VecDeque::new(),
+            last: 0,
+            offered: 0,
+            offered_bytes: 0,
+            change_bytes_max,
+            refusals: Refusals::default(),
+        }
     }
 
     /// Says whether no more batches should be read now.
@@ -106,7 +129,7 @@ impl Pushes {
         while self.offered_bytes < INTAKE_BYTES_MAX {
             let Some(batch) = self.batches.get_mut(self.offered) else { return Ok(None) };
             let rights = Rights::new(grants, &batch.space);
-            let (portion, writes) = check(&mut batch.writes, self.change_bytes_max, &rights, tx)?;
+            let (portion, writes) = check(&mut batch.writes, self.change_bytes_max, &rights, tx, &mut self.refusals)?;
             let is_over = batch.writes.len() == 0;
             let (number, space) = (batch.number, batch.space);
             self.offered_bytes += portion.bytes;
@@ -117,6 +140,12 @@ impl Pushes {
             }
         }
         Ok(None)
+    }
+
+    /// Returns what was refused since it was last asked: of which document, why, and how often.
+    pub(super) fn take_refusals(&mut self) -> impl Iterator<Item = RelayOutput> {
+        let told = std::mem::take(&mut self.refusals.0);
+        told.into_iter().map(|(document, code, count)| RelayOutput::Refused { document, code, count })
     }
 
     /// Takes in what became of the oldest portion without an answer.
@@ -225,12 +254,14 @@ fn check(
     change_bytes_max: u64,
     rights: &Rights<'_>,
     tx: &dyn ReadTx,
+    refusals: &mut Refusals,
 ) -> Result<(Portion, Vec<Offered>), StoreError> {
     let mut portion = Portion { refused: Vec::new(), bytes: 0, answer: None };
     let mut offered = Vec::new();
     for write in writes.by_ref() {
         // Before a look at its bytes: who may not write learns nothing of what would be taken.
         if let Some(code) = rights.refusal(tx, &write)? {
+            refusals.note(write.document, code);
             portion.refused.push(Some(Reject::new(code)));
             continue;
         }
@@ -241,7 +272,10 @@ fn check(
                 offered.push(write);
                 portion.refused.push(None);
             }
-            Err(reject) => portion.refused.push(Some(reject)),
+            Err(reject) => {
+                refusals.note(document, reject.code);
+                portion.refused.push(Some(reject));
+            }
         }
         if portion.bytes >= INTAKE_BYTES_MAX {
             break;
