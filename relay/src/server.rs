@@ -141,7 +141,7 @@ pub async fn run_with(
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
     let shared = Arc::new(share(store, changing.clone(), draining.clone())?);
-    let following = tokio::spawn(follow(Arc::clone(&shared.directory), changing.clone()));
+    let following = tokio::spawn(follow(Arc::clone(&shared.directory), Arc::clone(&shared.registry), changing.clone()));
     let admin = match admin_listener {
         Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
         None => None,
@@ -194,6 +194,8 @@ fn share(
     let epoch = log::open(&*store, random)?;
     let auth = config.directory();
     let directory = Directory::open(Arc::clone(&store), &auth)?;
+    let registry = Arc::new(Registry::default());
+    registry.set_principal_max(config.limits.connections_per_principal_max);
     let audit = Arc::new(Audit::start(Arc::clone(&store))?);
     let quarantine = Arc::new(Quarantine::open(&*store)?);
     let registry = Arc::new(Registry::default());
@@ -224,10 +226,12 @@ fn share(
     })
 }
 
-/// Tells the directory whenever the configuration changes.
-async fn follow(directory: Arc<Directory>, mut changing: watch::Receiver<Arc<Config>>) {
+/// Tells those who keep something of the configuration whenever it changes.
+async fn follow(directory: Arc<Directory>, registry: Arc<Registry>, mut changing: watch::Receiver<Arc<Config>>) {
     while changing.changed().await.is_ok() {
-        let config = changing.borrow_and_update().directory();
+        let config = Arc::clone(&changing.borrow_and_update());
+        registry.set_principal_max(config.limits.connections_per_principal_max);
+        let config = config.directory();
         let directory = Arc::clone(&directory);
         // It may read files.
         let reload = tokio::task::spawn_blocking(move || directory.reload(&config));
