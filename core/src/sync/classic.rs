@@ -633,8 +633,7 @@ impl ClassicSession {
             }
         };
         if self.access(&document, tx)?.is_none() {
-            self.forget(&document);
-            self.say_unavailable(document);
+            self.deny(document, is_request);
             return Ok(());
         }
         if !self.conversations.contains_key(&document) {
