@@ -376,7 +376,8 @@ impl Importing<'_> {
         if kind != Kind::Tombstone && self.last.replace(document) != Some(document) {
             self.told.done.documents += 1;
         }
-        self.bytes += value.len();
+        // A change that came deflated takes what it inflates to.
+        self.bytes += if let Waiting::Change(change) = &waiting { change.bytes().len() } else { value.len() };
         self.batch.push((document, waiting));
         if self.batch.len() >= IMPORT_CHANGES || self.bytes >= IMPORT_BYTES { self.flush() } else { Ok(()) }
     }
