@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, block_in_place};
 use crate::client::{Client, Raw, document};
 use crate::v1::client::{TEAM, V1, chain, stored};
 
+mod cli;
 mod contract;
 
 /// A space beside the team's.
