@@ -2,7 +2,7 @@
 
 use super::bucket::Rate;
 use crate::config::LimitsConfig;
-use crate::limits::{APPEND_BYTES_BURST_DEFAULT, APPEND_BYTES_PER_SECOND_DEFAULT, MISSES_BURST_MINUTES};
+use crate::limits::MISSES_BURST_MINUTES;
 
 /// How fast a connection may send, and a party write and ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl From<&LimitsConfig> for Rates {
             frames: Rate::per_second(config.frames_per_second.into(), config.frames_burst.into()),
             bytes: Rate::per_second(config.bytes_per_second.into(), config.bytes_burst.into()),
             appends: Rate::per_second(config.appends_per_second.into(), config.appends_burst.into()),
-            append_bytes: Rate::per_second(APPEND_BYTES_PER_SECOND_DEFAULT.into(), APPEND_BYTES_BURST_DEFAULT.into()),
+            append_bytes: Rate::per_second(config.append_bytes_per_second.into(), config.append_bytes_burst.into()),
             misses: Rate::per_minute(misses, misses * MISSES_BURST_MINUTES),
         }
     }
