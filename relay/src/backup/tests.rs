@@ -185,7 +185,7 @@ fn backup_taken_under_load_is_what_stood_there_at_one_moment() {
                     }
                     let space = if writer % 2 == 0 { TEAM } else { SpaceId::DEFAULT };
                     let offered = Offered { document: document(writer), what: OfferedWrite::Change(change) };
-                    commits.push(from, space, vec![offered]).await.unwrap().await.unwrap().unwrap();
+                    commits.push(from.into(), space, vec![offered]).await.unwrap().await.unwrap().unwrap();
                     pushed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 }
             })
