@@ -163,9 +163,9 @@ async fn pages_of_allowed_origins_alone_may_ask_and_connect() {
     let foreign = ask(&relay, "POST /ticket", Some(&token), bad, "").await;
     assert!(foreign.is_problem(403, "origin-not-allowed") && !foreign.head.contains("access-control-allow-origin"));
     let bearer = format!("Bearer {token}");
-    let connect = |origin| upgrade(&relay, "", &[("authorization", bearer.as_str()), ("origin", origin)]);
-    assert_eq!(connect("https://app.example.org").await, Ok(None));
-    assert_eq!(connect("https://evil.example.org").await, Err(403));
+    let headers = |origin| [("authorization", bearer.as_str()), ("origin", origin)];
+    assert_eq!(upgrade(&relay, "", &headers("https://app.example.org")).await, Ok(None));
+    assert_eq!(upgrade(&relay, "", &headers("https://evil.example.org")).await, Err(403));
     assert_eq!(upgrade(&relay, "", &[("authorization", &bearer)]).await, Ok(None), "no browser");
     relay.stop().await;
 }
