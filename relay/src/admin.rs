@@ -114,7 +114,8 @@ impl Admin {
 
 /// Serves the admin API until the relay stops.
 pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>, mut draining: watch::Receiver<bool>) {
-    let accept = Accept { listener, room: Arc::new(Semaphore::new(ADMIN_SOCKETS_MAX)), deadline: ADMIN_DEADLINE };
+    let config = Config::clone(&admin.shared.config());
+    let accept = Accept::beside(listener, config, ADMIN_SOCKETS_MAX, ADMIN_DEADLINE);
     let service = router(admin).into_make_service_with_connect_info::<Activity>();
     let server = axum::serve(accept, service).with_graceful_shutdown(async move {
         // The sender gone means that nobody runs the relay any more.

@@ -7,8 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rejoin::DocumentId;
-use rejoin::care::{self, BackupOptions, CopyId, Registers, VerifyOptions};
-use rejoin::store::{RedbStore, storage_id};
+use rejoin::care::{self, BackupOptions, CopyId, Fault, Registers, Report, VerifyOptions};
+use rejoin::store::{RedbStore, Store, StoreError, Table, storage_id};
 
 use crate::backup::command::{self, Shown};
 use crate::start::{self, STORE_FILE};
@@ -136,14 +136,27 @@ pub fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<bool, String> {
         _ => return command::verify(&args.from, args.scratch.clone(), args.quick, args.json, out),
     };
     let store = open(data)?;
-    let options = VerifyOptions::new(Registers::Absent);
     let mut shown = Shown::new();
-    let report = care::verify(&store, &options, &mut |done| shown.show_counts("checking", done));
+    let report = check_store(&store, &mut |done| shown.show_counts("checking", done));
     shown.end();
     let report = report.map_err(|error| format!("check the store: {error}"))?;
     let text = if args.json { report.to_json().to_string() } else { report.to_string() };
     say(out, &text);
     Ok(report.is_sound())
+}
+
+/// Checks a relay's store: what every store has, and the directory of principals, tokens and grants.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read at all. Damage is no error but a finding.
+pub fn check_store(store: &dyn Store, progress: &mut dyn FnMut(care::Progress)) -> Result<Report, StoreError> {
+    let mut report = care::verify(store, &VerifyOptions::new(Registers::Absent), progress)?;
+    match crate::auth::check(store.read()?.as_ref()) {
+        Err(StoreError::Damaged { .. }) => report.add(None, Fault::Table { table: Table::Directory }),
+        outcome => outcome?,
+    }
+    Ok(report)
 }
 
 /// Computes the records of a document of a stopped relay anew from its changes.

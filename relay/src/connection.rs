@@ -106,6 +106,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
     session.set_whole_documents(shared.whole_documents);
     session.set_rights(shared.allowed(&permit));
     let member = shared.hub.enter();
+    let pulse = Pulse::new(activity.clone(), shared.config.clone());
     let mut connection = Connection {
         session,
         registered: shared.registry.enter(member.id(), Spoken::Classic, &activity),
@@ -123,7 +124,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         gathered_bytes: 0,
         may_transmit: false,
-        pulse: Pulse::new(activity),
+        pulse,
         complaints: 0,
     };
     if connection.registered.admit(connection.permit.principal()).is_err() {
@@ -261,7 +262,7 @@ impl Connection {
             // It does not read why.
             Event::Over(Over::Connection) => return Next::End,
             Event::Drain => {
-                self.outbound.close(CLOSE_GOING_AWAY, "the relay is stopping, connect again later");
+                self.outbound.close(CLOSE_GOING_AWAY, &self.shared.goodbye());
                 Ok(())
             }
         };

@@ -53,6 +53,24 @@ pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 /// How many sockets may be open beyond the WebSocket connections: 256, for HTTP requests and for those being refused.
 pub const SOCKETS_SPARE: usize = 256;
 
+/// How many sockets one address may have open beyond its WebSocket connections: 32. A page and its files come over a few.
+pub const SOCKETS_SPARE_PER_ADDRESS: usize = 32;
+
+/// How many sockets one address may open for each WebSocket that it may ask for: 8, since every file of a page has its own.
+pub const SOCKETS_PER_UPGRADE: u32 = 8;
+
+/// How many addresses are kept in mind before those that are gone are forgotten: 4,096, about half a megabyte.
+pub(crate) const ADDRESSES_KEPT: usize = 4_096;
+
+/// How long a client may take for TLS: 5 s. Beyond that its line is too slow to work with.
+pub const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often the files of TLS are looked at: every 10 s. Certificates are renewed weeks ahead.
+pub const TLS_LOOK: Duration = Duration::from_secs(10);
+
+/// How many connections a second are asked to come back when the relay stops: 100.
+pub const RECONNECTS_PER_SECOND: usize = 100;
+
 /// How often a connection is pinged. Proxies close what is silent for 60 s, and mobile networks rarely earlier.
 pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -273,6 +291,27 @@ pub const JWT_KEYS_MAX: usize = 64;
 
 /// The longest file of keys: 1 MiB.
 pub const KEY_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How many addresses are remembered because they showed bad tokens, or asked for tickets or share links: 65,536, some 60 bytes
+/// each. Beyond it those whose time is over are forgotten, and then all.
+pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
+
+/// How many bad tokens may come from one address at once before nothing more is looked at from there: 20. A secret of 256 bits
+/// is not guessed anyway; this keeps guesses from costing the relay signatures to check.
+pub const BAD_TOKENS_AT_ONCE: u32 = 20;
+
+/// After how long one of them is forgiven: a second.
+pub const BAD_TOKEN_FORGIVEN: Duration = Duration::from_secs(1);
+
+/// How many requests for tickets and share links may come from one address at once: 60. A ticket is needed for each connection,
+/// and a company may have one address.
+pub const TOKEN_REQUESTS_AT_ONCE: u32 = 60;
+
+/// How long until one more may come: 100 ms.
+pub const TOKEN_REQUEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The longest body of a request for a share link: 4 KiB.
+pub const SHARE_REQUEST_BYTES_MAX: usize = 4 << 10;
 
 /// How often it is looked whether a file of keys has changed, while tokens come: 5 s.
 pub const KEY_FILE_LOOK: Duration = Duration::from_secs(5);

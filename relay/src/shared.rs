@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
@@ -20,7 +21,7 @@ use crate::auth::{Directory, Permit};
 use crate::config::Config;
 use crate::fold::Folding;
 use crate::hub::Hub;
-use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
+use crate::limits::{CLOSE_WAIT, RECONNECTS_PER_SECOND};
 use crate::log::Log;
 use crate::outbound::Outbound;
 use crate::quarantine::Quarantine;
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) refusals: Refusals,
     /// What nobody is sent and nobody writes to.
     pub(crate) quarantine: Arc<Quarantine>,
+    /// How many connections there were when the relay was told to stop.
+    pub(crate) crowd: AtomicUsize,
     /// Becomes true when the relay is to stop.
     pub(crate) draining: watch::Receiver<bool>,
 }
@@ -77,6 +80,17 @@ impl Shared {
     /// Returns the configuration of now.
     pub(crate) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
+    }
+
+    /// Says to one client of a stopping relay why, and after how many seconds it is to come back: few clients at once, many over
+    /// as long a time as is configured.
+    pub(crate) fn goodbye(&self) -> String {
+        let crowd = self.crowd.load(Ordering::Relaxed);
+        let spread = u64::try_from(crowd.div_ceil(RECONNECTS_PER_SECOND)).unwrap_or(u64::MAX);
+        let spread = spread.min(self.config.borrow().drain.reconnect_after_max_seconds.as_secs());
+        // Without chance all come back at once, as they would without the hint.
+        let seconds = getrandom::u64().unwrap_or_default() % spread.saturating_add(1);
+        format!("reconnect-after={seconds}; the relay is stopping")
     }
 }
 
@@ -93,6 +107,7 @@ pub(crate) enum Next {
 /// Tells when to ping a peer, and when it counts as gone.
 pub(crate) struct Pulse {
     activity: Activity,
+    config: watch::Receiver<Arc<Config>>,
     was_listening: bool,
     /// Since when we have been listening: what was not read cannot count as silence.
     listening_since: Instant,
@@ -100,9 +115,10 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub(crate) fn new(activity: Activity) -> Self {
+    pub(crate) fn new(activity: Activity, config: watch::Receiver<Arc<Config>>) -> Self {
         let now = Instant::now();
-        Self { activity, was_listening: true, listening_since: now, next_ping: now + PING_INTERVAL }
+        let next_ping = now + config.borrow().limits.ping_seconds;
+        Self { activity, config, was_listening: true, listening_since: now, next_ping }
     }
 
     /// Notes whether frames are read now.
@@ -121,7 +137,7 @@ impl Pulse {
             return Next::End;
         }
         if now >= self.next_ping {
-            self.next_ping = now + PING_INTERVAL;
+            self.next_ping = now + self.config.borrow().limits.ping_seconds;
             outbound.ping();
         }
         timer.reset(self.next());
@@ -134,7 +150,7 @@ impl Pulse {
     }
 
     fn gone_at(&self) -> Instant {
-        self.activity.heard().max(self.listening_since) + DEAD_AFTER
+        self.activity.heard().max(self.listening_since) + self.config.borrow().limits.dead_after_seconds
     }
 }
 

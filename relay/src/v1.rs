@@ -6,6 +6,7 @@
 //!
 //! What is new in a space comes as a number from the hub, and as frames that all its followers share ([`live`](crate::live)).
 
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use futures_util::{FutureExt, StreamExt};
 use rejoin::codec::v1::Code;
 use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
-use rejoin::sync::v1::{RelayOutput, RelaySession};
+use rejoin::sync::v1::{RelayIdentity, RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::auth::{Permit, Refusal};
@@ -55,6 +56,8 @@ struct Connection {
     shared: Arc<Shared>,
     session: RelaySession,
     registered: Registered,
+    /// Where the client is: bad tokens from there are counted together.
+    address: IpAddr,
     /// What the client was let in with: before its hello, by what came with the socket.
     permit: Option<Permit>,
     ending: Ending,
@@ -77,9 +80,13 @@ struct Connection {
 /// place.
 pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, permit: Option<Permit>) {
     let follower = Follower::new(&shared.hub);
+    let pulse = Pulse::new(activity.clone(), shared.config.clone());
+    // What is told to a client holds for as long as it is connected.
+    let identity = RelayIdentity { limits: shared.config().limits.of_v1(), ..shared.v1 };
     let mut connection = Connection {
-        session: RelaySession::new(shared.v1),
+        session: RelaySession::new(identity),
         registered: shared.registry.enter(follower.id(), Spoken::V1, &activity),
+        address: activity.address().ip(),
         permit,
         ending: Ending::never(),
         pushes: Pushes::new(Arc::clone(&shared.log)),
@@ -90,7 +97,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         draining: false,
         may_transmit: false,
-        pulse: Pulse::new(activity),
+        pulse,
         complaints: 0,
     };
     connection.run(socket).await;
@@ -247,7 +254,8 @@ impl Connection {
         self.hear_news()?;
         self.carry_out()?;
         if self.draining && self.pushes.is_idle() && !self.outbound.is_closing() {
-            self.session.handle_refused(Code::GoingAway, "the relay is stopping, connect again later");
+            let goodbye = self.shared.goodbye();
+            self.session.handle_refused(Code::GoingAway, &goodbye);
             self.carry_out()?;
         }
         if self.may_transmit && self.outbound.has_room() {
@@ -362,7 +370,7 @@ impl Connection {
         let admitted = match (token, self.permit.take()) {
             ("", Some(permit)) => Ok(permit),
             ("", None) => self.shared.directory.admit(None),
-            (token, _) => self.shared.directory.admit(Some(token)),
+            (token, _) => self.shared.directory.admit_from(self.address, Some(token)),
         };
         match admitted {
             Ok(permit) if self.registered.admit(permit.principal()).is_err() => {
@@ -382,7 +390,7 @@ impl Connection {
     /// Lets the client go on by another token, if it is the same principal's.
     fn renew(&mut self, token: &str) {
         let principal = self.permit.as_ref().and_then(Permit::principal);
-        match self.shared.directory.admit(Some(token)) {
+        match self.shared.directory.admit_from(self.address, Some(token)) {
             Ok(permit) if principal.is_some() && permit.principal() == principal => {
                 self.hold(&permit);
                 self.session.handle_renewed(self.shared.allowed(&permit), ending::seconds_left(&permit));

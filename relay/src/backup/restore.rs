@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use rejoin::care::archive::{ArchiveError, ArchiveReader, Purpose};
-use rejoin::care::{self, LoadError, Loader, Registers, Report, VerifyOptions};
+use rejoin::care::{self, LoadError, Loader, Report};
 use rejoin::limits::ARCHIVE_FRAME_BYTES_MAX;
 use rejoin::store::{RedbOptions, RedbStore, Store, StoreError, Table};
 use rejoin::{Epoch, StorageId};
@@ -197,9 +197,8 @@ pub fn rehearse(
         let path = data.join(STORE_FILE);
         let target = |source| RestoreError::Target { path: path.clone(), source };
         let store = RedbStore::open_read_only(&path, options()).map_err(target)?;
-        let options = VerifyOptions::new(Registers::Absent);
         let all = restored.manifest.change_bytes.max(1);
-        let report = care::verify(&store, &options, &mut |done| {
+        let report = crate::care::check_store(&store, &mut |done| {
             let fraction = (done.bytes as f64 / all as f64).min(1.0);
             // A check has no end before its end.
             let _ = progress(RestoreProgress { step: Step::Verifying, bytes: done.bytes, fraction });

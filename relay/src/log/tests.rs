@@ -91,11 +91,11 @@ async fn duplicates_and_orphans_cost_no_commit_and_make_no_document() {
     let store = Watched::new();
     let (log, from) = start(&store);
     let changes = chain(2);
-    let stored = log.append(from.into(), document(1), changes.clone()).await.expect("a sound store");
+    let stored = log.append(from.into(), document(1), changes.clone()).await.expect("a sound store").appended;
     assert!(stored.iter().all(|(_, appended)| is_stored(appended)));
-    let again = log.append(from.into(), document(1), changes.clone()).await.expect("a sound store");
+    let again = log.append(from.into(), document(1), changes.clone()).await.expect("a sound store").appended;
     assert!(again.iter().all(|(_, appended)| *appended == Appended::Duplicate));
-    let orphan = log.append(from.into(), document(2), changes[1..].to_vec()).await.expect("a sound store");
+    let orphan = log.append(from.into(), document(2), changes[1..].to_vec()).await.expect("a sound store").appended;
     assert!(matches!(orphan[0].1, Appended::Missing { .. }));
     assert_eq!(store.commits.load(Ordering::Relaxed), 1);
     let state = ledger::state(&*store.read().expect("in memory"), &document(2)).expect("in memory");
@@ -107,7 +107,7 @@ async fn request_above_a_commits_bound_takes_several() {
     let store = Watched::new();
     let (log, from) = start(&store);
     let changes = chain(COMMIT_CHANGES_MAX + 1);
-    let results = log.append(from.into(), document(1), changes).await.expect("a sound store");
+    let results = log.append(from.into(), document(1), changes).await.expect("a sound store").appended;
     assert!(results.iter().all(|(_, appended)| is_stored(appended)));
     assert_eq!((results.len(), store.commits.load(Ordering::Relaxed)), (COMMIT_CHANGES_MAX + 1, 2));
 }
@@ -130,7 +130,7 @@ async fn what_was_queued_before_the_end_is_still_committed() {
     let store = Watched::new();
     let (log, from) = start(&store);
     let (appended, ()) = tokio::join!(log.append(from.into(), document(1), chain(3)), log.finish());
-    assert_eq!(appended.map(|results| results.len()), Ok(3));
+    assert_eq!(appended.map(|results| results.appended.len()), Ok(3));
     assert!(!log.is_writable());
     assert_eq!(log.append(from.into(), document(1), chain(4)).await.err(), Some(AppendError::Stopped));
 }
@@ -184,7 +184,7 @@ async fn push_is_one_commit_whose_bad_writes_take_nothing_with_them() {
     let anew = pushed(&log, from, SpaceId::DEFAULT, offered(document(2), changes[..2].to_vec())).await;
     assert_eq!(short(&anew), ["1", "2"]);
     // Whoever does not know of spaces writes to documents of any.
-    let classic = log.append(from.into(), document(1), changes).await.expect("a sound store");
+    let classic = log.append(from.into(), document(1), changes).await.expect("a sound store").appended;
     assert_eq!(classic.iter().filter(|(_, appended)| is_stored(appended)).count(), 1);
     let tx = store.read().expect("in memory");
     assert_eq!(ledger::log::end(&*tx, &TEAM).expect("in memory"), 7);

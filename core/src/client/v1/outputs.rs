@@ -1,8 +1,8 @@
 //! Carrying out what the session says.
 
 use super::{
-    Access, Applying, Bytes, ClientOutput, DocumentId, Driver, Ephemeral, Mode, Outgoing, Presence, RepoError, SpaceId,
-    Start, ledger,
+    Access, Applying, Bytes, ClientOutput, DocumentId, Driver, Ephemeral, Mode, Outgoing, Permit, Presence, RepoError,
+    SpaceId, Start, ledger,
 };
 use crate::ChangeHash;
 use crate::codec::v1::{Code, Reject};
@@ -52,6 +52,10 @@ impl Driver {
                     tracing::info!(%space, "the space may be read and not written");
                 }
                 self.inner.note_rights(space, SpaceRights::Given(access));
+            }
+            ClientOutput::Permitted { seconds } => drop(self.permit.send_replace(Permit::lasting(seconds))),
+            ClientOutput::RenewalRefused { text } => {
+                tracing::warn!(%text, "the relay does not take the new token: the one before is good until its end");
             }
             ClientOutput::Snapshot { space, document, chunk, .. } => self.take_snapshot(space, document, &chunk)?,
             ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
