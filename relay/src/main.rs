@@ -135,15 +135,23 @@ fn serve(raw: RawConfig) -> Result<(), String> {
     outcome
 }
 
-/// Reads the configuration again at every SIGHUP.
-async fn reload_at(mut hangup: Signal, reloader: Reloader, refilter: impl Fn(&str)) {
+/// Reads the configuration again at every SIGHUP, and when the admin API asks for it.
+async fn reload_at(mut hangup: Signal, mut reloader: Reloader, refilter: impl Fn(&str)) {
     let current = reloader.subscribe();
-    while hangup.recv().await.is_some() {
+    loop {
+        let asked = tokio::select! {
+            Some(()) = hangup.recv() => None,
+            Some(asked) = reloader.requested() => Some(asked),
+            else => return,
+        };
         systemd::reloading();
-        if reloader.reload() {
+        let reloaded = reloader.reload();
+        if reloaded.is_ok() {
             refilter(&current.borrow().log.filter);
         }
         systemd::ready();
+        // Who asked may have given up.
+        asked.into_iter().for_each(|asked| drop(asked.send(reloaded.clone())));
     }
 }
 

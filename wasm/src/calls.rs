@@ -83,7 +83,9 @@ pub(crate) fn run<'a>(inner: &'a Rc<Inner>, request: Request<'a>) -> Calling<'a>
         "presenceSet" | "presenceClear" | "presenceWatch" | "presenceUnwatch" => {
             Box::pin(presences(inner, session, method, args))
         }
-        "connect" | "disconnect" | "setOffline" | "setToken" | "renewToken" | "status" => Box::pin(connection(inner, method, args)),
+        "connect" | "disconnect" | "setOffline" | "setToken" | "renewToken" | "status" => {
+            Box::pin(connection(inner, method, args))
+        }
         "import" | "export" | "quarantined" | "stats" | "verify" => Box::pin(whole(inner, method, args, bytes)),
         _ => Box::pin(ready(unknown(method))),
     }

@@ -33,6 +33,7 @@ use crate::limits::{
     APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
     COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_REQUESTS_MAX, COMMIT_WAITS, RESTORED_GRACE,
 };
+use crate::quota::Quota;
 use crate::show::Label;
 
 /// The key in [`Table::Meta`] that says when the store was restored from a backup: seconds since 1970, 8 bytes, little-endian.
@@ -102,17 +103,13 @@ struct Deletion {
 }
 
 impl GroupCommit {
-    /// Starts the thread that writes.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says when it grants no thread.
+    /// Starts the thread that writes, where anything may be stored.
     #[cfg(test)]
     pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>, folding: Option<Arc<Folding>>) -> std::io::Result<Self> {
-        Self::start_with(store, hub, folding, None)
+        Self::start_with(store, hub, folding, Arc::new(Quota::without_bounds()), None)
     }
 
-    /// Starts the thread that writes, and has it record what it refuses.
+    /// Starts the thread that writes as much as there is room for, and has it record what it refuses.
     ///
     /// # Errors
     ///
@@ -121,6 +118,7 @@ impl GroupCommit {
         store: Arc<dyn Store>,
         hub: Arc<Hub>,
         folding: Option<Arc<Folding>>,
+        quota: Arc<Quota>,
         refusals: Option<Refusals>,
     ) -> std::io::Result<Self> {
         let restored_at_seconds = restored_at(&*store).map_err(std::io::Error::other)?;
@@ -132,6 +130,7 @@ impl GroupCommit {
             store,
             hub,
             folding,
+            quota,
             inbox,
             jobs: VecDeque::new(),
             writable: Arc::clone(&writable),
@@ -244,6 +243,8 @@ struct Writer {
     hub: Arc<Hub>,
     /// Is told what grew.
     folding: Option<Arc<Folding>>,
+    /// Says how much may be stored.
+    quota: Arc<Quota>,
     inbox: mpsc::Receiver<Request>,
     /// What is to be done, each in turn.
     jobs: VecDeque<Job>,
@@ -446,7 +447,7 @@ impl Writer {
     }
 
     fn commit_together(&self, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
-        let all = commit(&*self.store, parts, self.asks_owners())?;
+        let all = commit(&*self.store, parts, self.asks_owners(), &self.quota)?;
         if all.iter().any(|done| done.recent.is_some() || done.deletion.is_some()) {
             self.writable.store(true, Ordering::Relaxed);
         }
@@ -544,6 +545,7 @@ fn settle(slice: Slice, written: Vec<Written>) -> Option<Job> {
                         results.appended.push((change, appended));
                     }
                     (OfferedWrite::Change(change), Written::Owned) => results.owned.push(change),
+                    (OfferedWrite::Change(change), Written::Full(_)) => results.full.push(change),
                     _ => {}
                 }
             }

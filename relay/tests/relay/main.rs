@@ -13,6 +13,7 @@ mod door;
 mod fold;
 mod folder;
 mod http;
+mod limits;
 mod operate;
 mod process;
 mod relay;
