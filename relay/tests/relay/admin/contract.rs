@@ -248,7 +248,9 @@ async fn operate(judge: &mut Judge<'_>) {
     judge.bad("POST", "/v1/backup", Some(json!({ "to": "relative" })), "body-invalid");
     let job = judge.good("POST", "/v1/backup", Some(json!({ "to": to })));
     assert_eq!(judge.job(job).await["state"], "done");
-    judge.call("POST", "/v1/reload", None);
+    judge.good("POST", "/v1/reload", None);
+    std::fs::write(judge.relay.data.path().join("relay.toml"), "nonsense").unwrap();
+    judge.bad("POST", "/v1/reload", None, "config-invalid");
 }
 
 #[tokio::test(flavor = "multi_thread")]
