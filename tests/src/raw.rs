@@ -59,9 +59,22 @@ impl RawClient {
         batch
     }
 
-    /// Waits for the next message. Gives credit back as it goes. May be given up at any time.
+    /// Waits for the next message, which is no error. Gives credit back as it goes. May be given up at any time.
     pub async fn next(&mut self) -> RelayMessage {
-        let frame = next(&mut self.socket).await;
+        let message = self.try_next().await.expect("the relay goes on");
+        assert!(!matches!(message, RelayMessage::Error(_)), "the relay says {message:?}");
+        message
+    }
+
+    /// Waits for the next message, whatever it is; `None` when the relay has closed.
+    pub async fn try_next(&mut self) -> Option<RelayMessage> {
+        let frame = loop {
+            match self.socket.try_next().await {
+                Ok(Some(Message::Binary(frame))) => break frame,
+                Ok(Some(Message::Close(_)) | None) | Err(_) => return None,
+                Ok(Some(_)) => {}
+            }
+        };
         let message = RelayMessage::decode(&frame).unwrap();
         if message.costs_credit() {
             self.owed += frame.len() as u64;
@@ -70,8 +83,7 @@ impl RawClient {
             let bytes = std::mem::take(&mut self.owed);
             self.send(&ClientMessage::Credit { bytes }).await;
         }
-        assert!(!matches!(message, RelayMessage::Error(_)), "the relay says {message:?}");
-        message
+        Some(message)
     }
 
     /// Waits until a space is caught up, and returns how many writes came until then, and in how many messages.
