@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:3030
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
 	cargo build --release --locked -p rejoin-relay
-	./target/release/rejoin-relay serve --data $(DATA) --listen $(LISTEN) --demo web-demo/dist
+	./target/release/rejoin-relay serve --open --data $(DATA) --listen $(LISTEN) --demo web-demo/dist
 
 # What stands first is done first, and everything once.
 .NOTPARALLEL:

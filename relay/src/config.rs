@@ -1,38 +1,41 @@
 //! The configuration: what an operator writes ([`RawConfig`]), and what it means ([`Config`]).
 //!
-//! Every argument can also be an environment variable that begins with `REJOIN_RELAY_`; the argument wins.
+//! Every key is a line of a TOML file (`--config`), a variable of the environment that begins with `REJOIN_RELAY_`, and an argument.
+//! An argument beats a variable, a variable the file, the file the default. What keys there are stands in one table
+//! ([`KEYS`]); `docs/config.md` is made from it.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
-use std::time::Duration;
 
+use rejoin::codec::v1::Limits;
 use rejoin::fold::FoldCommand;
+use rejoin::limits::V1_FRAME_BYTES_MAX;
 use rejoin::sync::WholeDocuments;
 
-use crate::limits::{CONNECTIONS_MAX_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT};
+use crate::auth::AuthConfig;
+use crate::reload::ReloadHandle;
 
-/// The arguments of `rejoin-relay serve`, as they were given.
-#[derive(Debug, Clone, clap::Args)]
-pub struct RawConfig {
-    /// Directory for the data; it is made if it is not there
-    #[arg(long, env = "REJOIN_RELAY_DATA", value_name = "DIR")]
-    pub data: PathBuf,
-    /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, env = "REJOIN_RELAY_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:3030")]
-    pub listen: String,
-    /// The most WebSocket connections at once
-    #[arg(long, env = "REJOIN_RELAY_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = CONNECTIONS_MAX_DEFAULT)]
-    pub connections_max: usize,
-    /// Directory of a web application, such as the demo's `dist`, to serve at `/`
-    #[arg(long, env = "REJOIN_RELAY_DEMO", value_name = "DIR")]
-    pub demo: Option<PathBuf>,
-    /// How log lines are written to standard error
-    #[arg(long, env = "REJOIN_RELAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
-    pub log_format: LogFormat,
-}
+mod check;
+mod keys;
+mod nearest;
+mod read;
+mod setting;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use check::ConfigError;
+pub use keys::{AdminConfig, AuthSection, DrainConfig, KEYS, Key, LimitsConfig, LogConfig, QuotaConfig, TlsConfig};
+pub use read::{ConfigErrors, Loaded, RawConfig, Source};
+pub use show::{documentation, example};
+
+/// Where the relay listens unless the configuration says otherwise.
+const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3030));
+/// Where the admin API listens unless the configuration says otherwise.
+const ADMIN_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3031));
 
 /// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people: one line of text an event.
     Human,
@@ -47,14 +50,28 @@ pub struct Config {
     pub data: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The most WebSocket connections at once. Default: [`CONNECTIONS_MAX_DEFAULT`].
-    pub connections_max: usize,
-    /// How long a peer may take to say `join`. Default: [`HANDSHAKE_DEADLINE_DEFAULT`].
-    pub handshake_deadline: Duration,
+    /// Whether everybody may do everything without a token. Default: in the library yes, in the binary no.
+    pub open: bool,
     /// The directory of the web application that is served at `/`. Default: none, a page that says what this is.
     pub demo: Option<PathBuf>,
-    /// How log lines are written.
-    pub log_format: LogFormat,
+    /// Web origins whose pages may connect. Default: none, which is all.
+    pub origins: Vec<String>,
+    /// How much one client, and all together, may use.
+    pub limits: LimitsConfig,
+    /// How much may be stored.
+    pub quota: QuotaConfig,
+    /// Who may come in.
+    pub auth: AuthSection,
+    /// The admin API. Default: in the library off, in the binary on.
+    pub admin: AdminConfig,
+    /// TLS on the public listener.
+    pub tls: TlsConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    /// What happens when the relay is told to stop.
+    pub drain: DrainConfig,
+    /// How the configuration is read again. Default: not at all.
+    pub reload: Option<ReloadHandle>,
     /// How to start the child process that folds long histories; without one, every peer gets changes. Default: none. The
     /// binary starts itself.
     pub fold: Option<FoldCommand>,
@@ -68,108 +85,85 @@ pub struct Config {
 }
 
 impl Config {
-    /// The configuration with every default, for data in this directory.
+    /// The configuration with every default for programs that embed a relay, for data in this directory: open, and without an admin
+    /// API.
     pub fn new(data: impl Into<PathBuf>, listen: SocketAddr) -> Self {
         Self {
             data: data.into(),
             listen,
-            connections_max: CONNECTIONS_MAX_DEFAULT,
-            handshake_deadline: HANDSHAKE_DEADLINE_DEFAULT,
+            open: true,
+            admin: AdminConfig { enabled: false, ..AdminConfig::default() },
+            ..Self::of_binary()
+        }
+    }
+
+    /// The configuration of `rejoin-relay serve` if nothing is said.
+    fn of_binary() -> Self {
+        Self {
+            data: PathBuf::new(),
+            listen: LISTEN,
+            open: false,
             demo: None,
-            log_format: LogFormat::Human,
+            origins: Vec::new(),
+            limits: LimitsConfig::default(),
+            quota: QuotaConfig::default(),
+            auth: AuthSection::default(),
+            admin: AdminConfig::default(),
+            tls: TlsConfig::default(),
+            log: LogConfig::default(),
+            drain: DrainConfig::default(),
+            reload: None,
             fold: None,
             whole_documents: WholeDocuments::Taken,
         }
     }
 }
 
-/// The most connections that can be configured: each may cost a socket and the bookkeeping counts them in 32 bits.
-const CONNECTIONS_MAX_CEILING: usize = 1_000_000;
-
-impl TryFrom<RawConfig> for Config {
-    type Error = ConfigError;
-
-    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
-        if raw.data.as_os_str().is_empty() {
-            return Err(ConfigError::NoData);
+impl Config {
+    /// Returns what the directory of principals has to know.
+    pub fn directory(&self) -> AuthConfig {
+        let AuthSection {
+            keys,
+            jwks_file,
+            issuer,
+            audience,
+            jwt_lifetime_max_seconds,
+            leeway_seconds,
+            ticket_seconds,
+            share_lifetime_max_seconds,
+            shares_per_principal_max,
+            restored_grace_days,
+        } = self.auth.clone();
+        AuthConfig {
+            open: self.open,
+            keys,
+            jwks_file,
+            issuer,
+            audience,
+            jwt_lifetime_max_seconds: jwt_lifetime_max_seconds.as_secs(),
+            ticket_seconds: ticket_seconds.as_secs(),
+            share_lifetime_max_seconds: share_lifetime_max_seconds.as_secs(),
+            shares_per_principal_max,
+            leeway_seconds: leeway_seconds.as_secs(),
+            restored_grace_days: restored_grace_days.into(),
         }
-        if raw.connections_max == 0 || raw.connections_max > CONNECTIONS_MAX_CEILING {
-            return Err(ConfigError::ConnectionsMax { found: raw.connections_max });
-        }
-        let listen = raw.listen.to_socket_addrs().ok().and_then(|mut found| found.next());
-        let listen = listen.ok_or(ConfigError::Listen { found: raw.listen })?;
-        let mut config = Self::new(raw.data, listen);
-        config.connections_max = raw.connections_max;
-        config.log_format = raw.log_format;
-        if let Some(demo) = raw.demo {
-            if !demo.join("index.html").is_file() {
-                return Err(ConfigError::Demo { found: demo });
-            }
-            config.demo = Some(demo);
-        }
-        Ok(config)
     }
 }
 
-/// What is wrong with a configuration. It is the operator's to correct.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// No directory for the data.
-    #[error("--data is empty: name a directory")]
-    NoData,
-    /// The address to listen on is no address.
-    #[error("--listen {found:?} is no address and port: write it like 127.0.0.1:3030 or [::]:3030")]
-    Listen {
-        /// What was written.
-        found: String,
-    },
-    /// There is no web application.
-    #[error("--demo {}: there is no index.html in it; build the demo first (make demo)", found.display())]
-    Demo {
-        /// What was written.
-        found: PathBuf,
-    },
-    /// The number of connections is out of range.
-    #[error("--connections-max {found} is out of range: choose 1 to {CONNECTIONS_MAX_CEILING}")]
-    ConnectionsMax {
-        /// What was written.
-        found: usize,
-    },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn raw() -> RawConfig {
-        RawConfig {
-            data: "data".into(),
-            listen: "127.0.0.1:0".to_owned(),
-            connections_max: 5,
-            demo: None,
-            log_format: LogFormat::Human,
-        }
+impl LimitsConfig {
+    /// Returns the longest message of `rejoin.v1`, in bytes.
+    pub fn v1_frame_bytes_max(&self) -> usize {
+        self.frame_bytes_max.min(V1_FRAME_BYTES_MAX)
     }
 
-    #[test]
-    fn sound_arguments_become_a_configuration() {
-        let config = Config::try_from(raw()).expect("nothing is wrong with it");
-        assert_eq!((config.listen.port(), config.connections_max), (0, 5));
-    }
-
-    #[test]
-    fn each_bad_argument_is_named() {
-        let listen = Config::try_from(RawConfig { listen: "here".to_owned(), ..raw() });
-        assert_eq!(listen.expect_err("no port"), ConfigError::Listen { found: "here".to_owned() });
-        for connections_max in [0, CONNECTIONS_MAX_CEILING + 1] {
-            let count = Config::try_from(RawConfig { connections_max, ..raw() });
-            assert_eq!(count.expect_err("out of range"), ConfigError::ConnectionsMax { found: connections_max });
+    /// Returns what a client of `rejoin.v1` is told.
+    pub fn of_v1(&self) -> Limits {
+        let wide = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Limits {
+            frame_bytes: wide(self.v1_frame_bytes_max()),
+            change_bytes: wide(self.change_bytes_max),
+            batch_entries: wide(self.batch_entries_max),
+            presence_bytes: wide(self.presence_bytes_max),
         }
-        assert!(Config::try_from(RawConfig { connections_max: CONNECTIONS_MAX_CEILING, ..raw() }).is_ok());
-        let data = Config::try_from(RawConfig { data: PathBuf::new(), ..raw() });
-        assert_eq!(data.expect_err("no directory"), ConfigError::NoData);
-        let demo = Config::try_from(RawConfig { demo: Some("/nowhere".into()), ..raw() });
-        assert_eq!(demo.expect_err("no page"), ConfigError::Demo { found: "/nowhere".into() });
     }
 }

@@ -20,27 +20,31 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::SplitStream;
 use futures_util::{FutureExt, StreamExt};
+use rejoin::codec::v1::{Code, Reject};
 use rejoin::deletion::Tombstone;
 use rejoin::gate::{CheckedChange, GateError};
 use rejoin::store::StoreError;
 use rejoin::sync::WholeDocuments;
-use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
+use rejoin::sync::classic::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
 use tokio::time::{Sleep, sleep, sleep_until};
 
+use crate::auth::Permit;
 use crate::deletion::Deletions;
+use crate::ending::{self, Ending, Over};
 use crate::glance::Glance;
 use crate::hub::{Ephemeral, Member};
 use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
 };
-use crate::log::{AppendError, Results};
+use crate::log::{AppendError, Author, Results};
 use crate::outbound::Outbound;
 use crate::presence;
-use crate::rights;
+use crate::quota::Meter;
+use crate::registry::{Registered, Spoken};
 use crate::shared::{
-    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, Next, Pulse, Received, Shared, beside, drained,
-    is_too_long, linger, read,
+    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, TOO_MUCH,
+    beside, bytes_of, drained, is_too_long, linger, read,
 };
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
@@ -57,6 +61,10 @@ enum Event {
     Deleted(DocumentId, Tombstone, Result<(), AppendError>),
     Timer,
     Late,
+    Kicked,
+    Over(Over),
+    /// There is room again for what the peer sends.
+    Room,
     Drain,
 }
 
@@ -70,7 +78,12 @@ enum Brought {
 struct Connection {
     shared: Arc<Shared>,
     session: ClassicSession,
+    registered: Registered,
+    /// What the other side was let in with.
+    permit: Permit,
+    ending: Ending,
     member: Member,
+    meter: Meter,
     outbound: Outbound,
     appending: Option<Appending>,
     appends: VecDeque<(DocumentId, Brought)>,
@@ -91,13 +104,28 @@ struct Connection {
     complaints: u64,
 }
 
-/// Serves a WebSocket until it ends.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
+/// Serves a WebSocket until it ends, or what it was let in with does.
+pub(crate) async fn serve(
+    socket: WebSocket,
+    shared: Arc<Shared>,
+    activity: Activity,
+    permit: Permit,
+    mut meter: Meter,
+) {
+    meter.set_principal(permit.principal());
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
+    session.set_documents_max(shared.config().limits.open_documents_max);
     session.set_whole_documents(shared.whole_documents);
+    session.set_rights(shared.allowed(&permit));
+    let member = shared.hub.enter();
+    let pulse = Pulse::new(activity.clone(), &shared);
     let mut connection = Connection {
         session,
-        member: shared.hub.enter(),
+        meter,
+        registered: shared.registry.enter(member.id(), Spoken::Classic, &activity),
+        ending: Ending::of(&permit),
+        permit,
+        member,
         shared,
         outbound: Outbound::default(),
         appending: None,
@@ -109,9 +137,12 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         gathered_bytes: 0,
         may_transmit: false,
-        pulse: Pulse::new(activity),
+        pulse,
         complaints: 0,
     };
+    if connection.registered.admit(connection.permit.principal()).is_err() {
+        connection.outbound.close(CLOSE_POLICY, "the principal has too many connections: close one");
+    }
     connection.run(socket).await;
     let complaints = connection.complaints;
     tracing::debug!(complaints, "a connection ended");
@@ -122,7 +153,7 @@ impl Connection {
         let (sink, mut stream) = socket.split();
         let mut sink = pin!(sink);
         let mut draining = self.shared.draining.clone();
-        let mut late = pin!(sleep(self.shared.handshake_deadline));
+        let mut late = pin!(sleep(self.shared.config().limits.handshake_seconds));
         let mut timer = pin!(sleep_until(self.pulse.next()));
         loop {
             if let Err(error) = self.advance() {
@@ -140,6 +171,9 @@ impl Connection {
                 (document, tombstone, outcome) = self.deletions.finished() => Event::Deleted(document, tombstone, outcome),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
+                () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
+                over = self.ending.over() => Event::Over(over),
+                () = self.meter.room() => Event::Room,
                 () = drained(&mut draining), if self.may_drain() => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -158,7 +192,7 @@ impl Connection {
     fn gather(&mut self, stream: &mut SplitStream<WebSocket>) {
         while self.gathered_bytes < GATHER_BYTES_MAX && !self.outbound.is_full() && !self.outbound.is_closing() {
             self.put_aside();
-            if !self.waiting.is_empty() {
+            if !self.waiting.is_empty() || self.meter.is_held() {
                 break;
             }
             // Whoever polls last is woken: the loop that calls this polls again before it waits.
@@ -202,7 +236,7 @@ impl Connection {
     /// Says whether frames are taken from the peer: not before the earlier ones are dealt with.
     fn is_listening(&self) -> bool {
         let is_done = self.appending.is_none() && self.appends.is_empty() && self.deletions.is_idle();
-        is_done && !self.ended && !self.outbound.is_full() && !self.outbound.is_closing()
+        is_done && !self.ended && !self.outbound.is_full() && !self.outbound.is_closing() && !self.meter.is_held()
     }
 
     /// Says whether a stopping relay may close now: an append is answered first.
@@ -212,7 +246,7 @@ impl Connection {
 
     fn handle(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Next {
         let outcome = match event {
-            Event::Sent(Ok(())) | Event::Hint => Ok(()),
+            Event::Sent(Ok(())) | Event::Hint | Event::Room => Ok(()),
             Event::Sent(Err(error)) => {
                 tracing::debug!(%error, "failed to send to a peer");
                 return Next::End;
@@ -231,8 +265,18 @@ impl Connection {
                 self.outbound.close(CLOSE_PROTOCOL_ERROR, "no join in time");
                 Ok(())
             }
+            Event::Kicked => {
+                self.outbound.close(CLOSE_GOING_AWAY, KICKED);
+                Ok(())
+            }
+            Event::Over(Over::Permit(ended)) => {
+                self.outbound.close(CLOSE_POLICY, ending::reason(ended));
+                Ok(())
+            }
+            // It does not read why.
+            Event::Over(Over::Connection) => return Next::End,
             Event::Drain => {
-                self.outbound.close(CLOSE_GOING_AWAY, "the relay is stopping, connect again later");
+                self.outbound.close(CLOSE_GOING_AWAY, &self.shared.goodbye());
                 Ok(())
             }
         };
@@ -256,6 +300,8 @@ impl Connection {
     }
 
     fn received(&mut self, message: Message) -> Result<(), StoreError> {
+        self.pulse.heard(&message);
+        self.meter.read(bytes_of(&message));
         self.gathered_bytes += FRAME_OVERHEAD_BYTES;
         match message {
             Message::Binary(frame) => {
@@ -279,7 +325,7 @@ impl Connection {
             tracing::debug!(error = %Foreign(&text), "failed to read from a peer");
             return Next::End;
         }
-        let reason = format!("a message may have {} bytes", rejoin::limits::FRAME_BYTES_MAX);
+        let reason = format!("a message may have {} bytes", self.shared.config().limits.frame_bytes_max);
         tracing::info!(reason, "a connection is closed");
         self.outbound.close(CLOSE_TOO_BIG, &reason);
         Next::Continue
@@ -287,11 +333,14 @@ impl Connection {
 
     fn appended(&mut self, document: DocumentId, results: Result<Results, AppendError>) -> Result<(), StoreError> {
         match results {
-            Ok(results) => {
+            Ok(Results { appended: results, owned, full }) => {
                 self.may_transmit = true;
+                self.note_owned(&document, &owned);
+                self.note_full(&document, &full);
                 let (session, store) = (&mut self.session, &self.shared.store);
                 // The next changes of a long message are then checked.
                 let bytes: usize = results.iter().map(|(change, _)| change.bytes().len()).sum();
+                self.meter.appended(results.len() + owned.len() + full.len(), bytes);
                 beside(bytes >= LARGE_FRAME_BYTES, || session.handle_appended(document, results, &*store.read()?))
             }
             Err(error) => {
@@ -328,13 +377,24 @@ impl Connection {
             && let Some(message) = self.member.mailbox().take_ephemeral()
         {
             let Ephemeral { document, sender, session_id, count, data } = &*message;
-            self.session.send_ephemeral(*document, sender, session_id, *count, data);
+            self.session.send_ephemeral(
+                *document,
+                sender,
+                session_id,
+                *count,
+                data,
+                &Glance::new(&*self.shared.store),
+            )?;
             self.carry_out()?;
         }
         self.begin_append();
         // What the peer brought is not known here before its commit: until then it would be asked for it again.
         if self.may_transmit && !self.appends_changes && self.outbound.has_room() {
             self.transmit()?;
+        }
+        self.meter.missed(self.session.take_missed_tenths());
+        if self.meter.cut().is_some() && self.appends.is_empty() && self.may_drain() {
+            self.outbound.close(CLOSE_TRY_AGAIN, TOO_MUCH);
         }
         Ok(())
     }
@@ -357,14 +417,11 @@ impl Connection {
             Output::Send(frame) => self.outbound.push(frame),
             Output::Established { peer, storage } => {
                 let remembered = storage.is_some();
+                self.registered.set_peer(peer.as_str());
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
             }
-            Output::Delete { document, tombstone } if rights::may_delete(self.session.peer(), &document) => {
-                self.deletions.push(document, tombstone);
-            }
-            Output::Delete { document, .. } => {
-                tracing::info!(document = %Label(&document), "a peer without the right to it asked for a deletion");
-            }
+            Output::Delete { document, tombstone } => self.deletions.push(document, tombstone),
+            Output::Forbidden { document, is_deletion } => self.note_forbidden(&document, is_deletion),
             Output::Subscribe { document } => self.subscribe(document)?,
             Output::Append { document, changes } => self.bring(document, changes),
             Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
@@ -386,6 +443,7 @@ impl Connection {
 
     fn subscribe(&mut self, document: DocumentId) -> Result<(), StoreError> {
         self.member.subscribe(document);
+        self.registered.set_subscriptions(self.member.count());
         // The session looked into the store before; what came between that and now was announced to nobody here.
         if let Some(state) = ledger::state(&*self.shared.store.read()?, &document)? {
             self.session.handle_heads_changed(document);
@@ -431,22 +489,22 @@ impl Connection {
         self.appends_changes = matches!(self.appends.front(), Some((_, Brought::Changes(_))));
         if self.appends.is_empty() {
             // After what came before it, so that a connection's requests keep their order.
-            return self.deletions.begin(&self.shared, self.member.id());
+            return self.deletions.begin(&self.shared, self.author());
         }
-        let (shared, from) = (Arc::clone(&self.shared), self.member.id());
+        let (shared, author) = (Arc::clone(&self.shared), self.author());
         if self.appends_changes {
             let others = self.appends.iter().position(|(_, brought)| !matches!(brought, Brought::Changes(_)));
             let first = self.appends.drain(..others.unwrap_or(self.appends.len()));
             let requests = first.filter_map(|(document, brought)| {
                 let Brought::Changes(changes) = brought else { return None };
-                let shared = Arc::clone(&shared);
-                Some(async move { (document, shared.log.append(from, document, changes).await) })
+                let (shared, author) = (Arc::clone(&shared), author.clone());
+                Some(async move { (document, shared.log.append(author, document, changes).await) })
             });
             self.appending = Some(Box::pin(join_all(requests.collect::<Vec<_>>())));
         } else if let Some((document, Brought::Whole(chunk))) = self.appends.pop_front() {
             self.appending = Some(Box::pin(async move {
                 let appended = match unfold(&shared, document, chunk).await {
-                    Ok(changes) => shared.log.append(from, document, changes).await,
+                    Ok(changes) => shared.log.append(author, document, changes).await,
                     Err(error) => Err(error),
                 };
                 vec![(document, appended)]
@@ -454,7 +512,40 @@ impl Connection {
         }
     }
 
+    fn author(&self) -> Author {
+        Author { connection: self.member.id(), principal: self.permit.principal().cloned() }
+    }
+
+    fn note_forbidden(&mut self, document: &DocumentId, is_deletion: bool) {
+        let code = if is_deletion { Code::DeleteForbidden } else { Code::ReadOnly };
+        self.shared.refusals.note(&self.author(), document, code.name(), None, 1);
+        if self.may_complain() {
+            tracing::info!(document = %Label(document), is_deletion, "a peer without the right to it wrote or deleted");
+        }
+    }
+
+    fn note_owned(&mut self, document: &DocumentId, changes: &[CheckedChange]) {
+        if !changes.is_empty() {
+            self.session.refuse(document, changes);
+            if self.may_complain() {
+                let count = changes.len();
+                tracing::info!(document = %Label(document), count, "changes under an actor of somebody else were refused");
+            }
+        }
+    }
+
+    fn note_full(&mut self, document: &DocumentId, changes: &[CheckedChange]) {
+        if !changes.is_empty() {
+            self.session.refuse(document, changes);
+            if self.may_complain() {
+                let count = changes.len();
+                tracing::info!(document = %Label(document), count, "changes were dropped that there is no room for");
+            }
+        }
+    }
+
     fn note_refused(&mut self, document: &DocumentId, error: &GateError) {
+        self.shared.refusals.note(&self.author(), document, Reject::from(error).code.name(), None, 1);
         if self.may_complain() {
             tracing::info!(document = %Label(document), rule = error.rule().code(), %error, "a change was refused");
         }

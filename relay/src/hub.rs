@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use rejoin::limits::EPHEMERAL_SESSIONS_MAX;
 use rejoin::sync::Recent;
-use rejoin::{DocumentId, PeerId};
+use rejoin::{DocumentId, PeerId, SpaceId};
 use tokio::sync::Notify;
 
 use crate::followers::Followers;
@@ -28,6 +28,13 @@ use crate::recent::RecentCommits;
 /// Names a connection for as long as the process lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// Returns the number that an operator sees.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
 
 /// An ephemeral message on its way to the others.
 #[derive(Debug)]
@@ -93,7 +100,7 @@ impl Hub {
 
     /// Names a connection.
     pub(crate) fn next_id(&self) -> ConnectionId {
-        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Returns who follows which space.
@@ -124,6 +131,26 @@ impl Hub {
         self.recent.forget(&document);
         for mailbox in self.others(&document, except) {
             mailbox.changed(document);
+        }
+    }
+
+    /// Forgets the last commits of a document that was put aside, and of its space.
+    pub(crate) fn forget(&self, space: &SpaceId, document: &DocumentId) {
+        self.recent.forget(document);
+        self.followers.live().forget_document(document);
+        self.followers.live().forget(space);
+    }
+
+    /// Tells everybody who takes part in a document or follows its space that it is there again; `end` says how far the space's log
+    /// is now.
+    pub(crate) fn come_back(&self, document: &DocumentId, end: Option<(SpaceId, u64)>) {
+        let nobody = self.next_id();
+        for mailbox in self.others(document, nobody) {
+            mailbox.changed(*document);
+        }
+        if let Some((space, end)) = end {
+            self.followers.publish_document(&space, document, Vec::new, nobody);
+            self.followers.publish_end(&space, end);
         }
     }
 
@@ -259,6 +286,11 @@ impl Member {
     /// Returns what waits for the connection.
     pub(crate) fn mailbox(&self) -> &Mailbox {
         &self.mailbox
+    }
+
+    /// Returns in how many documents the connection takes part.
+    pub(crate) fn count(&self) -> usize {
+        self.documents.len()
     }
 
     /// Takes part in a document from now on.

@@ -6,11 +6,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
-use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs};
-use rejoin_relay::config::{Config, LogFormat, RawConfig};
-use rejoin_relay::start;
-use tokio::signal::unix::{SignalKind, signal};
+use rejoin_relay::backup::command::{self, RestoreArgs};
+use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs, VerifyArgs};
+use rejoin_relay::config::{LogConfig, LogFormat, RawConfig};
+use rejoin_relay::operate::{self, ConfigCommand, HealthArgs};
+use rejoin_relay::reload::Reloader;
+use rejoin_relay::remote::{self, AdminArgs};
+use rejoin_relay::{start, tls};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+mod systemd;
 
 /// Stores, validates and forwards the changes of offline-first applications.
 #[derive(Debug, Parser)]
@@ -27,10 +33,17 @@ const FOLD_CHILD: &str = "fold-child";
 enum Command {
     /// Run the relay until SIGTERM or SIGINT; a second one ends it at once
     Serve(RawConfig),
-    /// Copy a stopped relay's data into a new file
+    /// Look at the configuration without running anything
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Ask a running relay whether it is ready; ends with 1 if it is not
+    Healthcheck(HealthArgs),
+    /// Copy a stopped relay's data into a new file, or back it up into a directory
     Backup(BackupArgs),
-    /// Check a stopped relay's data; ends with 1 if anything is wrong
-    Verify(ReportArgs),
+    /// Make a relay's data of a full backup and those that follow it
+    Restore(RestoreArgs),
+    /// Check a stopped relay's data, or backups; ends with 1 if anything is wrong
+    Verify(VerifyArgs),
     /// Compute the records of one document of a stopped relay anew from its changes
     Repair(RepairArgs),
     /// Make a stopped relay's data as small as it gets, with every change still in it
@@ -39,6 +52,8 @@ enum Command {
     Stats(ReportArgs),
     /// Delete a document everywhere, and leave none of its bytes in a stopped relay's data
     Purge(PurgeArgs),
+    /// Ask a running relay's admin API for something
+    Admin(AdminArgs),
     /// What the relay starts itself as, to fold a document under limits
     #[command(hide = true)]
     FoldChild,
@@ -56,12 +71,13 @@ fn main() -> ExitCode {
     };
     let out = &mut std::io::stdout();
     let outcome = match arguments.command {
-        Command::Serve(raw) => {
-            let config = Config::try_from(raw).map_err(|error| format!("read the arguments: {error}"));
-            config.and_then(serve).map(|()| true)
-        }
+        Command::Serve(raw) => serve(raw).map(|()| true),
+        Command::Config(command) => operate::config(&command, out, &mut std::io::stderr()),
+        Command::Healthcheck(args) => operate::healthcheck(&args, out),
+        Command::Admin(args) => remote::run(&args, out),
         Command::FoldChild => return child_main(std::io::stdin().lock(), std::io::stdout().lock()),
         Command::Backup(args) => care::backup(&args, out).map(|()| true),
+        Command::Restore(args) => command::restore_data(&args, out).map(|()| true),
         Command::Verify(args) => care::verify(&args, out),
         Command::Repair(args) => care::repair(&args, out).map(|()| true),
         Command::Compact(args) => care::compact(&args, out).map(|()| true),
@@ -76,9 +92,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(mut config: Config) -> Result<(), String> {
+fn serve(raw: RawConfig) -> Result<(), String> {
+    let loaded = raw.load().map_err(|errors| format!("read the configuration: {errors}"))?;
+    let mut config = loaded.config;
     let fold = FoldCommand::this_executable(FOLD_CHILD);
     config.fold = Some(fold.map_err(|error| format!("find the relay's own executable: {error}"))?);
+    tls::load(&config).map_err(|error| error.to_string())?;
     let store = start::open_store(&config).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;
@@ -86,15 +105,54 @@ fn serve(mut config: Config) -> Result<(), String> {
         let listener = start::bind(&config).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
         // From here on the log says what happens; what keeps the relay from starting is one line of text.
-        log_to_stderr(config.log_format);
+        let log = log_to_stderr(&config.log);
+        start::raise_file_limit(&config.limits)
+            .iter()
+            .chain(&config.warnings())
+            .for_each(|text| tracing::warn!("{text}"));
+        config.notes().iter().for_each(|text| tracing::info!("{text}"));
+        let (http, ws) = if config.tls.cert_file.is_some() { ("https", "wss") } else { ("http", "ws") };
+        let reloader = Reloader::new(raw, config);
+        let current = reloader.subscribe();
         // Installed before the relay says that it listens: whoever reads that may stop it at once.
         let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
-        announce(&format!("listening on http://{address} (WebSocket: ws://{address})"));
-        rejoin_relay::run(listener, store, &config, stop).await.map_err(|error| format!("run the relay: {error}"))
+        let hangup = signal(SignalKind::hangup()).map_err(|error| format!("wait for signals: {error}"))?;
+        tokio::spawn(reload_at(hangup, reloader, log));
+        announce(&format!("listening on {http}://{address} (WebSocket: {ws}://{address})"));
+        systemd::ready();
+        let stop = async {
+            stop.await;
+            systemd::stopping();
+        };
+        tokio::select! {
+            outcome = rejoin_relay::run_reloading(listener, store, current, stop) => outcome,
+            () = systemd::keep_alive() => Ok(()),
+        }
+        .map_err(|error| format!("run the relay: {error}"))
     });
     // A connection that was cut may still hold a thread.
     runtime.shutdown_background();
     outcome
+}
+
+/// Reads the configuration again at every SIGHUP, and when the admin API asks for it.
+async fn reload_at(mut hangup: Signal, mut reloader: Reloader, refilter: impl Fn(&str)) {
+    let current = reloader.subscribe();
+    loop {
+        let asked = tokio::select! {
+            Some(()) = hangup.recv() => None,
+            Some(asked) = reloader.requested() => Some(asked),
+            else => return,
+        };
+        systemd::reloading();
+        let reloaded = reloader.reload();
+        if reloaded.is_ok() {
+            refilter(&current.borrow().log.filter);
+        }
+        systemd::ready();
+        // Who asked may have given up.
+        asked.into_iter().for_each(|asked| drop(asked.send(reloaded.clone())));
+    }
 }
 
 /// Returns what is ready at the first SIGTERM or SIGINT. The second ends the process at once: every moment is a good one
@@ -122,13 +180,24 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+/// Begins to log, and returns what sets another filter.
+fn log_to_stderr(config: &LogConfig) -> Box<dyn Fn(&str) + Send + Sync> {
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.filter)).with_writer(std::io::stderr);
     let log = log.with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Human => log.init(),
-        LogFormat::Json => log.json().init(),
+    // It was read by the configuration before, so it is one.
+    match config.format {
+        LogFormat::Human => {
+            let log = log.with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| drop(handle.reload(EnvFilter::new(filter))))
+        }
+        LogFormat::Json => {
+            let log = log.json().with_filter_reloading();
+            let handle = log.reload_handle();
+            log.init();
+            Box::new(move |filter| drop(handle.reload(EnvFilter::new(filter))))
+        }
     }
 }
 
@@ -150,6 +219,9 @@ fn complaint(error: &clap::Error) -> String {
     }
     let error = error.to_string();
     let words: Vec<_> = error.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    let text = words.join(" ");
+    let mut text = words.join(" ");
+    if let Some(tip) = error.lines().find_map(|line| line.trim().strip_prefix("tip: ")) {
+        text = format!("{text}; {tip}");
+    }
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
@@ -15,11 +16,18 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
+use crate::audit::{Audit, Refusals};
+use crate::auth::{Directory, Permit};
+use crate::config::Config;
 use crate::fold::Folding;
 use crate::hub::Hub;
-use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
+use crate::limits::{CLOSE_WAIT, RECONNECTS_PER_SECOND};
 use crate::log::Log;
 use crate::outbound::Outbound;
+use crate::quarantine::Quarantine;
+use crate::quota::{Kind, Progress, Quota};
+use crate::registry::Registry;
+use crate::rights::Allowed;
 use crate::socket::Activity;
 
 /// WebSocket close code: the relay is going away.
@@ -30,6 +38,9 @@ pub(crate) const CLOSE_TOO_BIG: u16 = 1009;
 pub(crate) const CLOSE_TRY_AGAIN: u16 = 1013;
 /// WebSocket close code: the fault is ours.
 pub(crate) const CLOSE_INTERNAL: u16 = 1011;
+
+/// What a peer reads whose connection an operator ends.
+pub(crate) const KICKED: &str = "an operator closed this connection";
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -43,9 +54,60 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// Who it is in `rejoin.v1`.
     pub(crate) v1: RelayIdentity,
-    pub(crate) handshake_deadline: std::time::Duration,
+    /// What everybody is held to.
+    pub(crate) quota: Arc<Quota>,
+    /// The configuration, which may change: what can be reloaded is read where it is used.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    /// Who may come in, and what they may do.
+    pub(crate) directory: Arc<Directory>,
+    /// Every connection.
+    pub(crate) registry: Arc<Registry>,
+    /// What administrators did, and what was refused.
+    pub(crate) audit: Arc<Audit>,
+    /// How the latter get there.
+    pub(crate) refusals: Refusals,
+    /// What nobody is sent and nobody writes to.
+    pub(crate) quarantine: Arc<Quarantine>,
+    /// How many connections there were when the relay was told to stop.
+    pub(crate) crowd: AtomicUsize,
     /// Becomes true when the relay is to stop.
     pub(crate) draining: watch::Receiver<bool>,
+}
+
+impl Shared {
+    /// Returns what sessions ask about rights.
+    pub(crate) fn allowed(&self, permit: &Permit) -> Box<Allowed> {
+        Box::new(Allowed { permit: permit.clone(), quarantine: Arc::clone(&self.quarantine) })
+    }
+
+    /// Returns the configuration of now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// Says to one client of a stopping relay why, and after how many seconds it is to come back: few clients at once, many over
+    /// as long a time as is configured.
+    pub(crate) fn goodbye(&self) -> String {
+        let crowd = self.crowd.load(Ordering::Relaxed);
+        let spread = u64::try_from(crowd.div_ceil(RECONNECTS_PER_SECOND)).unwrap_or(u64::MAX);
+        let spread = spread.min(self.config.borrow().drain.reconnect_after_max_seconds.as_secs());
+        // Without chance all come back at once, as they would without the hint.
+        let seconds = getrandom::u64().unwrap_or_default() % spread.saturating_add(1);
+        format!("reconnect-after={seconds}; the relay is stopping")
+    }
+}
+
+/// What a client is told that brings or asks for far more than it may.
+pub(crate) const TOO_MUCH: &str =
+    "too much came from you or your address: connect again later, and send less at a time";
+
+/// Returns how many bytes of a message were sent.
+pub(crate) fn bytes_of(message: &Message) -> usize {
+    match message {
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Text(text) => text.len(),
+        Message::Close(_) => 0,
+    }
 }
 
 /// What a socket's reading half yields.
@@ -61,22 +123,39 @@ pub(crate) enum Next {
 /// Tells when to ping a peer, and when it counts as gone.
 pub(crate) struct Pulse {
     activity: Activity,
+    config: watch::Receiver<Arc<Config>>,
     was_listening: bool,
     /// Since when we have been listening: what was not read cannot count as silence.
     listening_since: Instant,
     next_ping: Instant,
+    start: Instant,
+    progress: Progress,
+    quota: Arc<Quota>,
 }
 
 impl Pulse {
-    pub(crate) fn new(activity: Activity) -> Self {
-        let now = Instant::now();
-        Self { activity, was_listening: true, listening_since: now, next_ping: now + PING_INTERVAL }
+    pub(crate) fn new(activity: Activity, shared: &Shared) -> Self {
+        let (now, config, quota) = (Instant::now(), shared.config.clone(), Arc::clone(&shared.quota));
+        let next_ping = now + config.borrow().limits.ping_seconds;
+        let mut progress = Progress::default();
+        progress.message(activity.bytes().0);
+        Self { activity, config, was_listening: true, listening_since: now, next_ping, start: now, progress, quota }
+    }
+
+    /// Learns that a message came.
+    pub(crate) fn heard(&mut self, message: &Message) {
+        let (read_bytes, _) = self.activity.bytes();
+        match message {
+            Message::Ping(_) | Message::Pong(_) => self.progress.control(read_bytes),
+            _ => self.progress.message(read_bytes),
+        }
     }
 
     /// Notes whether frames are read now.
     pub(crate) fn note(&mut self, listening: bool) {
         if listening && !self.was_listening {
             self.listening_since = Instant::now();
+            self.progress.pause();
         }
         self.was_listening = listening;
     }
@@ -88,8 +167,14 @@ impl Pulse {
             tracing::debug!("a peer is silent and counts as gone");
             return Next::End;
         }
+        let since_start = now.saturating_duration_since(self.start);
+        if self.was_listening && self.progress.is_too_slow(since_start, self.activity.bytes().0) {
+            self.quota.reject(Kind::SlowFrame);
+            tracing::info!("a message comes too slowly: its connection is closed");
+            return Next::End;
+        }
         if now >= self.next_ping {
-            self.next_ping = now + PING_INTERVAL;
+            self.next_ping = now + self.config.borrow().limits.ping_seconds;
             outbound.ping();
         }
         timer.reset(self.next());
@@ -102,7 +187,7 @@ impl Pulse {
     }
 
     fn gone_at(&self) -> Instant {
-        self.activity.heard().max(self.listening_since) + DEAD_AFTER
+        self.activity.heard().max(self.listening_since) + self.config.borrow().limits.dead_after_seconds
     }
 }
 

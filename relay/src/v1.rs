@@ -6,6 +6,7 @@
 //!
 //! What is new in a space comes as a number from the hub, and as frames that all its followers share ([`live`](crate::live)).
 
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -15,20 +16,24 @@ use futures_util::{FutureExt, StreamExt};
 use rejoin::codec::v1::Code;
 use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
-use rejoin::sync::v1::{RelayOutput, RelaySession};
+use rejoin::sync::v1::{Offered, RelayIdentity, RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 
+use crate::auth::{Permit, Refusal};
+use crate::ending::{self, Ending, Over};
 use crate::followers::Follower;
 use crate::glance::Glance;
 use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
-    SEND_QUEUE_BYTES_MAX,
 };
-use crate::log::AppendError;
+use crate::log::{AppendError, Author};
 use crate::outbound::Outbound;
 use crate::presence;
-use crate::rights::Everything;
-use crate::shared::{Next, Pulse, Received, Shared, beside, drained, is_too_long, linger, read};
+use crate::quota::Meter;
+use crate::registry::{Registered, Spoken};
+use crate::shared::{
+    KICKED, Next, Pulse, Received, Shared, TOO_MUCH, beside, bytes_of, drained, is_too_long, linger, read,
+};
 use crate::show::Foreign;
 use crate::socket::Activity;
 
@@ -44,15 +49,28 @@ enum Event {
     Answered(Answer),
     Timer,
     Late,
+    Kicked,
+    Over(Over),
+    /// There is room again for what the client sends.
+    Room,
     Drain,
 }
 
 struct Connection {
     shared: Arc<Shared>,
     session: RelaySession,
+    registered: Registered,
+    /// Where the client is: bad tokens from there are counted together.
+    address: IpAddr,
+    /// What the client was let in with: before its hello, by what came with the socket.
+    permit: Option<Permit>,
+    ending: Ending,
     follower: Follower,
     outbound: Outbound,
     pushes: Pushes,
+    meter: Meter,
+    /// How many bytes may wait for the socket before nothing is read any more.
+    queue_bytes_max: usize,
     /// What was read too early.
     unread: Option<Received>,
     /// The other side is gone.
@@ -65,12 +83,30 @@ struct Connection {
     complaints: u64,
 }
 
-/// Serves a WebSocket until it ends.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
+/// Serves a WebSocket until it ends. `permit` is what its upgrade was shown to grant; a token in the client's hello stands in its
+/// place.
+pub(crate) async fn serve(
+    socket: WebSocket,
+    shared: Arc<Shared>,
+    activity: Activity,
+    permit: Option<Permit>,
+    meter: Meter,
+) {
     let follower = Follower::new(&shared.hub);
+    let pulse = Pulse::new(activity.clone(), &shared);
+    // What is told to a client holds for as long as it is connected.
+    let limits = shared.config().limits.clone();
+    let mut session = RelaySession::new(RelayIdentity { limits: limits.of_v1(), ..shared.v1 });
+    session.set_bounds(limits.subscriptions_max, limits.open_documents_max);
     let mut connection = Connection {
-        session: RelaySession::new(shared.v1),
-        pushes: Pushes::new(Arc::clone(&shared.log), follower.id()),
+        session,
+        meter,
+        queue_bytes_max: limits.outbound_queue_bytes_max,
+        registered: shared.registry.enter(follower.id(), Spoken::V1, &activity),
+        address: activity.address().ip(),
+        permit,
+        ending: Ending::never(),
+        pushes: Pushes::new(Arc::clone(&shared.log)),
         follower,
         shared,
         outbound: Outbound::default(),
@@ -78,7 +114,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         draining: false,
         may_transmit: false,
-        pulse: Pulse::new(activity),
+        pulse,
         complaints: 0,
     };
     connection.run(socket).await;
@@ -91,7 +127,7 @@ impl Connection {
         let (sink, mut stream) = socket.split();
         let mut sink = pin!(sink);
         let mut draining = self.shared.draining.clone();
-        let mut late = pin!(sleep(self.shared.handshake_deadline));
+        let mut late = pin!(sleep(self.shared.config().limits.handshake_seconds));
         let mut timer = pin!(sleep_until(self.pulse.next()));
         loop {
             if let Err(error) = self.advance() {
@@ -108,6 +144,9 @@ impl Connection {
                 answer = self.pushes.answered() => Event::Answered(answer),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
+                () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
+                over = self.ending.over() => Event::Over(over),
+                () = self.meter.room() => Event::Room,
                 () = drained(&mut draining), if !self.draining => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -153,14 +192,14 @@ impl Connection {
 
     /// Says whether frames are taken from the peer.
     fn is_listening(&self) -> bool {
-        let has_room = !self.outbound.is_full() && self.outbound.queued_bytes() < SEND_QUEUE_BYTES_MAX;
-        let goes_on = !self.ended && !self.draining && !self.outbound.is_closing();
+        let has_room = !self.outbound.is_full() && self.outbound.queued_bytes() < self.queue_bytes_max;
+        let goes_on = !self.ended && !self.draining && !self.outbound.is_closing() && !self.meter.is_held();
         goes_on && has_room && self.session.wants_frames()
     }
 
     fn handle(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Next {
         match event {
-            Event::Sent(Ok(())) | Event::News => {}
+            Event::Sent(Ok(())) | Event::News | Event::Room => {}
             Event::Sent(Err(error)) => {
                 tracing::debug!(%error, "failed to send to a peer");
                 return Next::End;
@@ -173,14 +212,26 @@ impl Connection {
                     self.store_failed(&error);
                 }
             }
-            Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
+            Event::Timer => {
+                // What was granted may have been taken away, and the client not be told for want of news.
+                self.session.handle_rights_changed();
+                return self.pulse.tick(&mut self.outbound, timer);
+            }
+            Event::Over(Over::Permit(ended)) => {
+                self.session.handle_refused(Code::Unauthenticated, ending::reason(ended));
+            }
+            // It does not read why.
+            Event::Over(Over::Connection) => return Next::End,
             Event::Late => self.session.handle_refused(Code::Unexpected, "no hello in time"),
+            Event::Kicked => self.session.handle_refused(Code::GoingAway, KICKED),
             Event::Drain => self.draining = true,
         }
         Next::Continue
     }
 
     fn received(&mut self, message: Message) {
+        self.pulse.heard(&message);
+        self.meter.read(bytes_of(&message));
         match message {
             Message::Binary(frame) => {
                 self.may_transmit = true;
@@ -201,7 +252,7 @@ impl Connection {
             tracing::debug!(error = %Foreign(&error.to_string()), "failed to read from a peer");
             return Next::End;
         }
-        let reason = format!("a message may have {} bytes", self.shared.v1.limits.frame_bytes);
+        let reason = format!("a message may have {} bytes", self.shared.config().limits.v1_frame_bytes_max());
         self.session.handle_refused(Code::FrameLimit, &reason);
         Next::Continue
     }
@@ -210,8 +261,10 @@ impl Connection {
         self.may_transmit = true;
         match answer {
             Ok(outcomes) => self.session.handle_appended(batch, outcomes, &Glance::new(&*self.shared.store))?,
-            Err(AppendError::Stopped) => self.session.handle_append_failed(batch, Code::GoingAway),
-            Err(_) => self.session.handle_append_failed(batch, Code::NotStored),
+            Err(error) => {
+                let code = if error == AppendError::Stopped { Code::GoingAway } else { Code::NotStored };
+                self.session.handle_append_failed(batch, code, &Glance::new(&*self.shared.store))?;
+            }
         }
         Ok(())
     }
@@ -221,11 +274,18 @@ impl Connection {
         self.hear_news()?;
         self.carry_out()?;
         if self.draining && self.pushes.is_idle() && !self.outbound.is_closing() {
-            self.session.handle_refused(Code::GoingAway, "the relay is stopping, connect again later");
+            let goodbye = self.shared.goodbye();
+            self.session.handle_refused(Code::GoingAway, &goodbye);
             self.carry_out()?;
         }
         if self.may_transmit && self.outbound.has_room() {
             self.transmit()?;
+        }
+        self.meter.missed(self.session.take_missed_tenths());
+        // What was pushed before is answered first.
+        if self.meter.cut().is_some() && self.pushes.is_idle() && !self.outbound.is_closing() {
+            self.session.handle_refused(Code::Busy, TOO_MUCH);
+            self.carry_out()?;
         }
         Ok(())
     }
@@ -267,14 +327,16 @@ impl Connection {
     fn perform(&mut self, output: RelayOutput) -> Result<(), StoreError> {
         match output {
             RelayOutput::Send(frame) => self.outbound.push(frame),
-            RelayOutput::Hello { peer, storage, .. } => {
+            RelayOutput::Hello { peer, storage, token } => {
                 let remembered = storage.is_some();
+                self.registered.set_peer(peer.as_str());
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer says hello");
-                self.session.handle_admitted(Box::new(Everything), &Glance::new(&*self.shared.store))?;
-                self.may_transmit = true;
+                self.admit(token.as_str())?;
             }
+            RelayOutput::Renew { token } => self.renew(token.as_str()),
             RelayOutput::Follow { space } => {
                 self.follower.follow(space);
+                self.registered.set_subscriptions(self.follower.count());
                 // What came between the session's look into the store and now was announced to nobody here.
                 let end = log::end(&*self.shared.store.read()?, &space)?;
                 self.session.handle_end_changed(&space, end);
@@ -283,7 +345,10 @@ impl Connection {
                 }
                 self.may_transmit = true;
             }
-            RelayOutput::Unfollow { space } => self.follower.unfollow(&space),
+            RelayOutput::Unfollow { space } => {
+                self.follower.unfollow(&space);
+                self.registered.set_subscriptions(self.follower.count());
+            }
             RelayOutput::OpenDocuments { documents } => {
                 if let Some(folding) = &self.shared.folding {
                     let tx = self.shared.store.read()?;
@@ -292,9 +357,19 @@ impl Connection {
                     }
                 }
                 self.follower.open(documents);
+                self.registered.set_subscriptions(self.follower.count());
             }
-            RelayOutput::CloseDocuments { documents } => self.follower.close(&documents),
-            RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, space, writes),
+            RelayOutput::CloseDocuments { documents } => {
+                self.follower.close(&documents);
+                self.registered.set_subscriptions(self.follower.count());
+            }
+            RelayOutput::Append { batch, space, writes } => {
+                self.meter.appended(writes.len(), writes.iter().map(Offered::bytes).sum());
+                self.pushes.push(batch, self.author(), space, writes);
+            }
+            RelayOutput::Refused { document, code, count } => {
+                self.shared.refusals.note(&self.author(), &document, code.name(), None, count);
+            }
             RelayOutput::Cursor { space, storage, position } => {
                 self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
             }
@@ -310,6 +385,57 @@ impl Connection {
             _ => {}
         }
         Ok(())
+    }
+
+    fn author(&self) -> Author {
+        let principal = self.permit.as_ref().and_then(Permit::principal).cloned();
+        Author { connection: self.follower.id(), principal }
+    }
+
+    /// Lets the client in by the token of its hello, or else by what came with the socket.
+    fn admit(&mut self, token: &str) -> Result<(), StoreError> {
+        let admitted = match (token, self.permit.take()) {
+            ("", Some(permit)) => Ok(permit),
+            ("", None) => self.shared.directory.admit(None),
+            (token, _) => self.shared.directory.admit_from(self.address, Some(token)),
+        };
+        match admitted {
+            Ok(permit) if self.registered.admit(permit.principal()).is_err() => {
+                self.session.handle_refused(Code::TooMany, TOO_MANY);
+            }
+            Ok(permit) => {
+                self.hold(&permit);
+                let (grants, seconds) = (self.shared.allowed(&permit), ending::seconds_left(&permit));
+                self.session.handle_admitted(grants, seconds, &Glance::new(&*self.shared.store))?;
+                self.may_transmit = true;
+            }
+            Err(refusal) => self.session.handle_refused(Code::Unauthenticated, &advice(refusal)),
+        }
+        Ok(())
+    }
+
+    /// Lets the client go on by another token, if it is the same principal's.
+    fn renew(&mut self, token: &str) {
+        let principal = self.permit.as_ref().and_then(Permit::principal);
+        match self.shared.directory.admit_from(self.address, Some(token)) {
+            Ok(permit) if principal.is_some() && permit.principal() == principal => {
+                self.hold(&permit);
+                self.session.handle_renewed(self.shared.allowed(&permit), ending::seconds_left(&permit));
+                self.may_transmit = true;
+            }
+            Ok(_) => {
+                let text = "the token is of another principal: connect again with it";
+                self.session.handle_renewal_refused(text);
+            }
+            Err(refusal) => self.session.handle_renewal_refused(&advice(refusal)),
+        }
+    }
+
+    /// Holds on to a permit, and waits for its end.
+    fn hold(&mut self, permit: &Permit) {
+        self.ending = Ending::of(permit);
+        self.meter.set_principal(permit.principal());
+        self.permit = Some(permit.clone());
     }
 
     fn transmit(&mut self) -> Result<(), StoreError> {
@@ -347,4 +473,12 @@ impl Connection {
         }
         self.outbound.close(Code::Internal.close_code(), "the relay failed to read its store");
     }
+}
+
+/// What a client is told whose principal has as many connections as it may.
+const TOO_MANY: &str = "the principal has too many connections: close one";
+
+/// Says to a client why its token is not taken, and what to do.
+fn advice(refusal: Refusal) -> String {
+    format!("{refusal}: connect with a good one")
 }

@@ -43,7 +43,7 @@ async fn main() {
 
     let stop = AtomicBool::new(false);
     part(&url, "a flood of pushes", Some(alone), async {
-        let (acknowledged, ()) = tokio::join!(flood(&url, OTHER, &stop), async {
+        let (acknowledged, ()) = tokio::join!(flood(address, OTHER, &stop), async {
             sleep(PART).await;
             stop.store(true, Ordering::Relaxed);
         });
@@ -58,7 +58,7 @@ async fn main() {
     .await;
 
     part(&url, "guesses of document ids", Some(alone), async {
-        format!("{} of 20,000 answered in {} s", guess(&url, 20_000, PART).await, PART.as_secs())
+        format!("{} of 20,000 answered in {} s", guess(address, 20_000, PART).await, PART.as_secs())
     })
     .await;
 

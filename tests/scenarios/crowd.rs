@@ -32,9 +32,9 @@ async fn honest_client_is_served_beside_crowds_floods_drips_and_guesses() {
     let stop = AtomicBool::new(false);
     let (closed, stored, ()) = tokio::join!(
         drip(address, 1_000..1_000 + dripping, Duration::from_secs(120)),
-        flood(&url, OTHER, &stop),
+        flood(address, OTHER, &stop),
         async {
-            guess(&url, 2_000, Duration::from_secs(10)).await;
+            guess(address, 2_000, Duration::from_secs(10)).await;
             stop.store(true, Ordering::Relaxed);
         }
     );

@@ -33,12 +33,10 @@ use crate::raw::RawClient;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settings under which a relay takes a crowd from one machine.
-pub const SETTINGS: [(&str, &str); 5] = [
-    ("OPEN", "true"),
+pub const SETTINGS: [(&str, &str); 3] = [
     ("LIMITS_CONNECTIONS_MAX", "19000"),
-    ("CONNECTIONS_MAX", "19000"),
     ("LIMITS_CONNECTIONS_PER_ADDRESS_MAX", "19000"),
-    ("LIMITS_UPGRADES_PER_SECOND", "100000"),
+    ("LIMITS_UPGRADES_PER_SECOND", "0"),
 ];
 
 /// How many connect at once.
@@ -68,6 +66,11 @@ pub async fn tcp(to: SocketAddr, number: u32) -> std::io::Result<TcpStream> {
     let stream = socket.connect(to).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Connects from an address of its own, so that what it uses up is its own.
+async fn stranger(to: SocketAddr, number: u32) -> TcpStream {
+    tcp(to, number).await.expect("the relay takes a socket")
 }
 
 /// Connects, shakes hands and takes part.
@@ -308,9 +311,9 @@ async fn drip_one(to: SocketAddr, number: u32) {
 }
 
 /// Asks for documents that are not there, as fast as the relay answers, for at most so long. Returns how many it answered.
-pub async fn guess(url: &str, count: u32, longest: Duration) -> u32 {
+pub async fn guess(to: SocketAddr, count: u32, longest: Duration) -> u32 {
     let subscription = Subscription { space: SpaceId::DEFAULT, mode: Mode::Chosen, start: Start::Beginning };
-    let mut client = RawClient::connect(url, "guesser", vec![subscription]).await;
+    let mut client = RawClient::over(stranger(to, 40_001).await, "guesser", vec![subscription]).await;
     let mut answered = 0;
     let guessing = async {
         for first in (0..count).step_by(100) {
@@ -339,8 +342,8 @@ async fn opened(client: &mut RawClient) -> Option<u32> {
 }
 
 /// Pushes without a pause until it is told to stop. Returns how many changes were acknowledged.
-pub async fn flood(url: &str, space: SpaceId, stop: &AtomicBool) -> u64 {
-    let mut client = RawClient::connect(url, "abuser", Vec::new()).await;
+pub async fn flood(to: SocketAddr, space: SpaceId, stop: &AtomicBool) -> u64 {
+    let mut client = RawClient::over(stranger(to, 40_002).await, "abuser", Vec::new()).await;
     let mut chain = Chain::new(load::document(u32::MAX - 1), 2);
     let mut acknowledged = 0;
     let mut under_way = 0;

@@ -8,14 +8,14 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// How many bytes the relay may send ahead.
 const CREDIT: u64 = 16 << 20;
 
 /// One connection.
 pub struct RawClient {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<TcpStream>,
     /// What the relay said first.
     pub welcome: Welcome,
     batch: u64,
@@ -26,9 +26,16 @@ pub struct RawClient {
 impl RawClient {
     /// Connects and says hello.
     pub async fn connect(url: &str, peer: &str, subscriptions: Vec<Subscription>) -> Self {
-        let mut request = url.into_client_request().unwrap();
+        let address = url.strip_prefix("ws://").unwrap().trim_end_matches('/');
+        Self::over(TcpStream::connect(address).await.unwrap(), peer, subscriptions).await
+    }
+
+    /// Says hello over a socket of the caller's.
+    pub async fn over(stream: TcpStream, peer: &str, subscriptions: Vec<Subscription>) -> Self {
+        stream.set_nodelay(true).unwrap();
+        let mut request = format!("ws://{}/", stream.peer_addr().unwrap()).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("rejoin.v1"));
-        let mut socket = connect_async(request).await.unwrap().0;
+        let mut socket = client_async(request, stream).await.unwrap().0;
         let hello = Hello {
             lowest: 1,
             highest: 1,
@@ -105,7 +112,7 @@ pub fn count(entries: &[Entry]) -> usize {
     entries.iter().filter(|entry| matches!(entry, Entry::Write(_))).count()
 }
 
-async fn next(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) -> Bytes {
+async fn next(socket: &mut WebSocketStream<TcpStream>) -> Bytes {
     loop {
         if let Message::Binary(frame) = socket.try_next().await.unwrap().expect("the relay goes on") {
             return frame;

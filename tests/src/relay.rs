@@ -72,7 +72,7 @@ impl Drop for RelayProcess {
 fn spawn(data: &Path, port: u16, settings: &[(String, String)]) -> Child {
     let mut child = Command::new(crate::binary("rejoin-relay"))
         .envs(settings.iter().map(|(name, value)| (name, value)))
-        .arg("serve")
+        .args(["serve", "--open", "--admin-enabled=false"])
         .arg("--data")
         .arg(data)
         .arg("--listen")

@@ -22,7 +22,7 @@ export async function freePort() {
 export async function startRelay({ port } = {}) {
   const data = await mkdtemp(join(tmpdir(), "rejoin-relay-"));
   const at = port ?? (await freePort());
-  const child = spawn(BINARY, ["serve", "--data", data, "--listen", `127.0.0.1:${at}`], { stdio: ["ignore", "pipe", "ignore"] });
+  const child = spawn(BINARY, ["serve", "--open", "--admin-enabled=false", "--data", data, "--listen", `127.0.0.1:${at}`], { stdio: ["ignore", "pipe", "ignore"] });
   const ended = new Promise((resolve) => child.once("exit", resolve));
   await new Promise((resolve, reject) => {
     child.once("error", (error) => reject(new Error(`failed to start ${BINARY} (cargo build -p rejoin-relay): ${error.message}`)));

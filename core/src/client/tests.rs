@@ -91,3 +91,19 @@ async fn what_a_close_frame_says_is_told_as_a_code() {
         assert_eq!(*told, code, "{state:?}");
     }
 }
+
+#[tokio::test]
+async fn relay_that_stops_is_left_alone_for_as_long_as_it_asks() {
+    for (close, least, most) in [
+        ((1001, "reconnect-after=7; the relay is stopping"), 7, 7),
+        ((1001, "going-away: reconnect-after=20; the relay is stopping"), 20, 20),
+        ((1001, "reconnect-after=4000000000"), 300, 300),
+        ((1001, "reconnect-after=0"), 0, 1),
+        ((1001, "the relay is stopping"), 0, 1),
+    ] {
+        let dial = Arc::new(Closing { close: Some(close), dialed: AtomicUsize::new(0) });
+        let (_repo, _connection, state) = waiting(&dial).await;
+        let ConnectionState::Waiting { retry_in, .. } = &state else { panic!("{state:?}") };
+        assert!((least..=most).contains(&retry_in.as_secs()), "{state:?}");
+    }
+}

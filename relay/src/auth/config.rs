@@ -16,7 +16,7 @@ pub struct AuthConfig {
     pub jwks_file: Option<PathBuf>,
     /// The `iss` that a JWT must have one of; empty: it may have any or none. Default: empty.
     pub issuer: Vec<String>,
-    /// The `aud` that a JWT must have one of; empty: it may have any or none. Default: empty.
+    /// The `aud` that a JWT must have one of; empty: it must have none, since one for somebody else is not for us. Default: empty.
     pub audience: Vec<String>,
     /// The longest that a JWT may still last when it is shown, in seconds. Default: 86,400, a day.
     pub jwt_lifetime_max_seconds: u64,

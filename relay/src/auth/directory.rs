@@ -11,14 +11,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rejoin::store::{Store, StoreError, StoreExt, Table, WriteTx};
 use tokio::sync::watch;
 
+use super::access::Guard;
 use super::config::AuthConfig;
-use super::jwt::Keys;
+use super::jwt;
+use super::keys::Keys;
 use super::permit::{Gathered, Held};
 use super::record::{TokenId, TokenKind};
 use super::refusal::{Failures, Reason, Refusal};
 use super::rights::Rights;
-use super::secret::read_token;
+use super::secret::{TICKET_PREFIX, read_token};
 use super::state::{Origin, State};
+use super::ticket::TicketKey;
 use super::{Ended, Permit, PrincipalId};
 use crate::limits::PERMIT_GROUPS;
 
@@ -34,7 +37,11 @@ pub struct Directory {
     groups: Box<[Group]>,
     config: RwLock<Arc<AuthConfig>>,
     keys: RwLock<Arc<Keys>>,
+    pub(super) tickets: TicketKey,
+    pub(super) guard: Guard,
     failures: Failures,
+    /// When share links that are over were removed last.
+    pub(super) swept_seconds: AtomicU64,
     clock: Clock,
 }
 
@@ -118,8 +125,9 @@ impl Directory {
         config: &AuthConfig,
         clock: Clock,
     ) -> Result<Arc<Self>, DirectoryError> {
-        let keys = Keys::load(config)?;
+        let keys = Keys::load(config, clock())?;
         let state = State::read(&*store.read()?)?;
+        let tickets = TicketKey::open(&*store)?;
         Ok(Arc::new(Self {
             store,
             state: RwLock::new(state),
@@ -127,7 +135,10 @@ impl Directory {
             groups: (0..PERMIT_GROUPS).map(|_| Group::default()).collect(),
             config: RwLock::new(Arc::new(config.clone())),
             keys: RwLock::new(Arc::new(keys)),
+            tickets,
+            guard: Guard::default(),
             failures: Failures::default(),
+            swept_seconds: AtomicU64::new(0),
             clock,
         }))
     }
@@ -140,11 +151,7 @@ impl Directory {
     ///
     /// [`Refusal`], which names nothing that the other side does not know.
     pub fn admit(self: &Arc<Self>, token: Option<&str>) -> Result<Permit, Refusal> {
-        self.try_admit(token).map_err(|reason| {
-            self.failures.note(reason);
-            tracing::debug!(reason = reason.name(), "somebody was not let in");
-            reason.refusal()
-        })
+        self.try_admit(token).map_err(|reason| self.note(reason))
     }
 
     /// Takes a new configuration: other keys, other times. Files of keys are read again.
@@ -153,7 +160,7 @@ impl Directory {
     ///
     /// [`DirectoryError::Key`]: everything stays as it was.
     pub fn reload(&self, config: &AuthConfig) -> Result<(), DirectoryError> {
-        let keys = Keys::load(config)?;
+        let keys = Keys::load(config, self.now())?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config.clone());
         // Who came without a token may have to go.
@@ -171,7 +178,14 @@ impl Directory {
         self.failures.of(reason)
     }
 
-    fn try_admit(self: &Arc<Self>, token: Option<&str>) -> Result<Permit, Reason> {
+    /// Counts a refusal, and says what the other side is told.
+    pub(super) fn note(&self, reason: Reason) -> Refusal {
+        self.failures.note(reason);
+        tracing::debug!(reason = reason.name(), "somebody was not let in");
+        reason.refusal()
+    }
+
+    pub(super) fn try_admit(self: &Arc<Self>, token: Option<&str>) -> Result<Permit, Reason> {
         let now_seconds = self.now().as_secs();
         let Some(token) = token.filter(|token| !token.is_empty()) else {
             return if self.is_open() { self.permit(None, Origin::Nobody) } else { Err(Reason::Missing) };
@@ -179,8 +193,11 @@ impl Directory {
         if TokenKind::ALL.iter().any(|kind| token.starts_with(kind.prefix())) {
             return self.admit_stored(token, now_seconds);
         }
+        if token.starts_with(TICKET_PREFIX) {
+            return self.admit_by_ticket(token, now_seconds);
+        }
         let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
-        let verified = keys.verify(token, now_seconds, &self.config())?;
+        let verified = jwt::verify(token, &keys, &self.config(), self.now())?;
         let known = self.state().principals.contains_key(&verified.principal);
         let origin = Origin::Jwt { claims: verified.claims, expires: verified.expires, known };
         self.permit(Some(verified.principal), origin)
@@ -188,7 +205,7 @@ impl Directory {
 
     fn admit_stored(self: &Arc<Self>, token: &str, now_seconds: u64) -> Result<Permit, Reason> {
         let (kind, id, hash) = read_token(token).ok_or(Reason::Malformed)?;
-        let principal = {
+        {
             let state = self.state();
             let stored = state.tokens.get(&id).filter(|stored| stored.record.kind == kind && stored.hash.is(&hash));
             let record = &stored.ok_or(Reason::UnknownToken)?.record;
@@ -198,11 +215,8 @@ impl Directory {
             if record.expires.is_some_and(|expires| expires <= now_seconds) {
                 return Err(Reason::Expired);
             }
-            match kind {
-                TokenKind::Api => record.principal.clone(),
-                TokenKind::Link => Some(PrincipalId::of_link(id)),
-            }
-        };
+        }
+        let principal = self.holder_of(id).ok_or(Reason::Revoked)?;
         self.permit(principal, Origin::Stored(id))
     }
 

@@ -11,14 +11,13 @@ use super::record::{Grant, Principal, Scope, SpaceRecord, StoredToken, Target, T
 use super::rights::Right;
 use super::secret::SecretHash;
 
-/// The kinds of records in `directory-1`: the first byte of their keys.
-pub(super) const SETTING: u8 = 0;
+/// The kinds of records in `directory-1`: the first byte of their keys. 0 is for settings of the directory itself.
 pub(super) const PRINCIPAL: u8 = 1;
 pub(super) const TOKEN: u8 = 2;
 pub(super) const SPACE: u8 = 3;
 
 /// The first byte of each value.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// The key under which the key of tickets stands in `directory-1`.
 pub(super) const TICKET_KEY: &[u8] = b"\0ticket-key";

@@ -232,12 +232,18 @@ impl<'a> Relay<'a> {
         Ok(!frames.is_empty())
     }
 
-    fn append(&mut self, index: usize, document: DocumentId, changes: Vec<CheckedChange>) -> Result<Results, Fallen> {
+    fn append(
+        &mut self,
+        index: usize,
+        document: DocumentId,
+        changes: Vec<CheckedChange>,
+    ) -> Result<Vec<(CheckedChange, Appended)>, Fallen> {
         if self.acknowledging == Acknowledging::Early {
             self.heard.hashes.extend(changes.iter().map(|change| (document, change.hash())));
         }
         let from = self.pairs[index].member.id();
-        let results = self.runtime.block_on(self.log.append(from, document, changes)).map_err(|_| Fallen)?;
+        let results =
+            self.runtime.block_on(self.log.append(from.into(), document, changes)).map_err(|_| Fallen)?.appended;
         if results.iter().any(|(_, appended)| is_stored(appended)) {
             self.heard.writes += 1;
             if let Some(states) = &mut self.states {

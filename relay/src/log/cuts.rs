@@ -63,7 +63,7 @@ fn push_together(
     runtime.block_on(async {
         let mut answers = Vec::new();
         for writes in batches {
-            answers.push((writes.clone(), log.push(from, SPACE, writes).await.unwrap()));
+            answers.push((writes.clone(), log.push(from.into(), SPACE, writes).await.unwrap()));
         }
         for (writes, answer) in answers {
             for (write, outcome) in writes.into_iter().zip(answer.await.unwrap().unwrap()) {

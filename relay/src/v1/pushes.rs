@@ -11,8 +11,7 @@ use rejoin::SpaceId;
 use rejoin::codec::v1::Outcome;
 use rejoin::sync::v1::Offered;
 
-use crate::hub::ConnectionId;
-use crate::log::{AppendError, Log, Pushed};
+use crate::log::{AppendError, Author, Log, Pushed};
 
 /// What became of a push: its number, and what became of each of its writes.
 pub(super) type Answer = (u64, Result<Vec<Outcome>, AppendError>);
@@ -20,8 +19,7 @@ pub(super) type Answer = (u64, Result<Vec<Outcome>, AppendError>);
 /// The pushes of one connection. How many there are is the session's to bound.
 pub(super) struct Pushes {
     log: Arc<dyn Log>,
-    from: ConnectionId,
-    waiting: VecDeque<(u64, SpaceId, Vec<Offered>)>,
+    waiting: VecDeque<(u64, Author, SpaceId, Vec<Offered>)>,
     /// The one that waits for room in the queue of the log.
     entering: Option<(u64, BoxFuture<'static, Result<Pushed, AppendError>>)>,
     /// Those in the queue, oldest first.
@@ -29,13 +27,13 @@ pub(super) struct Pushes {
 }
 
 impl Pushes {
-    pub(super) fn new(log: Arc<dyn Log>, from: ConnectionId) -> Self {
-        Self { log, from, waiting: VecDeque::new(), entering: None, entered: VecDeque::new() }
+    pub(super) fn new(log: Arc<dyn Log>) -> Self {
+        Self { log, waiting: VecDeque::new(), entering: None, entered: VecDeque::new() }
     }
 
     /// Takes a push in. It is begun when [`Pushes::answered`] is next awaited.
-    pub(super) fn push(&mut self, batch: u64, space: SpaceId, writes: Vec<Offered>) {
-        self.waiting.push_back((batch, space, writes));
+    pub(super) fn push(&mut self, batch: u64, author: Author, space: SpaceId, writes: Vec<Offered>) {
+        self.waiting.push_back((batch, author, space, writes));
     }
 
     /// Says whether nothing is under way.
@@ -70,8 +68,8 @@ impl Pushes {
                 self.entered.push_back((*batch, entered));
                 self.entering = None;
             }
-            let Some((batch, space, writes)) = self.waiting.pop_front() else { return };
-            self.entering = Some((batch, self.log.push(self.from, space, writes)));
+            let Some((batch, author, space, writes)) = self.waiting.pop_front() else { return };
+            self.entering = Some((batch, self.log.push(author, space, writes)));
         }
     }
 }

@@ -131,7 +131,8 @@ async fn handshake_that_fails_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_guest_is_shown_out() {
     let deadline = Duration::from_millis(50);
-    let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| config.handshake_deadline = deadline).await;
+    let relay =
+        Relay::start_with(Arc::new(MemoryStore::new()), |config| config.limits.handshake_seconds = deadline).await;
     let mut silent = Raw::connect(&relay.url()).await;
     let (_, close) = silent.closed().await;
     assert_eq!(close.unwrap().reason.as_str(), "no join in time");

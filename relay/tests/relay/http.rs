@@ -66,7 +66,7 @@ async fn web_application_is_served_beside_the_sockets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_above_the_maximum_is_asked_to_come_back() {
-    let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| config.connections_max = 1).await;
+    let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| config.limits.connections_max = 1).await;
     let first = Raw::join(&relay.url(), "first").await;
     let Err(Error::Http(refusal)) = connect_async(relay.url()).await else { panic!("a second connection") };
     assert_eq!(refusal.status(), 503);

@@ -8,7 +8,7 @@ use rejoin::store::{RedbOptions, RedbStore, StoreExt, Table};
 
 use crate::client::{Client, Raw, document};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_rejoin-relay");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_rejoin-relay");
 
 pub struct Process {
     child: Child,
@@ -17,12 +17,30 @@ pub struct Process {
 
 impl Process {
     pub fn start(data: &Path) -> Self {
-        let mut child = serve(data).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_with(data, |_| ())
+    }
+
+    pub fn start_with(data: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = serve(data);
+        change(&mut command);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim_end().trim_end_matches(')').rsplit(' ').next().unwrap().to_owned();
         assert!(line.starts_with("listening on http://127.0.0.1:") && url.starts_with("ws://127.0.0.1:"), "{line}");
         Self { child, url }
+    }
+
+    /// Returns what the relay logs, if that was asked for.
+    pub fn log(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().unwrap()
+    }
+
+    /// Returns how much memory it has.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
     }
 
     pub fn signal(&self, name: &str) {
@@ -40,7 +58,10 @@ impl Drop for Process {
 
 fn serve(data: &Path) -> Command {
     let mut command = Command::new(BINARY);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env_remove("RUST_LOG");
+    command
+        .args(["serve", "--open", "--admin-enabled=false", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .env_remove("RUST_LOG");
     command
 }
 

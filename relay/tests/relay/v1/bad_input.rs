@@ -170,7 +170,8 @@ async fn message_above_the_bound_is_refused_with_its_bound() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_guest_is_shown_out() {
     let deadline = Duration::from_millis(50);
-    let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| config.handshake_deadline = deadline).await;
+    let relay =
+        Relay::start_with(Arc::new(MemoryStore::new()), |config| config.limits.handshake_seconds = deadline).await;
     let mut silent = V1::connect(&relay.url()).await;
     let (said, close) = silent.closed().await;
     assert_eq!(said.map(|error| error.code), Some(Code::Unexpected));

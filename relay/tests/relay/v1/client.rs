@@ -55,6 +55,11 @@ pub fn all_of(space: SpaceId, start: Start) -> Subscription {
 }
 
 impl V1 {
+    /// Takes a socket that is connected already.
+    pub fn of(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { socket, batches: 0 }
+    }
+
     pub async fn connect(url: &str) -> Self {
         Self { socket: connect(url, SUBPROTOCOL).await.0, batches: 0 }
     }
@@ -104,6 +109,15 @@ impl V1 {
         let mut client = Self::greet(url, name, vec![all_of(space, Start::Beginning)]).await.0;
         client.until(|message| matches!(message, RelayMessage::CaughtUp { .. }).then_some(())).await;
         client
+    }
+
+    /// Connects and says hello with a token.
+    pub async fn greet_as(url: &str, name: &str, token: &str, subscriptions: Vec<Subscription>) -> (Self, Welcome) {
+        let mut client = Self::connect(url).await;
+        let token = Token::new(token);
+        client.send(&ClientMessage::Hello(Hello { token, ..hello(name, subscriptions) })).await;
+        let RelayMessage::Welcome(welcome) = client.next().await else { panic!("no welcome") };
+        (client, welcome)
     }
 
     pub async fn send(&mut self, message: &ClientMessage) {

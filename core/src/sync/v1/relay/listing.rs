@@ -13,7 +13,7 @@ use crate::codec::v1::{DocumentHeads, EntriesBuilder, Listed, ListedState, Relay
 use crate::id::DocumentId;
 use crate::ledger::log::{self, Entry, What};
 use crate::ledger::{self, Compared, spaces, tombstone};
-use crate::limits::{BATCH_BYTES, DOCUMENT_LIST_MAX};
+use crate::limits::{BATCH_BYTES, DOCUMENT_LIST_MAX, MISS_TENTHS, MISS_WITH_HEADS_TENTHS};
 use crate::store::{ReadTx, StoreError};
 
 /// How it stands with a document that the client opened.
@@ -45,6 +45,8 @@ pub(super) struct Listing {
     opened_bytes: usize,
     /// Up to where all of those are.
     opened_position: u64,
+    /// How often a document was opened that is not there, in tenths.
+    missed_tenths: u64,
     /// The second of two messages that were made at once.
     next: Option<Bytes>,
 }
@@ -169,7 +171,14 @@ impl Listing {
     fn fill_in(&mut self, at: &At<'_>) -> Result<Option<Bytes>, StoreError> {
         let mut message = WritesBuilder::fill(at.space);
         while self.opened_bytes < BATCH_BYTES && self.opened.len() < DOCUMENT_LIST_MAX {
-            if let Some((document, life, filling)) = &mut self.filling {
+            if let Some((document, life, _)) = &self.filling
+                && !at.rights.may_read(document)
+            {
+                // The right to it was taken away meanwhile.
+                let (document, life) = (*document, *life);
+                self.filling = None;
+                self.note_opened(at, document, life)?;
+            } else if let Some((document, life, filling)) = &mut self.filling {
                 match filling.write(at.tx, at.space, &mut message)? {
                     Wrote::Full => return Ok(Some(message.finish())),
                     Wrote::Snapshot(message) => return Ok(Some(message)),
@@ -182,10 +191,13 @@ impl Listing {
                 }
             } else if let Some((_, DocumentHeads { document, heads })) = self.queue.pop_first() {
                 self.queued_heads -= heads.len();
-                let life = log::life(at.tx, &document)?;
+                let (life, has_heads) = (log::life(at.tx, &document)?, !heads.is_empty());
                 match begin(at, document, heads)? {
                     Some(filling) => self.filling = Some((document, life, filling)),
-                    None => self.note_opened(at, document, life)?,
+                    None => {
+                        self.note_opened(at, document, life)?;
+                        self.note_missed(at, &document, has_heads)?;
+                    }
                 }
             } else {
                 break;
@@ -198,8 +210,11 @@ impl Listing {
             return Ok(None);
         }
         self.opened_bytes = 0;
-        let (space, position) = (*at.space, self.opened_position);
-        let documents = std::mem::take(&mut self.opened);
+        let (space, position) = (*at.space, if at.rights.sees_all() { self.opened_position } else { 0 });
+        let mut documents = std::mem::take(&mut self.opened);
+        for opened in documents.iter_mut().filter(|opened| !at.rights.may_read(&opened.document)) {
+            opened.heads = Vec::new();
+        }
         Ok(Some(RelayMessage::Opened { space, position, documents }.encode()))
     }
 
@@ -209,7 +224,7 @@ impl Listing {
         // Where nothing is listed no position is told, and one is as good as another.
         let is_needed = self.opened.is_empty() || self.news.is_none();
         let position = if is_needed { log::end(at.tx, at.space)? } else { self.opened_position };
-        let is_here = spaces::of(at.tx, &document)? == *at.space;
+        let is_here = at.rights.may_read(&document) && spaces::of(at.tx, &document)? == *at.space;
         let heads = if is_here { ledger::heads(at.tx, &document)? } else { Vec::new() };
         if self.opened.is_empty() {
             self.opened_position = position;
@@ -222,6 +237,20 @@ impl Listing {
         self.opened_bytes += opened.wire_bytes();
         self.opened.push(opened);
         Ok(())
+    }
+
+    /// Counts the document that was opened last, if it is not there. One that was deleted everywhere was there.
+    fn note_missed(&mut self, at: &At<'_>, document: &DocumentId, has_heads: bool) -> Result<(), StoreError> {
+        let is_missed = self.opened.last().is_some_and(|opened| opened.heads.is_empty());
+        if is_missed && !tombstone::is_buried(at.tx, document)? {
+            self.missed_tenths += if has_heads { MISS_WITH_HEADS_TENTHS } else { MISS_TENTHS };
+        }
+        Ok(())
+    }
+
+    /// Returns how often a document was opened that is not there, in tenths, since it was last asked.
+    pub(super) fn take_missed_tenths(&mut self) -> u64 {
+        std::mem::take(&mut self.missed_tenths)
     }
 
     /// Lists some more of all documents.
@@ -274,6 +303,10 @@ impl Listing {
     /// Takes an entry into what is said next. Returns whether there was room.
     fn tell(&self, at: &At<'_>, tail: &Tail, entry: &Entry<'_>, pass: &mut Pass) -> Result<bool, StoreError> {
         let document = entry.document;
+        // Whoever puts it back logs it anew.
+        if at.rights.is_held(&document) && !matches!(entry.what, What::Deleted) {
+            return Ok(true);
+        }
         let is_named = pass.named.contains(&document);
         let listed = if is_named { None } else { listed(at.tx, document)? };
         let bytes = listed.as_ref().map_or(0, Listed::wire_bytes);
@@ -306,7 +339,7 @@ impl Listing {
 
 /// Returns how to fill in a document that was opened, or `None` if the client lacks nothing.
 fn begin(at: &At<'_>, document: DocumentId, heads: Vec<automerge::ChangeHash>) -> Result<Option<Filling>, StoreError> {
-    if spaces::of(at.tx, &document)? != *at.space {
+    if !at.rights.may_read(&document) || spaces::of(at.tx, &document)? != *at.space {
         return Ok(None);
     }
     match ledger::compare(at.tx, &document, &heads)? {

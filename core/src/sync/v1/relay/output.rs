@@ -33,6 +33,12 @@ pub trait Grants: Send {
         self.access(space)
     }
 
+    /// Says whether a document is put aside at this moment: nobody reads or writes it, whatever was granted. Default: no.
+    fn is_held(&self, document: &DocumentId) -> bool {
+        let _ = document;
+        false
+    }
+
     /// Says whether the peer may know that there is a space, because anything in it was granted. Who was granted single
     /// documents may choose them, and nothing else.
     fn knows(&self, space: &SpaceId) -> bool {
@@ -81,6 +87,16 @@ pub struct Offered {
     pub what: OfferedWrite,
 }
 
+impl Offered {
+    /// Returns how many bytes it brings: those of the change, or of the words of a deletion.
+    pub fn bytes(&self) -> usize {
+        match &self.what {
+            OfferedWrite::Change(change) => change.bytes().len(),
+            OfferedWrite::Deleted(tombstone) => tombstone.by.len(),
+        }
+    }
+}
+
 /// What a client offers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OfferedWrite {
@@ -105,6 +121,23 @@ pub enum RelayOutput {
         storage: Option<StorageId>,
         /// What proves its rights.
         token: Token,
+    },
+    /// The client shows another token, to go on when what it has ends. If it is good and of the same principal, call
+    /// [`RelaySession::handle_renewed`](super::RelaySession::handle_renewed), else
+    /// [`RelaySession::handle_renewal_refused`](super::RelaySession::handle_renewal_refused).
+    Renew {
+        /// What proves its rights from now on.
+        token: Token,
+    },
+    /// Writes were refused without being offered, for want of a right or by the gate: for whoever keeps a record of that. Those
+    /// that follow one another, are of one document and refused for one reason are told together.
+    Refused {
+        /// Of which document.
+        document: DocumentId,
+        /// Why.
+        code: Code,
+        /// How many writes.
+        count: u64,
     },
     /// Tell the session from now on of what happens in this space, and at once where its log ends. A space of which the client
     /// chooses documents is not followed.
