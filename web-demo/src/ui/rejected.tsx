@@ -29,6 +29,9 @@ const WHY: Readonly<Record<string, string>> = {
 export function RejectedDialog({ rejected, onClose }: { rejected: readonly RejectedWrite[]; onClose: () => void }): ReactNode {
   const [dropped, setDropped] = useState<readonly Branch[]>([]);
   const told = useTold(rejected);
+  const repo = useRepo();
+  // How much has come to stand behind them since is told by no event.
+  useEffect(() => void repo?.rejected.load().catch(() => {}), [repo]);
   const act = (work: () => Promise<void>): void => void work().catch(tellFailure);
   return (
     <Dialog title="Refused changes" onClose={onClose}>
