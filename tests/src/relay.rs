@@ -10,13 +10,19 @@ pub struct RelayProcess {
     child: Child,
     port: u16,
     data: PathBuf,
+    arguments: Vec<String>,
 }
 
 impl RelayProcess {
-    /// Starts a relay on a free port of the loopback address.
+    /// Starts a relay on a free port of the loopback address, where everybody may do everything.
     pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &["--open".to_owned(), "--admin-enabled=false".to_owned()])
+    }
+
+    /// Starts a relay on a free port of the loopback address with these arguments and no others.
+    pub fn start_with(data: &Path, arguments: &[String]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { child: spawn(data, port), port, data: data.to_owned() }
+        Self { child: spawn(data, port, arguments), port, data: data.to_owned(), arguments: arguments.to_owned() }
     }
 
     /// Returns the WebSocket address.
@@ -42,9 +48,9 @@ impl RelayProcess {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again on the same data and port.
+    /// Starts it again on the same data and port, with the same arguments.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.data, self.port);
+        self.child = spawn(&self.data, self.port, &self.arguments);
     }
 }
 
@@ -56,9 +62,10 @@ impl Drop for RelayProcess {
 }
 
 /// Starts the binary and waits until it listens.
-fn spawn(data: &Path, port: u16) -> Child {
+fn spawn(data: &Path, port: u16, arguments: &[String]) -> Child {
     let mut child = Command::new(crate::binary("rejoin-relay"))
-        .args(["serve", "--open", "--admin-enabled=false"])
+        .arg("serve")
+        .args(arguments)
         .arg("--data")
         .arg(data)
         .arg("--listen")
