@@ -102,14 +102,20 @@ async fn space_is_filled_to_its_last_byte_and_deletion_makes_room() {
         let rig = Rig::of_space(bytes_max);
         assert_eq!(rig.push(TEAM, 1, &changes).await, ["stored"; 3]);
         assert_eq!(rig.push(TEAM, 2, &changes).await, ["stored", "stored", last]);
-        assert_eq!(rig.push(TEAM, 3, &changes[..1]).await, ["quota"]);
+        // A document's first change, which stands on nothing, is the smallest.
+        let is_full = last == "stored";
+        if is_full {
+            assert_eq!(rig.push(TEAM, 3, &changes[..1]).await, ["quota"]);
+        }
         // A document of which nothing was taken is not there; other spaces have their own room.
         assert_eq!(rig.push(OTHER, 3, &changes).await, ["stored"; 3]);
         let tombstone = Tombstone { kind: DeletionKind::Deleted, time_seconds: 1, by: "alice".to_owned() };
         assert_eq!(rig.write(TEAM, 1, vec![OfferedWrite::Deleted(tombstone)]).await, ["stored"]);
-        assert_eq!(rig.push(TEAM, 2, &changes[2..]).await, [if last == "quota" { "stored" } else { "duplicate" }]);
-        assert_eq!(rig.push(TEAM, 4, &changes).await, ["stored"; 3]);
-        assert_eq!(rig.push(TEAM, 5, &changes[..1]).await[0], "quota");
+        assert_eq!(rig.push(TEAM, 2, &changes[2..]).await, [if is_full { "duplicate" } else { "stored" }]);
+        assert_eq!(rig.push(TEAM, 4, &changes).await, ["stored", "stored", last]);
+        if is_full {
+            assert_eq!(rig.push(TEAM, 5, &changes[..1]).await, ["quota"]);
+        }
     }
 }
 

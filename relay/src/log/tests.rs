@@ -228,6 +228,8 @@ async fn followers_get_a_commit_as_one_frame() {
     let mut reader = Follower::new(&hub);
     let changes = chain(4);
     log.append(hub.next_id().into(), document(1), changes[..1].to_vec()).await.expect("a sound store");
+    // Who wrote is answered before others are told; when the next one is answered, they were.
+    log.append(hub.next_id().into(), document(1), changes[..1].to_vec()).await.expect("a sound store");
     reader.follow(SpaceId::DEFAULT);
     let mut writes = offered(document(1), changes[1..3].to_vec());
     writes.extend(offered(document(2), changes[..1].to_vec()));

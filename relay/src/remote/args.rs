@@ -50,6 +50,8 @@ pub enum Noun {
 
 /// Which part of a list.
 #[derive(Debug, Clone, Args)]
+// Its name is that of the verbs it is part of, which are groups too.
+#[group(skip)]
 pub struct List {
     /// Go on after this one
     #[arg(long)]

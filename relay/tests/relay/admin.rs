@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rejoin::codec::v1::Start;
 use rejoin::store::{MemoryStore, Store};
 use rejoin::{DocumentId, SpaceId};
 use rejoin_relay::reload::Reloader;
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, block_in_place};
 
 use crate::client::{Client, Raw, document};
-use crate::v1::client::{TEAM, V1, chain, stored};
+use crate::v1::client::{TEAM, V1, all_of, chain, stored};
 
 mod cli;
 mod contract;
@@ -378,11 +379,14 @@ async fn quarantined_document_is_neither_served_nor_written_until_it_is_released
     assert_eq!(alice.store(TEAM, chain(document(2), "alice", 1, "k")).await, stored(2, 1));
     let (_, mut filled) = V1::choose(&relay.url(), "carol", &[]).await;
     assert!(filled.drain(..).next().is_none());
-    let mut bob = V1::follow(&relay.url(), "bob", TEAM).await;
+    let mut bob = V1::greet(&relay.url(), "bob", vec![all_of(TEAM, Start::Beginning)]).await.0;
     let seen = bob.changes(1).await;
     assert!(seen.iter().all(|(_, write)| write.document == document(2)), "{seen:?}");
     relay.ask("DELETE", &path, None);
-    assert_eq!(alice.store(TEAM, writes[1..2].to_vec()).await, stored(3, 1));
+    // What is in it is logged anew for those who were not told of it.
+    let seen = bob.changes(1).await;
+    assert!(seen.iter().all(|(position, write)| (*position, write.document) == (3, document(1))), "{seen:?}");
+    assert_eq!(alice.store(TEAM, writes[1..2].to_vec()).await, stored(4, 1));
     relay.stop().await;
 }
 

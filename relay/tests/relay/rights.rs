@@ -181,7 +181,7 @@ async fn each_right_is_kept_to_in_the_classic_protocol() {
     reader.bury(document(2), DeletionKind::Deleted);
     writer.set(document(1), "k", 3);
     // It goes on to get what others write.
-    reader.until(|client| client.count(document(1)) == 3).await;
+    reader.until_beside(&mut writer, |client| client.count(document(1)) == 3).await;
     assert_eq!((closed.count(1), closed.count(2)), (2, 1));
     let mut guest = Client::connect_as(&relay.url(), "carol", &carol).await;
     [1, 2, 7].into_iter().for_each(|number| guest.open(document(number)));
