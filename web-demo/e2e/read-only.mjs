@@ -110,6 +110,7 @@ export async function readOnlyStories(browser, relay) {
     await first.getByText("Ivy renamed “Paint the gate” to “Painted by force”").waitFor();
     await first.getByText("You may read here, not write.").waitFor();
     await until("what was written after it waits behind it", async () => (await first.textContent()).includes("and 1 more behind it"));
+    await until("nothing else is said to wait", async () => (await b.locator(".waits").textContent()) === "");
     await shots(b, "refused-list");
     await accessible(b, "the list of refused changes");
     await first.getByRole("button", { name: "Try again" }).click();

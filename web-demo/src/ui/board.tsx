@@ -1,7 +1,7 @@
 /** A board: its cards in their order, a place to add one, and beside them the card that is open. */
 import type { Doc } from "rejoin";
 import { useDocument, useRepo, useSyncStatus } from "rejoin/react";
-import { type KeyboardEvent, type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { type KeyboardEvent, type ReactNode, useCallback, useEffect, useMemo, useReducer, useRef, useState } from "react";
 import { useMayWrite } from "../access.ts";
 import { type Arrival, useArrivals } from "../arrivals.ts";
 import { useConflicts } from "../conflicts.ts";
@@ -165,7 +165,15 @@ function lookersAt(here: readonly Here[], card: string): readonly Here[] {
 function Waiting({ doc }: { doc: Doc<Board> }): ReactNode {
   // The number is the document's; the status only says when to look again.
   useSyncStatus();
-  return <span className="fine waits">{doc.pending > 0 && `${doc.pending} not sent`}</span>;
+  const [, lookAgain] = useReducer((looks: number) => looks + 1, 0);
+  const { pending } = doc;
+  useEffect(() => {
+    if (pending === 0) return;
+    // A write on top of a refused one waits for nothing as soon as it is stored, which changes no status.
+    const timer = setTimeout(lookAgain, 500);
+    return () => clearTimeout(timer);
+  }, [pending]);
+  return <span className="fine waits">{pending > 0 && `${pending} not sent`}</span>;
 }
 
 function Composer({ onAdd }: { onAdd: (title: string) => void }): ReactNode {
