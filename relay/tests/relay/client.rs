@@ -22,7 +22,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 /// Long enough for a loaded machine: nothing is asserted about time, it only ends a test that waits for ever.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// A socket without a session, to send whatever one likes.
 pub struct Raw {
@@ -40,6 +40,11 @@ impl Raw {
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         Self { socket: connect_async(request).await.unwrap().0, relay: None }
+    }
+
+    /// Takes a socket that is connected already.
+    pub fn of(socket: Socket) -> Self {
+        Self { socket, relay: None }
     }
 
     /// Connects and joins under a name.
@@ -99,6 +104,8 @@ pub struct Client {
     /// Deletions that the relay told of, and those that it acknowledged.
     pub deleted: Vec<(DocumentId, Tombstone)>,
     pub acknowledged: Vec<(DocumentId, DeletionKind)>,
+    /// Every frame that came.
+    pub frames: Vec<Bytes>,
 }
 
 impl Client {
@@ -115,6 +122,11 @@ impl Client {
         Self::begin(Raw::connect_as(url, token).await, name, MemoryStore::new()).await
     }
 
+    /// Joins on a socket that is connected already.
+    pub async fn of(socket: Socket, name: &str) -> Self {
+        Self::begin(Raw::of(socket), name, MemoryStore::new()).await
+    }
+
     /// Waits for the close.
     pub async fn closed(&mut self) -> Option<CloseFrame> {
         self.raw.closed().await.1
@@ -124,14 +136,20 @@ impl Client {
         let me = peer(name);
         let session = ClassicSession::new(Role::Client, Identity { peer: me.clone(), storage: None });
         let (unavailable, ephemeral) = (Vec::new(), Vec::new());
-        let (deleted, acknowledged, relay_heads) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut client = Self { raw, session, store, me, unavailable, ephemeral, relay_heads, deleted, acknowledged };
+        let (deleted, acknowledged, relay_heads, frames) = (Vec::new(), Vec::new(), HashMap::new(), Vec::new());
+        let mut client =
+            Self { raw, session, store, me, unavailable, ephemeral, relay_heads, deleted, acknowledged, frames };
         client.until(|client| client.session.peer().is_some()).await;
         client
     }
 
     pub fn open(&mut self, document: DocumentId) {
-        self.session.open(document, Vec::new(), &*self.store.read().unwrap()).unwrap();
+        self.open_above(document, Vec::new());
+    }
+
+    /// Opens a document of which the relay has these heads already.
+    pub fn open_above(&mut self, document: DocumentId, shared: Vec<ChangeHash>) {
+        self.session.open(document, shared, &*self.store.read().unwrap()).unwrap();
     }
 
     /// Sets a field in a new change of this client's actor, on top of all that it has.
@@ -210,6 +228,7 @@ impl Client {
     async fn receive(&mut self) {
         let message = timeout(PATIENCE, self.raw.socket.next()).await.expect("the relay says nothing");
         if let Message::Binary(frame) = message.expect("the relay closed").unwrap() {
+            self.frames.push(frame.clone());
             self.session.handle_frame(&frame, &*self.store.read().unwrap()).unwrap();
         }
     }

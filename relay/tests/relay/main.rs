@@ -14,6 +14,7 @@ mod fold;
 mod folder;
 mod http;
 mod limits;
+mod matrix;
 mod operate;
 mod process;
 mod relay;
