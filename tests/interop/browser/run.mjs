@@ -3,8 +3,6 @@
 import assert from "node:assert/strict"
 import { until, within, World } from "./world.mjs"
 
-const GONE_MS = 5_000
-
 const cases = {
   async "two pages with tickets converge, apart and together"(world) {
     const ada = await world.page("ada")
@@ -65,11 +63,11 @@ const cases = {
     await world.admin("POST", "/v1/principals", { id: "ben" })
     await world.admin("PATCH", "/v1/principals/ben", { disabled: true })
     await until("it is closed", async () => (await ben.peers()) === 0)
-    await until("it is refused", () => ben.refused.length > 0)
     await ben.set(url, "ben", "offline")
     await ada.set(url, "n", 1)
-    // Longer than the adapter takes to try again, and the page to ask for another ticket.
-    await new Promise(resolve => setTimeout(resolve, 2 * GONE_MS))
+    const refused = what => ben.refused.some(text => text.includes(what))
+    await until("the adapter has tried again with its ticket", () => refused("WebSocket"))
+    await until("the page has asked for another one", () => refused("status of 401"))
     assert.equal(await ben.peers(), 0)
     await ada.shows(url, { n: 1 })
     await ben.shows(url, { n: 0, ben: "offline" })
