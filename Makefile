@@ -36,11 +36,12 @@ test-wasm: tools chromium
 		CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=wasm-bindgen-test-runner \
 		cargo test --locked -p rejoin-wasm --target wasm32-unknown-unknown --test store
 
-## The npm package, its fixtures and the demo in real Chromium.
-test-browser: package demo binaries chromium
+## The npm package, its fixtures, the demo and stock automerge-repo in real Chromium.
+test-browser: package demo binaries interop chromium
 	cd wasm && npm run e2e && npm run e2e:real
 	cd wasm/fixtures && npm ci && node run.mjs
 	cd web-demo && npm test
+	cd tests/interop && npm run browser
 
 # The relay and the programs that tests run: their runner does not build those of other packages.
 binaries:

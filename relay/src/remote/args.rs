@@ -48,9 +48,8 @@ pub enum Noun {
     Job(JobVerb),
 }
 
-/// Which part of a list.
+/// Which part of a list. As a group of arguments it would have the name of the verbs that it is part of.
 #[derive(Debug, Clone, Args)]
-// Its name is that of the verbs it is part of, which are groups too.
 #[group(skip)]
 pub struct List {
     /// Go on after this one
@@ -452,4 +451,15 @@ pub enum JobVerb {
         /// Its id
         job: u64,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_noun_and_verb_can_be_asked_for() {
+        // Two of the same name would only be noticed by whoever types that verb.
+        Noun::augment_subcommands(clap::Command::new("admin")).debug_assert();
+    }
 }
