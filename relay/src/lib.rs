@@ -27,10 +27,12 @@ mod fold;
 mod followers;
 mod furthest;
 mod glance;
+mod health;
 mod hub;
 pub mod limits;
 mod live;
 mod log;
+pub mod metrics;
 mod outbound;
 mod pages;
 mod presence;
@@ -45,4 +47,4 @@ mod v1;
 
 pub use config::{Config, RawConfig};
 pub use deletion::purge;
-pub use server::{RunError, run, run_reloading};
+pub use server::{RunError, run, run_reloading, run_with_metrics};

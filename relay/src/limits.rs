@@ -289,3 +289,19 @@ pub const PRINCIPAL_BYTES_MAX: usize = 128;
 
 /// Of how many spaces it is remembered how far devices have them: 65,536, about 8 MB.
 pub(crate) const FURTHEST_SPACES_MAX: usize = 1 << 16;
+
+/// How long the store may take to show that it takes writes before the relay is not ready: 1 s. A commit takes some ms.
+pub const READY_STORE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often `/readyz` has the store written to, to find out whether it takes it: once in 5 s, whoever asks how often. Commits
+/// that went well in that time say the same.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How soon a store that was found not to take writes is tried again: 1 s.
+pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
+
+/// From which share of free room on the disk on the relay is not ready: 5 %.
+pub const READY_DISK_FREE_PERCENT_MIN: u8 = 5;
+
+/// From which share of open file descriptors on the relay is not ready: 90 %.
+pub const READY_FDS_PERCENT_MAX: u8 = 90;

@@ -30,12 +30,14 @@ use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
 use crate::fold::Folding;
+use crate::health;
 use crate::hub::Hub;
 use crate::limits::{
     DRAIN_DEADLINE, RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES,
     SOCKET_WRITE_BUFFER_BYTES_MAX, SOCKETS_SPARE,
 };
 use crate::log::{self, GroupCommit};
+use crate::metrics::{Metrics, RefusedConnection, Sources};
 use crate::pages;
 use crate::shared::Shared;
 use crate::socket::{Accept, Activity};
@@ -78,11 +80,26 @@ pub async fn run(
     config: &Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    let (_unchanged, config) = watch::channel(Arc::new(config.clone()));
-    run_reloading(listener, store, config, shutdown).await
+    run_with_metrics(listener, store, config, Arc::default(), shutdown).await
 }
 
-/// Runs a relay as [`run`] does, with a configuration that may change meanwhile.
+/// Runs a relay as [`run`] does, and counts in these metrics, which are no other relay's.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_with_metrics(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    config: &Config,
+    metrics: Arc<Metrics>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let (_unchanged, config) = watch::channel(Arc::new(config.clone()));
+    run_reloading(listener, store, config, metrics, shutdown).await
+}
+
+/// Runs a relay as [`run_with_metrics`] does, with a configuration that may change meanwhile.
 ///
 /// # Errors
 ///
@@ -91,11 +108,12 @@ pub async fn run_reloading(
     listener: TcpListener,
     store: Arc<dyn Store>,
     changing: watch::Receiver<Arc<Config>>,
+    metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
-    let shared = Arc::new(share(store, changing, draining.clone())?);
+    let shared = Arc::new(share(store, changing, metrics, draining.clone())?);
     let room = Arc::new(Semaphore::new(config.limits.connections_max));
     let demo = config.demo.as_deref().map(Demo::new);
     let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room), demo };
@@ -136,6 +154,7 @@ const LIMITS: Limits = Limits {
 fn share(
     store: Arc<dyn Store>,
     changing: watch::Receiver<Arc<Config>>,
+    metrics: Arc<Metrics>,
     draining: watch::Receiver<bool>,
 ) -> Result<Shared, RunError> {
     let config = Arc::clone(&changing.borrow());
@@ -143,12 +162,20 @@ fn share(
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let storage = storage_id(&*store, random)?;
     let peer = PeerId::new(format!("relay-{storage}")).expect("six characters and a UUID are within the bound");
-    let hub = Arc::new(Hub::default());
-    let folding = config.fold.clone().map(|command| Folding::start(Arc::clone(&store), command));
+    let hub = Arc::new(Hub::new(Arc::clone(metrics.backlog())));
+    let start = |command| Folding::start(Arc::clone(&store), command, Arc::clone(&metrics));
+    let folding = config.fold.clone().map(start);
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
-    let log = Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone())?);
+    let log =
+        Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone(), Arc::clone(&metrics))?);
+    metrics.watch(Sources {
+        store: Arc::downgrade(&store),
+        data: config.data.clone(),
+        draining: draining.clone(),
+        epoch_since: log::epoch_since(&*store)?,
+    });
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
@@ -156,6 +183,8 @@ fn share(
         store,
         hub,
         log,
+        metrics,
+        data: config.data.clone(),
         folding,
         whole_documents,
         identity,
@@ -194,8 +223,9 @@ const COMMIT_RESERVE: Duration = Duration::from_secs(4);
 
 fn router(app: App) -> Router {
     Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(|State(app): State<App>| async move { health::ready(&app.shared).await }))
+        .route("/startupz", get(health::started))
         .fallback(any_path)
         .layer(map_response(one_request_a_connection))
         .with_state(app)
@@ -207,17 +237,6 @@ async fn one_request_a_connection(mut response: Response) -> Response {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-async fn ready(State(app): State<App>) -> Response {
-    if *app.shared.draining.borrow() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n").into_response();
-    }
-    if !app.shared.log.is_writable() {
-        app.shared.log.probe();
-        return (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be written: see the log\n").into_response();
-    }
-    "ok\n".into_response()
 }
 
 /// A WebSocket at any path and query is a connection, classic unless it asks for more: clients are configured with all kinds of
@@ -242,9 +261,9 @@ async fn any_path(
 
 fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response {
     let refusal = if *app.shared.draining.borrow() {
-        Some("the relay is stopping\n")
+        Some((RefusedConnection::Stopping, "the relay is stopping\n"))
     } else if app.room.available_permits() == 0 {
-        Some("too many connections\n")
+        Some((RefusedConnection::Full, "too many connections\n"))
     } else {
         None
     };
@@ -255,7 +274,8 @@ fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response 
                 (RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)),
                 (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
             ];
-            let text = refusal.unwrap_or("too many connections\n");
+            let (reason, text) = refusal.unwrap_or((RefusedConnection::Full, "too many connections\n"));
+            app.shared.metrics.connection_refused(reason);
             return (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
         }
     };

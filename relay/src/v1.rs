@@ -8,6 +8,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::SplitStream;
@@ -18,17 +19,18 @@ use rejoin::store::StoreError;
 use rejoin::sync::v1::{RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 
-use crate::followers::Follower;
+use crate::followers::{Follower, News};
 use crate::glance::Glance;
 use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
     SEND_QUEUE_BYTES_MAX,
 };
 use crate::log::AppendError;
-use crate::outbound::Outbound;
+use crate::metrics::{Connected, Direction, Protocol, RefusedConnection};
+use crate::outbound::{Outbound, Timed};
 use crate::presence;
 use crate::rights::Everything;
-use crate::shared::{Next, Pulse, Received, Shared, beside, drained, is_too_long, linger, read};
+use crate::shared::{Next, Pulse, Received, Shared, beside, drained, is_stalled, is_too_long, linger, read};
 use crate::show::Foreign;
 use crate::socket::Activity;
 
@@ -63,6 +65,13 @@ struct Connection {
     may_transmit: bool,
     pulse: Pulse,
     complaints: u64,
+    /// When the last frame was received.
+    received: Instant,
+    /// Since when the answer that is made now has been waited for.
+    answering: Option<Instant>,
+    /// Since when the next frame that is made has been waited for.
+    news: Option<Instant>,
+    _counted: Connected,
 }
 
 /// Serves a WebSocket until it ends.
@@ -72,14 +81,18 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         session: RelaySession::new(shared.v1),
         pushes: Pushes::new(Arc::clone(&shared.log), follower.id()),
         follower,
+        outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::V1),
+        _counted: shared.metrics.connected(Protocol::V1),
         shared,
-        outbound: Outbound::default(),
         unread: None,
         ended: false,
         draining: false,
         may_transmit: false,
         pulse: Pulse::new(activity),
         complaints: 0,
+        received: Instant::now(),
+        answering: None,
+        news: None,
     };
     connection.run(socket).await;
     let complaints = connection.complaints;
@@ -162,7 +175,7 @@ impl Connection {
         match event {
             Event::Sent(Ok(())) | Event::News => {}
             Event::Sent(Err(error)) => {
-                tracing::debug!(%error, "failed to send to a peer");
+                self.unsendable(&error);
                 return Next::End;
             }
             Event::Received(None) => return Next::End,
@@ -173,8 +186,17 @@ impl Connection {
                     self.store_failed(&error);
                 }
             }
-            Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
-            Event::Late => self.session.handle_refused(Code::Unexpected, "no hello in time"),
+            Event::Timer => {
+                let next = self.pulse.tick(&mut self.outbound, timer);
+                if next == Next::End {
+                    self.shared.metrics.silent_peer_closed();
+                }
+                return next;
+            }
+            Event::Late => {
+                self.shared.metrics.connection_refused(RefusedConnection::Late);
+                self.session.handle_refused(Code::Unexpected, "no hello in time");
+            }
             Event::Drain => self.draining = true,
         }
         Next::Continue
@@ -184,6 +206,8 @@ impl Connection {
         match message {
             Message::Binary(frame) => {
                 self.may_transmit = true;
+                self.received = Instant::now();
+                self.shared.metrics.frame(Protocol::V1, Direction::In, frame.len());
                 let (session, store) = (&mut self.session, &self.shared.store);
                 let is_long = frame.len() >= LARGE_FRAME_BYTES;
                 if let Err(error) = beside(is_long, || session.handle_frame(&frame, &Glance::new(&**store))) {
@@ -196,6 +220,13 @@ impl Connection {
         }
     }
 
+    fn unsendable(&mut self, error: &axum::Error) {
+        if is_stalled(error) {
+            self.shared.metrics.slow_consumer_closed();
+        }
+        tracing::debug!(error = %Foreign(&error.to_string()), "failed to send to a peer");
+    }
+
     fn unreadable(&mut self, error: &axum::Error) -> Next {
         if !is_too_long(error) {
             tracing::debug!(error = %Foreign(&error.to_string()), "failed to read from a peer");
@@ -206,13 +237,18 @@ impl Connection {
         Next::Continue
     }
 
-    fn answered(&mut self, (batch, answer): Answer) -> Result<(), StoreError> {
+    fn answered(&mut self, (batch, since, answer): Answer) -> Result<(), StoreError> {
         self.may_transmit = true;
+        // What is sent now, if anything, is the answer.
+        self.carry_out()?;
+        self.answering = Some(since);
         match answer {
             Ok(outcomes) => self.session.handle_appended(batch, outcomes, &Glance::new(&*self.shared.store))?,
             Err(AppendError::Stopped) => self.session.handle_append_failed(batch, Code::GoingAway),
             Err(_) => self.session.handle_append_failed(batch, Code::NotStored),
         }
+        self.carry_out()?;
+        self.answering = None;
         Ok(())
     }
 
@@ -232,7 +268,8 @@ impl Connection {
 
     /// Tells the session what the hub has.
     fn hear_news(&mut self) -> Result<(), StoreError> {
-        let (ends, changed) = (self.follower.inbox().take_ends(), self.follower.inbox().take_changed());
+        let News { ends, changed, since } = self.follower.inbox().take_news();
+        self.news = self.news.or(since);
         // Who pushed is answered before the followers are told: the answers to what these ends hold are there.
         while let Some(answer) = self.pushes.answered().now_or_never() {
             self.answered(answer)?;
@@ -266,7 +303,7 @@ impl Connection {
 
     fn perform(&mut self, output: RelayOutput) -> Result<(), StoreError> {
         match output {
-            RelayOutput::Send(frame) => self.outbound.push(frame),
+            RelayOutput::Send(frame) => self.outbound.push_timed(frame, self.answering.take().map(Timed::Answer)),
             RelayOutput::Hello { peer, storage, .. } => {
                 let remembered = storage.is_some();
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer says hello");
@@ -294,7 +331,7 @@ impl Connection {
                 self.follower.open(documents);
             }
             RelayOutput::CloseDocuments { documents } => self.follower.close(&documents),
-            RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, space, writes),
+            RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, self.received, space, writes),
             RelayOutput::Cursor { space, storage, position } => {
                 self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
             }
@@ -318,10 +355,12 @@ impl Connection {
         while bytes < SEND_BATCH_BYTES {
             let Some(frame) = self.session.poll_transmit(&tx, self.shared.hub.followers().live())? else {
                 self.may_transmit = false;
+                // What was committed was nothing to tell this peer of.
+                self.news = None;
                 break;
             };
             bytes += frame.len();
-            self.outbound.push(frame);
+            self.outbound.push_timed(frame, self.news.take().map(Timed::News));
         }
         Ok(())
     }

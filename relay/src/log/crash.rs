@@ -98,7 +98,7 @@ impl<'a> Relay<'a> {
     fn start(runtime: &'a Runtime, disk: &CutDisk, stores: [MemoryStore; 2]) -> Result<Self, Fallen> {
         let store: Arc<dyn Store> = Arc::new(open(disk)?);
         let hub = Arc::new(Hub::default());
-        let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), None).unwrap();
+        let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), None, std::sync::Arc::default()).unwrap();
         let mut names = ["alice", "bob"].into_iter();
         let pairs = stores.map(|store| {
             let name = names.next().unwrap();
@@ -198,7 +198,7 @@ impl<'a> Relay<'a> {
     /// Does what a connection of the relay does. Returns whether it sent anything.
     fn serve(&mut self, index: usize) -> Result<bool, Fallen> {
         let mut frames = Vec::new();
-        let changed: BTreeSet<_> = self.pairs[index].member.mailbox().take_changed().into_iter().collect();
+        let changed: BTreeSet<_> = self.pairs[index].member.mailbox().take_changed().0.into_iter().collect();
         for document in changed {
             self.pairs[index].server.handle_heads_changed(document);
         }

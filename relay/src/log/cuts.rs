@@ -33,7 +33,7 @@ fn push_all(runtime: &Runtime, disk: &CutDisk) -> Told {
     let store: Arc<dyn Store> = Arc::new(store);
     let Ok(_) = open(&*store, [7; 16]) else { return Told::new() };
     let hub = Arc::new(Hub::default());
-    let log = GroupCommit::start(store, Arc::clone(&hub), None).unwrap();
+    let log = GroupCommit::start(store, Arc::clone(&hub), None, std::sync::Arc::default()).unwrap();
     let from = hub.next_id();
     let changes = chain(8);
     let mut told = Told::new();

@@ -82,7 +82,9 @@ fn document(number: u8) -> DocumentId {
 
 fn start(store: &Arc<Watched>) -> (GroupCommit, ConnectionId) {
     let hub = Arc::new(Hub::default());
-    let log = GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
+    let log =
+        GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub), None, std::sync::Arc::default())
+            .expect("a thread");
     (log, hub.enter().id())
 }
 
@@ -131,7 +133,7 @@ async fn what_was_queued_before_the_end_is_still_committed() {
     let (log, from) = start(&store);
     let (appended, ()) = tokio::join!(log.append(from, document(1), chain(3)), log.finish());
     assert_eq!(appended.map(|results| results.len()), Ok(3));
-    assert!(!log.is_writable());
+    assert!(!log.probe().await);
     assert_eq!(log.append(from, document(1), chain(4)).await.err(), Some(AppendError::Stopped));
 }
 
@@ -224,7 +226,9 @@ async fn pushes_of_a_connection_keep_their_order_over_several_commits() {
 async fn followers_get_a_commit_as_one_frame() {
     let store = Watched::new();
     let hub = Arc::new(Hub::default());
-    let log = GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
+    let log =
+        GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), None, std::sync::Arc::default())
+            .expect("a thread");
     let mut reader = Follower::new(&hub);
     let changes = chain(4);
     log.append(hub.next_id(), document(1), changes[..1].to_vec()).await.expect("a sound store");
@@ -234,7 +238,7 @@ async fn followers_get_a_commit_as_one_frame() {
     pushed(&log, hub.next_id(), SpaceId::DEFAULT, writes).await;
     log.append(hub.next_id(), document(1), changes).await.expect("a sound store");
     log.finish().await;
-    assert_eq!(reader.inbox().take_ends().into_iter().collect::<Vec<_>>(), [(SpaceId::DEFAULT, 5)]);
+    assert_eq!(reader.inbox().take_news().ends.into_iter().collect::<Vec<_>>(), [(SpaceId::DEFAULT, 5)]);
     let live = hub.followers().live();
     assert!(live.frame(&SpaceId::DEFAULT, 1, 5).is_none());
     let frame = live.frame(&SpaceId::DEFAULT, 2, 5).expect("it was just committed");
