@@ -28,6 +28,7 @@ use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
 use tokio::time::{Sleep, sleep, sleep_until};
+use tracing::Instrument as _;
 
 use crate::deletion::Deletions;
 use crate::glance::Glance;
@@ -125,9 +126,14 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         received_since: None,
         timed: None,
     };
-    connection.run(socket).await;
-    let complaints = connection.complaints;
-    tracing::debug!(complaints, "a connection ended");
+    let span = tracing::info_span!("connection", id = %connection.member.id(), protocol = "classic");
+    let run = async {
+        tracing::debug!("a connection begins");
+        connection.run(socket).await;
+        let complaints = connection.complaints;
+        tracing::debug!(complaints, "a connection ended");
+    };
+    run.instrument(span).await;
 }
 
 impl Connection {

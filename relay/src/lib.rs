@@ -32,6 +32,7 @@ mod hub;
 pub mod limits;
 mod live;
 mod log;
+pub mod logging;
 pub mod metrics;
 mod outbound;
 mod pages;

@@ -1,16 +1,18 @@
 //! The `rejoin-relay` binary: parses arguments, and leaves the rest to the library.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
 use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs};
-use rejoin_relay::config::{Config, LogConfig, LogFormat, RawConfig};
+use rejoin_relay::config::{Config, LogConfig, RawConfig};
+use rejoin_relay::logging::{LogOptions, Logging};
+use rejoin_relay::metrics::{Metrics, watch_panics};
 use rejoin_relay::start;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Stores, validates and forwards the changes of offline-first applications.
 #[derive(Debug, Parser)]
@@ -87,11 +89,15 @@ fn serve(mut config: Config) -> Result<(), String> {
         let listener = start::bind(&config).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
         // From here on the log says what happens; what keeps the relay from starting is one line of text.
-        log_to_stderr(&config.log);
+        let metrics = Arc::new(Metrics::new());
+        let logging = log_to_stderr(&config.log, &metrics)?;
+        watch_panics(&metrics);
         // Installed before the relay says that it listens: whoever reads that may stop it at once.
         let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
         announce(&format!("listening on http://{address} (WebSocket: ws://{address})"));
-        rejoin_relay::run(listener, store, &config, stop).await.map_err(|error| format!("run the relay: {error}"))
+        let outcome = rejoin_relay::run_with_metrics(listener, store, &config, metrics, stop).await;
+        tokio::task::block_in_place(|| logging.flush());
+        outcome.map_err(|error| format!("run the relay: {error}"))
     });
     // A connection that was cut may still hold a thread.
     runtime.shutdown_background();
@@ -123,14 +129,13 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-fn log_to_stderr(config: &LogConfig) {
-    let filter = EnvFilter::new(&config.filter);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let log = log.with_ansi(std::io::stderr().is_terminal());
-    match config.format {
-        LogFormat::Human => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+/// Begins to log, and to say which lines were left out.
+fn log_to_stderr(config: &LogConfig, metrics: &Arc<Metrics>) -> Result<Logging, String> {
+    let LogConfig { format, filter, otlp_endpoint } = config;
+    let options = LogOptions { format: *format, filter, otlp_endpoint: otlp_endpoint.as_deref() };
+    let logging = Logging::start(&options, metrics).map_err(|error| error.to_string())?;
+    tokio::spawn(logging.clone().report());
+    Ok(logging)
 }
 
 /// Prints a line that programs read: to standard output, which may be closed without harm.

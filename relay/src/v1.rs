@@ -18,6 +18,7 @@ use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
 use rejoin::sync::v1::{RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
+use tracing::Instrument as _;
 
 use crate::followers::{Follower, News};
 use crate::glance::Glance;
@@ -94,9 +95,14 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         answering: None,
         news: None,
     };
-    connection.run(socket).await;
-    let complaints = connection.complaints;
-    tracing::debug!(complaints, "a connection ended");
+    let span = tracing::info_span!("connection", id = %connection.follower.id(), protocol = "v1");
+    let run = async {
+        tracing::debug!("a connection begins");
+        connection.run(socket).await;
+        let complaints = connection.complaints;
+        tracing::debug!(complaints, "a connection ended");
+    };
+    run.instrument(span).await;
 }
 
 impl Connection {
@@ -368,7 +374,8 @@ impl Connection {
     fn note_complaint(&mut self, code: Code, text: &str, is_fatal: bool) {
         self.complaints += 1;
         if self.complaints <= COMPLAINTS_LOGGED_MAX {
-            tracing::info!(%code, text = %Foreign(text), is_fatal, "a peer reports an error");
+            // Its text is the peer's own, and may be about anything.
+            tracing::info!(%code, text_bytes = text.len(), is_fatal, "a peer reports an error");
         }
     }
 

@@ -417,6 +417,8 @@ impl Writer {
 
     fn commit_together(&mut self, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
         let begun = Instant::now();
+        let changes: usize = parts.iter().map(|part| part.writes.len()).sum();
+        let _span = tracing::debug_span!("commit", documents = parts.len(), changes).entered();
         let outcome = commit(&*self.store, parts);
         let Ok(all) = &outcome else {
             self.metrics.commit_failed();
@@ -424,7 +426,7 @@ impl Writer {
         };
         if all.iter().any(|done| done.recent.is_some() || done.deletion.is_some()) {
             self.writable.note(true);
-            self.metrics.committed(begun.elapsed(), parts.iter().map(|part| part.writes.len()).sum());
+            self.metrics.committed(begun.elapsed(), changes);
         }
         outcome
     }
