@@ -98,7 +98,7 @@ struct Connection {
     received_since: Option<Instant>,
     /// Since when the next frame that is made has been waited for.
     timed: Option<Timed>,
-    _counted: Connected,
+    counted: Connected,
 }
 
 /// Serves a WebSocket until it ends.
@@ -109,7 +109,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         session,
         member: shared.hub.enter(),
         outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::Classic),
-        _counted: shared.metrics.connected(Protocol::Classic),
+        counted: shared.metrics.connected(Protocol::Classic),
         shared,
         appending: None,
         appends: VecDeque::new(),
@@ -147,6 +147,7 @@ impl Connection {
             if let Err(error) = self.advance() {
                 self.store_failed(&error);
             }
+            self.counted.behind(matches!(self.timed, Some(Timed::News(_))));
             if self.is_over() {
                 break;
             }

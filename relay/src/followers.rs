@@ -19,7 +19,7 @@ use rejoin::{DocumentId, SpaceId, StorageId};
 use tokio::sync::Notify;
 
 use crate::furthest::Furthest;
-use crate::hub::{ConnectionId, Hub, count};
+use crate::hub::{ConnectionId, Hub};
 use crate::limits::{PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_WAITING_MAX};
 use crate::live::{Live, LiveEntry};
 use crate::metrics::Backlog;
@@ -211,14 +211,11 @@ impl Inbox {
     /// Takes out how far the spaces are and which documents changed.
     pub(crate) fn take_news(&self) -> News {
         let mut waiting = self.waiting();
-        let news = News {
+        News {
             ends: std::mem::take(&mut waiting.ends),
             changed: std::mem::take(&mut waiting.changed),
             since: waiting.since.take(),
-        };
-        drop(waiting);
-        self.backlog.documents(-count(news.ends.len() + news.changed.len()));
-        news
+        }
     }
 
     /// Takes out how far other devices are.
@@ -237,11 +234,10 @@ impl Inbox {
 
     fn tell(&self, change: impl FnOnce(&mut Waiting)) {
         let mut waiting = self.waiting();
-        let before = (waiting.documents(), waiting.presence_bytes);
+        let before = waiting.presence_bytes;
         change(&mut waiting);
-        self.backlog.documents(count(waiting.documents()) - count(before.0));
-        self.backlog.more_bytes(waiting.presence_bytes.saturating_sub(before.1));
-        self.backlog.fewer_bytes(before.1.saturating_sub(waiting.presence_bytes));
+        self.backlog.more_bytes(waiting.presence_bytes.saturating_sub(before));
+        self.backlog.fewer_bytes(before.saturating_sub(waiting.presence_bytes));
         drop(waiting);
         self.notify.notify_one();
     }
@@ -254,17 +250,11 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.backlog.documents(-count(waiting.documents()));
         self.backlog.fewer_bytes(waiting.presence_bytes);
     }
 }
 
 impl Waiting {
-    /// How many spaces and documents have news.
-    fn documents(&self) -> usize {
-        self.ends.len() + self.changed.len()
-    }
-
     fn presence(&mut self, space: SpaceId, frame: Bytes) {
         self.presence_bytes += frame.len();
         self.presence.push_back((space, frame));

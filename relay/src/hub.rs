@@ -246,8 +246,6 @@ impl Mailbox {
     pub(crate) fn take_changed(&self) -> (HashSet<DocumentId>, Option<Instant>) {
         let mut waiting = self.waiting();
         let (changed, since) = (std::mem::take(&mut waiting.changed), waiting.since.take());
-        drop(waiting);
-        self.backlog.documents(-count(changed.len()));
         (changed, since)
     }
 
@@ -265,7 +263,6 @@ impl Mailbox {
         if waiting.changed.insert(document) {
             waiting.since.get_or_insert(now);
             drop(waiting);
-            self.backlog.documents(1);
             self.notify.notify_one();
         }
     }
@@ -292,14 +289,8 @@ impl Mailbox {
 impl Drop for Mailbox {
     fn drop(&mut self) {
         let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.backlog.documents(-count(waiting.changed.len()));
         self.backlog.fewer_bytes(waiting.ephemeral_bytes);
     }
-}
-
-/// A number of documents, to be counted.
-pub(crate) fn count(documents: usize) -> i64 {
-    i64::try_from(documents).unwrap_or(i64::MAX)
 }
 
 impl Member {

@@ -19,6 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use rejoin::codec::v1::{Code, Reject};
 use rejoin::gate::Rule;
 use rejoin::store::Store;
 
@@ -47,6 +48,7 @@ pub struct Metrics {
     registry: Registry,
     connections: Gauges<Protocol>,
     connections_opened: Counters<Protocol>,
+    connections_behind: Gauges<Protocol>,
     connections_refused: Counters<RefusedConnection>,
     auth_failures: Counters<AuthFailure>,
     frames: Counters<Way>,
@@ -77,18 +79,11 @@ pub struct Metrics {
 /// What waits for peers that do not read as fast as others write.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    /// Documents and spaces, each counted once for every connection that is to be told of it.
-    documents: AtomicI64,
     /// Frames that no socket has taken, and ephemeral values.
     bytes: AtomicI64,
 }
 
 impl Backlog {
-    /// Notes that more documents wait, or fewer. Cost: one atomic addition.
-    pub(crate) fn documents(&self, change: i64) {
-        self.documents.fetch_add(change, Ordering::Relaxed);
-    }
-
     /// Notes that more bytes wait.
     pub(crate) fn more_bytes(&self, bytes: usize) {
         self.bytes.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
@@ -103,7 +98,6 @@ impl Backlog {
 /// What is looked up when somebody asks.
 #[derive(Debug, Default)]
 struct LookedUp {
-    backlog_documents: Level,
     backlog_bytes: Level,
     store_bytes: Level,
     disk_free_bytes: Level,
@@ -167,6 +161,7 @@ impl Metrics {
             registry: Registry::default(),
             connections: Gauges::default(),
             connections_opened: Counters::default(),
+            connections_behind: Gauges::default(),
             connections_refused: Counters::default(),
             auth_failures: Counters::default(),
             frames: Counters::default(),
@@ -216,8 +211,8 @@ impl Metrics {
         to.register_with_unit("ack", help, Unit::Seconds, self.ack_seconds.clone());
         let help = "From a commit until a frame with it is handed to the socket of somebody who waits for it";
         to.register_with_unit("deliver_lag", help, Unit::Seconds, self.deliver_lag_seconds.clone());
-        let help = "Documents and spaces with news, each once for every connection that was not told yet";
-        to.register("backlog_documents", help, self.looked_up.backlog_documents.clone());
+        let help = "Connections with news that their socket has no room for";
+        to.register("connections_behind", help, self.connections_behind.clone());
         let help = "Bytes of frames and ephemeral values that wait for the sockets of their readers";
         to.register_with_unit("backlog", help, Unit::Bytes, self.looked_up.backlog_bytes.clone());
         let help = "Connections that were closed because their peer took nothing for too long";
@@ -302,7 +297,6 @@ impl Metrics {
                 level.set(i64::try_from(value).unwrap_or(i64::MAX));
             }
         };
-        found.backlog_documents.set(self.backlog.documents.load(Ordering::Relaxed));
         found.backlog_bytes.set(self.backlog.bytes.load(Ordering::Relaxed));
         set(&found.resident_bytes, process::resident_bytes());
         set(&found.open_fds, process::open_fds());
@@ -348,7 +342,7 @@ impl Metrics {
     pub(crate) fn connected(self: &Arc<Self>, protocol: Protocol) -> Connected {
         self.connections.add(protocol, 1);
         self.connections_opened.add(protocol, 1);
-        Connected { metrics: Arc::clone(self), protocol }
+        Connected { metrics: Arc::clone(self), protocol, is_behind: false }
     }
 
     /// Notes that a connection was not taken.
@@ -386,6 +380,23 @@ impl Metrics {
         }
     }
 
+    /// Notes that a session refused a write before it came to the log.
+    pub(crate) fn refused(&self, reject: &Reject) {
+        let result = match reject.code {
+            Code::ReadOnly | Code::DeleteForbidden => AppendResult::ReadOnly,
+            Code::Quota => AppendResult::Quota,
+            // A reject that the gate made begins with its rule.
+            _ => {
+                let code = reject.text.split(':').next().unwrap_or_default();
+                return match Rule::ALL.iter().find(|rule| rule.code() == code) {
+                    Some(rule) => self.gate_rejected(*rule),
+                    None => self.appended(AppendResult::Rejected),
+                };
+            }
+        };
+        self.appended(result);
+    }
+
     /// Notes that a document was deleted everywhere.
     pub(crate) fn deleted(&self) {
         self.deletions.inc();
@@ -398,7 +409,7 @@ impl Metrics {
     }
 
     /// Notes a transaction that could not be committed.
-    pub(crate) fn commit_failed(&self) {
+    pub fn commit_failed(&self) {
         self.commits_failed.inc();
     }
 
@@ -418,12 +429,12 @@ impl Metrics {
     }
 
     /// Notes that a peer took nothing for too long.
-    pub(crate) fn slow_consumer_closed(&self) {
+    pub fn slow_consumer_closed(&self) {
         self.slow_consumers_closed.inc();
     }
 
     /// Notes that nothing came from a peer for too long.
-    pub(crate) fn silent_peer_closed(&self) {
+    pub fn silent_peer_closed(&self) {
         self.silent_peers_closed.inc();
     }
 
@@ -434,7 +445,7 @@ impl Metrics {
     }
 
     /// Notes what became of a whole document that was to be taken apart.
-    pub(crate) fn unfolded(&self, result: FoldResult) {
+    pub fn unfolded(&self, result: FoldResult) {
         self.unfolds.add(result, 1);
         self.note_crash(result);
     }
@@ -466,10 +477,22 @@ impl Metrics {
 pub(crate) struct Connected {
     metrics: Arc<Metrics>,
     protocol: Protocol,
+    is_behind: bool,
+}
+
+impl Connected {
+    /// Notes whether there is news that its socket has no room for.
+    pub(crate) fn behind(&mut self, is_behind: bool) {
+        if is_behind != self.is_behind {
+            self.metrics.connections_behind.add(self.protocol, if is_behind { 1 } else { -1 });
+            self.is_behind = is_behind;
+        }
+    }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
+        self.behind(false);
         self.metrics.connections.add(self.protocol, -1);
     }
 }

@@ -72,7 +72,7 @@ struct Connection {
     answering: Option<Instant>,
     /// Since when the next frame that is made has been waited for.
     news: Option<Instant>,
-    _counted: Connected,
+    counted: Connected,
 }
 
 /// Serves a WebSocket until it ends.
@@ -83,7 +83,7 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         pushes: Pushes::new(Arc::clone(&shared.log), follower.id()),
         follower,
         outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::V1),
-        _counted: shared.metrics.connected(Protocol::V1),
+        counted: shared.metrics.connected(Protocol::V1),
         shared,
         unread: None,
         ended: false,
@@ -116,6 +116,7 @@ impl Connection {
             if let Err(error) = self.advance() {
                 self.store_failed(&error);
             }
+            self.counted.behind(self.news.is_some());
             if self.is_over() {
                 break;
             }
@@ -343,6 +344,9 @@ impl Connection {
             }
             RelayOutput::Presence { space, frame, values } => {
                 presence::from_v1(&self.shared, &space, &frame, values, self.follower.id())?;
+            }
+            RelayOutput::Refused { rejects, .. } => {
+                rejects.iter().for_each(|reject| self.shared.metrics.refused(reject));
             }
             RelayOutput::PeerError { code, text, is_fatal } => self.note_complaint(code, &text, is_fatal),
             RelayOutput::Close { code, reason } => {

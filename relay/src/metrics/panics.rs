@@ -59,7 +59,39 @@ fn words(payload: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn panic_is_counted_and_logged_with_its_place_and_without_data() {
+        let (metrics, lines) = (Arc::new(Metrics::new()), Lines::default());
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        watch_panics(&metrics);
+        tracing::subscriber::with_default(subscriber, || {
+            let secret = "a secret";
+            assert!(std::panic::catch_unwind(|| panic!("{secret} leaks")).is_err());
+        });
+        drop(std::panic::take_hook());
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("panics.rs") && !text.contains("secret"), "{text}");
+        assert!(metrics.text().contains("\nrejoin_relay_panics_total 1\n"));
+    }
 
     #[test]
     fn only_words_without_data_are_shown() {

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Error;
 use crate::client::{Client, Raw, document};
 use crate::relay::Relay;
 
-async fn get(relay: &Relay, path: &str) -> (u16, String) {
+pub async fn get(relay: &Relay, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(relay.address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -3,12 +3,14 @@
 #![allow(unreachable_pub, reason = "the modules of a test binary are nobody's interface")]
 
 mod bad_input;
+mod canary;
 mod care;
 mod client;
 mod deletion;
 mod fold;
 mod folder;
 mod http;
+mod metrics;
 mod process;
 mod relay;
 mod sync;

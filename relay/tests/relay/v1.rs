@@ -15,7 +15,7 @@ use crate::process::Process;
 use crate::relay::Relay;
 
 mod bad_input;
-mod client;
+pub mod client;
 
 use client::{HOME, TEAM, V1, all_of, chain, connect, stored};
 

@@ -222,6 +222,10 @@ impl RelaySession {
                     }
                     self.wake(&answered.space);
                 }
+                if !answered.refused.is_empty() {
+                    let (space, rejects) = (answered.space, answered.refused);
+                    self.outputs.push_back(RelayOutput::Refused { space, rejects });
+                }
                 self.outputs.push_back(RelayOutput::Send(answered.message));
                 self.giving.work_off(answered.frame_bytes);
             }

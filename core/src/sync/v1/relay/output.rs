@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::codec::v1::{Access, Code, Limits, Presence, Token};
+use crate::codec::v1::{Access, Code, Limits, Presence, Reject, Token};
 use crate::deletion::Tombstone;
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, Epoch, PeerId, SpaceId, StorageId};
@@ -162,6 +162,13 @@ pub enum RelayOutput {
         frame: Bytes,
         /// The values in it.
         values: Vec<Presence>,
+    },
+    /// These writes of a batch were refused before they came to the driver: worth being counted, and nothing more.
+    Refused {
+        /// In which space.
+        space: SpaceId,
+        /// Why, for each.
+        rejects: Vec<Reject>,
     },
     /// The client says that something is wrong; worth a line in the log.
     PeerError {

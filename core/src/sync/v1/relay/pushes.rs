@@ -28,6 +28,8 @@ struct Batch {
     writes: std::vec::IntoIter<Write>,
     portions: VecDeque<Portion>,
     results: Vec<AckRun>,
+    /// What was refused before it came to the driver.
+    refused: Vec<Reject>,
     /// So many writes were not stored because the driver failed, and why.
     failed: Option<(u64, Code)>,
     count: u64,
@@ -56,6 +58,8 @@ pub(super) struct Answered {
     pub(super) frame_bytes: u64,
     /// The positions that it says are stored: first and count.
     pub(super) stored: Vec<(u64, u64)>,
+    /// What was refused before it came to the driver.
+    pub(super) refused: Vec<Reject>,
 }
 
 impl Pushes {
@@ -91,6 +95,7 @@ impl Pushes {
             writes: writes.into_iter(),
             portions: VecDeque::new(),
             results: Vec::new(),
+            refused: Vec::new(),
             failed: None,
             count,
             is_hidden: false,
@@ -169,6 +174,7 @@ impl Batch {
             None => (Vec::new().into_iter(), None),
         };
         for refused in refused {
+            self.refused.extend(refused.clone());
             let outcome = refused.map(Outcome::Rejected).or_else(|| outcomes.next());
             if let (None, Some(code)) = (&outcome, failure) {
                 self.failed = Some((self.failed.map_or(0, |(count, _)| count) + 1, code));
@@ -215,7 +221,7 @@ impl Batch {
             }
             None => RelayMessage::Ack { batch: number, results }.encode(),
         };
-        Answered { batch: number, space, message, frame_bytes, stored }
+        Answered { batch: number, space, message, frame_bytes, stored, refused: self.refused }
     }
 }
 
