@@ -11,9 +11,14 @@ use crate::id::DocumentId;
 use crate::store::record::prefix_end;
 use crate::store::{self, FORMAT_VERSION, ReadTx, StoreError, Table, Visitor};
 
+pub mod archive;
 #[cfg(feature = "redb")]
 mod backup;
 mod compact;
+#[cfg(feature = "redb")]
+mod dump;
+#[cfg(feature = "redb")]
+mod load;
 mod repair;
 mod replay;
 mod report;
@@ -23,9 +28,13 @@ mod verify;
 #[cfg(feature = "redb")]
 pub use backup::{BackedUp, BackupError, BackupOptions, CopyId, backup};
 pub use compact::{Compacted, compact};
+#[cfg(feature = "redb")]
+pub use dump::{DumpError, DumpVisitor, Standpoint, dump, standpoint};
+#[cfg(feature = "redb")]
+pub use load::{LoadError, LoadMode, Loader, compare_standpoint, restored_at, set_restored_at};
 pub use repair::{RepairError, Repaired, repair};
 pub use report::{Advice, Fault, Finding, Report, RowFault};
-pub use stats::{DocumentStats, Stats, TableStats, stats};
+pub use stats::{DocumentStats, Stats, TableStats, stats, stats_with};
 pub use verify::{VerifyOptions, verify};
 
 /// How far a piece of work has come.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::codec::v1::Code;
+use crate::codec::v1::{Code, Token};
 use crate::repo::{Inner, Repo, RepoError, random_bytes};
 use crate::runtime;
 
@@ -21,6 +21,7 @@ mod mailbox;
 #[cfg(feature = "client")]
 mod native;
 mod options;
+mod permit;
 mod progress;
 mod socket;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use options::{ConnectOptions, Protocol};
 pub use progress::Progress;
 
 use backoff::Backoff;
+use permit::Permit;
 use socket::{Ended, Relay};
 
 /// How a connection stands.
@@ -66,6 +68,8 @@ pub struct Connection {
     state: watch::Receiver<ConnectionState>,
     progress: watch::Receiver<Option<Progress>>,
     protocol: watch::Receiver<Option<Protocol>>,
+    permit: watch::Receiver<Permit>,
+    tokens: watch::Sender<Token>,
     stop: watch::Sender<bool>,
 }
 
@@ -89,12 +93,13 @@ impl Connection {
         self.state.borrow_and_update().clone()
     }
 
-    /// Waits until the state, the progress or the protocol is another one; returns false when the connection has ended.
+    /// Waits until the state, the progress, the protocol or the permit is another one; returns false when the connection has ended.
     pub async fn changed(&mut self) -> bool {
         let changed = tokio::select! {
             changed = self.state.changed() => changed,
             changed = self.progress.changed() => changed,
             changed = self.protocol.changed() => changed,
+            changed = self.permit.changed() => changed,
         };
         changed.is_ok()
     }
@@ -102,6 +107,18 @@ impl Connection {
     /// Returns what is spoken with the relay; `None` while not connected.
     pub fn protocol(&self) -> Option<Protocol> {
         *self.protocol.borrow()
+    }
+
+    /// Returns after how long what the relay permits ends, unless the token is renewed; `None` if it does not end by itself, or while
+    /// not connected. With [`ConnectOptions::token_with`] it is renewed without more ado.
+    pub fn permit_ends_in(&self) -> Option<Duration> {
+        self.permit.borrow().ends_in()
+    }
+
+    /// Shows another token to the relay, on this connection without a break and on those that follow. It has to be of the same
+    /// principal: with another one the relay goes on by the token before, until that ends.
+    pub fn renew_token(&self, token: impl Into<String>) {
+        self.tokens.send_replace(Token::new(token));
     }
 
     /// Returns how far the first sync of this connection is; `None` while not connected.
@@ -151,9 +168,13 @@ impl Repo {
         let (stop, stopped) = watch::channel(false);
         let (progress_sender, progress) = watch::channel(None);
         let (protocol_sender, protocol) = watch::channel(None);
-        let shown = Shown { state: state_sender, progress: progress_sender, protocol: protocol_sender };
-        runtime::spawn(keep_connected(Arc::clone(self.inner()), Relay::new(dial, options), shown, stopped));
-        Connection { state, progress, protocol, stop }
+        let (permit_sender, permit) = watch::channel(Permit::lasting(0));
+        let (tokens, token_receiver) = watch::channel(options.shown_token().clone());
+        let shown =
+            Shown { state: state_sender, progress: progress_sender, protocol: protocol_sender, permit: permit_sender };
+        let relay = Relay::new(dial, options, token_receiver);
+        runtime::spawn(keep_connected(Arc::clone(self.inner()), relay, shown, stopped));
+        Connection { state, progress, protocol, permit, tokens, stop }
     }
 
     /// Goes offline, or online again: while offline no connection of this repo is made, and those that are there are ended. What
@@ -179,6 +200,7 @@ struct Shown {
     state: watch::Sender<ConnectionState>,
     progress: watch::Sender<Option<Progress>>,
     protocol: watch::Sender<Option<Protocol>>,
+    permit: watch::Sender<Permit>,
 }
 
 /// Connects, and connects again, until it is told to stop.
@@ -194,6 +216,7 @@ async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopp
         };
         shown.progress.send_replace(None);
         shown.protocol.send_replace(None);
+        shown.permit.send_replace(Permit::lasting(0));
         // What came while it was being tried was about that try.
         hurried.mark_unchanged();
         let retry_in = match ended {

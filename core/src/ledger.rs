@@ -28,6 +28,7 @@ pub mod log;
 mod mark_order;
 mod migrate;
 pub mod outbox;
+pub mod owners;
 mod packs;
 pub mod receipts;
 mod references;
@@ -372,7 +373,7 @@ fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &Do
     tx.put(Table::Document, document.as_bytes(), &out)
 }
 
-fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
+pub(crate) fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
     let mut reader = Reader::new(bytes, "document-1");
     let version = reader.byte()?;
     let (count, max_op, bytes) = (reader.uint()?, reader.uint()?, reader.uint()?);

@@ -493,8 +493,22 @@ pub const LARGEST_DOCUMENTS: usize = 10;
 /// of a slow disk.
 pub const BACKUP_BATCH_BYTES: usize = 8 << 20;
 
+/// How many bytes of rows a frame of an archive holds before it is ended: 1 MiB. What is lost of a file beyond a fault is found within
+/// one, and 256 of them in a second keep neither a disk nor a processor busy for long at a time.
+pub const ARCHIVE_FRAME_BYTES: usize = 1 << 20;
+
+/// The longest frame of an archive that is read, in bytes of rows: 32 MiB. Whoever writes one ends it with the row that fills it, so it has
+/// at most [`ARCHIVE_FRAME_BYTES`] and the longest row: a pack of [`PACK_BYTES_MAX`] with what stands around it.
+pub const ARCHIVE_FRAME_BYTES_MAX: usize = 32 << 20;
+
+/// The longest frame of a space's file that is read: 12 MiB. Its longest row is a change of [`CHANGE_BYTES_MAX`].
+pub const ARCHIVE_SPACE_FRAME_BYTES_MAX: usize = 12 << 20;
+
 /// How many changes are replayed in one transaction when a document's records are computed anew.
 pub const REPLAY_CHANGES: usize = 1_024;
+// A frame of an archive has room for the longest row beside what fills it.
+const _: () = assert!(ARCHIVE_FRAME_BYTES + PACK_BYTES_MAX + (8 << 20) <= ARCHIVE_FRAME_BYTES_MAX);
+const _: () = assert!(ARCHIVE_FRAME_BYTES + CHANGE_BYTES_MAX + (1 << 20) <= ARCHIVE_SPACE_FRAME_BYTES_MAX);
 // A snapshot's frame is no longer than one that carries a batch of changes and the largest one.
 const _: () = assert!(SNAPSHOT_BYTES_MAX <= SYNC_MESSAGE_BYTES + CHANGE_BYTES_MAX);
 // Whatever one frame brings can be handed to a child, and a list of changes it makes of it to the gate.
@@ -581,3 +595,7 @@ const _: () = assert!(DOCUMENT_LIST_MAX <= OPEN_DOCUMENTS_MAX && DOCUMENT_HEADS_
 const _: () = assert!(PRESENCE_VALUE_BYTES_MAX + PRESENCE_KEPT_VALUE_BYTES <= PRESENCE_KEPT_BYTES_MAX / 64);
 const _: () = assert!(PRESENCE_VALUE_BYTES_MAX <= PRESENCE_OWN_BYTES_MAX && PRESENCE_TTL_MS <= PRESENCE_TTL_MS_MAX);
 const _: () = assert!(PRESENCE_BATCH_MS < PRESENCE_TTL_MS_MIN / 3 && PRESENCE_TTL_MS_MIN < PRESENCE_TTL_MS);
+
+/// How many refused documents and reasons of what a client pushed are told apart before they are told: 64. What comes beyond counts
+/// with the last.
+pub const REFUSALS_TOLD_MAX: usize = 64;

@@ -347,6 +347,20 @@ pub fn storage_id(store: &dyn Store, random: [u8; 16]) -> Result<StorageId, Stor
     })
 }
 
+/// Returns the store's own id, if it has one.
+#[cfg(feature = "redb")]
+pub(crate) fn known_storage_id(tx: &(impl ReadTx + ?Sized)) -> Result<Option<StorageId>, StoreError> {
+    let Some(bytes) = tx.get(Table::Meta, STORAGE_ID_KEY)? else { return Ok(None) };
+    let id = bytes.try_into().map_err(|_| StoreError::Damaged { what: "the storage id" })?;
+    Ok(Some(StorageId::from_bytes(id)))
+}
+
+/// Says whether a key of [`Table::Meta`] is about this very store and its file, and so nothing for another one.
+#[cfg(feature = "redb")]
+pub(crate) fn is_own_meta(key: &[u8]) -> bool {
+    [FORMAT_KEY, STORAGE_ID_KEY, SCRUB_KEY].contains(&key) || key == crate::ledger::log::EPOCH_KEY
+}
+
 /// Gives a store another id: for copies.
 #[cfg(feature = "redb")]
 pub(crate) fn put_storage_id(tx: &mut (impl WriteTx + ?Sized), id: &StorageId) -> Result<(), StoreError> {

@@ -98,7 +98,18 @@ fn relay_store(from: &dyn Store) -> MemoryStore {
 type Damage = fn(&mut dyn WriteTx) -> Result<(), StoreError>;
 
 /// Damage that the changes tell how to undo, and what is found of it.
-const REPAIRABLE: [(&str, Damage, &[&str]); 22] = [
+const REPAIRABLE: [(&str, Damage, &[&str]); 24] = [
+    ("owner of nothing", |tx| tx.put(Table::Owner, &key(NOTEBOOK, &[7; 16]), b"alice"), &["owner"]),
+    (
+        "owner without a name",
+        |tx| {
+            // After the document and the length that only this table's keys have.
+            let (key_of_actor, _) = rows(tx, Table::Actor, NOTEBOOK.as_bytes()).swap_remove(0);
+            let length = usize::from(key_of_actor[16]);
+            tx.put(Table::Owner, &key(NOTEBOOK, &key_of_actor[17..17 + length]), &[0xff])
+        },
+        &["owner"],
+    ),
     ("floor too high", raise_a_floor, &["node"]),
     (
         "snapshot cut",

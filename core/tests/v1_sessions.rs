@@ -178,7 +178,7 @@ impl Client {
         if let Some(output) = self.relay.poll_output() {
             match output {
                 RelayOutput::Send(message) => self.to_client.push_back(message),
-                RelayOutput::Hello { .. } => self.relay.handle_admitted(Box::new(All), &*tx).unwrap(),
+                RelayOutput::Hello { .. } => self.relay.handle_admitted(Box::new(All), 0, &*tx).unwrap(),
                 RelayOutput::Follow { space } => {
                     self.relay.handle_end_changed(&space, log::end(&*tx, &space).unwrap());
                 }

@@ -10,19 +10,25 @@
 //! * [`Directory`] keeps principals, tokens, grants and what is known of spaces, in the store and in memory.
 //! * `jwt` believes JSON Web Tokens of `keys` that the operator trusts; `secret` has the tokens that are stored here, `ticket` what
 //!   they are exchanged for, `share` what their holders make of them.
+//! * `access` is the door, where tokens are taken from requests; `http` answers those that are about tokens.
 //! * `rights` evaluates grants; `state` says from which of them a permit's rights come.
 
 use std::fmt;
 use std::sync::Arc;
 
+use rejoin::store::{ReadTx, StoreError};
+
 use crate::limits::PRINCIPAL_BYTES_MAX;
 
+mod access;
 mod acts;
 mod config;
 mod directory;
 mod encoding;
+mod http;
 mod jwt;
 mod keys;
+mod limiter;
 mod permit;
 mod record;
 mod refusal;
@@ -30,10 +36,14 @@ mod rights;
 mod secret;
 mod share;
 mod state;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
+pub(crate) use access::Credentials;
 pub use config::{AuthConfig, KeyAlgorithm, KeyConfig, KeySource};
 pub use directory::{Directory, DirectoryError};
+pub(crate) use http::routes;
 pub use permit::{Ended, Permit};
 pub use record::{
     Grant, NewShare, NewToken, ParseTokenIdError, Principal, Scope, SpaceRecord, Target, TokenId, TokenKind,
@@ -43,6 +53,15 @@ pub use refusal::{Reason, Refusal};
 pub use secret::SecretText;
 pub use share::ShareError;
 pub use ticket::Ticket;
+
+/// Says whether the directory's records can be read, all of them. Cost: a scan of both its tables.
+///
+/// # Errors
+///
+/// [`StoreError::Damaged`] if one does not decode.
+pub(crate) fn check(tx: &dyn ReadTx) -> Result<(), StoreError> {
+    state::State::read(tx).map(drop)
+}
 
 /// What the names of share links begin with. Nobody else may have such a name.
 const LINK_PREFIX: &str = "link:";

@@ -1,4 +1,4 @@
-//! Care for a stopped relay's data: `backup`, `verify`, `repair`, `compact`, `stats` and `purge`.
+//! Care for a stopped relay's data: `backup`, `restore`, `verify`, `repair`, `compact`, `stats` and `purge`.
 //!
 //! All but `repair`, `compact` and `purge` open the store for reading only, so it may stand on a disk that is full or read-only; a store that is
 //! in use is refused. One of an older format is migrated by `serve` and refused here.
@@ -7,9 +7,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rejoin::DocumentId;
-use rejoin::care::{self, BackupOptions, CopyId, Registers, VerifyOptions};
-use rejoin::store::{RedbStore, storage_id};
+use rejoin::care::{self, BackupOptions, CopyId, Fault, Registers, Report, VerifyOptions};
+use rejoin::store::{RedbStore, Store, StoreError, Table, storage_id};
 
+use crate::backup::command::{self, Shown};
 use crate::start::{self, STORE_FILE};
 
 /// Where the data is.
@@ -26,15 +27,41 @@ pub struct BackupArgs {
     /// Where the data is.
     #[command(flatten)]
     pub data: DataArgs,
-    /// File to write the copy to; it must not be there
-    #[arg(long, value_name = "FILE")]
-    pub to: PathBuf,
-    /// Keep the storage id: for moving a relay whose original is never started again
-    #[arg(long)]
+    /// File to write the copy to, a store that can be used as it is; it must not be there
+    #[arg(long, value_name = "FILE", required_unless_present = "to_dir")]
+    pub to: Option<PathBuf>,
+    /// Directory to write a backup to, for `restore`; it must not be there
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    pub to_dir: Option<PathBuf>,
+    /// Directory of an earlier backup: write only what came since
+    #[arg(long, value_name = "DIR", requires = "to_dir")]
+    pub since: Option<PathBuf>,
+    /// Keep the storage id in the copy: for moving a relay whose original is never started again
+    #[arg(long, conflicts_with = "to_dir")]
     pub same_id: bool,
 }
 
-/// The arguments of `rejoin-relay verify` and `rejoin-relay stats`.
+/// The arguments of `rejoin-relay verify`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct VerifyArgs {
+    /// Directory of the relay's data
+    #[arg(long, env = "REJOIN_RELAY_DATA", value_name = "DIR", required_unless_present = "from")]
+    pub data: Option<PathBuf>,
+    /// Check backups instead: a full one, and then, in their order, those that follow it
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub from: Vec<PathBuf>,
+    /// Where backups are restored to be checked, and deleted again; the system's directory for temporary files by default
+    #[arg(long, value_name = "DIR", requires = "from")]
+    pub scratch: Option<PathBuf>,
+    /// Only hold the backups' files against their hashes, and restore nothing
+    #[arg(long, requires = "from")]
+    pub quick: bool,
+    /// Write one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `rejoin-relay stats`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReportArgs {
     /// Where the data is.
@@ -82,27 +109,54 @@ pub struct PurgeArgs {
 /// What went wrong, to be put after "failed to ".
 pub fn backup(args: &BackupArgs, out: &mut dyn Write) -> Result<(), String> {
     let store = open(&args.data.data)?;
+    if let Some(to) = &args.to_dir {
+        return command::back_up(&store, to, args.since.as_deref(), out);
+    }
+    // One of the two is required.
+    let Some(to) = &args.to else { return Ok(()) };
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| format!("get random bytes from the operating system: {error}"))?;
     let id = if args.same_id { CopyId::Same } else { CopyId::New(random) };
-    let done = care::backup(&store, &args.to, &BackupOptions::new(id), &mut |_| ());
+    let mut shown = Shown::new();
+    let done = care::backup(&store, to, &BackupOptions::new(id), &mut |done| shown.show_counts("copying", done));
+    shown.end();
     let done = done.map_err(|error| completing(&error))?;
-    say(out, &format!("backed up {} rows, {} bytes, to {}", done.rows, done.bytes, args.to.display()));
+    say(out, &format!("backed up {} rows, {} bytes, to {}", done.rows, done.bytes, to.display()));
     Ok(())
 }
 
-/// Checks a stopped relay's store, and says what is wrong. Returns whether it is sound.
+/// Checks a stopped relay's store, or backups, and says what is wrong. Returns whether all is sound.
 ///
 /// # Errors
 ///
-/// As [`backup`]; damage is no error.
-pub fn verify(args: &ReportArgs, out: &mut dyn Write) -> Result<bool, String> {
-    let store = open(&args.data.data)?;
-    let options = VerifyOptions::new(Registers::Absent);
-    let report = care::verify(&store, &options, &mut |_| ()).map_err(|error| format!("check the store: {error}"))?;
+/// As [`backup`]; damage of a store is no error, that of a backup's files is.
+pub fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<bool, String> {
+    let data = match &args.data {
+        Some(data) if args.from.is_empty() => data,
+        _ => return command::verify(&args.from, args.scratch.clone(), args.quick, args.json, out),
+    };
+    let store = open(data)?;
+    let mut shown = Shown::new();
+    let report = check_store(&store, &mut |done| shown.show_counts("checking", done));
+    shown.end();
+    let report = report.map_err(|error| format!("check the store: {error}"))?;
     let text = if args.json { report.to_json().to_string() } else { report.to_string() };
     say(out, &text);
     Ok(report.is_sound())
+}
+
+/// Checks a relay's store: what every store has, and the directory of principals, tokens and grants.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read at all. Damage is no error but a finding.
+pub fn check_store(store: &dyn Store, progress: &mut dyn FnMut(care::Progress)) -> Result<Report, StoreError> {
+    let mut report = care::verify(store, &VerifyOptions::new(Registers::Absent), progress)?;
+    match crate::auth::check(store.read()?.as_ref()) {
+        Err(StoreError::Damaged { .. }) => report.add(None, Fault::Table { table: Table::Directory }),
+        outcome => outcome?,
+    }
+    Ok(report)
 }
 
 /// Computes the records of a document of a stopped relay anew from its changes.
@@ -124,7 +178,10 @@ pub fn repair(args: &RepairArgs, out: &mut dyn Write) -> Result<(), String> {
 /// As [`backup`]; nothing is lost then.
 pub fn compact(args: &CompactArgs, out: &mut dyn Write) -> Result<(), String> {
     let store = start::open_file(find(&args.data.data)?).map_err(|error| error.to_string())?;
-    let done = care::compact(&store, &mut |_| ()).map_err(|error| format!("compact the store: {error}"))?;
+    let mut shown = Shown::new();
+    let done = care::compact(&store, &mut |done| shown.show_counts("packing", done));
+    shown.end();
+    let done = done.map_err(|error| format!("compact the store: {error}"))?;
     let care::Compacted { packed, bytes_before, bytes_after } = done;
     say(out, &format!("packed {packed} changes; the file took {bytes_before} bytes and takes {bytes_after} now"));
     Ok(())
@@ -137,7 +194,10 @@ pub fn compact(args: &CompactArgs, out: &mut dyn Write) -> Result<(), String> {
 /// As [`backup`].
 pub fn stats(args: &ReportArgs, out: &mut dyn Write) -> Result<(), String> {
     let store = open(&args.data.data)?;
-    let stats = care::stats(&store).map_err(|error| format!("read the store: {error}"))?;
+    let mut shown = Shown::new();
+    let stats = care::stats_with(&store, &mut |done| shown.show_counts("counting", done));
+    shown.end();
+    let stats = stats.map_err(|error| format!("read the store: {error}"))?;
     let text = if args.json { stats.to_json().to_string() } else { stats.to_string().trim_end().to_owned() };
     say(out, &text);
     Ok(())

@@ -21,29 +21,32 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::SplitStream;
 use futures_util::{FutureExt, StreamExt};
+use rejoin::codec::v1::{Code, Reject};
 use rejoin::deletion::Tombstone;
 use rejoin::gate::{CheckedChange, GateError};
 use rejoin::store::StoreError;
 use rejoin::sync::WholeDocuments;
-use rejoin::sync::classic::{CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
+use rejoin::sync::classic::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
 use tokio::time::{Sleep, sleep, sleep_until};
 use tracing::Instrument as _;
 
+use crate::auth::Permit;
 use crate::deletion::Deletions;
+use crate::ending::{self, Ending, Over};
 use crate::glance::Glance;
 use crate::hub::{Ephemeral, Member};
 use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
 };
-use crate::log::{AppendError, Results};
+use crate::log::{AppendError, Author, Results};
 use crate::metrics::{Connected, Direction, Protocol, RefusedConnection};
 use crate::outbound::{Outbound, Timed};
 use crate::presence;
-use crate::rights;
+use crate::registry::{Registered, Spoken};
 use crate::shared::{
-    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, Next, Pulse, Received, Shared, beside, drained,
-    is_stalled, is_too_long, linger, read,
+    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, beside,
+    drained, is_stalled, is_too_long, linger, read,
 };
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
@@ -60,6 +63,8 @@ enum Event {
     Deleted(DocumentId, Tombstone, Result<(), AppendError>),
     Timer,
     Late,
+    Kicked,
+    Over(Over),
     Drain,
 }
 
@@ -73,6 +78,10 @@ enum Brought {
 struct Connection {
     shared: Arc<Shared>,
     session: ClassicSession,
+    registered: Registered,
+    /// What the other side was let in with.
+    permit: Permit,
+    ending: Ending,
     member: Member,
     outbound: Outbound,
     appending: Option<Appending>,
@@ -101,15 +110,21 @@ struct Connection {
     counted: Connected,
 }
 
-/// Serves a WebSocket until it ends.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
+/// Serves a WebSocket until it ends, or what it was let in with does.
+pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, permit: Permit) {
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
     session.set_whole_documents(shared.whole_documents);
+    session.set_rights(shared.allowed(&permit));
+    let member = shared.hub.enter();
+    let pulse = Pulse::new(activity.clone(), shared.config.clone());
     let mut connection = Connection {
         session,
-        member: shared.hub.enter(),
         outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::Classic),
         counted: shared.metrics.connected(Protocol::Classic),
+        registered: shared.registry.enter(member.id(), Spoken::Classic, &activity),
+        ending: Ending::of(&permit),
+        permit,
+        member,
         shared,
         appending: None,
         appends: VecDeque::new(),
@@ -120,13 +135,17 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         gathered_bytes: 0,
         may_transmit: false,
-        pulse: Pulse::new(activity),
+        pulse,
         complaints: 0,
         append_since: None,
         received_since: None,
         timed: None,
     };
-    let span = tracing::info_span!("connection", id = %connection.member.id(), protocol = "classic");
+    if connection.registered.admit(connection.permit.principal()).is_err() {
+        connection.shared.metrics.connection_refused(RefusedConnection::Principal);
+        connection.outbound.close(CLOSE_POLICY, "the principal has too many connections: close one");
+    }
+    let span = tracing::info_span!("connection", id = connection.member.id().number(), protocol = "classic");
     let run = async {
         tracing::debug!("a connection begins");
         connection.run(socket).await;
@@ -160,6 +179,8 @@ impl Connection {
                 (document, tombstone, outcome) = self.deletions.finished() => Event::Deleted(document, tombstone, outcome),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
+                () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
+                over = self.ending.over() => Event::Over(over),
                 () = drained(&mut draining), if self.may_drain() => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -260,8 +281,18 @@ impl Connection {
                 self.outbound.close(CLOSE_PROTOCOL_ERROR, "no join in time");
                 Ok(())
             }
+            Event::Kicked => {
+                self.outbound.close(CLOSE_GOING_AWAY, KICKED);
+                Ok(())
+            }
+            Event::Over(Over::Permit(ended)) => {
+                self.outbound.close(CLOSE_POLICY, ending::reason(ended));
+                Ok(())
+            }
+            // It does not read why.
+            Event::Over(Over::Connection) => return Next::End,
             Event::Drain => {
-                self.outbound.close(CLOSE_GOING_AWAY, "the relay is stopping, connect again later");
+                self.outbound.close(CLOSE_GOING_AWAY, &self.shared.goodbye());
                 Ok(())
             }
         };
@@ -325,8 +356,9 @@ impl Connection {
 
     fn appended(&mut self, document: DocumentId, results: Result<Results, AppendError>) -> Result<(), StoreError> {
         match results {
-            Ok(results) => {
+            Ok(Results { appended: results, owned }) => {
                 self.may_transmit = true;
+                self.note_owned(&document, &owned);
                 let (session, store) = (&mut self.session, &self.shared.store);
                 // The next changes of a long message are then checked.
                 let bytes: usize = results.iter().map(|(change, _)| change.bytes().len()).sum();
@@ -368,7 +400,14 @@ impl Connection {
             && let Some(message) = self.member.mailbox().take_ephemeral()
         {
             let Ephemeral { document, sender, session_id, count, data } = &*message;
-            self.session.send_ephemeral(*document, sender, session_id, *count, data);
+            self.session.send_ephemeral(
+                *document,
+                sender,
+                session_id,
+                *count,
+                data,
+                &Glance::new(&*self.shared.store),
+            )?;
             self.carry_out()?;
         }
         self.begin_append();
@@ -397,14 +436,11 @@ impl Connection {
             Output::Send(frame) => self.outbound.push(frame),
             Output::Established { peer, storage } => {
                 let remembered = storage.is_some();
+                self.registered.set_peer(peer.as_str());
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");
             }
-            Output::Delete { document, tombstone } if rights::may_delete(self.session.peer(), &document) => {
-                self.deletions.push(document, tombstone);
-            }
-            Output::Delete { document, .. } => {
-                tracing::info!(document = %Label(&document), "a peer without the right to it asked for a deletion");
-            }
+            Output::Delete { document, tombstone } => self.deletions.push(document, tombstone),
+            Output::Forbidden { document, is_deletion } => self.note_forbidden(&document, is_deletion),
             Output::Subscribe { document } => self.subscribe(document)?,
             Output::Append { document, changes } => self.bring(document, changes),
             Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
@@ -429,6 +465,7 @@ impl Connection {
 
     fn subscribe(&mut self, document: DocumentId) -> Result<(), StoreError> {
         self.member.subscribe(document);
+        self.registered.set_subscriptions(self.member.count());
         // The session looked into the store before; what came between that and now was announced to nobody here.
         if let Some(state) = ledger::state(&*self.shared.store.read()?, &document)? {
             self.session.handle_heads_changed(document);
@@ -477,23 +514,23 @@ impl Connection {
         let since = self.received_since.take();
         if self.appends.is_empty() {
             // After what came before it, so that a connection's requests keep their order.
-            return self.deletions.begin(&self.shared, self.member.id());
+            return self.deletions.begin(&self.shared, self.author());
         }
         self.append_since = since;
-        let (shared, from) = (Arc::clone(&self.shared), self.member.id());
+        let (shared, author) = (Arc::clone(&self.shared), self.author());
         if self.appends_changes {
             let others = self.appends.iter().position(|(_, brought)| !matches!(brought, Brought::Changes(_)));
             let first = self.appends.drain(..others.unwrap_or(self.appends.len()));
             let requests = first.filter_map(|(document, brought)| {
                 let Brought::Changes(changes) = brought else { return None };
-                let shared = Arc::clone(&shared);
-                Some(async move { (document, shared.log.append(from, document, changes).await) })
+                let (shared, author) = (Arc::clone(&shared), author.clone());
+                Some(async move { (document, shared.log.append(author, document, changes).await) })
             });
             self.appending = Some(Box::pin(join_all(requests.collect::<Vec<_>>())));
         } else if let Some((document, Brought::Whole(chunk))) = self.appends.pop_front() {
             self.appending = Some(Box::pin(async move {
                 let appended = match unfold(&shared, document, chunk).await {
-                    Ok(changes) => shared.log.append(from, document, changes).await,
+                    Ok(changes) => shared.log.append(author, document, changes).await,
                     Err(error) => Err(error),
                 };
                 vec![(document, appended)]
@@ -501,7 +538,30 @@ impl Connection {
         }
     }
 
+    fn author(&self) -> Author {
+        Author { connection: self.member.id(), principal: self.permit.principal().cloned() }
+    }
+
+    fn note_forbidden(&mut self, document: &DocumentId, is_deletion: bool) {
+        let code = if is_deletion { Code::DeleteForbidden } else { Code::ReadOnly };
+        self.shared.refusals.note(&self.author(), document, code.name(), None, 1);
+        if self.may_complain() {
+            tracing::info!(document = %Label(document), is_deletion, "a peer without the right to it wrote or deleted");
+        }
+    }
+
+    fn note_owned(&mut self, document: &DocumentId, changes: &[CheckedChange]) {
+        if !changes.is_empty() {
+            self.session.refuse(document, changes);
+            if self.may_complain() {
+                let count = changes.len();
+                tracing::info!(document = %Label(document), count, "changes under an actor of somebody else were refused");
+            }
+        }
+    }
+
     fn note_refused(&mut self, document: &DocumentId, error: &GateError) {
+        self.shared.refusals.note(&self.author(), document, Reject::from(error).code.name(), None, 1);
         if self.may_complain() {
             tracing::info!(document = %Label(document), rule = error.rule().code(), %error, "a change was refused");
         }

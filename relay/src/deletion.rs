@@ -11,8 +11,7 @@ use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::ledger::tombstone;
 use rejoin::store::{Store, StoreError, StoreExt};
 
-use crate::hub::ConnectionId;
-use crate::log::AppendError;
+use crate::log::{AppendError, Author};
 use crate::shared::Shared;
 use crate::show::Label;
 
@@ -66,14 +65,14 @@ impl Deletions {
     }
 
     /// Begins the next one, if none is under way.
-    pub(crate) fn begin(&mut self, shared: &Arc<Shared>, from: ConnectionId) {
+    pub(crate) fn begin(&mut self, shared: &Arc<Shared>, author: Author) {
         if self.under_way.is_some() {
             return;
         }
         let Some((document, tombstone)) = self.waiting.pop_front() else { return };
         let shared = Arc::clone(shared);
         self.under_way = Some(Box::pin(async move {
-            let outcome = shared.log.delete(from, document, tombstone.clone()).await;
+            let outcome = shared.log.delete(author, document, tombstone.clone()).await;
             (document, tombstone, outcome)
         }));
     }

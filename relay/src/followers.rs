@@ -284,6 +284,11 @@ impl Follower {
         &self.inbox
     }
 
+    /// Returns how many spaces and documents it follows.
+    pub(crate) fn count(&self) -> usize {
+        self.spaces.len() + self.documents.len()
+    }
+
     /// Follows a space from now on. What happened before is not told.
     pub(crate) fn follow(&mut self, space: SpaceId) {
         if self.spaces.insert(space) {

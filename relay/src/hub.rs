@@ -11,7 +11,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +19,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use rejoin::limits::EPHEMERAL_SESSIONS_MAX;
 use rejoin::sync::Recent;
-use rejoin::{DocumentId, PeerId};
+use rejoin::{DocumentId, PeerId, SpaceId};
 use tokio::sync::Notify;
 
 use crate::followers::Followers;
@@ -32,9 +31,10 @@ use crate::recent::RecentCommits;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionId(u64);
 
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+impl ConnectionId {
+    /// Returns the number that an operator sees.
+    pub(crate) fn number(self) -> u64 {
+        self.0
     }
 }
 
@@ -119,7 +119,7 @@ impl Hub {
 
     /// Names a connection.
     pub(crate) fn next_id(&self) -> ConnectionId {
-        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Returns who follows which space.
@@ -152,6 +152,26 @@ impl Hub {
         let now = Instant::now();
         for mailbox in self.others(&document, except) {
             mailbox.changed(document, now);
+        }
+    }
+
+    /// Forgets the last commits of a document that was put aside, and of its space.
+    pub(crate) fn forget(&self, space: &SpaceId, document: &DocumentId) {
+        self.recent.forget(document);
+        self.followers.live().forget_document(document);
+        self.followers.live().forget(space);
+    }
+
+    /// Tells everybody who takes part in a document or follows its space that it is there again; `end` says how far the space's log
+    /// is now.
+    pub(crate) fn come_back(&self, document: &DocumentId, end: Option<(SpaceId, u64)>) {
+        let nobody = self.next_id();
+        for mailbox in self.others(document, nobody) {
+            mailbox.changed(*document, Instant::now());
+        }
+        if let Some((space, end)) = end {
+            self.followers.publish_document(&space, document, Vec::new, nobody);
+            self.followers.publish_end(&space, end);
         }
     }
 
@@ -302,6 +322,11 @@ impl Member {
     /// Returns what waits for the connection.
     pub(crate) fn mailbox(&self) -> &Mailbox {
         &self.mailbox
+    }
+
+    /// Returns in how many documents the connection takes part.
+    pub(crate) fn count(&self) -> usize {
+        self.documents.len()
     }
 
     /// Takes part in a document from now on.

@@ -12,17 +12,24 @@
 //! * `fold` has long histories made into snapshots by a child process, for peers that have nothing.
 //! * [`auth`] says who somebody is and what that one may do.
 //! * `deletion` carries out that documents are deleted everywhere; `rights` says who may have that done.
+//! * `registry` knows every connection, for the operator.
+//! * `audit` keeps what administrators did and what was refused; `quarantine` has the documents that were put aside.
 //! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on; `followers` does so for whole
 //!   spaces, and `live` has the frames that all followers share. `presence` passes ephemeral messages across the protocols.
 //!
 //! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
 
+pub mod admin;
+mod audit;
 pub mod auth;
+pub mod backup;
 pub mod care;
 pub mod config;
 mod connection;
 mod deletion;
 mod demo;
+mod door;
+mod ending;
 mod fold;
 mod followers;
 mod furthest;
@@ -34,16 +41,22 @@ mod live;
 mod log;
 pub mod logging;
 pub mod metrics;
+pub mod operate;
 mod outbound;
 mod pages;
 mod presence;
+mod quarantine;
 mod recent;
+mod registry;
+pub mod reload;
+pub mod remote;
 mod rights;
 pub mod server;
 mod shared;
 mod show;
 mod socket;
 pub mod start;
+pub mod tls;
 mod v1;
 
 pub use config::{Config, RawConfig};

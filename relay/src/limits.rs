@@ -53,6 +53,24 @@ pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 /// How many sockets may be open beyond the WebSocket connections: 256, for HTTP requests and for those being refused.
 pub const SOCKETS_SPARE: usize = 256;
 
+/// How many sockets one address may have open beyond its WebSocket connections: 32. A page and its files come over a few.
+pub const SOCKETS_SPARE_PER_ADDRESS: usize = 32;
+
+/// How many sockets one address may open for each WebSocket that it may ask for: 8, since every file of a page has its own.
+pub const SOCKETS_PER_UPGRADE: u32 = 8;
+
+/// How many addresses are kept in mind before those that are gone are forgotten: 4,096, about half a megabyte.
+pub(crate) const ADDRESSES_KEPT: usize = 4_096;
+
+/// How long a client may take for TLS: 5 s. Beyond that its line is too slow to work with.
+pub const TLS_HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often the files of TLS are looked at: every 10 s. Certificates are renewed weeks ahead.
+pub const TLS_LOOK: Duration = Duration::from_secs(10);
+
+/// How many connections a second are asked to come back when the relay stops: 100.
+pub const RECONNECTS_PER_SECOND: usize = 100;
+
 /// How often a connection is pinged. Proxies close what is silent for 60 s, and mobile networks rarely earlier.
 pub const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -274,6 +292,27 @@ pub const JWT_KEYS_MAX: usize = 64;
 /// The longest file of keys: 1 MiB.
 pub const KEY_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// How many addresses are remembered because they showed bad tokens, or asked for tickets or share links: 65,536, some 60 bytes
+/// each. Beyond it those whose time is over are forgotten, and then all.
+pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
+
+/// How many bad tokens may come from one address at once before nothing more is looked at from there: 20. A secret of 256 bits
+/// is not guessed anyway; this keeps guesses from costing the relay signatures to check.
+pub const BAD_TOKENS_AT_ONCE: u32 = 20;
+
+/// After how long one of them is forgiven: a second.
+pub const BAD_TOKEN_FORGIVEN: Duration = Duration::from_secs(1);
+
+/// How many requests for tickets and share links may come from one address at once: 60. A ticket is needed for each connection,
+/// and a company may have one address.
+pub const TOKEN_REQUESTS_AT_ONCE: u32 = 60;
+
+/// How long until one more may come: 100 ms.
+pub const TOKEN_REQUEST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The longest body of a request for a share link: 4 KiB.
+pub const SHARE_REQUEST_BYTES_MAX: usize = 4 << 10;
+
 /// How often it is looked whether a file of keys has changed, while tokens come: 5 s.
 pub const KEY_FILE_LOOK: Duration = Duration::from_secs(5);
 
@@ -284,12 +323,114 @@ pub const PERMIT_LOOK: Duration = Duration::from_secs(60);
 /// connections some 240 look whether it concerns them.
 pub const PERMIT_GROUPS: usize = 64;
 
+/// For how long an online backup may read a store: an hour. What is freed meanwhile is not used again until it ends, so the file grows by
+/// what is written; in an hour a disk of 100 MB/s is read wholly up to 360 GB.
+pub const BACKUP_DURATION_MAX: Duration = Duration::from_secs(3_600);
+
+/// After how many bytes a backup's next file is begun: 256 MiB, which every copying program and object store takes in one piece.
+pub const BACKUP_FILE_BYTES: u64 = 256 << 20;
+
+/// The longest manifest of a backup that is read: 64 MiB, a million spaces with their log positions.
+pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
+
+/// The most backups that are restored one after the other: 10,000, a year of hourly ones.
+pub const BACKUP_CHAIN_MAX: usize = 10_000;
+
+/// How many changes of an imported space are stored in one transaction at most: 4,096, about 50 ms.
+pub const IMPORT_CHANGES: usize = 4_096;
+
+/// How many bytes of changes of an imported space are stored in one transaction: 8 MiB, and at least one change.
+pub const IMPORT_BYTES: usize = 8 << 20;
+
+/// How many refused documents an import names; it counts them all.
+pub const IMPORT_REFUSALS_MAX: usize = 1_000;
+
+/// How many documents of a space are deleted in one transaction at most: 64.
+pub const DELETE_DOCUMENTS: usize = 64;
+
+/// How many changes of theirs at most, or one document: 16,384, some 100 ms.
+pub const DELETE_CHANGES: u64 = 16_384;
+
+/// How often a space that is deleted is gone through for what came meanwhile: 8 times. Whoever deletes one first takes it from those who
+/// write there.
+pub const DELETE_PASSES: usize = 8;
+
 /// The longest name of a principal: 128 bytes. An e-mail address, a UUID or the `sub` of most issuers fits.
 pub const PRINCIPAL_BYTES_MAX: usize = 128;
 
 /// Of how many spaces it is remembered how far devices have them: 65,536, about 8 MB.
 pub(crate) const FURTHEST_SPACES_MAX: usize = 1 << 16;
 
+/// The most records of the audit trail that wait to be written: 4,096, about 1 MB. What does not fit is lost and counted.
+pub const AUDIT_QUEUE_MAX: usize = 4_096;
+
+/// The most records of the audit trail in one commit: 512.
+pub const AUDIT_BATCH_MAX: usize = 512;
+
+/// How long refused writes gather before they are written to the audit trail: 1 s, so that they cost one commit a second at most.
+pub const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many acts and how many refusals the audit trail keeps unless the configuration says otherwise: 1,000,000 each, some
+/// 300 MB.
+pub const AUDIT_ROWS_MAX_DEFAULT: usize = 1_000_000;
+
+/// How many rows of the audit trail above its bound are taken away at once, beside as many as are written: 1,024.
+pub const AUDIT_TRIM_ROWS: usize = 1_024;
+
+/// How many rows of each kind are looked at for one page of the audit trail: 100,000, about a tenth of a second.
+pub const AUDIT_SCAN_ROWS_MAX: usize = 100_000;
+
+/// The most requests of the admin API that are under way at once: 16.
+pub const ADMIN_REQUESTS_MAX: usize = 16;
+
+/// The most sockets of the admin API at once: 64, so that health checks and metrics are answered while requests are under way.
+pub const ADMIN_SOCKETS_MAX: usize = 64;
+
+/// How long a request of the admin API may take until the first byte of its answer, but for those that send a long body: 60 s.
+pub const ADMIN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long nothing may come of a long body: 30 s.
+pub const ADMIN_BODY_STALL: Duration = Duration::from_secs(30);
+
+/// How many bytes of an export or import are handed on at once: 64 KiB.
+pub const ADMIN_CARRY_CHUNK_BYTES: usize = 64 << 10;
+
+/// How many such pieces wait for who takes them: 8, half a MiB.
+pub const ADMIN_CARRY_CHUNKS: usize = 8;
+
+/// The longest JSON body of the admin API: 64 KiB; a token with a scope of 1,000 documents has 60.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// The most items in one page of the admin API.
+pub const ADMIN_PAGE_MAX: usize = 1_000;
+
+/// How many items a page has unless it is asked for more or less.
+pub const ADMIN_PAGE_DEFAULT: usize = 100;
+
+/// How many bytes of changes are read for one page of a log: 16 MiB, and at least one change.
+pub const ADMIN_LOG_BYTES_MAX: u64 = 16 << 20;
+
+/// How many jobs of the admin API are remembered, with those under way: 32.
+pub const ADMIN_JOBS_KEPT: usize = 32;
+
+/// The shortest credential of the admin API: 32 characters.
+pub const ADMIN_TOKEN_BYTES_MIN: usize = 32;
+
+/// How many wrong credentials one address may send in [`ADMIN_ATTEMPTS_WINDOW`] before none of it is looked at: 10.
+pub const ADMIN_ATTEMPTS_MAX: u32 = 10;
+
+/// How long wrong credentials count: 60 s.
+pub const ADMIN_ATTEMPTS_WINDOW: Duration = Duration::from_secs(60);
+
+/// Of how many addresses it is remembered that they sent wrong credentials: 1,024, 40 bytes each.
+pub const ADMIN_ADDRESSES_MAX: usize = 1_024;
+
+/// The longest label, name or reason that an administrator writes: 256 bytes.
+pub const ADMIN_TEXT_BYTES_MAX: usize = 256;
+
+/// For how long after a restore from a backup the owners of actors are not asked: devices that are online once a week bring back
+/// what the backup lacked.
+pub const RESTORED_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long the store may take to show that it takes writes before the relay is not ready: 1 s. A commit takes some ms.
 pub const READY_STORE_DEADLINE: Duration = Duration::from_secs(1);
 

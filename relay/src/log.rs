@@ -13,6 +13,7 @@ use rejoin::sync::v1::Offered;
 use rejoin::{DocumentId, SpaceId};
 use tokio::sync::oneshot;
 
+use crate::auth::PrincipalId;
 use crate::hub::ConnectionId;
 
 mod commit;
@@ -22,14 +23,36 @@ mod crash;
 mod cuts;
 mod group_commit;
 mod opening;
+mod owners;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use group_commit::GroupCommit;
 pub(crate) use opening::{epoch_since, open};
 
-/// What became of the changes of a request, in their order.
-pub(crate) type Results = Vec<(CheckedChange, Appended)>;
+/// Whose writes they are.
+#[derive(Debug, Clone)]
+pub(crate) struct Author {
+    /// Over which connection they came: what they bring is news to all others.
+    pub(crate) connection: ConnectionId,
+    /// Who it is; nobody in particular on a relay that is open.
+    pub(crate) principal: Option<PrincipalId>,
+}
+
+impl From<ConnectionId> for Author {
+    fn from(connection: ConnectionId) -> Self {
+        Self { connection, principal: None }
+    }
+}
+
+/// What became of the changes of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    /// What the ledger says of them, in their order.
+    pub(crate) appended: Vec<(CheckedChange, Appended)>,
+    /// Those that were not offered to it, because their actors belong to somebody else.
+    pub(crate) owned: Vec<CheckedChange>,
+}
 
 /// Waits for what became of a push, each of its writes.
 pub(crate) type Pushed = oneshot::Receiver<Result<Vec<Outcome>, AppendError>>;
@@ -48,7 +71,7 @@ pub(crate) trait Log: Send + Sync {
     /// [`AppendError`]; the connection cannot go on then, because its peer takes them for delivered.
     fn append(
         &self,
-        from: ConnectionId,
+        author: Author,
         document: DocumentId,
         changes: Vec<CheckedChange>,
     ) -> BoxFuture<'static, Result<Results, AppendError>>;
@@ -61,7 +84,7 @@ pub(crate) trait Log: Send + Sync {
     /// [`AppendError::Stopped`].
     fn push(
         &self,
-        from: ConnectionId,
+        author: Author,
         space: SpaceId,
         writes: Vec<Offered>,
     ) -> BoxFuture<'static, Result<Pushed, AppendError>>;
@@ -73,10 +96,13 @@ pub(crate) trait Log: Send + Sync {
     /// [`AppendError`]; the document may be deleted all the same. Trying again does no harm.
     fn delete(
         &self,
-        from: ConnectionId,
+        author: Author,
         document: DocumentId,
         tombstone: Tombstone,
     ) -> BoxFuture<'static, Result<(), AppendError>>;
+
+    /// Says whether the last commit went well.
+    fn is_writable(&self) -> bool;
 
     /// Finds out whether the store takes writes: by the last commits, or by a write of its own if they were long ago. It takes
     /// as long as what is queued before it.
@@ -109,6 +135,8 @@ enum Written {
     Change(Appended, Option<u64>),
     /// The document is deleted: from this position of the log on, or was before.
     Deleted(Option<u64>),
+    /// Its actor belongs to somebody else.
+    Owned,
     /// The document is in another space.
     Elsewhere,
     /// The store refused.
@@ -116,6 +144,18 @@ enum Written {
 }
 
 impl Written {
+    /// Returns the code of why it was refused, if it was and whoever pushed it can do something about it.
+    fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Failed | Self::Deleted(_) => None,
+            Self::Change(Appended::Stored { .. } | Appended::Duplicate, _) => None,
+            written => match written.clone().into_outcome() {
+                Outcome::Rejected(reject) => Some(reject.code.name()),
+                _ => None,
+            },
+        }
+    }
+
     /// Says it to who pushed it.
     fn into_outcome(self) -> Outcome {
         let code = match self {
@@ -129,6 +169,7 @@ impl Written {
                 return Outcome::Rejected(Reject { code: Code::ChangeMissing, text });
             }
             Self::Change(Appended::Deleted, _) => Code::DocumentDeleted,
+            Self::Owned => Code::ActorOwned,
             Self::Elsewhere => Code::DocumentElsewhere,
             // A relay folds no history away, and logs what it stores.
             _ => Code::NotStored,

@@ -7,12 +7,18 @@ use std::sync::Arc;
 use clap::Parser;
 use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
-use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs};
-use rejoin_relay::config::{Config, LogConfig, RawConfig};
+use rejoin_relay::backup::command::{self, RestoreArgs};
+use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs, VerifyArgs};
+use rejoin_relay::config::{LogConfig, RawConfig};
 use rejoin_relay::logging::{LogOptions, Logging};
 use rejoin_relay::metrics::{Metrics, watch_panics};
-use rejoin_relay::start;
-use tokio::signal::unix::{SignalKind, signal};
+use rejoin_relay::operate::{self, ConfigCommand, HealthArgs};
+use rejoin_relay::reload::Reloader;
+use rejoin_relay::remote::{self, AdminArgs};
+use rejoin_relay::{start, tls};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+mod systemd;
 
 /// Stores, validates and forwards the changes of offline-first applications.
 #[derive(Debug, Parser)]
@@ -29,10 +35,17 @@ const FOLD_CHILD: &str = "fold-child";
 enum Command {
     /// Run the relay until SIGTERM or SIGINT; a second one ends it at once
     Serve(RawConfig),
-    /// Copy a stopped relay's data into a new file
+    /// Look at the configuration without running anything
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Ask a running relay whether it is ready; ends with 1 if it is not
+    Healthcheck(HealthArgs),
+    /// Copy a stopped relay's data into a new file, or back it up into a directory
     Backup(BackupArgs),
-    /// Check a stopped relay's data; ends with 1 if anything is wrong
-    Verify(ReportArgs),
+    /// Make a relay's data of a full backup and those that follow it
+    Restore(RestoreArgs),
+    /// Check a stopped relay's data, or backups; ends with 1 if anything is wrong
+    Verify(VerifyArgs),
     /// Compute the records of one document of a stopped relay anew from its changes
     Repair(RepairArgs),
     /// Make a stopped relay's data as small as it gets, with every change still in it
@@ -41,6 +54,8 @@ enum Command {
     Stats(ReportArgs),
     /// Delete a document everywhere, and leave none of its bytes in a stopped relay's data
     Purge(PurgeArgs),
+    /// Ask a running relay's admin API for something
+    Admin(AdminArgs),
     /// What the relay starts itself as, to fold a document under limits
     #[command(hide = true)]
     FoldChild,
@@ -58,13 +73,13 @@ fn main() -> ExitCode {
     };
     let out = &mut std::io::stdout();
     let outcome = match arguments.command {
-        Command::Serve(raw) => {
-            let config = raw.load().map_err(|errors| format!("read the configuration: {errors}"));
-            let config = config.map(|loaded| loaded.config);
-            config.and_then(serve).map(|()| true)
-        }
+        Command::Serve(raw) => serve(raw).map(|()| true),
+        Command::Config(command) => operate::config(&command, out, &mut std::io::stderr()),
+        Command::Healthcheck(args) => operate::healthcheck(&args, out),
+        Command::Admin(args) => remote::run(&args, out),
         Command::FoldChild => return child_main(std::io::stdin().lock(), std::io::stdout().lock()),
         Command::Backup(args) => care::backup(&args, out).map(|()| true),
+        Command::Restore(args) => command::restore_data(&args, out).map(|()| true),
         Command::Verify(args) => care::verify(&args, out),
         Command::Repair(args) => care::repair(&args, out).map(|()| true),
         Command::Compact(args) => care::compact(&args, out).map(|()| true),
@@ -79,9 +94,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(mut config: Config) -> Result<(), String> {
+fn serve(raw: RawConfig) -> Result<(), String> {
+    let loaded = raw.load().map_err(|errors| format!("read the configuration: {errors}"))?;
+    let mut config = loaded.config;
     let fold = FoldCommand::this_executable(FOLD_CHILD);
     config.fold = Some(fold.map_err(|error| format!("find the relay's own executable: {error}"))?);
+    tls::load(&config).map_err(|error| error.to_string())?;
     let store = start::open_store(&config).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;
@@ -90,18 +108,50 @@ fn serve(mut config: Config) -> Result<(), String> {
         let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
         // From here on the log says what happens; what keeps the relay from starting is one line of text.
         let metrics = Arc::new(Metrics::new());
-        let logging = log_to_stderr(&config.log, &metrics)?;
+        let log = log_to_stderr(&config.log, &metrics)?;
         watch_panics(&metrics);
+        start::raise_file_limit(&config.limits)
+            .iter()
+            .chain(&config.warnings())
+            .for_each(|text| tracing::warn!("{text}"));
+        config.notes().iter().for_each(|text| tracing::info!("{text}"));
+        let (http, ws) = if config.tls.cert_file.is_some() { ("https", "wss") } else { ("http", "ws") };
+        let reloader = Reloader::new(raw, config);
+        let current = reloader.subscribe();
         // Installed before the relay says that it listens: whoever reads that may stop it at once.
         let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
-        announce(&format!("listening on http://{address} (WebSocket: ws://{address})"));
-        let outcome = rejoin_relay::run_with_metrics(listener, store, &config, metrics, stop).await;
-        tokio::task::block_in_place(|| logging.flush());
+        let hangup = signal(SignalKind::hangup()).map_err(|error| format!("wait for signals: {error}"))?;
+        tokio::spawn(reload_at(hangup, reloader, log.clone()));
+        announce(&format!("listening on {http}://{address} (WebSocket: {ws}://{address})"));
+        systemd::ready();
+        let stop = async {
+            stop.await;
+            systemd::stopping();
+        };
+        let outcome = tokio::select! {
+            outcome = rejoin_relay::run_reloading(listener, store, current, metrics, stop) => outcome,
+            () = systemd::keep_alive() => Ok(()),
+        };
+        tokio::task::block_in_place(|| log.flush());
         outcome.map_err(|error| format!("run the relay: {error}"))
     });
     // A connection that was cut may still hold a thread.
     runtime.shutdown_background();
     outcome
+}
+
+/// Reads the configuration again at every SIGHUP.
+async fn reload_at(mut hangup: Signal, reloader: Reloader, log: Logging) {
+    let current = reloader.subscribe();
+    while hangup.recv().await.is_some() {
+        systemd::reloading();
+        if reloader.reload() {
+            if let Err(error) = log.set_filter(&current.borrow().log.filter) {
+                tracing::error!(%error, "the filter of the log stays as it was");
+            }
+        }
+        systemd::ready();
+    }
 }
 
 /// Returns what is ready at the first SIGTERM or SIGINT. The second ends the process at once: every moment is a good one
@@ -156,6 +206,9 @@ fn complaint(error: &clap::Error) -> String {
     }
     let error = error.to_string();
     let words: Vec<_> = error.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    let text = words.join(" ");
+    let mut text = words.join(" ");
+    if let Some(tip) = error.lines().find_map(|line| line.trim().strip_prefix("tip: ")) {
+        text = format!("{text}; {tip}");
+    }
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }

@@ -19,7 +19,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use rejoin::codec::v1::{Code, Reject};
+use rejoin::codec::v1::Code;
 use rejoin::gate::Rule;
 use rejoin::store::Store;
 
@@ -28,10 +28,11 @@ pub(crate) mod panics;
 pub(crate) mod process;
 mod series;
 
-pub use labels::{AppendResult, AuthFailure, Direction, FoldResult, Protocol, QuotaKind, RefusedConnection};
+pub use labels::{AppendResult, Direction, FoldResult, Protocol, QuotaKind, RefusedConnection};
 pub use panics::watch_panics;
 
-use labels::{RuleLabel, Way};
+use crate::auth::{Directory, Reason};
+use labels::{ReasonLabel, RuleLabel, Way};
 use series::{Counters, Gauges, Histogram, Histograms};
 
 /// What an answer with metrics is, for `Content-Type`.
@@ -50,7 +51,7 @@ pub struct Metrics {
     connections_opened: Counters<Protocol>,
     connections_behind: Gauges<Protocol>,
     connections_refused: Counters<RefusedConnection>,
-    auth_failures: Counters<AuthFailure>,
+    auth_failures: Counters<ReasonLabel>,
     frames: Counters<Way>,
     frame_bytes: Counters<Way>,
     appends: Counters<AppendResult>,
@@ -115,6 +116,8 @@ struct LookedUp {
 /// Where a running relay's numbers come from. Nothing is kept alive by being watched.
 pub(crate) struct Sources {
     pub(crate) store: Weak<dyn Store>,
+    /// Counts who was not let in.
+    pub(crate) directory: Weak<Directory>,
     /// The directory of the data; empty if the store is in no file.
     pub(crate) data: PathBuf,
     pub(crate) draining: tokio::sync::watch::Receiver<bool>,
@@ -307,6 +310,11 @@ impl Metrics {
         let oldest = self.long_reads().begun.values().next().copied();
         found.longest_read_seconds.set(oldest.map_or(0.0, |begun| begun.elapsed().as_secs_f64()));
         let Some(sources) = self.sources.get() else { return };
+        if let Some(directory) = sources.directory.upgrade() {
+            Reason::ALL
+                .iter()
+                .for_each(|reason| self.auth_failures.set(ReasonLabel(*reason), directory.failures(*reason)));
+        }
         found.draining.set(i64::from(*sources.draining.borrow()));
         let store = sources.store.upgrade();
         set(&found.store_bytes, store.and_then(|store| store.size_bytes().ok().flatten()));
@@ -350,11 +358,6 @@ impl Metrics {
         self.connections_refused.add(reason, 1);
     }
 
-    /// Notes that a token, or its lack, let nobody in.
-    pub fn auth_failed(&self, reason: AuthFailure) {
-        self.auth_failures.add(reason, 1);
-    }
-
     /// Notes that somebody wanted more than he was given.
     pub fn quota_rejected(&self, kind: QuotaKind) {
         self.quota_rejects.add(kind, 1);
@@ -380,21 +383,17 @@ impl Metrics {
         }
     }
 
-    /// Notes that a session refused a write before it came to the log.
-    pub(crate) fn refused(&self, reject: &Reject) {
-        let result = match reject.code {
+    /// Notes that a session refused so many writes before they came to the log.
+    pub(crate) fn refused(&self, code: Code, rule: Option<Rule>, count: u64) {
+        let result = match code {
             Code::ReadOnly | Code::DeleteForbidden => AppendResult::ReadOnly,
             Code::Quota => AppendResult::Quota,
-            // A reject that the gate made begins with its rule.
-            _ => {
-                let code = reject.text.split(':').next().unwrap_or_default();
-                return match Rule::ALL.iter().find(|rule| rule.code() == code) {
-                    Some(rule) => self.gate_rejected(*rule),
-                    None => self.appended(AppendResult::Rejected),
-                };
-            }
+            _ => AppendResult::Rejected,
         };
-        self.appended(result);
+        self.appends.add(result, count);
+        if let Some(rule) = rule {
+            self.gate_rejects.add(RuleLabel(rule), count);
+        }
     }
 
     /// Notes that a document was deleted everywhere.

@@ -1,20 +1,35 @@
-//! Rights: the one place where the relay decides what a peer may do. There are no grants yet, so everybody may.
+//! Rights: what the sessions of both protocols ask is asked of the permit that the other side was let in with, and of
+//! the quarantine.
+
+use std::sync::Arc;
 
 use rejoin::codec::v1::Access;
 use rejoin::sync::v1::Grants;
-use rejoin::{DocumentId, PeerId, SpaceId};
+use rejoin::{DocumentId, SpaceId};
 
-/// Says whether a peer may delete a document everywhere. What it may not is not answered.
-pub(crate) fn may_delete(_peer: Option<&PeerId>, _document: &DocumentId) -> bool {
-    true
+use crate::auth::Permit;
+use crate::quarantine::Quarantine;
+
+/// What a permit allows, but for documents that are in quarantine.
+pub(crate) struct Allowed {
+    pub(crate) permit: Permit,
+    pub(crate) quarantine: Arc<Quarantine>,
 }
 
-/// What everybody is granted who speaks `rejoin.v1`: all of every space.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Everything;
+impl Grants for Allowed {
+    fn access(&self, space: &SpaceId) -> Option<Access> {
+        self.permit.space(space)
+    }
 
-impl Grants for Everything {
-    fn access(&self, _space: &SpaceId) -> Option<Access> {
-        Some(Access::Admin)
+    fn document(&self, space: &SpaceId, document: &DocumentId) -> Option<Access> {
+        self.permit.document(space, document)
+    }
+
+    fn is_held(&self, document: &DocumentId) -> bool {
+        self.quarantine.is_quarantined(document)
+    }
+
+    fn knows(&self, space: &SpaceId) -> bool {
+        self.permit.knows(space)
     }
 }

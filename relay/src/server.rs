@@ -1,46 +1,51 @@
 //! The server: accepts sockets, answers HTTP, hands WebSockets to connections, and drains when it is told to stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use rejoin::PeerId;
-use rejoin::codec::v1::{Limits, SUBPROTOCOL};
-use rejoin::limits::{
-    BATCH_ENTRIES_MAX, CHANGE_BYTES_MAX, CREDIT_BYTES, FRAME_BYTES_MAX, PRESENCE_BYTES_MAX, V1_FRAME_BYTES_MAX,
-};
+use rejoin::limits::CREDIT_BYTES;
 use rejoin::store::{Store, StoreError, storage_id};
 use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::Identity;
 use rejoin::sync::v1::RelayIdentity;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
+use crate::admin::{self, Admin, CredentialError};
+use crate::audit::{Audit, Refusals};
+use crate::auth::{self, Credentials, Directory, DirectoryError, Refusal};
 use crate::config::Config;
 use crate::connection;
 use crate::demo::Demo;
+use crate::door::{self, Door};
 use crate::fold::Folding;
 use crate::health;
 use crate::hub::Hub;
 use crate::limits::{
-    DRAIN_DEADLINE, RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES,
-    SOCKET_WRITE_BUFFER_BYTES_MAX, SOCKETS_SPARE,
+    RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES_MAX,
 };
 use crate::log::{self, GroupCommit};
 use crate::metrics::{Metrics, RefusedConnection, Sources};
 use crate::pages;
+use crate::quarantine::Quarantine;
+use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::socket::{Accept, Activity};
+use crate::tls::{self, TlsError};
 use crate::v1;
 
 /// Why a relay could not run.
@@ -53,17 +58,36 @@ pub enum RunError {
     /// The operating system gives no random bytes.
     #[error("failed to get random bytes from the operating system: {0}")]
     Entropy(getrandom::Error),
+    /// The directory of who may come in cannot be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The admin API has no credential.
+    #[error("failed to {0}")]
+    Admin(#[from] CredentialError),
+    /// The address of the admin API cannot be listened on.
+    #[error(
+        "failed to listen on {address} for the admin API: {source}; stop what uses it, or choose another with --admin-listen"
+    )]
+    AdminListen {
+        /// Which.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The operating system gives no thread, or no socket.
     #[error("failed to run the server: {0}")]
     Io(#[from] io::Error),
+    /// The certificate or its key cannot be used.
+    #[error("failed to {0}")]
+    Tls(#[from] TlsError),
 }
 
 /// What a request is answered from.
 #[derive(Clone)]
 struct App {
     shared: Arc<Shared>,
-    /// How many more WebSockets there may be; a connection holds its share until it ends.
-    room: Arc<Semaphore>,
+    /// How many connections there are; each holds its share until it ends.
+    door: Arc<Door>,
     demo: Option<Demo>,
 }
 
@@ -111,17 +135,42 @@ pub async fn run_reloading(
     metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
+    let admin = changing.borrow().admin.clone();
+    let listening = async |address| {
+        let bound = TcpListener::bind(address).await;
+        bound.map_err(|source| RunError::AdminListen { address, source })
+    };
+    let admin = if admin.enabled { Some(listening(admin.listen).await?) } else { None };
+    run_with(listener, admin, store, changing, metrics, shutdown).await
+}
+
+/// Runs a relay as [`run_reloading`] does, with the admin API on a listener that is there already, or without one.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_with(
+    listener: TcpListener,
+    admin_listener: Option<TcpListener>,
+    store: Arc<dyn Store>,
+    changing: watch::Receiver<Arc<Config>>,
+    metrics: Arc<Metrics>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
-    let shared = Arc::new(share(store, changing, metrics, draining.clone())?);
-    let room = Arc::new(Semaphore::new(config.limits.connections_max));
-    let demo = config.demo.as_deref().map(Demo::new);
-    let app = App { shared: Arc::clone(&shared), room: Arc::clone(&room), demo };
-    let accept = Accept {
-        listener,
-        room: Arc::new(Semaphore::new(config.limits.connections_max + SOCKETS_SPARE)),
-        deadline: config.limits.handshake_seconds,
+    let shared = Arc::new(share(store, changing.clone(), metrics, draining.clone())?);
+    let following = tokio::spawn(follow(Arc::clone(&shared.directory), changing.clone()));
+    let admin = match admin_listener {
+        Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
+        None => None,
     };
+    let admin = admin.map(|(listener, admin)| tokio::spawn(admin::serve(listener, admin, draining.clone())));
+    let door = Door::new(changing.clone());
+    let tls = tls::follow(changing.clone())?;
+    let demo = config.demo.as_deref().map(Demo::new);
+    let app = App { shared: Arc::clone(&shared), door: Arc::clone(&door), demo };
+    let accept = Accept { listener, door: Arc::clone(&door), config: changing.clone(), tls };
     let service = router(app).into_make_service_with_connect_info::<Activity>();
     let mut stop = draining.clone();
     let server = axum::serve(accept, service).with_graceful_shutdown(async move {
@@ -130,26 +179,22 @@ pub async fn run_reloading(
     });
     let server = tokio::spawn(server.into_future());
     shutdown.await;
-    tracing::info!("the relay is stopping");
+    following.abort();
+    let deadline = changing.borrow().drain.deadline_seconds;
+    tracing::info!(connections = door.connections(), ?deadline, "the relay is stopping");
+    // Counted before anybody leaves: each of them is to come back at a time of its own.
+    shared.crowd.store(door.connections(), Ordering::Relaxed);
     // The receivers are alive: this function holds one.
     let _ = drain.send(true);
     if let Some(folding) = &shared.folding {
         folding.stop();
     }
-    let ended = timeout(DRAIN_DEADLINE, drained(server, &room, config.limits.connections_max, &shared)).await;
+    let ended = timeout(deadline, drained(server, admin, &door, deadline, &shared)).await;
     if ended.is_err() {
-        tracing::warn!(seconds = DRAIN_DEADLINE.as_secs(), "some connections did not end in time and are cut");
+        tracing::warn!(?deadline, "some connections did not end in time and are cut");
     }
     Ok(())
 }
-
-/// What the relay takes by `rejoin.v1`: all that the protocol allows.
-const LIMITS: Limits = Limits {
-    frame_bytes: V1_FRAME_BYTES_MAX as u64,
-    change_bytes: CHANGE_BYTES_MAX as u64,
-    batch_entries: BATCH_ENTRIES_MAX as u64,
-    presence_bytes: PRESENCE_BYTES_MAX as u64,
-};
 
 fn share(
     store: Arc<dyn Store>,
@@ -168,10 +213,21 @@ fn share(
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
+    let auth = config.directory();
+    let directory = Directory::open(Arc::clone(&store), &auth)?;
+    let audit = Arc::new(Audit::start(Arc::clone(&store))?);
+    let quarantine = Arc::new(Quarantine::open(&*store)?);
+    let registry = Arc::new(Registry::default());
+    registry.set_principal_max(config.limits.connections_per_principal_max);
+    let refusals = Refusals { audit: Arc::clone(&audit), registry: Arc::clone(&registry) };
+    let told = Some(refusals.clone());
     let log =
-        Arc::new(GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), folding.clone(), Arc::clone(&metrics))?);
+        GroupCommit::start_with(Arc::clone(&store), Arc::clone(&hub), folding.clone(), told, Arc::clone(&metrics))?;
+    let log = Arc::new(log);
+    log.set_restored_grace(Duration::from_secs(auth.restored_grace_days.saturating_mul(24 * 3_600)));
     metrics.watch(Sources {
         store: Arc::downgrade(&store),
+        directory: Arc::downgrade(&directory),
         data: config.data.clone(),
         draining: draining.clone(),
         epoch_since: log::epoch_since(&*store)?,
@@ -185,47 +241,71 @@ fn share(
         log,
         metrics,
         data: config.data.clone(),
+        directory,
         folding,
         whole_documents,
         identity,
-        v1: RelayIdentity { storage, epoch, limits: LIMITS, credit: CREDIT_BYTES },
+        v1: RelayIdentity { storage, epoch, limits: config.limits.of_v1(), credit: CREDIT_BYTES },
         config: changing,
+        registry,
+        audit,
+        refusals,
+        quarantine,
+        crowd: AtomicUsize::new(0),
         draining,
     })
+}
+
+/// Tells the directory whenever the configuration changes.
+async fn follow(directory: Arc<Directory>, mut changing: watch::Receiver<Arc<Config>>) {
+    while changing.changed().await.is_ok() {
+        let config = changing.borrow_and_update().directory();
+        let directory = Arc::clone(&directory);
+        // It may read files.
+        let reload = tokio::task::spawn_blocking(move || directory.reload(&config));
+        if let Ok(Err(error)) = reload.await {
+            tracing::error!(%error, "keys and times of tokens stay as they were");
+        }
+    }
 }
 
 /// Waits until the last socket is closed and the last commit is done.
 async fn drained(
     server: tokio::task::JoinHandle<io::Result<()>>,
-    room: &Semaphore,
-    connections_max: usize,
+    admin: Option<tokio::task::JoinHandle<()>>,
+    door: &Door,
+    deadline: Duration,
     shared: &Shared,
 ) {
     let closed = async {
         if let Ok(Err(error)) = server.await {
             tracing::warn!(%error, "the server ended with an error");
         }
-        // Every connection has given its share back when all can be taken.
-        let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-        drop(room.acquire_many(all).await);
+        door.emptied().await;
+        if let Some(admin) = admin {
+            // Its panic, if there was one, was reported by itself.
+            let _ = admin.await;
+        }
     };
-    if timeout(DRAIN_DEADLINE - COMMIT_RESERVE, closed).await.is_err() {
+    if timeout(deadline.mul_f64(1.0 - COMMIT_RESERVE), closed).await.is_err() {
         tracing::warn!("some connections are still open; their last changes are committed without an answer");
     }
     shared.log.finish().await;
+    shared.audit.finish().await;
     if let Some(folding) = &shared.folding {
         folding.finish().await;
     }
 }
 
-/// How much of the drain's time is kept for the commits.
-const COMMIT_RESERVE: Duration = Duration::from_secs(4);
+/// What part of the drain's time is kept for the commits.
+const COMMIT_RESERVE: f64 = 0.4;
 
 fn router(app: App) -> Router {
     Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(|State(app): State<App>| async move { health::ready(&app.shared).await }))
         .route("/startupz", get(health::started))
+        .merge(auth::routes(Arc::clone(&app.shared)))
         .fallback(any_path)
         .layer(map_response(one_request_a_connection))
         .with_state(app)
@@ -250,48 +330,81 @@ async fn any_path(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     match upgrade {
-        Ok(upgrade) => connect(app, activity, upgrade),
+        Ok(upgrade) => connect(app, activity, upgrade, &headers, &uri),
         Err(rejection) if headers.contains_key(UPGRADE) => rejection.into_response(),
         Err(_) if let Some(demo) = app.demo => demo.serve(&method, &uri, &headers).await,
         Err(_) if uri.path() != "/" => (StatusCode::NOT_FOUND, "there is nothing here\n").into_response(),
         Err(_) if method != Method::GET && method != Method::HEAD => StatusCode::METHOD_NOT_ALLOWED.into_response(),
-        Err(_) => Html(pages::home()).into_response(),
+        Err(_) => Html(pages::home(app.shared.config().open)).into_response(),
     }
 }
 
-fn connect(app: App, activity: Activity, upgrade: WebSocketUpgrade) -> Response {
-    let refusal = if *app.shared.draining.borrow() {
-        Some((RefusedConnection::Stopping, "the relay is stopping\n"))
-    } else if app.room.available_permits() == 0 {
-        Some((RefusedConnection::Full, "too many connections\n"))
-    } else {
-        None
+/// Answers who is not let in, in one line.
+fn refused(refusal: Refusal) -> Response {
+    let status = match refusal {
+        Refusal::Throttled => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::UNAUTHORIZED,
     };
-    let room = match (refusal, app.room.try_acquire_owned()) {
-        (None, Ok(room)) => room,
-        (refusal, _) => {
-            let headers = [
-                (RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS)),
-                (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
-            ];
-            let (reason, text) = refusal.unwrap_or((RefusedConnection::Full, "too many connections\n"));
-            app.shared.metrics.connection_refused(reason);
-            return (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response();
+    let headers = [
+        (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+    ];
+    (status, headers, format!("{refusal}\n")).into_response()
+}
+
+fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers: &HeaderMap, uri: &Uri) -> Response {
+    let config = app.shared.config();
+    if !door::may_connect_from(headers, &config) {
+        app.shared.metrics.connection_refused(RefusedConnection::Origin);
+        return (StatusCode::FORBIDDEN, "pages of this origin may not connect here\n").into_response();
+    }
+    if *app.shared.draining.borrow() {
+        app.shared.metrics.connection_refused(RefusedConnection::Stopping);
+        return come_back_later("the relay is stopping\n");
+    }
+    let address = door::client_address(activity.address().ip(), headers, &config.limits);
+    let share = match app.door.connect(address, Instant::now()) {
+        Ok(share) => share,
+        Err(refused) => {
+            app.shared.metrics.connection_refused(refused.into());
+            return come_back_later(refused.text());
         }
     };
+    let credentials = Credentials::of(headers, uri);
+    let permit = match credentials.admit(&app.shared.directory, address) {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            app.shared.metrics.connection_refused(RefusedConnection::Unauthenticated);
+            return refused(refusal);
+        }
+    };
+    let activity = activity.of_client(address);
+    if let Some(subprotocol) = credentials.subprotocol {
+        upgrade.set_selected_protocol(subprotocol);
+    }
     let upgrade = upgrade
-        .protocols([SUBPROTOCOL])
         .read_buffer_size(SOCKET_READ_BUFFER_BYTES)
         .write_buffer_size(SOCKET_WRITE_BUFFER_BYTES)
         .max_write_buffer_size(SOCKET_WRITE_BUFFER_BYTES_MAX);
-    let is_classic = upgrade.selected_protocol().is_none();
-    let message_bytes_max = if is_classic { FRAME_BYTES_MAX } else { V1_FRAME_BYTES_MAX };
+    let limits = &config.limits;
+    let message_bytes_max = if credentials.is_v1 { limits.v1_frame_bytes_max() } else { limits.frame_bytes_max };
     upgrade.max_message_size(message_bytes_max).max_frame_size(message_bytes_max).on_upgrade(move |socket| async move {
-        if is_classic {
-            connection::serve(socket, app.shared, activity).await;
-        } else {
-            v1::serve(socket, app.shared, activity).await;
+        match permit {
+            permit if credentials.is_v1 => v1::serve(socket, app.shared, activity, permit).await,
+            Some(permit) => connection::serve(socket, app.shared, activity, permit).await,
+            // Who comes to the classic protocol without a token was refused.
+            None => {}
         }
-        drop(room);
+        drop(share);
     })
+}
+
+/// Refuses a WebSocket, and asks each client to come back at another time.
+fn come_back_later(text: &'static str) -> Response {
+    let seconds = RETRY_AFTER_SECONDS + getrandom::u32().unwrap_or_default() % RETRY_AFTER_SECONDS;
+    let headers = [
+        (RETRY_AFTER, HeaderValue::from(seconds)),
+        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+    ];
+    (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response()
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
@@ -18,13 +19,18 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
 
+use crate::audit::{Audit, Refusals};
+use crate::auth::{Directory, Permit};
 use crate::config::Config;
 use crate::fold::Folding;
 use crate::hub::Hub;
-use crate::limits::{CLOSE_WAIT, DEAD_AFTER, PING_INTERVAL};
+use crate::limits::{CLOSE_WAIT, RECONNECTS_PER_SECOND};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
+use crate::quarantine::Quarantine;
+use crate::registry::Registry;
+use crate::rights::Allowed;
 use crate::socket::Activity;
 
 /// WebSocket close code: the relay is going away.
@@ -35,6 +41,9 @@ pub(crate) const CLOSE_TOO_BIG: u16 = 1009;
 pub(crate) const CLOSE_TRY_AGAIN: u16 = 1013;
 /// WebSocket close code: the fault is ours.
 pub(crate) const CLOSE_INTERNAL: u16 = 1011;
+
+/// What a peer reads whose connection an operator ends.
+pub(crate) const KICKED: &str = "an operator closed this connection";
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -53,14 +62,42 @@ pub(crate) struct Shared {
     pub(crate) v1: RelayIdentity,
     /// The configuration, which may change: what can be reloaded is read where it is used.
     pub(crate) config: watch::Receiver<Arc<Config>>,
+    /// Who may come in, and what they may do.
+    pub(crate) directory: Arc<Directory>,
+    /// Every connection.
+    pub(crate) registry: Arc<Registry>,
+    /// What administrators did, and what was refused.
+    pub(crate) audit: Arc<Audit>,
+    /// How the latter get there.
+    pub(crate) refusals: Refusals,
+    /// What nobody is sent and nobody writes to.
+    pub(crate) quarantine: Arc<Quarantine>,
+    /// How many connections there were when the relay was told to stop.
+    pub(crate) crowd: AtomicUsize,
     /// Becomes true when the relay is to stop.
     pub(crate) draining: watch::Receiver<bool>,
 }
 
 impl Shared {
+    /// Returns what sessions ask about rights.
+    pub(crate) fn allowed(&self, permit: &Permit) -> Box<Allowed> {
+        Box::new(Allowed { permit: permit.clone(), quarantine: Arc::clone(&self.quarantine) })
+    }
+
     /// Returns the configuration of now.
     pub(crate) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
+    }
+
+    /// Says to one client of a stopping relay why, and after how many seconds it is to come back: few clients at once, many over
+    /// as long a time as is configured.
+    pub(crate) fn goodbye(&self) -> String {
+        let crowd = self.crowd.load(Ordering::Relaxed);
+        let spread = u64::try_from(crowd.div_ceil(RECONNECTS_PER_SECOND)).unwrap_or(u64::MAX);
+        let spread = spread.min(self.config.borrow().drain.reconnect_after_max_seconds.as_secs());
+        // Without chance all come back at once, as they would without the hint.
+        let seconds = getrandom::u64().unwrap_or_default() % spread.saturating_add(1);
+        format!("reconnect-after={seconds}; the relay is stopping")
     }
 }
 
@@ -77,6 +114,7 @@ pub(crate) enum Next {
 /// Tells when to ping a peer, and when it counts as gone.
 pub(crate) struct Pulse {
     activity: Activity,
+    config: watch::Receiver<Arc<Config>>,
     was_listening: bool,
     /// Since when we have been listening: what was not read cannot count as silence.
     listening_since: Instant,
@@ -84,9 +122,10 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub(crate) fn new(activity: Activity) -> Self {
+    pub(crate) fn new(activity: Activity, config: watch::Receiver<Arc<Config>>) -> Self {
         let now = Instant::now();
-        Self { activity, was_listening: true, listening_since: now, next_ping: now + PING_INTERVAL }
+        let next_ping = now + config.borrow().limits.ping_seconds;
+        Self { activity, config, was_listening: true, listening_since: now, next_ping }
     }
 
     /// Notes whether frames are read now.
@@ -105,7 +144,7 @@ impl Pulse {
             return Next::End;
         }
         if now >= self.next_ping {
-            self.next_ping = now + PING_INTERVAL;
+            self.next_ping = now + self.config.borrow().limits.ping_seconds;
             outbound.ping();
         }
         timer.reset(self.next());
@@ -118,7 +157,7 @@ impl Pulse {
     }
 
     fn gone_at(&self) -> Instant {
-        self.activity.heard().max(self.listening_since) + DEAD_AFTER
+        self.activity.heard().max(self.listening_since) + self.config.borrow().limits.dead_after_seconds
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rejoin::store::{RedbOptions, RedbStore, Store, StoreError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{Config, LimitsConfig};
 use crate::limits::STORE_CACHE_BYTES;
 
 /// The store's file in the directory of the data.
@@ -84,6 +85,27 @@ pub(crate) fn open_file_with(
         StoreError::Io(source) => StartError::File { path, source },
         source => StartError::Store { path, source },
     })
+}
+
+/// How many files the relay needs beside its sockets: the store, the log, timers, what a child process is spoken to through.
+const FILES_SPARE: u64 = 64;
+
+/// Raises the number of files that the process may open to what the operating system allows it, since each socket is one. Returns what
+/// to tell the operator if that is less than the configured number of connections needs.
+pub fn raise_file_limit(limits: &LimitsConfig) -> Option<String> {
+    let found = getrlimit(Resource::Nofile);
+    let most = found.maximum;
+    let wanted = Rlimit { current: most, maximum: most };
+    // What cannot be raised stays.
+    let current = if setrlimit(Resource::Nofile, wanted).is_ok() { most } else { found.current };
+    let sockets = limits.connections_max.saturating_add(limits.sockets_spare);
+    let needed = u64::try_from(sockets).unwrap_or(u64::MAX).saturating_add(FILES_SPARE);
+    let current = current.filter(|current| *current < needed)?;
+    Some(format!(
+        "the process may open {current} files, and limits.connections_max = {} needs {needed}: set LimitNOFILE={needed} in its systemd \
+         unit or ulimit -Hn {needed} before it starts, or lower limits.connections_max",
+        limits.connections_max
+    ))
 }
 
 /// Listens on the configured address.

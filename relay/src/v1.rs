@@ -6,6 +6,7 @@
 //!
 //! What is new in a space comes as a number from the hub, and as frames that all its followers share ([`live`](crate::live)).
 
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,22 +17,24 @@ use futures_util::{FutureExt, StreamExt};
 use rejoin::codec::v1::Code;
 use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
-use rejoin::sync::v1::{RelayOutput, RelaySession};
+use rejoin::sync::v1::{RelayIdentity, RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 use tracing::Instrument as _;
 
+use crate::auth::{Permit, Refusal};
+use crate::ending::{self, Ending, Over};
 use crate::followers::{Follower, News};
 use crate::glance::Glance;
 use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
     SEND_QUEUE_BYTES_MAX,
 };
-use crate::log::AppendError;
+use crate::log::{AppendError, Author};
 use crate::metrics::{Connected, Direction, Protocol, RefusedConnection};
 use crate::outbound::{Outbound, Timed};
 use crate::presence;
-use crate::rights::Everything;
-use crate::shared::{Next, Pulse, Received, Shared, beside, drained, is_stalled, is_too_long, linger, read};
+use crate::registry::{Registered, Spoken};
+use crate::shared::{KICKED, Next, Pulse, Received, Shared, beside, drained, is_stalled, is_too_long, linger, read};
 use crate::show::Foreign;
 use crate::socket::Activity;
 
@@ -47,12 +50,20 @@ enum Event {
     Answered(Answer),
     Timer,
     Late,
+    Kicked,
+    Over(Over),
     Drain,
 }
 
 struct Connection {
     shared: Arc<Shared>,
     session: RelaySession,
+    registered: Registered,
+    /// Where the client is: bad tokens from there are counted together.
+    address: IpAddr,
+    /// What the client was let in with: before its hello, by what came with the socket.
+    permit: Option<Permit>,
+    ending: Ending,
     follower: Follower,
     outbound: Outbound,
     pushes: Pushes,
@@ -75,12 +86,20 @@ struct Connection {
     counted: Connected,
 }
 
-/// Serves a WebSocket until it ends.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity) {
+/// Serves a WebSocket until it ends. `permit` is what its upgrade was shown to grant; a token in the client's hello stands in its
+/// place.
+pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, permit: Option<Permit>) {
     let follower = Follower::new(&shared.hub);
+    let pulse = Pulse::new(activity.clone(), shared.config.clone());
+    // What is told to a client holds for as long as it is connected.
+    let identity = RelayIdentity { limits: shared.config().limits.of_v1(), ..shared.v1 };
     let mut connection = Connection {
-        session: RelaySession::new(shared.v1),
-        pushes: Pushes::new(Arc::clone(&shared.log), follower.id()),
+        session: RelaySession::new(identity),
+        registered: shared.registry.enter(follower.id(), Spoken::V1, &activity),
+        address: activity.address().ip(),
+        permit,
+        ending: Ending::never(),
+        pushes: Pushes::new(Arc::clone(&shared.log)),
         follower,
         outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::V1),
         counted: shared.metrics.connected(Protocol::V1),
@@ -89,13 +108,13 @@ pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Acti
         ended: false,
         draining: false,
         may_transmit: false,
-        pulse: Pulse::new(activity),
+        pulse,
         complaints: 0,
         received: Instant::now(),
         answering: None,
         news: None,
     };
-    let span = tracing::info_span!("connection", id = %connection.follower.id(), protocol = "v1");
+    let span = tracing::info_span!("connection", id = connection.follower.id().number(), protocol = "v1");
     let run = async {
         tracing::debug!("a connection begins");
         connection.run(socket).await;
@@ -128,6 +147,8 @@ impl Connection {
                 answer = self.pushes.answered() => Event::Answered(answer),
                 () = timer.as_mut() => Event::Timer,
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
+                () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
+                over = self.ending.over() => Event::Over(over),
                 () = drained(&mut draining), if !self.draining => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -194,16 +215,24 @@ impl Connection {
                 }
             }
             Event::Timer => {
+                // What was granted may have been taken away, and the client not be told for want of news.
+                self.session.handle_rights_changed();
                 let next = self.pulse.tick(&mut self.outbound, timer);
                 if next == Next::End {
                     self.shared.metrics.silent_peer_closed();
                 }
                 return next;
             }
+            Event::Over(Over::Permit(ended)) => {
+                self.session.handle_refused(Code::Unauthenticated, ending::reason(ended));
+            }
+            // It does not read why.
+            Event::Over(Over::Connection) => return Next::End,
             Event::Late => {
                 self.shared.metrics.connection_refused(RefusedConnection::Late);
                 self.session.handle_refused(Code::Unexpected, "no hello in time");
             }
+            Event::Kicked => self.session.handle_refused(Code::GoingAway, KICKED),
             Event::Drain => self.draining = true,
         }
         Next::Continue
@@ -251,8 +280,10 @@ impl Connection {
         self.answering = Some(since);
         match answer {
             Ok(outcomes) => self.session.handle_appended(batch, outcomes, &Glance::new(&*self.shared.store))?,
-            Err(AppendError::Stopped) => self.session.handle_append_failed(batch, Code::GoingAway),
-            Err(_) => self.session.handle_append_failed(batch, Code::NotStored),
+            Err(error) => {
+                let code = if error == AppendError::Stopped { Code::GoingAway } else { Code::NotStored };
+                self.session.handle_append_failed(batch, code, &Glance::new(&*self.shared.store))?;
+            }
         }
         self.carry_out()?;
         self.answering = None;
@@ -264,7 +295,8 @@ impl Connection {
         self.hear_news()?;
         self.carry_out()?;
         if self.draining && self.pushes.is_idle() && !self.outbound.is_closing() {
-            self.session.handle_refused(Code::GoingAway, "the relay is stopping, connect again later");
+            let goodbye = self.shared.goodbye();
+            self.session.handle_refused(Code::GoingAway, &goodbye);
             self.carry_out()?;
         }
         if self.may_transmit && self.outbound.has_room() {
@@ -311,14 +343,16 @@ impl Connection {
     fn perform(&mut self, output: RelayOutput) -> Result<(), StoreError> {
         match output {
             RelayOutput::Send(frame) => self.outbound.push_timed(frame, self.answering.take().map(Timed::Answer)),
-            RelayOutput::Hello { peer, storage, .. } => {
+            RelayOutput::Hello { peer, storage, token } => {
                 let remembered = storage.is_some();
+                self.registered.set_peer(peer.as_str());
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer says hello");
-                self.session.handle_admitted(Box::new(Everything), &Glance::new(&*self.shared.store))?;
-                self.may_transmit = true;
+                self.admit(token.as_str())?;
             }
+            RelayOutput::Renew { token } => self.renew(token.as_str()),
             RelayOutput::Follow { space } => {
                 self.follower.follow(space);
+                self.registered.set_subscriptions(self.follower.count());
                 // What came between the session's look into the store and now was announced to nobody here.
                 let end = log::end(&*self.shared.store.read()?, &space)?;
                 self.session.handle_end_changed(&space, end);
@@ -327,7 +361,10 @@ impl Connection {
                 }
                 self.may_transmit = true;
             }
-            RelayOutput::Unfollow { space } => self.follower.unfollow(&space),
+            RelayOutput::Unfollow { space } => {
+                self.follower.unfollow(&space);
+                self.registered.set_subscriptions(self.follower.count());
+            }
             RelayOutput::OpenDocuments { documents } => {
                 if let Some(folding) = &self.shared.folding {
                     let tx = self.shared.store.read()?;
@@ -336,17 +373,24 @@ impl Connection {
                     }
                 }
                 self.follower.open(documents);
+                self.registered.set_subscriptions(self.follower.count());
             }
-            RelayOutput::CloseDocuments { documents } => self.follower.close(&documents),
-            RelayOutput::Append { batch, space, writes } => self.pushes.push(batch, self.received, space, writes),
+            RelayOutput::CloseDocuments { documents } => {
+                self.follower.close(&documents);
+                self.registered.set_subscriptions(self.follower.count());
+            }
+            RelayOutput::Append { batch, space, writes } => {
+                self.pushes.push(batch, self.received, self.author(), space, writes);
+            }
+            RelayOutput::Refused { document, code, rule, count } => {
+                self.shared.metrics.refused(code, rule, count);
+                self.shared.refusals.note(&self.author(), &document, code.name(), None, count);
+            }
             RelayOutput::Cursor { space, storage, position } => {
                 self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
             }
             RelayOutput::Presence { space, frame, values } => {
                 presence::from_v1(&self.shared, &space, &frame, values, self.follower.id())?;
-            }
-            RelayOutput::Refused { rejects, .. } => {
-                rejects.iter().for_each(|reject| self.shared.metrics.refused(reject));
             }
             RelayOutput::PeerError { code, text, is_fatal } => self.note_complaint(code, &text, is_fatal),
             RelayOutput::Close { code, reason } => {
@@ -357,6 +401,56 @@ impl Connection {
             _ => {}
         }
         Ok(())
+    }
+
+    fn author(&self) -> Author {
+        let principal = self.permit.as_ref().and_then(Permit::principal).cloned();
+        Author { connection: self.follower.id(), principal }
+    }
+
+    /// Lets the client in by the token of its hello, or else by what came with the socket.
+    fn admit(&mut self, token: &str) -> Result<(), StoreError> {
+        let admitted = match (token, self.permit.take()) {
+            ("", Some(permit)) => Ok(permit),
+            ("", None) => self.shared.directory.admit(None),
+            (token, _) => self.shared.directory.admit_from(self.address, Some(token)),
+        };
+        match admitted {
+            Ok(permit) if self.registered.admit(permit.principal()).is_err() => {
+                self.session.handle_refused(Code::TooMany, TOO_MANY);
+            }
+            Ok(permit) => {
+                self.hold(&permit);
+                let (grants, seconds) = (self.shared.allowed(&permit), ending::seconds_left(&permit));
+                self.session.handle_admitted(grants, seconds, &Glance::new(&*self.shared.store))?;
+                self.may_transmit = true;
+            }
+            Err(refusal) => self.session.handle_refused(Code::Unauthenticated, &advice(refusal)),
+        }
+        Ok(())
+    }
+
+    /// Lets the client go on by another token, if it is the same principal's.
+    fn renew(&mut self, token: &str) {
+        let principal = self.permit.as_ref().and_then(Permit::principal);
+        match self.shared.directory.admit_from(self.address, Some(token)) {
+            Ok(permit) if principal.is_some() && permit.principal() == principal => {
+                self.hold(&permit);
+                self.session.handle_renewed(self.shared.allowed(&permit), ending::seconds_left(&permit));
+                self.may_transmit = true;
+            }
+            Ok(_) => {
+                let text = "the token is of another principal: connect again with it";
+                self.session.handle_renewal_refused(text);
+            }
+            Err(refusal) => self.session.handle_renewal_refused(&advice(refusal)),
+        }
+    }
+
+    /// Holds on to a permit, and waits for its end.
+    fn hold(&mut self, permit: &Permit) {
+        self.ending = Ending::of(permit);
+        self.permit = Some(permit.clone());
     }
 
     fn transmit(&mut self) -> Result<(), StoreError> {
@@ -397,4 +491,12 @@ impl Connection {
         }
         self.outbound.close(Code::Internal.close_code(), "the relay failed to read its store");
     }
+}
+
+/// What a client is told whose principal has as many connections as it may.
+const TOO_MANY: &str = "the principal has too many connections: close one";
+
+/// Says to a client why its token is not taken, and what to do.
+fn advice(refusal: Refusal) -> String {
+    format!("{refusal}: connect with a good one")
 }

@@ -83,7 +83,9 @@ pub(crate) fn run<'a>(inner: &'a Rc<Inner>, request: Request<'a>) -> Calling<'a>
         "presenceSet" | "presenceClear" | "presenceWatch" | "presenceUnwatch" => {
             Box::pin(presences(inner, session, method, args))
         }
-        "connect" | "disconnect" | "setOffline" | "setToken" | "status" => Box::pin(connection(inner, method, args)),
+        "connect" | "disconnect" | "setOffline" | "setToken" | "renewToken" | "status" => {
+            Box::pin(connection(inner, method, args))
+        }
         "import" | "export" | "quarantined" | "stats" | "verify" => Box::pin(whole(inner, method, args, bytes)),
         _ => Box::pin(ready(unknown(method))),
     }
@@ -701,6 +703,7 @@ async fn connection(inner: &Rc<Inner>, method: &str, mut args: Args) -> Result<A
             status::tell(inner).await;
         }
         "setToken" => status::set_token(inner, args.string_or_null()?).await?,
+        "renewToken" => status::renew_token(inner, args.string()?),
         _ => return Ok(status::status(inner).await?.into()),
     }
     NULL

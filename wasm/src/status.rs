@@ -1,5 +1,6 @@
 //! The connection to a relay, and how it stands.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
@@ -35,7 +36,15 @@ struct Wanted {
 #[derive(Debug)]
 struct Running {
     stop: Rc<Notify>,
+    renewal: Rc<Renewal>,
     ended: oneshot::Receiver<()>,
+}
+
+/// A token for the connection that is there.
+#[derive(Debug, Default)]
+struct Renewal {
+    token: RefCell<Option<String>>,
+    given: Notify,
 }
 
 impl Status {
@@ -88,6 +97,18 @@ pub(crate) async fn set_token(inner: &Rc<Inner>, token: Option<String>) -> Resul
     }
 }
 
+/// Shows the relay another token without a break, if there is a connection, and to those that follow.
+pub(crate) fn renew_token(inner: &Inner, token: String) {
+    let mut status = inner.status.borrow_mut();
+    if let Some(wanted) = &mut status.wanted {
+        wanted.token = Some(token.clone());
+    }
+    if let Some(running) = &status.running {
+        running.renewal.token.replace(Some(token));
+        running.renewal.given.notify_one();
+    }
+}
+
 /// Ends the connection.
 pub(crate) async fn disconnect(inner: &Rc<Inner>) {
     let ending = {
@@ -112,18 +133,19 @@ async fn begin(inner: &Rc<Inner>, wanted: Wanted) -> Result<(), Failure> {
     let connection = inner.host.connect(&inner.repo()?, &wanted.url, &options)?;
     let (ended_sender, ended) = oneshot::channel();
     let stop = Rc::new(Notify::new());
+    let renewal = Rc::new(Renewal::default());
     let ending = {
         let mut status = inner.status.borrow_mut();
         let ending = status.end();
         status.wanted = Some(wanted);
-        status.running = Some(Running { stop: Rc::clone(&stop), ended });
+        status.running = Some(Running { stop: Rc::clone(&stop), renewal: Rc::clone(&renewal), ended });
         status.shown = Some(show(&connection));
         ending
     };
     let weak = Rc::downgrade(inner);
     // Not one of the engine's own tasks: closing waits until the connection has ended.
     inner.host.spawn(Box::pin(async move {
-        follow(weak, connection, stop).await;
+        follow(weak, connection, stop, &renewal).await;
         // Nobody may be waiting.
         let _ = ended_sender.send(());
     }));
@@ -135,11 +157,17 @@ async fn begin(inner: &Rc<Inner>, wanted: Wanted) -> Result<(), Failure> {
 }
 
 /// Tells how a connection stands whenever that changes, until it is to end.
-async fn follow(inner: Weak<Inner>, mut connection: Connection, stop: Rc<Notify>) {
+async fn follow(inner: Weak<Inner>, mut connection: Connection, stop: Rc<Notify>, renewal: &Renewal) {
     loop {
         tokio::select! {
             is_there = connection.changed() => if !is_there { return },
             () = stop.notified() => break,
+            () = renewal.given.notified() => {
+                if let Some(token) = renewal.token.take() {
+                    connection.renew_token(token);
+                }
+                continue;
+            }
         }
         let Some(inner) = inner.upgrade() else { break };
         {
@@ -176,6 +204,9 @@ fn show(connection: &Connection) -> Json {
     if let Some(protocol) = connection.protocol() {
         let name = if protocol == Protocol::Classic { "classic" } else { "rejoin.v1" };
         map.insert("protocol".to_owned(), Json::from(name));
+    }
+    if let Some(ends_in) = connection.permit_ends_in() {
+        map.insert("tokenEndsIn".to_owned(), Json::from(u64::try_from(ends_in.as_millis()).unwrap_or(u64::MAX)));
     }
     if let Some(progress) = connection.progress() {
         let progress = json!({

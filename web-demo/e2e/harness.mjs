@@ -1,7 +1,8 @@
 /** What the stories share: a relay that serves the page, a browser whose windows are devices, and the count of what passed. */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -125,6 +126,19 @@ export async function until(what, ask, holds = (answer) => answer === true) {
 export function equal(found, wanted, what) {
   const [a, b] = [JSON.stringify(found), JSON.stringify(wanted)];
   if (a !== b) throw new Error(`${what}:\n    found  ${a}\n    wanted ${b}`);
+}
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** Fails if somebody who cannot see, or uses no mouse, would be left out of what a window shows. */
+export async function accessible(window, what) {
+  await window.evaluate(AXE);
+  // What fades in or out has colours of its own meanwhile.
+  await window.waitForTimeout(400);
+  const { violations } = await window.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] }));
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  const said = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary?.split("\n")[1] ?? ""}`).join("\n      ")}`);
+  if (said.length) throw new Error(`${what} is not accessible:\n    ${said.join("\n    ")}`);
 }
 
 const VIEWS = [

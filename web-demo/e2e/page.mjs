@@ -40,7 +40,7 @@ export async function create(page, url, name, list) {
   await page.getByLabel("New card").waitFor();
   for (const title of list) await add(page, title);
   await page.getByRole("button", { name: "Share", exact: true }).click();
-  const link = await page.getByLabel("Link").inputValue();
+  const link = await page.getByLabel("Link", { exact: true }).inputValue();
   await page.keyboard.press("Escape");
   return link;
 }

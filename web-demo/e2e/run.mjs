@@ -3,16 +3,14 @@
  *
  * Two browser contexts are two devices. Pictures of every state go to `shots/`.
  */
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import * as page from "./page.mjs";
-import { complaints, device, equal, expected, launch, need, Relay, shots, story, total, until } from "./harness.mjs";
+import { accessible, complaints, device, equal, expected, launch, need, Relay, shots, story, total, until } from "./harness.mjs";
 import { compose, portrait } from "./picture.mjs";
+import { readOnlyStories } from "./read-only.mjs";
 import { sizes } from "./sizes.mjs";
 
 need();
 sizes();
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const relay = await new Relay().start();
 const browser = await launch();
 const [ada, bo] = [await device(browser, "Ada"), await device(browser, "Bo")];
@@ -26,16 +24,6 @@ async function bothShow(what, ...wanted) {
   const found = await page.cards(a);
   await until(`Bo sees the same after ${what}`, () => page.cards(b), (theirs) => JSON.stringify(theirs) === JSON.stringify(found));
   return found;
-}
-
-async function accessible(window, what) {
-  await window.evaluate(axe);
-  // What fades in or out has colours of its own meanwhile.
-  await window.waitForTimeout(400);
-  const { violations } = await window.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] }));
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  const said = serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html.slice(0, 160)} ${failureSummary?.split("\n")[1] ?? ""}`).join("\n      ")}`);
-  if (said.length) throw new Error(`${what} is not accessible:\n    ${said.join("\n    ")}`);
 }
 
 await story("a workspace is created, and its first page is there at once", async () => {
@@ -203,7 +191,7 @@ await story("history: the slider shows the past, and restoring is a new change",
 
 await story("dialogs and the connection's details", async () => {
   await a.getByRole("button", { name: "Share", exact: true }).click();
-  await a.getByRole("button", { name: "Copy" }).click();
+  await a.getByRole("button", { name: "Copy the link", exact: true }).click();
   equal(await a.evaluate(() => navigator.clipboard.readText()), link, "what was copied");
   await shots(a, "share");
   await accessible(a, "the share dialog");
@@ -322,6 +310,8 @@ await story("one browser plays a second device, with a switch of its own", async
   await tab.close();
   await other.close();
 });
+
+await readOnlyStories(browser, relay);
 
 await story("a first sync shows how far it has come", async () => {
   const big = await page.create(b, relay.url, "A whole year", Array.from({ length: 30 }, (_, index) => `Week ${index + 1}`));

@@ -1,33 +1,23 @@
 /** The page as a whole: which of its views is shown, and what is shown when nothing works. */
 import { type Repo, RejoinError } from "rejoin";
 import { RepoProvider } from "rejoin/react";
-import { Component, type ReactNode, useSyncExternalStore } from "react";
+import { Component, type ReactNode, useEffect, useSyncExternalStore } from "react";
+import { opened } from "./me.ts";
 import { useNews } from "./news.ts";
+import { readHash, tokenIn } from "./route.ts";
+import { Blank } from "./ui/blank.tsx";
 import { Home } from "./ui/home.tsx";
 import { Logo } from "./ui/icons.tsx";
 import { Workspace } from "./ui/workspace.tsx";
 
-/** `#/w/<space>/<index>` and, for a board, `/<board>` after that; anything else is the list of workspaces. */
-export interface Route {
-  readonly space: string;
-  readonly index: string;
-  readonly board: string | null;
-}
-
-const ROUTE = /^#\/w\/([1-9A-HJ-NP-Za-km-z]+)\/([1-9A-HJ-NP-Za-km-z]+)(?:\/([1-9A-HJ-NP-Za-km-z]+))?$/;
-
-export const toHash = ({ space, index, board }: Route): string => `#/w/${space}/${index}${board ? `/${board}` : ""}`;
-
-function useRoute(): Route | null {
-  const hash = useSyncExternalStore(
+function useHash(): string {
+  return useSyncExternalStore(
     (listener) => {
       addEventListener("hashchange", listener);
       return () => removeEventListener("hashchange", listener);
     },
     () => location.hash,
   );
-  const [, space, index, board = null] = ROUTE.exec(hash) ?? [];
-  return space && index ? { space, index, board } : null;
 }
 
 export function App({ repo }: { repo: Promise<Repo> }): ReactNode {
@@ -42,8 +32,17 @@ export function App({ repo }: { repo: Promise<Repo> }): ReactNode {
 }
 
 function View(): ReactNode {
-  const route = useRoute();
+  const hash = useHash();
+  if (tokenIn(hash) !== opened) return <Elsewhere />;
+  const route = readHash(hash);
+  if (route === "broken") return <Blank status="failed" />;
   return route ? <Workspace key={route.index} route={route} /> : <Home />;
+}
+
+/** What may only be read lives in a store of its own, and a page has one store: it begins anew. */
+function Elsewhere(): ReactNode {
+  useEffect(() => location.reload(), []);
+  return <main aria-busy="true" />;
 }
 
 /** What has just happened. The region is always there, since a screen reader hears only what changes in one that it knows. */

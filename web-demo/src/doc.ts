@@ -18,8 +18,9 @@ export type Note = { text: Text };
 /** The fields of a card that hold what somebody has chosen: two may choose differently at once, which the page shows as a conflict. */
 export type Choice = "title" | "done" | "assignee" | "due" | "colour";
 
-/** Opens the store of this browser, which all tabs share. It is there at once; the relay may come later, or never. */
-export const openRepo = (name: string, relay: string, offline: boolean): Promise<Repo> => Repo.open({ name, relay, offline });
+/** Opens a store of this browser, which all tabs share. It is there at once; the relay, which may want a token, comes later, or never. */
+export const openRepo = (name: string, relay: string, offline: boolean, token: string | null): Promise<Repo> =>
+  Repo.open({ name, relay, offline, ...(token !== null && { token }) });
 
 /** Makes a workspace. Its two ids, of the space and of the index document, are all that a link has to carry. */
 export async function createWorkspace(repo: Repo, name: string): Promise<Doc<Workspace>> {

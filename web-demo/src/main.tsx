@@ -2,22 +2,20 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { App } from "./app.tsx";
 import { openRepo } from "./doc.ts";
-import { offline, storeName, theme } from "./me.ts";
+import { offline, opened, storeName, theme } from "./me.ts";
+import { relayUrl } from "./relay.ts";
 import "./style/base.css";
 import "./style/page.css";
 import "./style/board.css";
 import "./style/card.css";
 import "./style/narrow.css";
 
-/** The relay that served this page, unless the address says otherwise: `?relay=wss://…`. */
-function relayUrl(): string {
-  const asked = new URLSearchParams(location.search).get("relay");
-  return asked ?? import.meta.env.VITE_RELAY ?? `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/`;
-}
-
-const repo = openRepo(storeName, relayUrl(), offline.value);
+const repo = openRepo(storeName, relayUrl(), offline.value, opened);
 // The switch counts for the whole device, so every tab passes it on: whichever runs the engine must know.
 offline.subscribe(() => void repo.then((open) => open.setOffline(offline.value)).catch(() => {}));
+
+// The end-to-end tests ask for the library, to write past the page's own controls.
+if (new URLSearchParams(location.search).has("e2e")) Object.assign(globalThis, { rejoinDemo: { repo } });
 
 const applyTheme = (): void => {
   if (theme.value) document.documentElement.dataset["theme"] = theme.value;

@@ -1,6 +1,8 @@
 /** What this browser remembers beside its documents: who sits here, which workspaces it knows, and how the page shall look. */
 import { useSyncExternalStore } from "react";
 import type { Person } from "./doc.ts";
+import type { ReadLink } from "./relay.ts";
+import { tokenId, tokenIn } from "./route.ts";
 
 /**
  * Which device this page plays: `?device=b` is another store, another person and another connection in the same browser, so that one person
@@ -9,8 +11,11 @@ import type { Person } from "./doc.ts";
 export const device = new URLSearchParams(location.search).get("device")?.replace(/[^\w-]/g, "") ?? "";
 const PREFIX = `rejoin-demo${device && `-${device}`}`;
 
-/** The name of this device's store. */
-export const storeName = PREFIX;
+/** The read-only link's token that this page was opened with. */
+export const opened = tokenIn(location.hash);
+
+/** The name of the page's store. Each read-only link has one of its own: what may only be read is kept apart from what may be written. */
+export const storeName = opened === null ? PREFIX : `${PREFIX}-read-${tokenId(opened)}`;
 
 /** A value in localStorage, followed by all tabs. */
 class Remembered<T> {
@@ -18,8 +23,9 @@ class Remembered<T> {
   readonly #listeners = new Set<() => void>();
   #value: T;
 
-  constructor(name: string, first: () => T) {
-    this.#key = `${name === "theme" ? "rejoin-demo" : PREFIX}:${name}`;
+  /** `scope`: whose it is. Default: this device's. */
+  constructor(name: string, first: () => T, scope = PREFIX) {
+    this.#key = `${scope}:${name}`;
     this.#value = this.#read() ?? first();
     addEventListener("storage", (event) => {
       if (event.key !== this.#key) return;
@@ -74,6 +80,13 @@ export interface Known {
   space: string;
   index: string;
   name: string;
+  /** It is known by a read-only link, which has this token. */
+  token?: string;
+}
+
+/** A read-only link that was made here, to be shown again and taken back. */
+export interface MadeLink extends ReadLink {
+  readonly space: string;
 }
 
 /** The colours of people and cards. Pages show them by name, as their theme has them; a caret that goes to others needs one that stands for itself. */
@@ -99,9 +112,10 @@ me.value = me.value;
 export const workspaces = new Remembered<Known[]>("workspaces", () => []);
 /** Whether the person has switched the network off. It outlives a reload, as the store does. */
 export const offline = new Remembered<boolean>("offline", () => false);
-/** The boards that this device has had as a whole: what comes into them is news, what comes before is only the first sync. */
-export const seenBoards = new Remembered<string[]>("seen", () => []);
-export const theme = new Remembered<"light" | "dark" | null>("theme", () => null);
+/** The boards that this store has had as a whole: what comes into them is news, what comes before is only the first sync. */
+export const seenBoards = new Remembered<string[]>("seen", () => [], storeName);
+export const madeLinks = new Remembered<MadeLink[]>("links", () => []);
+export const theme = new Remembered<"light" | "dark" | null>("theme", () => null, "rejoin-demo");
 
 /** Signs a change: a history that says who did what is worth reading. */
 export const signed = (what: string): { message: string } => ({ message: `${me.value.name}: ${what}` });
@@ -112,14 +126,16 @@ export function unsign(message: string | null): { who: string | null; what: stri
   return who && what ? { who, what } : { who: null, what: message ?? "" };
 }
 
+/** Whether two are the same workspace by the same right. A newer read-only link takes the place of an older one. */
+const isSame = (a: Known, b: Known): boolean => a.index === b.index && (a.token === undefined) === (b.token === undefined);
+
 /** Puts a workspace at the top of the list that this browser knows. */
 export function remember(known: Known): void {
-  const rest = workspaces.value.filter(({ index }) => index !== known.index);
   const first = workspaces.value[0];
-  if (first?.index === known.index && first.name === known.name) return;
-  workspaces.value = [known, ...rest];
+  if (first && isSame(first, known) && first.name === known.name && first.token === known.token) return;
+  workspaces.value = [known, ...workspaces.value.filter((other) => !isSame(other, known))];
 }
 
-export const forget = (index: string): void => {
-  workspaces.value = workspaces.value.filter((known) => known.index !== index);
+export const forget = (known: Known): void => {
+  workspaces.value = workspaces.value.filter((other) => !isSame(other, known));
 };

@@ -111,8 +111,9 @@ fn rebuild(
     }
     let waiting: Vec<u64> = outbox::pending(tx, &document)?.into_iter().filter(|at| *at < count).collect();
     let shared = shared_rows(tx, &document)?;
-    // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches are nowhere else.
-    ledger::clear(tx, &document, |table| !matches!(table, Table::Receipt | Table::Rejected | Table::Branch))?;
+    // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches and owners are nowhere else.
+    let stays = |table| matches!(table, Table::Receipt | Table::Rejected | Table::Branch | Table::Owner);
+    ledger::clear(tx, &document, |table| !stays(table))?;
     ledger::create(tx, &document)?;
     let mut from = 0;
     while !changes.is_empty() {
@@ -138,8 +139,26 @@ fn rebuild(
             shared::put(tx, &document, &peer, &known)?;
         }
     }
+    drop_owners_of_nothing(tx, &document)?;
     log::mend(tx, &document)?;
     Ok(Ok(Repaired { changes: count, waiting }))
+}
+
+/// Deletes the owners of actors that have no change here, and those without a name.
+fn drop_owners_of_nothing(tx: &mut dyn WriteTx, document: &DocumentId) -> Result<(), StoreError> {
+    let mut owners = Vec::new();
+    let end = prefix_end(document.as_bytes());
+    tx.scan(Table::Owner, document.as_bytes()..&end, &mut |key, principal| {
+        owners.push((key.to_vec(), !principal.is_empty() && std::str::from_utf8(principal).is_ok()));
+        std::ops::ControlFlow::Continue(())
+    })?;
+    for (key, is_named) in owners {
+        let actor = automerge::ActorId::from(key.get(16..).unwrap_or_default());
+        if !is_named || ledger::last_seq(tx, document, &actor)? == 0 {
+            tx.delete(Table::Owner, &key)?;
+        }
+    }
+    Ok(())
 }
 
 type SharedRows = Vec<(StorageId, Vec<automerge::ChangeHash>)>;

@@ -33,7 +33,8 @@ impl Report {
         Self { documents: 0, folded: 0, changes: 0, bytes: 0, findings: Vec::new(), found: 0, max }
     }
 
-    pub(super) fn add(&mut self, document: Option<DocumentId>, fault: Fault) {
+    /// Adds a finding: also of what a program checks in tables that only it knows.
+    pub fn add(&mut self, document: Option<DocumentId>, fault: Fault) {
         self.found += 1;
         if self.findings.len() < self.max {
             self.findings.push(Finding { document, fault });
@@ -236,6 +237,12 @@ pub enum Fault {
         /// With whom.
         peer: StorageId,
     },
+    /// An actor belongs to somebody, and has no change in the document, or to nobody that can be named.
+    #[error("actor {} has an owner, and no change here or no name of its owner", hex(actor))]
+    Owner {
+        /// The actor.
+        actor: Vec<u8>,
+    },
     /// The snapshot for peers that have nothing is not the history it should be.
     #[error("the snapshot for fresh peers {reason}")]
     Snapshot {
@@ -287,6 +294,7 @@ impl Fault {
             Self::Outbox { .. } => "outbox",
             Self::Rejected { .. } => "rejected",
             Self::Shared { .. } => "shared",
+            Self::Owner { .. } => "owner",
             Self::Snapshot { .. } => "snapshot",
             Self::Log { .. } => "log",
             Self::Row { .. } => "row",

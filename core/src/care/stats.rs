@@ -6,11 +6,14 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value as Json, json};
 
-use super::{require_format, scan_all};
+use super::{Progress, require_format, scan_all};
 use crate::id::DocumentId;
 use crate::ledger;
 use crate::limits::LARGEST_DOCUMENTS;
 use crate::store::{Store, StoreError, Table};
+
+/// Every how many rows it is said how far the count is.
+const PROGRESS_ROWS: u64 = 65_536;
 
 /// What is in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +64,16 @@ pub struct DocumentStats {
 ///
 /// [`StoreError`] if the store cannot be read, or is of another format.
 pub fn stats(store: &dyn Store) -> Result<Stats, StoreError> {
+    stats_with(store, &mut |_| ())
+}
+
+/// Counts what is in a store as [`stats`] does. `progress` is called every 65,536 rows.
+///
+/// # Errors
+///
+/// As [`stats`].
+pub fn stats_with(store: &dyn Store, progress: &mut dyn FnMut(Progress)) -> Result<Stats, StoreError> {
+    let mut done = Progress::default();
     let tx = store.read()?;
     let tx = tx.as_ref();
     require_format(tx)?;
@@ -70,6 +83,12 @@ pub fn stats(store: &dyn Store) -> Result<Stats, StoreError> {
         scan_all(tx, table, &mut |key, value| {
             counted.rows += 1;
             counted.bytes += (key.len() + value.len()) as u64;
+            done.rows += 1;
+            done.bytes += (key.len() + value.len()) as u64;
+            done.documents += u64::from(table == Table::Document);
+            if done.rows.is_multiple_of(PROGRESS_ROWS) {
+                progress(done);
+            }
             ControlFlow::Continue(())
         })?;
         if counted.rows > 0 {

@@ -164,6 +164,7 @@ impl Check<'_> {
         }
         self.outbox(&seen)?;
         if !seen.broken {
+            self.owners(&seen)?;
             self.shared(&seen)?;
             self.snapshot(&seen)?;
             if self.options.replay {
@@ -341,6 +342,22 @@ impl Check<'_> {
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
+    }
+
+    /// Looks whether every actor with an owner has a change here, and its owner a name.
+    fn owners(&mut self, seen: &Seen) -> Result<(), StoreError> {
+        let mut faults = Vec::new();
+        let end = prefix_end(self.document.as_bytes());
+        self.tx.scan(Table::Owner, self.document.as_bytes()..&end, &mut |key, principal| {
+            let actor = key.get(16..).unwrap_or_default();
+            let named = !principal.is_empty() && std::str::from_utf8(principal).is_ok();
+            if !named || !seen.actors.contains_key(&ActorId::from(actor)) {
+                faults.push(actor.to_vec());
+            }
+            ControlFlow::Continue(())
+        })?;
+        faults.into_iter().for_each(|actor| self.add(Fault::Owner { actor }));
         Ok(())
     }
 

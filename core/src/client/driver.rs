@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::Progress;
 use super::mailbox::{Batch, Mailbox, Outbox};
+use super::permit::Permit;
 use crate::codec::v1::Code;
 use crate::engine::{self, Accepted, Origin};
 use crate::gate::CheckedChange;
@@ -46,6 +47,8 @@ pub(super) struct Surroundings {
     pub(super) outgoing: Outbox,
     /// Shows how far the first sync is; nothing before the handshake.
     pub(super) progress: watch::Sender<Option<Progress>>,
+    /// Shows how long what the relay permits lasts.
+    pub(super) permit: watch::Sender<Permit>,
     pub(super) source: Source,
 }
 
@@ -79,7 +82,7 @@ struct Appending {
 
 impl Driver {
     pub(super) fn new(surroundings: Surroundings) -> Self {
-        let Surroundings { inner, mailbox, outgoing, progress, source } = surroundings;
+        let Surroundings { inner, mailbox, outgoing, progress, source, .. } = surroundings;
         let identity = Identity { peer: inner.peer.clone(), storage: Some(inner.storage) };
         let mut session = ClassicSession::new(Role::Client, identity);
         session.set_whole_documents(WholeDocuments::AskedFor);
@@ -166,7 +169,7 @@ impl Driver {
             // One that is taken back runs out by itself there.
             if message.ttl_ms > 0 {
                 let Ephemeral { document, sender, key, count, data, .. } = &message;
-                self.session.send_ephemeral(*document, sender, key, *count, data);
+                self.session.send_ephemeral(*document, sender, key, *count, data, store.read()?.as_ref())?;
             }
         }
         Ok(())
@@ -279,8 +282,8 @@ impl Driver {
                 tracing::debug!(%document, "the relay does not have the document");
                 self.settle(&document);
             }
-            // Every document of this device takes part anyway, and whole documents are not taken.
-            Output::Subscribe { .. } => {}
+            // The relay is asked for no rights, every document of this device takes part anyway, and whole documents are not taken.
+            Output::Subscribe { .. } | Output::Forbidden { .. } => {}
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
 use super::driver::Outgoing;
+use crate::codec::v1::Token;
 use crate::id::DocumentId;
 use crate::limits::PRESENCE_QUEUE_MAX;
 use crate::repo::Ephemeral;
@@ -40,6 +41,8 @@ pub(super) struct Batch {
     pub(super) a_while: bool,
     /// Some news were missed: look at every document.
     pub(super) look_at_all: bool,
+    /// Another token for the relay.
+    pub(super) token: Option<Token>,
     /// Ephemeral messages to send.
     pub(super) ephemerals: VecDeque<Ephemeral>,
     /// How many more frames the socket takes than when this was last asked.
@@ -73,6 +76,7 @@ impl Batch {
             && self.unfolded.is_empty()
             && self.retried.is_empty()
             && self.ephemerals.is_empty()
+            && self.token.is_none()
             && !self.look_at_all
             && !self.follows
             && !self.a_while
@@ -176,6 +180,11 @@ impl Mailbox {
             batch.changed.insert(document);
             batch.retried.insert(document);
         });
+    }
+
+    /// Hands in another token for the relay.
+    pub(super) fn put_token(&self, token: Token) {
+        self.change(|batch| batch.token = Some(token));
     }
 
     /// Says that a while has passed: what was put off may be tried again.

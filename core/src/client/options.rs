@@ -1,7 +1,8 @@
 //! How a relay is connected to: whose word for it is believed, what it is shown, and what is spoken.
 
-#[cfg(feature = "client")]
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "client")]
 use rustls::pki_types::CertificateDer;
@@ -15,6 +16,7 @@ use tokio_tungstenite::Connector;
 use crate::codec::v1::Token;
 #[cfg(feature = "client")]
 use crate::repo::RepoError;
+use crate::runtime::{BoxFuture, MaybeSend, timeout};
 
 /// What is spoken with a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +26,34 @@ pub enum Protocol {
     RejoinV1,
     /// That of automerge-repo, which every server of that world speaks.
     Classic,
+}
+
+/// How long it may take to get a token.
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[cfg(not(target_family = "wasm"))]
+type Ask = dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync;
+#[cfg(target_family = "wasm")]
+type Ask = dyn Fn() -> BoxFuture<'static, Result<String, String>>;
+
+/// Where tokens come from.
+#[derive(Clone)]
+pub(super) struct Provider(Arc<Ask>);
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Provider")
+    }
+}
+
+impl Provider {
+    /// Gets a token; the error says why there is none.
+    pub(super) async fn ask(&self) -> Result<Token, String> {
+        match timeout(PROVIDER_TIMEOUT, (self.0)()).await {
+            Ok(token) => token.map(Token::new),
+            Err(_) => Err("it takes too long".to_owned()),
+        }
+    }
 }
 
 /// How a relay is connected to: by default as a browser would, trusting the public authorities.
@@ -44,6 +74,7 @@ pub struct ConnectOptions {
     #[cfg(feature = "client")]
     roots: Option<RootCertStore>,
     token: Token,
+    provider: Option<Provider>,
     protocol: Option<Protocol>,
 }
 
@@ -82,6 +113,32 @@ impl ConnectOptions {
     /// Only `rejoin.v1` carries it. Default: none.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Token::new(token);
+        self.provider = None;
+        self
+    }
+
+    /// Gets tokens from here, instead of having one: before each connection, and in time before the last one ends, at 80 % of the
+    /// life that the relay says it has. The connection goes on with the new one without a break.
+    ///
+    /// If there is none to be had the connection is tried again later, or goes on until the last token ends. Waits 30 s at most for
+    /// a token. The error is for the log and [`ConnectionState::Waiting`](super::ConnectionState::Waiting); it must not hold
+    /// secrets.
+    ///
+    /// ```
+    /// use rejoin::ConnectOptions;
+    ///
+    /// # async fn fetch_token() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// let options = ConnectOptions::new().token_with(|| fetch_token());
+    /// ```
+    pub fn token_with<T, E>(mut self, ask: impl Fn() -> T + MaybeSend + Sync + 'static) -> Self
+    where
+        T: Future<Output = Result<String, E>> + MaybeSend + 'static,
+        E: fmt::Display,
+    {
+        self.provider = Some(Provider(Arc::new(move || {
+            let asked = ask();
+            Box::pin(async move { asked.await.map_err(|error| error.to_string()) })
+        })));
         self
     }
 
@@ -93,6 +150,10 @@ impl ConnectOptions {
 
     pub(super) fn shown_token(&self) -> &Token {
         &self.token
+    }
+
+    pub(super) fn provider(&self) -> Option<&Provider> {
+        self.provider.as_ref()
     }
 
     pub(super) fn only_protocol(&self) -> Option<Protocol> {

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::backoff::Backoff;
 use super::dial::{Dial, DialError, Dialed, Heard, Incoming, Outgoing, Said};
 use super::driver::{self, Surroundings};
 use super::mailbox::{self, Mailbox, Outbox};
-use super::{ConnectOptions, ConnectionState, Protocol, Shown, hint, v1};
+use super::options::Provider;
+use super::{ConnectOptions, ConnectionState, Protocol, Shown, hint, permit, v1};
 use crate::codec::v1::{Code, SUBPROTOCOL, Token};
 use crate::repo::{Inner, Source};
 use crate::runtime::{self, Instant};
@@ -38,7 +39,8 @@ const SUBPROTOCOLS: &[&str] = &["automerge-repo", SUBPROTOCOL];
 /// A relay, and what it is shown.
 pub(super) struct Relay {
     dial: Arc<dyn Dial>,
-    token: Token,
+    tokens: watch::Receiver<Token>,
+    provider: Option<Provider>,
     only: Option<Protocol>,
 }
 
@@ -71,12 +73,19 @@ struct Reached {
 }
 
 impl Relay {
-    pub(super) fn new(dial: Arc<dyn Dial>, options: &ConnectOptions) -> Self {
-        Self { dial, token: options.shown_token().clone(), only: options.only_protocol() }
+    pub(super) fn new(dial: Arc<dyn Dial>, options: &ConnectOptions, tokens: watch::Receiver<Token>) -> Self {
+        Self { dial, tokens, provider: options.provider().cloned(), only: options.only_protocol() }
     }
 
     /// Makes one connection and serves it until it ends; returns why it did.
     pub(super) async fn connect_once(&self, inner: &Arc<Inner>, shown: &Shown, backoff: &mut Backoff) -> Ended {
+        // Before the socket is made: a relay does not wait long for the first message.
+        let token = match self.token().await {
+            Ok(token) => token,
+            Err(reason) => return format!("failed to get a token: {reason}").into(),
+        };
+        let mut tokens = self.tokens.clone();
+        tokens.mark_unchanged();
         let Reached { socket, protocol } = match self.reach().await {
             Ok(reached) => reached,
             Err(reason) => return reason.into(),
@@ -91,26 +100,30 @@ impl Relay {
             mailbox: Arc::clone(&mailbox),
             outgoing: Outbox(outgoing),
             progress: shown.progress.clone(),
+            permit: shown.permit.clone(),
             source,
         };
         let mut established = shown.progress.subscribe();
         // Subscribed before the session can ask for the list of documents: nothing falls between the two.
         let pump = driver::pump_events(inner, &mailbox, source);
         let started = match protocol {
-            Protocol::RejoinV1 => v1::Driver::new(surroundings, self.token.clone()).start(),
+            Protocol::RejoinV1 => v1::Driver::new(surroundings, token).start(),
             Protocol::Classic => driver::Driver::new(surroundings).start(),
         };
         if let Err(error) = started {
             return format!("failed to start a thread: {error}").into();
         }
         let served = serve(socket, frames, &mailbox);
+        let renewed = permit::keep_renewed(self.provider.as_ref(), shown.permit.subscribe(), tokens, &mailbox);
         tokio::pin!(served);
+        tokio::pin!(renewed);
         tokio::pin!(pump);
         let mut greeted = false;
         let ended = loop {
             tokio::select! {
                 ended = &mut served => break ended,
                 () = &mut pump => break "the repo is gone".into(),
+                () = &mut renewed => {}
                 Ok(_) = established.wait_for(Option::is_some), if !greeted => {
                     greeted = true;
                     backoff.reset();
@@ -121,6 +134,14 @@ impl Relay {
         };
         drop(guard);
         ended
+    }
+
+    /// Returns the token to show.
+    async fn token(&self) -> Result<Token, String> {
+        match &self.provider {
+            Some(provider) if self.only != Some(Protocol::Classic) => provider.ask().await,
+            _ => Ok(self.tokens.borrow().clone()),
+        }
     }
 
     /// Connects, and finds out what is spoken.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::Progress;
 use super::driver::{Outgoing, Surroundings};
 use super::mailbox::{Batch, Mailbox, Outbox};
+use super::permit::Permit;
 use crate::codec::v1::{Access, Code, Mode, Presence, Start, Token};
 use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
@@ -38,6 +39,7 @@ pub(super) struct Driver {
     mailbox: Arc<Mailbox>,
     outgoing: Outbox,
     progress: watch::Sender<Option<Progress>>,
+    permit: watch::Sender<Permit>,
     source: Source,
     session: ClientSession,
     relay: Option<(StorageId, Epoch)>,
@@ -67,7 +69,7 @@ type Applying = Answer<Outcome>;
 
 impl Driver {
     pub(super) fn new(surroundings: Surroundings, token: Token) -> Self {
-        let Surroundings { inner, mailbox, outgoing, progress, source } = surroundings;
+        let Surroundings { inner, mailbox, outgoing, progress, permit, source } = surroundings;
         let session = ClientSession::new(ClientIdentity {
             peer: inner.peer.clone(),
             storage: Some(inner.storage),
@@ -79,6 +81,7 @@ impl Driver {
             mailbox,
             outgoing,
             progress,
+            permit,
             source,
             session,
             relay: None,
@@ -140,6 +143,9 @@ impl Driver {
         // Before the handshake everything is found in the store when it is done.
         if self.relay.is_none() {
             return Ok(());
+        }
+        if let Some(token) = batch.token {
+            self.session.renew(token);
         }
         for document in batch.deleted {
             self.note_deleted(document)?;

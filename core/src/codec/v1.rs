@@ -60,6 +60,8 @@ pub(crate) mod kind {
     pub(crate) const OPENED: u8 = 0x12;
     pub(crate) const CLOSE: u8 = 0x13;
     pub(crate) const LISTING: u8 = 0x14;
+    pub(crate) const RENEW: u8 = 0x15;
+    pub(crate) const RENEWED: u8 = 0x16;
 
     pub(crate) const PRESENCE: u8 = 0x80;
     pub(crate) const SEEN: u8 = 0x81;
@@ -132,6 +134,11 @@ pub enum ClientMessage {
         space: SpaceId,
         /// The values, one or more.
         values: Vec<Presence>,
+    },
+    /// A new token in the place of that of `hello`, before what it permits ends.
+    Renew {
+        /// What proves its rights from now on.
+        token: Token,
     },
     /// Something is wrong.
     Error(ErrorMessage),
@@ -258,6 +265,11 @@ pub enum RelayMessage {
         /// The last position of the log.
         end: u64,
     },
+    /// The answer to `renew`: the new token is in the place of the old one.
+    Renewed {
+        /// After how many seconds what it permits ends, 0 if it does not.
+        seconds: u64,
+    },
     /// Something is wrong.
     Error(ErrorMessage),
 }
@@ -300,6 +312,7 @@ impl ClientMessage {
             Self::Close { .. } => "close",
             Self::Credit { .. } => "credit",
             Self::Presence { .. } => "presence",
+            Self::Renew { .. } => "renew",
             Self::Error(_) => "error",
         }
     }
@@ -355,6 +368,7 @@ impl RelayMessage {
             Self::Presence { .. } => "presence",
             Self::Seen { .. } => "seen",
             Self::Hint { .. } => "hint",
+            Self::Renewed { .. } => "renewed",
             Self::Error(_) => "error",
         }
     }

@@ -241,7 +241,7 @@ pub fn unfold(
 }
 
 /// Takes a document off the list of those that are folded: it is being deleted.
-pub(super) fn forget(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
+pub(crate) fn forget(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
     tx.delete(Table::Meta, &mark(document))
 }
 

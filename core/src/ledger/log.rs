@@ -34,7 +34,7 @@ const LOG: &str = "log-1";
 const LOGGED: &str = "logged-1";
 
 /// The key of the epoch in [`Table::Meta`].
-const EPOCH_KEY: &[u8] = b"log-epoch";
+pub(crate) const EPOCH_KEY: &[u8] = b"log-epoch";
 
 /// What [`append`] put into the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,20 @@ pub fn append(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result
     Ok(Some(Logged { space, first: end + 1, ledger_first, count }))
 }
 
+/// Logs all that a document has once more, at the end of its space, in the place of its entries before: for readers who passed those
+/// over while it was put aside. Returns `None` if nothing of it is logged. Cost: as [`append`].
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be used; the transaction must then be given up.
+pub fn repeat(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<Option<Logged>, StoreError> {
+    let standing = standing(tx, document)?.filter(|standing| standing.deletion.is_none() && standing.count > 0);
+    let Some(standing) = standing else { return Ok(None) };
+    let void_below = end(tx, &spaces::of(tx, document)?)? + 1;
+    put_standing(tx, document, &Standing { void_below, count: 0, ..standing })?;
+    append(tx, document)
+}
+
 /// Returns the last position of a space; 0 if there is none. Cost: one lookup.
 ///
 /// # Errors
@@ -197,6 +211,24 @@ pub fn reset(tx: &mut (impl WriteTx + ?Sized)) -> Result<(), StoreError> {
 /// [`StoreError`] if the store cannot be read.
 pub(crate) fn life(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<u64, StoreError> {
     Ok(standing(tx, document)?.map_or(0, |standing| standing.void_below))
+}
+
+/// Reads which life it is from a row of [`Table::Logged`], as [`life`] does.
+#[cfg(feature = "redb")]
+pub(crate) fn life_of(value: &[u8]) -> Result<u64, StoreError> {
+    Ok(decode_standing(value)?.void_below)
+}
+
+/// Returns how many of a document's changes are logged: its first ones. Cost: one lookup.
+#[cfg(feature = "redb")]
+pub(crate) fn logged(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<u64, StoreError> {
+    Ok(standing(tx, document)?.map_or(0, |standing| standing.count))
+}
+
+/// Reads how many positions a row of [`Table::Log`] takes, at least 1.
+#[cfg(feature = "redb")]
+pub(crate) fn positions_of(value: &[u8]) -> Result<u64, StoreError> {
+    Ok(Run::decode(value)?.positions())
 }
 
 /// Says whether deletions are logged here.

@@ -132,6 +132,11 @@ impl<'r> Reader<'r> {
         self.bytes().map(ActorId::from)
     }
 
+    /// Says whether nothing is left.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Returns all that is left.
     pub(crate) fn rest(self) -> &'r [u8] {
         self.rest

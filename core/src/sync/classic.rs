@@ -17,8 +17,10 @@ use crate::limits::SESSION_DOCUMENTS_MAX;
 use crate::store::{ReadTx, StoreError};
 
 mod deletion;
+mod rights;
 
 use deletion::{Deletions, Telling};
+use rights::{Rights, may_write};
 
 /// The one protocol version there is.
 const VERSION: &str = "1";
@@ -125,6 +127,14 @@ pub enum Output {
         /// Which rule, and by how much.
         error: GateError,
     },
+    /// The other side has no right to what it brought of a document, and it was dropped. Comes once for what is written to each
+    /// document, and for each deletion; worth a line in the log and nothing more.
+    Forbidden {
+        /// Which document.
+        document: DocumentId,
+        /// Whether it was a deletion.
+        is_deletion: bool,
+    },
     /// The other side did something we do not understand, and it does no harm.
     Ignored {
         /// What.
@@ -165,6 +175,7 @@ pub struct ClassicSession {
     dirty: VecDeque<DocumentId>,
     dirty_set: BTreeSet<DocumentId>,
     deletions: Deletions,
+    rights: Rights,
     outputs: VecDeque<Output>,
 }
 
@@ -184,6 +195,7 @@ impl ClassicSession {
             dirty: VecDeque::new(),
             dirty_set: BTreeSet::new(),
             deletions: Deletions::default(),
+            rights: Rights::default(),
             outputs: VecDeque::new(),
         };
         if role == Role::Client {
@@ -290,6 +302,7 @@ impl ClassicSession {
     pub fn forget(&mut self, document: &DocumentId) {
         self.conversations.remove(document);
         self.requests.remove(document);
+        self.rights.forget(document);
     }
 
     /// Learns that a document's heads changed here, by whomever.
@@ -324,15 +337,23 @@ impl ClassicSession {
             }
         }
         let released = conversation.handle_appended(results);
-        if !released.is_empty() {
-            self.outputs.push_back(Output::Append { document, changes: released });
+        if !released.is_empty() && self.hand_out(document, released, Vec::new(), tx)? {
             return Ok(());
         }
+        let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
         let (changes, errors) = conversation.poll_changes();
         if self.hand_out(document, changes, errors, tx)? {
             return Ok(());
         }
         self.settle(document, tx)
+    }
+
+    /// Learns that changes of an [`Output::Append`] were not taken for a reason of the driver's own: they are not asked for again on
+    /// this connection. Call it before [`ClassicSession::handle_appended`] with the others.
+    pub fn refuse(&mut self, document: &DocumentId, changes: &[CheckedChange]) {
+        if let Some(conversation) = self.conversations.get_mut(document) {
+            conversation.refuse(changes);
+        }
     }
 
     /// Learns that a document's history is unfolded: what could not be judged or answered until then is taken up again.
@@ -345,7 +366,11 @@ impl ClassicSession {
         self.mark(document);
     }
 
-    /// Sends an ephemeral message to the other side, if it takes part in the document.
+    /// Sends an ephemeral message to the other side, if it takes part in the document and may read it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
     pub fn send_ephemeral(
         &mut self,
         document: DocumentId,
@@ -353,10 +378,11 @@ impl ClassicSession {
         session_id: &str,
         count: u64,
         data: &Bytes,
-    ) {
-        let Some(target_id) = self.peer.clone() else { return };
-        if self.closed || !self.conversations.contains_key(&document) {
-            return;
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
+        let Some(target_id) = self.peer.clone() else { return Ok(()) };
+        if self.closed || !self.conversations.contains_key(&document) || self.access(&document, tx)?.is_none() {
+            return Ok(());
         }
         let frame = Frame::Ephemeral {
             sender_id: sender.clone(),
@@ -367,6 +393,7 @@ impl ClassicSession {
             data: data.clone(),
         };
         self.outputs.push_back(Output::Send(frame.encode()));
+        Ok(())
     }
 
     /// Returns the next thing the driver must do.
@@ -397,9 +424,18 @@ impl ClassicSession {
         recent: &dyn RecentChanges,
         tx: &dyn ReadTx,
     ) -> Result<Option<Bytes>, StoreError> {
-        let Some(peer) = &self.peer else { return Ok(None) };
+        if self.peer.is_none() {
+            return Ok(None);
+        }
         while let Some(document) = self.dirty.pop_front() {
             self.dirty_set.remove(&document);
+            if self.access(&document, tx)?.is_none() {
+                // Nothing more is said of it; who asks for it again is answered.
+                self.forget(&document);
+                self.deletions.telling.remove(&document);
+                continue;
+            }
+            let Some(peer) = &self.peer else { return Ok(None) };
             if self.deletions.telling.remove(&document) {
                 match self.deletions.tell(&self.identity.peer, peer, document, tx)? {
                     Telling::Nothing => {}
@@ -470,7 +506,12 @@ impl ClassicSession {
             self.fail(error.close_code(), format!("failed to decode a frame: {error}"));
         } else {
             self.answer_unsupported(error);
-            self.outputs.push_back(Output::Ignored { reason: error.to_string() });
+            let reason = match self.role {
+                // As with the words of an error.
+                Role::Server => "a message of an unknown type".to_owned(),
+                Role::Client => error.to_string(),
+            };
+            self.outputs.push_back(Output::Ignored { reason });
         }
     }
 
@@ -542,7 +583,8 @@ impl ClassicSession {
             Frame::Request { target_id, document, data, .. } => self.handle_sync(&target_id, document, &data, true, tx),
             Frame::Sync { target_id, document, data, .. } => self.handle_sync(&target_id, document, &data, false, tx),
             Frame::Ephemeral { target_id, sender_id, document, count, session_id, data } => {
-                if self.is_for_us(&target_id) && sender_id != self.identity.peer {
+                let is_heard = self.is_for_us(&target_id) && sender_id != self.identity.peer;
+                if is_heard && self.access(&document, tx)?.is_some() {
                     let sender = sender_id;
                     self.outputs.push_back(Output::Ephemeral { document, sender, session_id, count, data });
                 }
@@ -565,8 +607,7 @@ impl ClassicSession {
                 Ok(())
             }
             Frame::Delete { target_id, document, tombstone, is_ack, .. } => {
-                self.hear_deletion(&target_id, document, tombstone, is_ack);
-                Ok(())
+                self.hear_deletion(&target_id, document, tombstone, is_ack, tx)
             }
             // Gossip about other stores' heads is not spoken here; a peer that offers it does without.
             _ => Ok(()),
@@ -601,6 +642,11 @@ impl ClassicSession {
                 return Ok(());
             }
         };
+        if self.access(&document, tx)?.is_none() {
+            self.forget(&document);
+            self.say_unavailable(document);
+            return Ok(());
+        }
         if !self.conversations.contains_key(&document) {
             if self.role == Role::Client && ledger::state(tx, &document)?.is_none() {
                 return self.handle_unsolicited(document, is_request, tx);
@@ -645,7 +691,12 @@ impl ClassicSession {
         self.outputs.extend(errors.into_iter().map(|error| Output::Refused { document, error }));
         let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(false) };
         let whole = conversation.take_document(tx)?;
-        let waits = whole.is_some() || !changes.is_empty() || conversation.is_taking_in();
+        if (whole.is_some() || !changes.is_empty()) && !may_write(self.access(&document, tx)?) {
+            self.drop_changes(document);
+            return Ok(false);
+        }
+        let is_taking_in = self.conversations.get(&document).is_some_and(Conversation::is_taking_in);
+        let waits = whole.is_some() || !changes.is_empty() || is_taking_in;
         if let Some(WholeDocument { chunk, heads }) = whole {
             self.outputs.push_back(Output::Snapshot { document, chunk, heads });
         }

@@ -51,6 +51,8 @@ pub struct Conversation {
     intake: Intake,
     orphans: Orphans,
     refused: HashSet<ChangeHash>,
+    /// Whether the peer is asked for what is lacking here: not if it may not bring it.
+    asks: bool,
     /// There was no such document when a message was last asked for.
     absent: bool,
     /// How often the peer did not know what we took it to have.
@@ -95,6 +97,7 @@ impl Conversation {
             intake: Intake::default(),
             orphans: Orphans::within(budget),
             refused: HashSet::new(),
+            asks: true,
             absent: false,
             resets: 0,
             whole: Whole::default(),
@@ -145,7 +148,7 @@ impl Conversation {
         !self.intake.is_empty()
     }
 
-    /// Learns that the document is deleted: what is left of messages is dropped.
+    /// Drops what is left of messages: the document is deleted, or nothing is taken of the peer.
     pub fn handle_deleted(&mut self) {
         self.intake = Intake::default();
     }
@@ -196,6 +199,17 @@ impl Conversation {
             }
         }
         self.orphans.release(arrived.into_iter())
+    }
+
+    /// Learns that changes are not taken, for a reason that is not theirs; they are not asked for again.
+    pub(super) fn refuse(&mut self, changes: &[CheckedChange]) {
+        let room = REFUSED_MAX.saturating_sub(self.refused.len());
+        self.refused.extend(changes.iter().take(room).map(CheckedChange::hash));
+    }
+
+    /// Sets whether the peer is asked for what is lacking here. Default: it is.
+    pub(super) fn set_asks(&mut self, asks: bool) {
+        self.asks = asks;
     }
 
     /// Learns that the document's history is unfolded; returns what had to wait for that, to be appended next.
@@ -257,7 +271,7 @@ impl Conversation {
         }
         let batch = if exact { self.exact_batch(tx, &state)? } else { self.guessed_batch(tx, &state)? };
         let sends = !batch.changes.is_empty();
-        let asks = !need.is_empty() && self.may_ask(&need);
+        let asks = self.asks && !need.is_empty() && self.may_ask(&need);
         let heads_news = self.last_sent.as_ref() != Some(&batch.heads);
         if !sends && !asks && !heads_news {
             return Ok(None);

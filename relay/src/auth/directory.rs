@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rejoin::store::{Store, StoreError, StoreExt, Table, WriteTx};
 use tokio::sync::watch;
 
+use super::access::Guard;
 use super::config::AuthConfig;
 use super::jwt;
 use super::keys::Keys;
@@ -37,6 +38,7 @@ pub struct Directory {
     config: RwLock<Arc<AuthConfig>>,
     keys: RwLock<Arc<Keys>>,
     pub(super) tickets: TicketKey,
+    pub(super) guard: Guard,
     failures: Failures,
     /// When share links that are over were removed last.
     pub(super) swept_seconds: AtomicU64,
@@ -134,6 +136,7 @@ impl Directory {
             config: RwLock::new(Arc::new(config.clone())),
             keys: RwLock::new(Arc::new(keys)),
             tickets,
+            guard: Guard::default(),
             failures: Failures::default(),
             swept_seconds: AtomicU64::new(0),
             clock,
@@ -148,11 +151,7 @@ impl Directory {
     ///
     /// [`Refusal`], which names nothing that the other side does not know.
     pub fn admit(self: &Arc<Self>, token: Option<&str>) -> Result<Permit, Refusal> {
-        self.try_admit(token).map_err(|reason| {
-            self.failures.note(reason);
-            tracing::debug!(reason = reason.name(), "somebody was not let in");
-            reason.refusal()
-        })
+        self.try_admit(token).map_err(|reason| self.note(reason))
     }
 
     /// Takes a new configuration: other keys, other times. Files of keys are read again.
@@ -179,7 +178,14 @@ impl Directory {
         self.failures.of(reason)
     }
 
-    fn try_admit(self: &Arc<Self>, token: Option<&str>) -> Result<Permit, Reason> {
+    /// Counts a refusal, and says what the other side is told.
+    pub(super) fn note(&self, reason: Reason) -> Refusal {
+        self.failures.note(reason);
+        tracing::debug!(reason = reason.name(), "somebody was not let in");
+        reason.refusal()
+    }
+
+    pub(super) fn try_admit(self: &Arc<Self>, token: Option<&str>) -> Result<Permit, Reason> {
         let now_seconds = self.now().as_secs();
         let Some(token) = token.filter(|token| !token.is_empty()) else {
             return if self.is_open() { self.permit(None, Origin::Nobody) } else { Err(Reason::Missing) };

@@ -3,13 +3,13 @@
 //! A key has one algorithm, and only that is ever tried with it: what a token says of its algorithm chooses among keys and never
 //! what is done with one. So a public key can never be taken for a secret.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use std::{fmt, str};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -71,7 +71,7 @@ impl Keys {
         if config.keys.len() > JWT_KEYS_MAX {
             return Err(DirectoryError::Full { what: "keys", max: JWT_KEYS_MAX });
         }
-        let configured = config.keys.iter().enumerate().map(|(index, key)| read_key(index, key));
+        let configured = config.keys.iter().map(read_key);
         let configured = configured.collect::<Result<_, _>>()?;
         let set = config.jwks_file.as_ref().map(|path| KeySetFile::open(path.clone(), now)).transpose()?;
         Ok(Self { configured, set })
@@ -166,12 +166,15 @@ impl KeySetFile {
 }
 
 /// Reads one key of the configuration.
-fn read_key(index: usize, config: &KeyConfig) -> Result<Key, DirectoryError> {
+fn read_key(config: &KeyConfig) -> Result<Key, DirectoryError> {
     let (which, bytes) = match &config.source {
         KeySource::File(path) => {
             (path.display().to_string(), read_file(path).map_err(|error| unreadable(path, &error))?)
         }
-        KeySource::Inline(text) => (format!("key {index} of the configuration"), text.expose().as_bytes().to_vec()),
+        KeySource::Inline(text) => (
+            format!("the key {:?} of the configuration", config.id.as_deref().unwrap_or_default()),
+            text.expose().as_bytes().to_vec(),
+        ),
     };
     let unusable = |detail: &str| DirectoryError::Key { which: which.clone(), detail: detail.to_owned() };
     let key = match config.algorithm {

@@ -66,7 +66,7 @@ impl fmt::Debug for SecretHash {
 
 /// Writes a stored token as its holder shows it: `rjt_<id>_<secret>`, or `rjs_` for a share link.
 pub(super) fn write_token(kind: TokenKind, id: TokenId, secret: &[u8; 32]) -> SecretText {
-    SecretText(format!("{}{id}_{}", kind.prefix(), URL_SAFE_NO_PAD.encode(secret)))
+    SecretText::new(format!("{}{id}_{}", kind.prefix(), URL_SAFE_NO_PAD.encode(secret)))
 }
 
 /// Reads what [`write_token`] wrote: which token it is said to be, and the hash of its secret.

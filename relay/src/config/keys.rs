@@ -226,7 +226,7 @@ keys! {
         jwks_file: Option<PathBuf> = None, any(), live;
         /// What `iss` of a signed token must be one of; empty, it may have any or none.
         issuer: Vec<String> = Vec::new(), any(), live;
-        /// What `aud` of a signed token must be one of; empty, it may have any or none.
+        /// What `aud` of a signed token must be one of; empty, it must have none.
         audience: Vec<String> = Vec::new(), any(), live;
         /// How long from now a signed token may be good for at most.
         jwt_lifetime_max_seconds: Duration = Duration::from_secs(DAY_SECONDS), from(1, YEAR_SECONDS), live;
@@ -315,6 +315,11 @@ impl Key {
             kind if kind.starts_with("a list of keys") => "list of keys",
             kind => kind.trim_start_matches("a "),
         }
+    }
+
+    /// Shows its value in a configuration as TOML, without secrets.
+    pub fn shown(&self, config: &Config) -> String {
+        (self.show)(config).unwrap_or_else(|| "not set".to_owned())
     }
 
     /// Returns what it means, in one line.

@@ -81,7 +81,7 @@ pub struct RawConfig {
     /// Names and values of variables that begin with `REJOIN_RELAY_`, and `RUST_LOG`.
     pub variables: Vec<(String, String)>,
     /// For keys by their place in [`KEYS`]: how the argument was written, and its value.
-    pub(super) arguments: Vec<(usize, String, String)>,
+    pub(crate) arguments: Vec<(usize, String, String)>,
 }
 
 /// Shows names, no values: there may be a secret among them.
@@ -109,6 +109,16 @@ impl RawConfig {
             errors.push(ConfigError::NoData);
         }
         if errors.is_empty() { Ok(Loaded { config, sources }) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// Does as [`RawConfig::load`], but does not mind that no directory for the data is named.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigErrors`] with all that is wrong otherwise.
+    pub fn peek(&self) -> Result<Config, ConfigErrors> {
+        let Reading { config, errors, .. } = self.read();
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
     }
 
     /// Puts together what can be read, and gathers what is wrong with it.

@@ -12,7 +12,7 @@ fn other(key: &Key) -> (String, String) {
         "demo" => quoted(concat!(env!("CARGO_MANIFEST_DIR"), "/../web-demo")),
         "listen" => quoted("0.0.0.0:4000"),
         "admin.listen" => quoted("127.0.0.1:4001"),
-        "origins" => {
+        "origins" | "auth.issuer" | "auth.audience" => {
             ("https://a.example,https://b.example".to_owned(), "['https://a.example', 'https://b.example']".to_owned())
         }
         "limits.trusted_proxies" => ("10.0.0.1, ::2".to_owned(), "['10.0.0.1', '::2']".to_owned()),

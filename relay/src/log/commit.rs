@@ -12,13 +12,13 @@ use rejoin::sync::Recent;
 use rejoin::sync::v1::{Offered, OfferedWrite};
 use rejoin::{DocumentId, SpaceId};
 
-use super::Written;
-use crate::hub::ConnectionId;
+use super::owners::Owners;
+use super::{Author, Written};
 use crate::live::LiveEntry;
 
 /// What one request has for one document.
 pub(super) struct Part<'r> {
-    pub(super) from: ConnectionId,
+    pub(super) author: &'r Author,
     /// Where an unknown document comes to be, and a known one has to be; none if it does not matter.
     pub(super) space: Option<SpaceId>,
     pub(super) document: DocumentId,
@@ -51,7 +51,7 @@ pub(super) struct Deletion {
 
 /// Sorts writes by their documents, and says of each write which part has it and where there.
 pub(super) fn parts<'r>(
-    from: ConnectionId,
+    author: &'r Author,
     space: Option<SpaceId>,
     writes: &'r [Offered],
 ) -> (Vec<Part<'r>>, Vec<(usize, usize)>) {
@@ -66,7 +66,7 @@ pub(super) fn parts<'r>(
             _ => *found.entry(document).or_insert(parts.len()),
         };
         if index == parts.len() {
-            parts.push(Part { from, space, document, writes: Vec::new() });
+            parts.push(Part { author, space, document, writes: Vec::new() });
         }
         places.push((index, parts[index].writes.len()));
         parts[index].writes.push(&write.what);
@@ -74,18 +74,19 @@ pub(super) fn parts<'r>(
     (parts, places)
 }
 
-/// Writes parts in one transaction, and commits it if anything is new: what was there already needs no sync.
+/// Writes parts in one transaction, and commits it if anything is new: what was there already needs no sync. Says whether the
+/// owners of actors are asked.
 ///
 /// # Errors
 ///
 /// [`StoreError`]; nothing was written then.
-pub(super) fn commit(store: &dyn Store, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
+pub(super) fn commit(store: &dyn Store, parts: &[Part<'_>], asks_owners: bool) -> Result<Vec<Done>, StoreError> {
     let mut all = Vec::with_capacity(parts.len());
     let mut nothing_new = false;
     let outcome = store.write(&mut |tx| {
         all.clear();
         for part in parts {
-            all.push(write_part(tx, part)?);
+            all.push(write_part(tx, part, asks_owners)?);
         }
         nothing_new = all.iter().all(|done: &Done| done.recent.is_none() && done.deletion.is_none());
         // Nothing in it is worth keeping: any error rolls it back and spares the disk.
@@ -109,22 +110,24 @@ pub(super) fn news(all: &mut [Done]) -> BTreeMap<SpaceId, (u64, Vec<LiveEntry>)>
     spaces
 }
 
-fn write_part(tx: &mut dyn WriteTx, part: &Part<'_>) -> Result<Done, StoreError> {
+fn write_part(tx: &mut dyn WriteTx, part: &Part<'_>, asks_owners: bool) -> Result<Done, StoreError> {
     let Some(is_placed) = place(tx, part)? else {
         return Ok(Done { written: part.writes.iter().map(|_| Written::Elsewhere).collect(), ..Done::default() });
     };
     let mut done = Done { written: Vec::with_capacity(part.writes.len()), ..Done::default() };
+    let mut owners = Owners::new(&part.document, part.author.principal.as_ref(), asks_owners);
     let mut changes = Vec::new();
     for write in &part.writes {
         match write {
             OfferedWrite::Change(change) => changes.push(change),
             OfferedWrite::Deleted(tombstone) => {
-                append(tx, &part.document, &std::mem::take(&mut changes), &mut done)?;
+                append(tx, &part.document, &std::mem::take(&mut changes), &mut owners, &mut done)?;
                 bury(tx, &part.document, tombstone, &mut done)?;
+                owners.forget();
             }
         }
     }
-    append(tx, &part.document, &changes, &mut done)?;
+    append(tx, &part.document, &changes, &mut owners, &mut done)?;
     if is_placed && done.recent.is_none() && done.deletion.is_none() {
         // A document of which nothing was accepted is not created.
         ledger::delete(tx, &part.document)?;
@@ -146,11 +149,12 @@ fn place(tx: &mut dyn WriteTx, part: &Part<'_>) -> Result<Option<bool>, StoreErr
     Ok(None)
 }
 
-/// Appends changes of one document.
+/// Appends changes of one document, but for those under somebody else's actor.
 fn append(
     tx: &mut dyn WriteTx,
     document: &DocumentId,
     changes: &[&CheckedChange],
+    owners: &mut Owners<'_>,
     done: &mut Done,
 ) -> Result<(), StoreError> {
     if changes.is_empty() {
@@ -160,16 +164,21 @@ fn append(
     let before = appender.state().head_hashes();
     let mut appended = Vec::with_capacity(changes.len());
     for change in changes {
-        appended.push(appender.append(tx, change)?);
+        appended.push(append_one(tx, document, change, &mut appender, owners)?);
     }
-    if !appended.iter().any(|appended| matches!(appended, Appended::Stored { .. })) {
-        done.written.extend(appended.into_iter().map(|appended| Written::Change(appended, None)));
+    if !appended.iter().flatten().any(|appended| matches!(appended, Appended::Stored { .. })) {
+        let written = |appended: Option<Appended>| appended.map_or(Written::Owned, |it| Written::Change(it, None));
+        done.written.extend(appended.into_iter().map(written));
         return Ok(());
     }
     let heads = appender.finish(tx)?.head_hashes();
     let logged = log::append(tx, document)?.ok_or(StoreError::Damaged { what: "how much of a document is logged" })?;
     let mut stored = Vec::with_capacity(changes.len());
     for (change, appended) in changes.iter().zip(appended) {
+        let Some(appended) = appended else {
+            done.written.push(Written::Owned);
+            continue;
+        };
         let ledger_position = match appended {
             Appended::Stored { position } => Some(position),
             _ => None,
@@ -186,6 +195,26 @@ fn append(
     done.recent = Some(Recent::new(before, heads, stored));
     done.end = Some((logged.space, logged.last()));
     Ok(())
+}
+
+/// Appends a change, and binds its actor if it is the first. `None` if the actor belongs to somebody else; what is here already
+/// is a duplicate whoever brings it.
+fn append_one(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    change: &CheckedChange,
+    appender: &mut Appender,
+    owners: &mut Owners<'_>,
+) -> Result<Option<Appended>, StoreError> {
+    if !owners.may_write(tx, change.actor())? {
+        let is_here = ledger::position(tx, document, &change.hash())?.is_some();
+        return Ok(is_here.then_some(Appended::Duplicate));
+    }
+    let appended = appender.append(tx, change)?;
+    if matches!(appended, Appended::Stored { .. }) {
+        owners.bind(tx, change.actor())?;
+    }
+    Ok(Some(appended))
 }
 
 /// Deletes a document everywhere.

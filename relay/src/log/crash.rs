@@ -98,7 +98,7 @@ impl<'a> Relay<'a> {
     fn start(runtime: &'a Runtime, disk: &CutDisk, stores: [MemoryStore; 2]) -> Result<Self, Fallen> {
         let store: Arc<dyn Store> = Arc::new(open(disk)?);
         let hub = Arc::new(Hub::default());
-        let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), None, std::sync::Arc::default()).unwrap();
+        let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), None).unwrap();
         let mut names = ["alice", "bob"].into_iter();
         let pairs = stores.map(|store| {
             let name = names.next().unwrap();
@@ -232,12 +232,18 @@ impl<'a> Relay<'a> {
         Ok(!frames.is_empty())
     }
 
-    fn append(&mut self, index: usize, document: DocumentId, changes: Vec<CheckedChange>) -> Result<Results, Fallen> {
+    fn append(
+        &mut self,
+        index: usize,
+        document: DocumentId,
+        changes: Vec<CheckedChange>,
+    ) -> Result<Vec<(CheckedChange, Appended)>, Fallen> {
         if self.acknowledging == Acknowledging::Early {
             self.heard.hashes.extend(changes.iter().map(|change| (document, change.hash())));
         }
         let from = self.pairs[index].member.id();
-        let results = self.runtime.block_on(self.log.append(from, document, changes)).map_err(|_| Fallen)?;
+        let results =
+            self.runtime.block_on(self.log.append(from.into(), document, changes)).map_err(|_| Fallen)?.appended;
         if results.iter().any(|(_, appended)| is_stored(appended)) {
             self.heard.writes += 1;
             if let Some(states) = &mut self.states {

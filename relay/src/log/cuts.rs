@@ -33,7 +33,7 @@ fn push_all(runtime: &Runtime, disk: &CutDisk) -> Told {
     let store: Arc<dyn Store> = Arc::new(store);
     let Ok(_) = open(&*store, [7; 16]) else { return Told::new() };
     let hub = Arc::new(Hub::default());
-    let log = GroupCommit::start(store, Arc::clone(&hub), None, std::sync::Arc::default()).unwrap();
+    let log = GroupCommit::start(store, Arc::clone(&hub), None).unwrap();
     let from = hub.next_id();
     let changes = chain(8);
     let mut told = Told::new();
@@ -63,7 +63,7 @@ fn push_together(
     runtime.block_on(async {
         let mut answers = Vec::new();
         for writes in batches {
-            answers.push((writes.clone(), log.push(from, SPACE, writes).await.unwrap()));
+            answers.push((writes.clone(), log.push(from.into(), SPACE, writes).await.unwrap()));
         }
         for (writes, answer) in answers {
             for (write, outcome) in writes.into_iter().zip(answer.await.unwrap().unwrap()) {

@@ -10,30 +10,35 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use rejoin::codec::v1::Outcome;
 use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::Appended;
-use rejoin::store::{self, Store, StoreError};
+use rejoin::store::{self, Store, StoreError, Table};
 use rejoin::sync::v1::{Offered, OfferedWrite};
-use rejoin::{DocumentId, SpaceId};
+use rejoin::{ChangeHash, DocumentId, SpaceId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::commit::{Done, Part, commit, news, parts};
-use super::{AppendError, Log, Pushed, Results, Written};
+use super::{AppendError, Author, Log, Pushed, Results, Written};
+use crate::audit::Refusals;
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
     APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
-    COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_REQUESTS_MAX, COMMIT_WAITS, PROBE_AGAIN, PROBE_INTERVAL,
+    COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_REQUESTS_MAX, COMMIT_WAITS, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE,
 };
 use crate::metrics::{AppendResult, Metrics};
 use crate::show::Label;
+
+/// The key in [`Table::Meta`] that says when the store was restored from a backup: seconds since 1970, 8 bytes, little-endian.
+const RESTORED_AT_KEY: &[u8] = b"restored-at";
 
 /// The queue's room is counted in these many bytes, so that the count fits 32 bits.
 const ROOM_UNIT_BYTES: usize = 1 << 10;
@@ -42,6 +47,9 @@ const ROOM_UNIT_BYTES: usize = 1 << 10;
 #[derive(Debug)]
 pub(crate) struct GroupCommit {
     queue: Queue,
+    writable: Arc<AtomicBool>,
+    owners_from: Arc<AtomicU64>,
+    restored_at_seconds: Option<u64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -66,7 +74,7 @@ enum Request {
 /// A request under way.
 #[derive(Debug)]
 struct Job {
-    from: ConnectionId,
+    author: Author,
     /// Where its documents have to be, or come to be.
     space: Option<SpaceId>,
     /// When it was queued.
@@ -89,7 +97,7 @@ enum Answer {
 /// A deletion on its way to the thread.
 #[derive(Debug)]
 struct Deletion {
-    from: ConnectionId,
+    author: Author,
     document: DocumentId,
     tombstone: Tombstone,
     answer: oneshot::Sender<Result<(), AppendError>>,
@@ -101,25 +109,58 @@ impl GroupCommit {
     /// # Errors
     ///
     /// What the operating system says when it grants no thread.
-    pub(crate) fn start(
+    #[cfg(test)]
+    pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>, folding: Option<Arc<Folding>>) -> std::io::Result<Self> {
+        Self::start_with(store, hub, folding, None, Arc::default())
+    }
+
+    /// Starts the thread that writes, and has it record what it refuses.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says when it grants no thread.
+    pub(crate) fn start_with(
         store: Arc<dyn Store>,
         hub: Arc<Hub>,
         folding: Option<Arc<Folding>>,
+        refusals: Option<Refusals>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
+        let restored_at_seconds = restored_at(&*store).map_err(std::io::Error::other)?;
+        let owners_from = Arc::new(AtomicU64::new(0));
         let (requests, inbox) = mpsc::channel(COMMIT_REQUESTS_MAX);
-        let writable = Writable { is: true, since: None };
-        let writer = Writer { store, hub, folding, metrics, inbox, jobs: VecDeque::new(), writable };
+        let writable = Arc::new(AtomicBool::new(true));
+        let writer = Writer {
+            refusals,
+            store,
+            hub,
+            folding,
+            metrics,
+            inbox,
+            jobs: VecDeque::new(),
+            writable: Writable { is: Arc::clone(&writable), since: None },
+            owners_from: Arc::clone(&owners_from),
+        };
         let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
         let room = Arc::new(Semaphore::new(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES));
-        Ok(Self { queue: Queue { requests, room }, thread: Mutex::new(Some(thread)) })
+        let queue = Queue { requests, room };
+        let log = Self { queue, writable, owners_from, restored_at_seconds, thread: Mutex::new(Some(thread)) };
+        log.set_restored_grace(RESTORED_GRACE);
+        Ok(log)
+    }
+
+    /// Sets for how long after a restore the owners of actors are not asked, so that devices bring back under whatever actor what
+    /// the backup lacked. Default: [`RESTORED_GRACE`].
+    pub(crate) fn set_restored_grace(&self, grace: Duration) {
+        let from = self.restored_at_seconds.map_or(0, |restored| restored.saturating_add(grace.as_secs()));
+        self.owners_from.store(from, Ordering::Relaxed);
     }
 }
 
 impl Queue {
     async fn write(
         self,
-        from: ConnectionId,
+        author: Author,
         space: Option<SpaceId>,
         writes: Vec<Offered>,
         answer: Answer,
@@ -130,7 +171,7 @@ impl Queue {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let room = self.room.acquire_many_owned(units).await.map_err(|_| AppendError::Stopped)?;
         let done = Vec::with_capacity(writes.len());
-        let job = Job { from, space, since: Instant::now(), writes, done, answer, _room: room };
+        let job = Job { author, space, since: Instant::now(), writes, done, answer, _room: room };
         self.requests.send(Request::Write(job)).await.map_err(|_| AppendError::Stopped)
     }
 }
@@ -138,7 +179,7 @@ impl Queue {
 impl Log for GroupCommit {
     fn append(
         &self,
-        from: ConnectionId,
+        author: Author,
         document: DocumentId,
         changes: Vec<CheckedChange>,
     ) -> BoxFuture<'static, Result<Results, AppendError>> {
@@ -146,38 +187,42 @@ impl Log for GroupCommit {
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
             let writes = changes.into_iter().map(|change| Offered { document, what: OfferedWrite::Change(change) });
-            queue.write(from, None, writes.collect(), Answer::Results(answer)).await?;
+            queue.write(author, None, writes.collect(), Answer::Results(answer)).await?;
             answered.await.map_err(|_| AppendError::Stopped)?
         })
     }
 
     fn push(
         &self,
-        from: ConnectionId,
+        author: Author,
         space: SpaceId,
         writes: Vec<Offered>,
     ) -> BoxFuture<'static, Result<Pushed, AppendError>> {
         let queue = self.queue.clone();
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
-            queue.write(from, Some(space), writes, Answer::Outcomes(answer)).await?;
+            queue.write(author, Some(space), writes, Answer::Outcomes(answer)).await?;
             Ok(answered)
         })
     }
 
     fn delete(
         &self,
-        from: ConnectionId,
+        author: Author,
         document: DocumentId,
         tombstone: Tombstone,
     ) -> BoxFuture<'static, Result<(), AppendError>> {
         let requests = self.queue.requests.clone();
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
-            let deletion = Deletion { from, document, tombstone, answer };
+            let deletion = Deletion { author, document, tombstone, answer };
             requests.send(Request::Delete(deletion)).await.map_err(|_| AppendError::Stopped)?;
             answered.await.map_err(|_| AppendError::Stopped)?
         })
+    }
+
+    fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
     }
 
     fn probe(&self) -> BoxFuture<'static, bool> {
@@ -213,24 +258,40 @@ struct Writer {
     /// What is to be done, each in turn.
     jobs: VecDeque<Job>,
     writable: Writable,
+    /// From when on the owners of actors are asked, in seconds since 1970.
+    owners_from: Arc<AtomicU64>,
+    /// Records what is refused.
+    refusals: Option<Refusals>,
 }
 
 /// Whether the store takes writes, as far as it was tried.
 struct Writable {
-    is: bool,
+    is: Arc<AtomicBool>,
     /// When it was last tried.
     since: Option<Instant>,
 }
 
 impl Writable {
+    fn get(&self) -> bool {
+        self.is.load(Ordering::Relaxed)
+    }
+
     fn note(&mut self, is: bool) {
-        *self = Self { is, since: Some(Instant::now()) };
+        self.is.store(is, Ordering::Relaxed);
+        self.since = Some(Instant::now());
     }
 
     /// Says whether it is time to try it again.
     fn is_due(&self) -> bool {
-        let interval = if self.is { PROBE_INTERVAL } else { PROBE_AGAIN };
+        let interval = if self.get() { PROBE_INTERVAL } else { PROBE_AGAIN };
         self.since.is_none_or(|since| since.elapsed() >= interval)
+    }
+}
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        // However the thread ends, nothing is written any more.
+        self.is.store(false, Ordering::Relaxed);
     }
 }
 
@@ -302,9 +363,9 @@ impl Writer {
 
     /// Deletes at once: of changes to the document that wait for their commit, none is taken any more.
     fn delete(&mut self, deletion: Deletion) {
-        let Deletion { from, document, tombstone, answer } = deletion;
+        let Deletion { author, document, tombstone, answer } = deletion;
         let what = OfferedWrite::Deleted(tombstone);
-        let part = Part { from, space: None, document, writes: vec![&what] };
+        let part = Part { author: &author, space: None, document, writes: vec![&what] };
         let done = self.commit_one(&part);
         let outcome = if done.is_some() { Ok(()) } else { Err(AppendError::Store) };
         let mut all: Vec<Done> = done.into_iter().collect();
@@ -312,13 +373,13 @@ impl Writer {
         self.tell_classic(&[part], &mut all);
         // Whoever asked may have gone; the document stays deleted.
         let _ = answer.send(outcome);
-        self.tell_followers(&[(document, from)], &mut all);
+        self.tell_followers(&[(document, author.connection)], &mut all);
     }
 
     /// Says whether the store takes writes. Of many that ask within a time, the first has it tried.
     fn probe(&mut self) -> bool {
         if self.writable.is_due() {
-            let was = self.writable.is;
+            let was = self.writable.get();
             let outcome = store::probe(&*self.store);
             self.writable.note(outcome.is_ok());
             match outcome {
@@ -328,7 +389,7 @@ impl Writer {
                 Err(error) => tracing::warn!(%error, "the store still cannot be written"),
             }
         }
-        self.writable.is
+        self.writable.get()
     }
 
     /// Chooses what the next commit holds, first come first served, within its bounds and at least one write.
@@ -362,7 +423,7 @@ impl Writer {
         let mut all_parts = Vec::new();
         let mut all_places = Vec::with_capacity(slices.len());
         for Slice { job, writes } in &slices {
-            let (parts, mut places) = parts(job.from, job.space, &job.writes[writes.clone()]);
+            let (parts, mut places) = parts(&job.author, job.space, &job.writes[writes.clone()]);
             places.iter_mut().for_each(|(part, _)| *part += all_parts.len());
             all_parts.extend(parts);
             all_places.push(places);
@@ -370,12 +431,17 @@ impl Writer {
         let mut all = self.commit(&all_parts);
         self.count(&all_parts, &all);
         self.tell_classic(&all_parts, &mut all);
-        let touched: Vec<_> = all_parts.iter().map(|part| (part.document, part.from)).collect();
+        let touched: Vec<_> = all_parts.iter().map(|part| (part.document, part.author.connection)).collect();
         drop(all_parts);
         let mut unfinished = Vec::new();
         for (slice, places) in slices.into_iter().zip(all_places) {
             let written = places.into_iter().map(|(part, at)| take_written(&mut all, part, at));
-            unfinished.extend(settle(slice, written.collect()));
+            let written: Vec<_> = written.collect();
+            if let Some(refusals) = &self.refusals {
+                let first = slice.writes.start;
+                tell_refusals(refusals, &slice.job.author, &slice.job.writes[first..], &written);
+            }
+            unfinished.extend(settle(slice, written));
         }
         // What is pushed goes on before what its connection pushed later; all else waits for its next turn.
         for job in unfinished.into_iter().rev() {
@@ -415,11 +481,16 @@ impl Writer {
         }
     }
 
+    fn asks_owners(&self) -> bool {
+        let from = self.owners_from.load(Ordering::Relaxed);
+        from == 0 || SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|now| now.as_secs() >= from)
+    }
+
     fn commit_together(&mut self, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
         let begun = Instant::now();
         let changes: usize = parts.iter().map(|part| part.writes.len()).sum();
         let _span = tracing::debug_span!("commit", documents = parts.len(), changes).entered();
-        let outcome = commit(&*self.store, parts);
+        let outcome = commit(&*self.store, parts, self.asks_owners());
         let Ok(all) = &outcome else {
             self.metrics.commit_failed();
             return outcome;
@@ -456,6 +527,7 @@ impl Writer {
                 return;
             }
             Written::Change(Appended::Deleted, _) => AppendResult::Deleted,
+            Written::Owned => AppendResult::Owned,
             Written::Elsewhere => AppendResult::Elsewhere,
             Written::Deleted(_) => return,
             Written::Change(..) | Written::Failed => AppendResult::Failed,
@@ -469,10 +541,10 @@ impl Writer {
             if let Some(deletion) = done.deletion {
                 let (existed, purge) = (deletion.existed, deletion.is_purge);
                 tracing::info!(document = %Label(&part.document), existed, purge, "a document was deleted everywhere");
-                self.hub.publish_deleted(part.document, part.from);
+                self.hub.publish_deleted(part.document, part.author.connection);
             }
             let Some(recent) = done.recent.take() else { continue };
-            self.hub.publish(part.document, part.from, recent);
+            self.hub.publish(part.document, part.author.connection, recent);
             if let Some(folding) = &self.folding {
                 let appended = done.written.iter().filter_map(|written| match written {
                     Written::Change(appended, _) => Some(appended),
@@ -500,10 +572,40 @@ impl Writer {
     }
 }
 
+/// Returns when the store was restored from a backup, in seconds since 1970, if it was.
+fn restored_at(store: &dyn Store) -> Result<Option<u64>, StoreError> {
+    let Some(bytes) = store.read()?.get(Table::Meta, RESTORED_AT_KEY)? else { return Ok(None) };
+    let bytes = bytes.try_into().map_err(|_| StoreError::Damaged { what: "when the store was restored" })?;
+    Ok(Some(u64::from_le_bytes(bytes)))
+}
+
 /// Takes out what became of a write; of those of a part that failed nothing is known.
 fn take_written(all: &mut [Done], part: usize, at: usize) -> Written {
     let written = all.get_mut(part).and_then(|done| done.written.get_mut(at));
     written.map_or(Written::Failed, |written| std::mem::replace(written, Written::Failed))
+}
+
+/// Records what was refused: those that follow one another, are of one document and refused for one reason, together.
+fn tell_refusals(refusals: &Refusals, author: &Author, writes: &[Offered], written: &[Written]) {
+    let mut waiting: Option<(DocumentId, &'static str, Option<ChangeHash>, u64)> = None;
+    for (write, written) in writes.iter().zip(written) {
+        let Some(code) = written.refusal() else { continue };
+        match &mut waiting {
+            Some((document, why, _, count)) if *document == write.document && *why == code => *count += 1,
+            waiting => {
+                let hash = match &write.what {
+                    OfferedWrite::Change(change) => Some(change.hash()),
+                    OfferedWrite::Deleted(_) => None,
+                };
+                if let Some((document, why, change, count)) = waiting.replace((write.document, code, hash, 1)) {
+                    refusals.note(author, &document, why, change, count);
+                }
+            }
+        }
+    }
+    if let Some((document, why, change, count)) = waiting {
+        refusals.note(author, &document, why, change, count);
+    }
 }
 
 /// Notes what became of a slice, and answers the request if it is done. If not, returns it.
@@ -517,13 +619,17 @@ fn settle(slice: Slice, written: Vec<Written>) -> Option<Job> {
         Answer::Results(answer) if has_failed => drop(answer.send(Err(AppendError::Store))),
         answer if !is_done => return Some(Job { answer, ..job }),
         Answer::Results(answer) => {
-            let results = job.writes.into_iter().zip(job.done).filter_map(|write| match write {
-                (Offered { what: OfferedWrite::Change(change), .. }, Written::Change(appended, _)) => {
-                    Some((change, appended))
+            let mut results = Results::default();
+            for (write, written) in job.writes.into_iter().zip(job.done) {
+                match (write.what, written) {
+                    (OfferedWrite::Change(change), Written::Change(appended, _)) => {
+                        results.appended.push((change, appended));
+                    }
+                    (OfferedWrite::Change(change), Written::Owned) => results.owned.push(change),
+                    _ => {}
                 }
-                _ => None,
-            });
-            drop(answer.send(Ok(results.collect())));
+            }
+            drop(answer.send(Ok(results)));
         }
         Answer::Outcomes(answer) => {
             drop(answer.send(Ok(job.done.into_iter().map(Written::into_outcome).collect())));

@@ -82,9 +82,7 @@ fn document(number: u8) -> DocumentId {
 
 fn start(store: &Arc<Watched>) -> (GroupCommit, ConnectionId) {
     let hub = Arc::new(Hub::default());
-    let log =
-        GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub), None, std::sync::Arc::default())
-            .expect("a thread");
+    let log = GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
     (log, hub.enter().id())
 }
 
@@ -93,11 +91,11 @@ async fn duplicates_and_orphans_cost_no_commit_and_make_no_document() {
     let store = Watched::new();
     let (log, from) = start(&store);
     let changes = chain(2);
-    let stored = log.append(from, document(1), changes.clone()).await.expect("a sound store");
+    let stored = log.append(from.into(), document(1), changes.clone()).await.expect("a sound store").appended;
     assert!(stored.iter().all(|(_, appended)| is_stored(appended)));
-    let again = log.append(from, document(1), changes.clone()).await.expect("a sound store");
+    let again = log.append(from.into(), document(1), changes.clone()).await.expect("a sound store").appended;
     assert!(again.iter().all(|(_, appended)| *appended == Appended::Duplicate));
-    let orphan = log.append(from, document(2), changes[1..].to_vec()).await.expect("a sound store");
+    let orphan = log.append(from.into(), document(2), changes[1..].to_vec()).await.expect("a sound store").appended;
     assert!(matches!(orphan[0].1, Appended::Missing { .. }));
     assert_eq!(store.commits.load(Ordering::Relaxed), 1);
     let state = ledger::state(&*store.read().expect("in memory"), &document(2)).expect("in memory");
@@ -109,7 +107,7 @@ async fn request_above_a_commits_bound_takes_several() {
     let store = Watched::new();
     let (log, from) = start(&store);
     let changes = chain(COMMIT_CHANGES_MAX + 1);
-    let results = log.append(from, document(1), changes).await.expect("a sound store");
+    let results = log.append(from.into(), document(1), changes).await.expect("a sound store").appended;
     assert!(results.iter().all(|(_, appended)| is_stored(appended)));
     assert_eq!((results.len(), store.commits.load(Ordering::Relaxed)), (COMMIT_CHANGES_MAX + 1, 2));
 }
@@ -119,9 +117,9 @@ async fn what_is_wrong_with_one_document_is_not_the_others_fault() {
     let store = Watched::new();
     let (log, from) = start(&store);
     let (good, bad, also_good) = tokio::join!(
-        log.append(from, document(1), chain(1)),
-        log.append(from, POISON, chain(1)),
-        log.append(from, document(2), chain(1)),
+        log.append(from.into(), document(1), chain(1)),
+        log.append(from.into(), POISON, chain(1)),
+        log.append(from.into(), document(2), chain(1)),
     );
     assert!(good.is_ok() && also_good.is_ok());
     assert_eq!(bad.err(), Some(AppendError::Store));
@@ -131,10 +129,10 @@ async fn what_is_wrong_with_one_document_is_not_the_others_fault() {
 async fn what_was_queued_before_the_end_is_still_committed() {
     let store = Watched::new();
     let (log, from) = start(&store);
-    let (appended, ()) = tokio::join!(log.append(from, document(1), chain(3)), log.finish());
-    assert_eq!(appended.map(|results| results.len()), Ok(3));
-    assert!(!log.probe().await);
-    assert_eq!(log.append(from, document(1), chain(4)).await.err(), Some(AppendError::Stopped));
+    let (appended, ()) = tokio::join!(log.append(from.into(), document(1), chain(3)), log.finish());
+    assert_eq!(appended.map(|results| results.appended.len()), Ok(3));
+    assert!(!log.probe().await && !log.is_writable());
+    assert_eq!(log.append(from.into(), document(1), chain(4)).await.err(), Some(AppendError::Stopped));
 }
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
@@ -149,7 +147,7 @@ pub(super) fn deleted(document: DocumentId) -> Offered {
 }
 
 async fn pushed(log: &GroupCommit, from: ConnectionId, space: SpaceId, writes: Vec<Offered>) -> Vec<Outcome> {
-    let pushed = log.push(from, space, writes).await.expect("it runs");
+    let pushed = log.push(from.into(), space, writes).await.expect("it runs");
     pushed.await.expect("it answers").expect("a sound store")
 }
 
@@ -186,7 +184,7 @@ async fn push_is_one_commit_whose_bad_writes_take_nothing_with_them() {
     let anew = pushed(&log, from, SpaceId::DEFAULT, offered(document(2), changes[..2].to_vec())).await;
     assert_eq!(short(&anew), ["1", "2"]);
     // Whoever does not know of spaces writes to documents of any.
-    let classic = log.append(from, document(1), changes).await.expect("a sound store");
+    let classic = log.append(from.into(), document(1), changes).await.expect("a sound store").appended;
     assert_eq!(classic.iter().filter(|(_, appended)| is_stored(appended)).count(), 1);
     let tx = store.read().expect("in memory");
     assert_eq!(ledger::log::end(&*tx, &TEAM).expect("in memory"), 7);
@@ -210,7 +208,7 @@ async fn pushes_of_a_connection_keep_their_order_over_several_commits() {
     let changes = chain(2 * COMMIT_CHANGES_MAX + 10);
     let mut answers = Vec::new();
     for changes in changes.chunks(COMMIT_CHANGES_MAX * 2 / 3) {
-        answers.push(log.push(from, TEAM, offered(document(1), changes.to_vec())).await.expect("it runs"));
+        answers.push(log.push(from.into(), TEAM, offered(document(1), changes.to_vec())).await.expect("it runs"));
     }
     let mut position = 0;
     for answer in answers {
@@ -226,17 +224,15 @@ async fn pushes_of_a_connection_keep_their_order_over_several_commits() {
 async fn followers_get_a_commit_as_one_frame() {
     let store = Watched::new();
     let hub = Arc::new(Hub::default());
-    let log =
-        GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), None, std::sync::Arc::default())
-            .expect("a thread");
+    let log = GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
     let mut reader = Follower::new(&hub);
     let changes = chain(4);
-    log.append(hub.next_id(), document(1), changes[..1].to_vec()).await.expect("a sound store");
+    log.append(hub.next_id().into(), document(1), changes[..1].to_vec()).await.expect("a sound store");
     reader.follow(SpaceId::DEFAULT);
     let mut writes = offered(document(1), changes[1..3].to_vec());
     writes.extend(offered(document(2), changes[..1].to_vec()));
     pushed(&log, hub.next_id(), SpaceId::DEFAULT, writes).await;
-    log.append(hub.next_id(), document(1), changes).await.expect("a sound store");
+    log.append(hub.next_id().into(), document(1), changes).await.expect("a sound store");
     log.finish().await;
     assert_eq!(reader.inbox().take_news().ends.into_iter().collect::<Vec<_>>(), [(SpaceId::DEFAULT, 5)]);
     let live = hub.followers().live();

@@ -1,5 +1,7 @@
 //! The labels: closed sets, so that no peer can make a series. Nothing here names a document, a principal or an address.
 
+use crate::auth::Reason;
+
 /// A closed set of label values. Each has its counter from the start, at zero.
 pub(super) trait Labels: Copy + std::fmt::Debug + Send + Sync + 'static {
     /// Every member.
@@ -88,22 +90,6 @@ labels! {
 }
 
 labels! {
-    /// Why somebody was not let in.
-    AuthFailure "reason" {
-        /// No token.
-        Missing "missing",
-        /// A token that is none, or not one of ours.
-        Unknown "unknown",
-        /// A token whose time is over.
-        Expired "expired",
-        /// A token that was taken back.
-        Revoked "revoked",
-        /// A principal that is disabled.
-        Disabled "disabled",
-    }
-}
-
-labels! {
     /// What became of a change.
     AppendResult "result" {
         /// It is durable and in the log.
@@ -184,6 +170,24 @@ impl Labels for Way {
     }
 }
 
+/// Why somebody was not let in, as the directory counts it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReasonLabel(pub(super) Reason);
+
+impl Labels for ReasonLabel {
+    fn all() -> Vec<Self> {
+        Reason::ALL.into_iter().map(Self).collect()
+    }
+
+    fn place(self) -> usize {
+        Reason::ALL.iter().position(|reason| *reason == self.0).unwrap_or_default()
+    }
+
+    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+        vec![("reason", self.0.name())]
+    }
+}
+
 /// A rule of the gate, by its place among them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RuleLabel(pub(super) rejoin::gate::Rule);
@@ -217,6 +221,7 @@ mod tests {
     fn every_label_stands_in_its_place() {
         stands_in_its_place::<Way>();
         stands_in_its_place::<RuleLabel>();
+        stands_in_its_place::<ReasonLabel>();
         stands_in_its_place::<AppendResult>();
         stands_in_its_place::<FoldResult>();
     }

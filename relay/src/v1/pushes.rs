@@ -12,8 +12,7 @@ use rejoin::SpaceId;
 use rejoin::codec::v1::Outcome;
 use rejoin::sync::v1::Offered;
 
-use crate::hub::ConnectionId;
-use crate::log::{AppendError, Log, Pushed};
+use crate::log::{AppendError, Author, Log, Pushed};
 
 /// What became of a push: its number, when it was received, and what became of each of its writes.
 pub(super) type Answer = (u64, Instant, Result<Vec<Outcome>, AppendError>);
@@ -21,8 +20,7 @@ pub(super) type Answer = (u64, Instant, Result<Vec<Outcome>, AppendError>);
 /// The pushes of one connection. How many there are is the session's to bound.
 pub(super) struct Pushes {
     log: Arc<dyn Log>,
-    from: ConnectionId,
-    waiting: VecDeque<(u64, Instant, SpaceId, Vec<Offered>)>,
+    waiting: VecDeque<(u64, Instant, Author, SpaceId, Vec<Offered>)>,
     /// The one that waits for room in the queue of the log.
     entering: Option<(u64, Instant, BoxFuture<'static, Result<Pushed, AppendError>>)>,
     /// Those in the queue, oldest first.
@@ -30,13 +28,13 @@ pub(super) struct Pushes {
 }
 
 impl Pushes {
-    pub(super) fn new(log: Arc<dyn Log>, from: ConnectionId) -> Self {
-        Self { log, from, waiting: VecDeque::new(), entering: None, entered: VecDeque::new() }
+    pub(super) fn new(log: Arc<dyn Log>) -> Self {
+        Self { log, waiting: VecDeque::new(), entering: None, entered: VecDeque::new() }
     }
 
     /// Takes a push in. It is begun when [`Pushes::answered`] is next awaited.
-    pub(super) fn push(&mut self, batch: u64, received: Instant, space: SpaceId, writes: Vec<Offered>) {
-        self.waiting.push_back((batch, received, space, writes));
+    pub(super) fn push(&mut self, batch: u64, received: Instant, author: Author, space: SpaceId, writes: Vec<Offered>) {
+        self.waiting.push_back((batch, received, author, space, writes));
     }
 
     /// Says whether nothing is under way.
@@ -71,8 +69,8 @@ impl Pushes {
                 self.entered.push_back((*batch, *received, entered));
                 self.entering = None;
             }
-            let Some((batch, received, space, writes)) = self.waiting.pop_front() else { return };
-            self.entering = Some((batch, received, self.log.push(self.from, space, writes)));
+            let Some((batch, received, author, space, writes)) = self.waiting.pop_front() else { return };
+            self.entering = Some((batch, received, self.log.push(author, space, writes)));
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::relay::open_store;
 
 pub struct Said {
     pub code: i32,
-    out: String,
+    pub out: String,
     pub error: String,
 }
 

@@ -15,6 +15,7 @@ use rejoin::{ActorId, ChangeHash, DocumentId, PeerId, ScalarValue};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -32,6 +33,13 @@ pub struct Raw {
 impl Raw {
     pub async fn connect(url: &str) -> Self {
         Self { socket: connect_async(url).await.unwrap().0, relay: None }
+    }
+
+    /// Connects with a token.
+    pub async fn connect_as(url: &str, token: &str) -> Self {
+        let mut request = url.into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        Self { socket: connect_async(request).await.unwrap().0, relay: None }
     }
 
     /// Connects and joins under a name.
@@ -99,9 +107,22 @@ impl Client {
     }
 
     pub async fn connect_with(url: &str, name: &str, store: MemoryStore) -> Self {
+        Self::begin(Raw::connect(url).await, name, store).await
+    }
+
+    /// Connects with a token.
+    pub async fn connect_as(url: &str, name: &str, token: &str) -> Self {
+        Self::begin(Raw::connect_as(url, token).await, name, MemoryStore::new()).await
+    }
+
+    /// Waits for the close.
+    pub async fn closed(&mut self) -> Option<CloseFrame> {
+        self.raw.closed().await.1
+    }
+
+    async fn begin(raw: Raw, name: &str, store: MemoryStore) -> Self {
         let me = peer(name);
         let session = ClassicSession::new(Role::Client, Identity { peer: me.clone(), storage: None });
-        let raw = Raw::connect(url).await;
         let (unavailable, ephemeral) = (Vec::new(), Vec::new());
         let (deleted, acknowledged, relay_heads) = (Vec::new(), Vec::new(), HashMap::new());
         let mut client = Self { raw, session, store, me, unavailable, ephemeral, relay_heads, deleted, acknowledged };
@@ -141,12 +162,13 @@ impl Client {
 
     pub fn say(&mut self, document: DocumentId, count: u64, data: &'static [u8]) {
         let me = self.me.clone();
-        self.session.send_ephemeral(document, &me, "session", count, &Bytes::from_static(data));
+        self.echo(document, &me, count, &Bytes::from_static(data));
     }
 
     /// Sends an ephemeral message of another author on, as automerge-repo does with what it receives.
     pub fn echo(&mut self, document: DocumentId, author: &PeerId, count: u64, data: &Bytes) {
-        self.session.send_ephemeral(document, author, "session", count, data);
+        let tx = self.store.read().unwrap();
+        self.session.send_ephemeral(document, author, "session", count, data, &*tx).unwrap();
     }
 
     /// Takes part until something holds.

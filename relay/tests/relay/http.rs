@@ -15,8 +15,12 @@ use crate::client::{Client, Raw, document};
 use crate::relay::Relay;
 
 pub async fn get(relay: &Relay, path: &str) -> (u16, String) {
+    ask(relay, &format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n")).await
+}
+
+/// Sends a request as it is.
+pub async fn ask(relay: &Relay, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(relay.address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -7,7 +7,7 @@ use futures_util::SinkExt;
 use rejoin::codec::v1::{ClientMessage, Content, Presence, Write};
 use rejoin::deletion::DeletionKind;
 use rejoin::store::{MemoryStore, Store};
-use rejoin_relay::metrics::{AuthFailure, FoldResult, Metrics, QuotaKind, RefusedConnection, watch_panics};
+use rejoin_relay::metrics::{FoldResult, Metrics, QuotaKind, RefusedConnection, watch_panics};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Client, Raw, document, peer};
@@ -121,6 +121,10 @@ async fn every_metric_moves() {
     for name in ["process_cpu_seconds_total", "rejoin_relay_epoch_age_seconds", "rejoin_relay_store_bytes"] {
         watched.until(name).await;
     }
+    // Somebody with a token that is none.
+    let request = "POST /ticket HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer none\r\ncontent-length: 0\r\n\r\n";
+    crate::http::ask(&relay, request).await;
+    watched.until("rejoin_relay_auth_failures_total{reason=\"malformed\"}").await;
     let stopping = tokio::spawn(relay.stop());
     watched.until("rejoin_relay_draining").await;
     stopping.await.unwrap();
@@ -183,7 +187,10 @@ async fn v1_traffic(relay: &Relay, watched: &mut Watched) {
     alice.store(TEAM, writes[..1].to_vec()).await;
     alice.store(HOME, writes.clone()).await;
     alice.store(TEAM, chain(document(3), "alice", 2, "k")[1..].to_vec()).await;
-    let junk = Write { document: document(4), content: Content::Change(bytes::Bytes::from_static(b"no change")) };
+    let junk = Write {
+        document: document(4),
+        content: Content::Change(bytes::Bytes::from_static(b"these bytes are no change")),
+    };
     alice.store(TEAM, vec![junk]).await;
     alice.store(HOME, chain(document(1), "carol", 1, "k")).await;
     // Another change of the same actor at the same place.
@@ -223,7 +230,6 @@ async fn stalled_reader(relay: &Relay, alice: &mut V1, bob: V1, watched: &mut Wa
 /// What cannot be brought about from outside in a test is told as the part that notices it tells it.
 fn drive(metrics: &Arc<Metrics>, watched: &mut Watched) {
     metrics.connection_refused(RefusedConnection::Origin);
-    metrics.auth_failed(AuthFailure::Expired);
     metrics.quota_rejected(QuotaKind::Bytes);
     metrics.log_lines_left_out(3);
     // 30 seconds of a reader that takes nothing, or of silence; a disk that takes no commit.

@@ -8,7 +8,7 @@ use rejoin::store::{RedbOptions, RedbStore, StoreExt, Table};
 
 use crate::client::{Client, Raw, document};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_rejoin-relay");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_rejoin-relay");
 
 pub struct Process {
     child: Child,
@@ -17,7 +17,13 @@ pub struct Process {
 
 impl Process {
     pub fn start(data: &Path) -> Self {
-        Self::of(serve(data).stdout(Stdio::piped()).spawn().unwrap())
+        Self::start_with(data, |_| ())
+    }
+
+    pub fn start_with(data: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = serve(data);
+        change(&mut command);
+        Self::of(command.stdout(Stdio::piped()).spawn().unwrap())
     }
 
     /// Waits until a relay listens. Its standard output is to be piped.
@@ -33,6 +39,11 @@ impl Process {
     pub fn end(mut self) {
         self.signal("TERM");
         self.child.wait().unwrap();
+    }
+
+    /// Returns what the relay logs, if that was asked for.
+    pub fn log(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().unwrap()
     }
 
     pub fn signal(&self, name: &str) {

@@ -63,7 +63,8 @@ pub fn record(seed: u64) -> Vec<Recorded> {
             if round % 3 == 1 {
                 let author = PeerId::new(client.name).unwrap();
                 let data = Bytes::from_static(b"\xa1\x66cursor\x03");
-                client.here.session.send_ephemeral(DOCUMENT, &author, "session", round, &data);
+                let tx = client.store.read().unwrap();
+                client.here.session.send_ephemeral(DOCUMENT, &author, "session", round, &data, &*tx).unwrap();
             }
             // Some edit apart for a while, so that there are conflicts and filters.
             if random.random_bool(0.6) {

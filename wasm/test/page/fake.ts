@@ -302,6 +302,7 @@ export class FakeEngine {
       case "synced":
       case "signOut":
       case "connect":
+      case "renewToken":
       case "setToken":
       case "setOffline":
       case "presenceUnwatch":

@@ -190,6 +190,31 @@ describe("the relay", () => {
     expect(engine.calls).toContainEqual(["setToken", "given"]);
   });
 
+  test("is shown a new token in time before the last one ends, without a break", async () => {
+    let made = 0;
+    await open({ token: () => `token ${++made}` });
+    await turn();
+    vi.useFakeTimers({ toFake: ["setTimeout"] });
+    try {
+      const tell = (tokenEndsIn: number) => engine.tell({ e: "status", state: "synced", pending: 0, storage: "memory", tokenEndsIn });
+      const renewed = () => engine.calls.filter(([method]) => method === "renewToken");
+      tell(10_000);
+      tell(9_000);
+      await vi.advanceTimersByTimeAsync(7_900);
+      expect(renewed()).toEqual([]);
+      await vi.advanceTimersByTimeAsync(200);
+      expect(renewed()).toEqual([["renewToken", "token 2"]]);
+      tell(20_000);
+      await vi.advanceTimersByTimeAsync(16_100);
+      expect(renewed()).toEqual([
+        ["renewToken", "token 2"],
+        ["renewToken", "token 3"],
+      ]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   test("is tried again when no token could be had, and the status says why", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout"] });
     try {

@@ -66,6 +66,8 @@ export interface WireStatus {
   /** Milliseconds until the next attempt. */
   retryIn?: number;
   protocol?: string;
+  /** Milliseconds until what the relay permits ends, unless the token is renewed. */
+  tokenEndsIn?: number;
   progress?: { done: number; total: number; bytesDone: number; bytesTotal: number };
   /** Changes that no relay has acknowledged. */
   pending: number;

@@ -3,12 +3,19 @@ import { RejoinError } from "./errors.js";
 import type { WireStatus } from "./link.js";
 import type { Session } from "./session.js";
 
-/** A token for the relay, or how to get one: the function is called again when the relay says that the last one is no longer good. */
+/**
+ * A token for the relay, or how to get one: the function is called again in time before the last one ends, and when the relay says
+ * that it is no longer good.
+ */
 export type Token = string | (() => string | Promise<string>);
 
 /** Milliseconds before a token is asked for again after that failed: at first, and at most. */
 const RETRY_FIRST = 1_000;
 const RETRY_MOST = 60_000;
+
+/** A token is renewed when this part of what it had left is over. */
+const RENEW_AFTER = 0.8;
+const RENEW_MOST = 86_400_000;
 
 /** Connects the engine to the relay, and keeps it in tokens. */
 export class Relay {
@@ -19,7 +26,8 @@ export class Relay {
   #token: Token | undefined;
   #working = false;
   #lacking = false;
-  #wanted: "connect" | "setToken" | undefined;
+  #wanted: "connect" | "setToken" | "renewToken" | undefined;
+  #renewing = false;
   /** Why there is no token, or why the engine does not take it. */
   fault: RejoinError | undefined;
 
@@ -44,17 +52,28 @@ export class Relay {
   }
 
   /** Gets a new token if that is what the connection lacks. */
-  heard({ error }: WireStatus): void {
+  heard({ error, tokenEndsIn }: WireStatus): void {
+    if (tokenEndsIn !== undefined && typeof this.#token === "function") void this.#renewIn(tokenEndsIn * RENEW_AFTER);
     const lacking = error?.code === "unauthorized";
     // The same may be told several times until the engine tries again.
     if (lacking && !this.#lacking && typeof this.#token === "function") void this.#do("setToken");
     this.#lacking = lacking;
   }
 
+  /** Renews the token after some time, without a break of the connection. */
+  async #renewIn(milliseconds: number): Promise<void> {
+    if (this.#renewing) return;
+    this.#renewing = true;
+    await pause(Math.min(Math.max(milliseconds, RETRY_FIRST), RENEW_MOST));
+    if (!this.#session.closed && typeof this.#token === "function") await this.#do("renewToken");
+    this.#renewing = false;
+  }
+
   /** Gets a token and uses it; tries again where none could be got, for the page may be offline. */
-  async #do(how: "connect" | "setToken"): Promise<void> {
-    // An engine that is told to connect learns the token too; one that is told the token does not connect.
-    if (this.#wanted !== "connect") this.#wanted = how;
+  async #do(how: "connect" | "setToken" | "renewToken"): Promise<void> {
+    // An engine that is told to connect learns the token too; one that is told the token does not connect. What only renews is done
+    // by either.
+    if (this.#wanted === undefined || how === "connect" || this.#wanted === "renewToken") this.#wanted = how;
     if (this.#working) return;
     this.#working = true;
     for (let delay = RETRY_FIRST; this.#wanted && !this.#session.closed; ) {
@@ -63,7 +82,7 @@ export class Relay {
         const wanted = this.#wanted;
         this.#wanted = undefined;
         this.fault = undefined;
-        await (wanted === "connect" ? this.#session.call("connect", this.#url, token, this.#protocol) : this.#session.call("setToken", token));
+        await (wanted === "connect" ? this.#session.call("connect", this.#url, token, this.#protocol) : this.#session.call(wanted ?? "setToken", token));
       } catch (cause) {
         if (this.#session.closed) break;
         this.fault = cause instanceof RejoinError ? cause : new RejoinError("refused", `failed to get a token: ${String(cause)}`, cause);

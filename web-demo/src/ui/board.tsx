@@ -2,6 +2,7 @@
 import type { Doc } from "rejoin";
 import { useDocument, useRepo, useSyncStatus } from "rejoin/react";
 import { type KeyboardEvent, type ReactNode, useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { useMayWrite } from "../access.ts";
 import { type Arrival, useArrivals } from "../arrivals.ts";
 import { useConflicts } from "../conflicts.ts";
 import { addCard, type Board, moveCard, type Person, renameBoard } from "../doc.ts";
@@ -42,6 +43,7 @@ export function BoardView({ id, ...props }: BoardProps & { id: string }): ReactN
 
 function Ready({ doc, value, people, here, card, setCard }: BoardProps & { doc: Doc<Board>; value: BoardValue }): ReactNode {
   const repo = useRepo();
+  const mayWrite = useMayWrite();
   const arrivals = useArrivals(doc);
   const { conflicts, recheck } = useConflicts(doc);
   const [past, setPast] = useState<BoardValue | null>(null);
@@ -110,7 +112,7 @@ function Ready({ doc, value, people, here, card, setCard }: BoardProps & { doc: 
           />
         )}
         {cards.length === 0 ? (
-          <p className="empty">{past ? "There were no cards yet." : "No cards yet. Add the first one below."}</p>
+          <p className="empty">{past ? "There were no cards yet." : mayWrite ? "No cards yet. Add the first one below." : "No cards yet."}</p>
         ) : (
           <ul className="cards" ref={list} onKeyDown={walk} data-dragging={drag.id !== null || undefined}>
             {cards.map(([id, one], index) => {
@@ -122,7 +124,8 @@ function Ready({ doc, value, people, here, card, setCard }: BoardProps & { doc: 
                   doc={doc}
                   card={one}
                   index={index}
-                  readOnly={past !== null}
+                  past={past !== null}
+                  mayWrite={mayWrite}
                   open={id === card}
                   assignee={people[one.assignee]}
                   flash={flash?.who}
@@ -141,7 +144,7 @@ function Ready({ doc, value, people, here, card, setCard }: BoardProps & { doc: 
             })}
           </ul>
         )}
-        {!travelling && <Composer onAdd={(title) => void add(title).catch(tellFailure)} />}
+        {!travelling && mayWrite && <Composer onAdd={(title) => void add(title).catch(tellFailure)} />}
         {!travelling && <Log log={arrivals.log} people={people} />}
       </main>
       {open && card !== null && !travelling && (

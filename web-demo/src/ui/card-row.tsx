@@ -15,7 +15,9 @@ interface CardRowProps {
   doc: Doc<Board>;
   card: CardValue;
   index: number;
-  readOnly: boolean;
+  /** Whether this is how the card was once: then it does not open. */
+  past: boolean;
+  mayWrite: boolean;
   open: boolean;
   assignee: Person | undefined;
   flash: string | undefined;
@@ -32,7 +34,8 @@ interface CardRowProps {
 }
 
 export const CardRow = memo(function CardRow(props: CardRowProps): ReactNode {
-  const { id, doc, card, index, readOnly, flash, conflicts, shift } = props;
+  const { id, doc, card, index, past, mayWrite, flash, conflicts, shift } = props;
+  const canWrite = mayWrite && !past;
   const votes = Number(card.votes);
   const late = !card.done && card.due !== "" && card.due < new Date().toISOString().slice(0, 10);
   return (
@@ -45,37 +48,39 @@ export const CardRow = memo(function CardRow(props: CardRowProps): ReactNode {
       data-conflict={conflicts > 0 || undefined}
       style={{ ...tint(card.colour), transform: shift ? `translateY(${shift}px)` : undefined }}
       onKeyDown={(event) => {
-        if (readOnly || !event.altKey || (event.key !== "ArrowUp" && event.key !== "ArrowDown")) return;
+        if (!canWrite || !event.altKey || (event.key !== "ArrowUp" && event.key !== "ArrowDown")) return;
         event.preventDefault();
         props.onMove(id, index + (event.key === "ArrowDown" ? 1 : -1));
       }}
     >
       <span className="stripe" aria-hidden="true" />
-      <button
-        type="button"
-        className="grip"
-        disabled={readOnly}
-        tabIndex={-1}
-        aria-label={`Drag “${card.title}”; with the keyboard, Alt and arrow keys on the card`}
-        onPointerDown={(event) => props.onGrab(event, id, index)}
-      >
-        <Icon name="grip" />
-      </button>
+      {mayWrite && (
+        <button
+          type="button"
+          className="grip"
+          disabled={past}
+          tabIndex={-1}
+          aria-label={`Drag “${card.title}”; with the keyboard, Alt and arrow keys on the card`}
+          onPointerDown={(event) => props.onGrab(event, id, index)}
+        >
+          <Icon name="grip" />
+        </button>
+      )}
       <input
         type="checkbox"
         className="check"
         aria-label={`Done: ${card.title}`}
         checked={card.done}
-        disabled={readOnly}
+        disabled={!canWrite}
         onChange={() => props.onWrite(id, setField(doc, id, "done", !card.done, `${card.done ? "reopened" : "finished"} “${card.title}”`))}
       />
       <button
         type="button"
         id={`open-${id}`}
         className="open"
-        disabled={readOnly}
+        disabled={past}
         aria-expanded={props.open}
-        aria-keyshortcuts="Alt+ArrowUp Alt+ArrowDown"
+        aria-keyshortcuts={canWrite ? "Alt+ArrowUp Alt+ArrowDown" : undefined}
         onClick={() => props.onOpen(id)}
       >
         <span className="title">{card.title}</span>
@@ -96,7 +101,7 @@ export const CardRow = memo(function CardRow(props: CardRowProps): ReactNode {
               <Avatar small name={props.assignee.name} colour={props.assignee.colour} note="assigned" />
             </span>
           )}
-          {!readOnly && <Mark id={id} />}
+          {!past && <Mark id={id} />}
         </span>
       </button>
       <span className="lookers">
@@ -104,7 +109,7 @@ export const CardRow = memo(function CardRow(props: CardRowProps): ReactNode {
           <Avatar key={person.id} small name={person.name} colour={person.colour} note="looks at this card" />
         ))}
       </span>
-      <button type="button" className="votes" disabled={readOnly} aria-label={`Vote for “${card.title}”: ${votes} so far`} onClick={() => props.onWrite(id, vote(doc, id, card.title))}>
+      <button type="button" className="votes" disabled={!canWrite} aria-label={`Vote for “${card.title}”: ${votes} so far`} onClick={() => props.onWrite(id, vote(doc, id, card.title))}>
         <Icon name="up" />
         <span>{votes}</span>
       </button>

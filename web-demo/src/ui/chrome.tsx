@@ -13,7 +13,7 @@ const count = (number: number, one: string, many = `${one}s`): string => `${numb
 /** In one or two words: short enough that the button need not grow with them. */
 function lampWords(status: Status, isOff: boolean, opened: boolean): [state: string, words: string] {
   if (!opened) return ["connecting", "Opening"];
-  if (status.error) return ["bad", "Trouble"];
+  if (status.error) return ["bad", status.error.code === "unauthorized" ? "No access" : "Trouble"];
   if (isOff) return ["off", "Offline"];
   if (status.state === "synced") return status.pending ? ["busy", "Sending"] : ["good", "In sync"];
   if (status.state === "syncing") return ["busy", "Syncing"];
@@ -96,7 +96,7 @@ export function Connection(): ReactNode {
 }
 
 function explain({ state, pending, reason, retryIn, error }: Status, isOff: boolean): string {
-  if (error) return error.message;
+  if (error) return error.code === "unauthorized" ? `The relay does not let this page in: ${error.message}.` : error.message;
   if (isOff) return pending ? `You switched the network off. ${count(pending, "change")} will be sent when you come back.` : "You switched the network off. Everything works; changes will wait.";
   if (state === "synced") return pending ? "The relay is being told." : "The relay has everything you wrote, and you have everything it has.";
   if (state === "syncing") return "Catching up with what happened meanwhile.";
@@ -112,7 +112,7 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 function useAnnounced(words: string, pending: number): void {
   const [told, setTold] = useState<string | null>(null);
   useEffect(() => {
-    if (words === told || !["Offline", "In sync", "No network", "Trouble"].includes(words)) return;
+    if (words === told || !["Offline", "In sync", "No network", "No access", "Trouble"].includes(words)) return;
     const timer = setTimeout(() => {
       setTold(words);
       if (told === null) return;

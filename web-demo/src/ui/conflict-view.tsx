@@ -1,6 +1,7 @@
 /** The conflicts of a card: what is shown, what was chosen beside it, by whom, and a way to pick. */
 import type { Conflict, Doc, Receipt } from "rejoin";
 import { type ReactNode, useEffect, useState } from "react";
+import { useMayWrite } from "../access.ts";
 import type { CardConflicts } from "../conflicts.ts";
 import { type Board, type Choice, setField } from "../doc.ts";
 import { makersOf } from "../makers.ts";
@@ -22,6 +23,7 @@ const NAMES: Record<Choice, string> = { title: "title", done: "state", assignee:
 
 export function Conflicts({ doc, id, title, conflicts, people, onWrite }: ConflictsProps): ReactNode {
   const makers = useMakers(doc, conflicts);
+  const mayWrite = useMayWrite();
   return (
     <section className="conflicts" aria-label="Chosen at the same time">
       {[...conflicts].map(([field, values]) => (
@@ -42,9 +44,11 @@ export function Conflicts({ doc, id, title, conflicts, people, onWrite }: Confli
                       {index === 0 && ", shown now"}
                     </span>
                   </span>
-                  <button type="button" onClick={() => onWrite(id, setField(doc, id, field, one.value as never, `decided on the ${NAMES[field]} of “${title}”`))}>
-                    {index === 0 ? "Keep" : "Use this"}
-                  </button>
+                  {mayWrite && (
+                    <button type="button" onClick={() => onWrite(id, setField(doc, id, field, one.value as never, `decided on the ${NAMES[field]} of “${title}”`))}>
+                      {index === 0 ? "Keep" : "Use this"}
+                    </button>
+                  )}
                 </li>
               );
             })}

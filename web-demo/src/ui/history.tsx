@@ -1,6 +1,7 @@
 /** A board's past: a slider through its changes, who made them when, and a way back. */
 import type { Doc, HistoryEntry } from "rejoin";
 import { type ReactNode, useEffect, useMemo, useRef, useState } from "react";
+import { useMayWrite } from "../access.ts";
 import { isOwn } from "../arrivals.ts";
 import { type Board, restoreBoard } from "../doc.ts";
 import { makersOf, readEntry } from "../makers.ts";
@@ -31,6 +32,7 @@ export function History({ doc, people, onShow, onClose }: HistoryProps): ReactNo
   const [entries, setEntries] = useState<readonly HistoryEntry[] | null>(null);
   const [at, setAt] = useState(0);
   const asked = useRef(0);
+  const mayWrite = useMayWrite();
   const slider = useRef<HTMLInputElement>(null);
   useEffect(() => {
     let wanted = true;
@@ -91,9 +93,11 @@ export function History({ doc, people, onShow, onClose }: HistoryProps): ReactNo
         ) : (
           <p>Reading the history</p>
         )}
-        <button type="button" className="primary" disabled={!entries || at === entries.length} onClick={() => void restore().catch(tellFailure)}>
-          Restore
-        </button>
+        {mayWrite && (
+          <button type="button" className="primary" disabled={!entries || at === entries.length} onClick={() => void restore().catch(tellFailure)}>
+            Restore
+          </button>
+        )}
         <button type="button" onClick={onClose}>
           Back to now
         </button>

@@ -1,13 +1,14 @@
 /** The first page: the workspaces that this browser knows, and a way to a new one. */
 import { useRepo } from "rejoin/react";
 import { type ReactNode, useEffect, useState } from "react";
-import { toHash } from "../app.tsx";
 import { addBoard, createWorkspace } from "../doc.ts";
 import { addExample } from "../example.ts";
 import { forget, remember, useRemembered, workspaces } from "../me.ts";
 import { tellFailure } from "../receipts.ts";
+import { toHash } from "../route.ts";
 import { Connection, Profile, ThemeButton } from "./chrome.tsx";
 import { Icon, Logo } from "./icons.tsx";
+import { ReadChip } from "./parts.tsx";
 
 export function Home(): ReactNode {
   const repo = useRepo();
@@ -28,7 +29,7 @@ export function Home(): ReactNode {
       if (example) await addExample(repo, board);
       const ids = { space: workspace.space as string, index: workspace.id };
       remember({ ...ids, name: title });
-      location.hash = toHash({ ...ids, board: board.id });
+      location.hash = toHash({ ...ids, board: board.id, token: null });
     } catch (error) {
       setBusy(false);
       tellFailure(error);
@@ -74,9 +75,12 @@ export function Home(): ReactNode {
           ) : (
             <ul className="known">
               {known.map((one) => (
-                <li key={one.index}>
-                  <a href={toHash({ ...one, board: null })}>{one.name}</a>
-                  <button type="button" className="quiet square" aria-label={`Take ${one.name} off this list`} title="Take off this list; its data stays" onClick={() => forget(one.index)}>
+                <li key={one.index + (one.token ?? "")}>
+                  <a href={toHash({ ...one, board: null, token: one.token ?? null })}>
+                    <span>{one.name}</span>
+                    {one.token && <ReadChip />}
+                  </a>
+                  <button type="button" className="quiet square" aria-label={`Take ${one.name} off this list`} title="Take off this list; its data stays" onClick={() => forget(one)}>
                     <Icon name="close" />
                   </button>
                 </li>

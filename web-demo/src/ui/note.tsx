@@ -1,6 +1,7 @@
 /** A card's note: a document of its own, opened when the card is. */
 import { useDocument, useRepo } from "rejoin/react";
 import { lazy, type ReactNode, Suspense, useMemo } from "react";
+import { useMayWrite } from "../access.ts";
 import type { Note as NoteValue } from "../doc.ts";
 import { CARETS, me, useRemembered } from "../me.ts";
 import { tellFailure } from "../receipts.ts";
@@ -15,6 +16,7 @@ export const preload = (): void => void load().catch(() => {});
 
 export function Note({ id }: { id: string }): ReactNode {
   const repo = useRepo();
+  const mayWrite = useMayWrite();
   const note = useDocument<NoteValue>(id);
   const { name, colour } = useRemembered(me);
   const presence = useMemo(() => repo?.presence(id), [repo, id]);
@@ -23,7 +25,17 @@ export function Note({ id }: { id: string }): ReactNode {
   if (note.status !== "ready") return waiting;
   return (
     <Suspense fallback={waiting}>
-      <NoteEditor className="note-editor" doc={note.doc} path={PATH} presence={presence} user={user} placeholder="Write together" label="Note" onError={tellFailure} />
+      <NoteEditor
+        className="note-editor"
+        doc={note.doc}
+        path={PATH}
+        presence={presence}
+        user={user}
+        readOnly={!mayWrite}
+        placeholder={mayWrite ? "Write together" : "Nothing is written here"}
+        label="Note"
+        onError={tellFailure}
+      />
     </Suspense>
   );
 }

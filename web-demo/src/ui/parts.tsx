@@ -1,5 +1,6 @@
 /** Small parts that several views use. */
 import { type ChangeEvent, type CSSProperties, type KeyboardEvent, type ReactNode, useEffect, useRef, useState } from "react";
+import { useMayWrite } from "../access.ts";
 import { Icon } from "./icons.tsx";
 
 /** The colour of a person or card, by its name, as a custom property. */
@@ -15,11 +16,21 @@ export function Avatar({ name, colour, note, small = false }: { name: string; co
   );
 }
 
+/** Says that something can be read and not written. */
+export function ReadChip(): ReactNode {
+  return (
+    <span className="chip">
+      <Icon name="eye" /> Read only
+    </span>
+  );
+}
+
 /**
  * An input that writes when the person is done with it, by Enter or by leaving: each keystroke would be a change of its own, and what others
- * write meanwhile would fight with the cursor. Escape takes it back.
+ * write meanwhile would fight with the cursor. Escape takes it back. Where nothing may be written it is plain text.
  */
 export function Field({ value, label, onWrite, max = 200, long = false }: { value: string; label: string; onWrite: (value: string) => void; max?: number; long?: boolean }): ReactNode {
+  const mayWrite = useMayWrite();
   const [typed, setTyped] = useState<string | null>(null);
   const given = useRef(value);
   const done = (): void => {
@@ -48,6 +59,7 @@ export function Field({ value, label, onWrite, max = 200, long = false }: { valu
       }
     },
   };
+  if (!mayWrite) return value;
   return long ? <textarea rows={1} {...props} /> : <input {...props} />;
 }
 

@@ -1,6 +1,9 @@
 /** Changes that the relay refused for good: sent again, taken out, or saved. */
 import type { Branch, RejectedWrite, Repo } from "rejoin";
+import { useRepo } from "rejoin/react";
 import { type ReactNode, useEffect, useState } from "react";
+import type { Board, Workspace } from "../doc.ts";
+import { makersOf, readEntry } from "../makers.ts";
 import { say } from "../news.ts";
 import { tellFailure } from "../receipts.ts";
 import { ago, Dialog } from "./parts.tsx";
@@ -13,8 +16,19 @@ export function useRejected(repo: Repo | undefined): readonly RejectedWrite[] {
   return list;
 }
 
+/** What the relay means, for whoever does not know its words. */
+const WHY: Readonly<Record<string, string>> = {
+  "read-only": "You may read here, not write.",
+  "document-deleted": "It was deleted for everybody.",
+  "document-elsewhere": "It belongs to another workspace.",
+  "document-full": "There is too much side by side in it to take more.",
+  "change-limit": "It is larger than the relay takes.",
+  quota: "The workspace has used up its space on the relay.",
+};
+
 export function RejectedDialog({ rejected, onClose }: { rejected: readonly RejectedWrite[]; onClose: () => void }): ReactNode {
   const [dropped, setDropped] = useState<readonly Branch[]>([]);
+  const told = useTold(rejected);
   const act = (work: () => Promise<void>): void => void work().catch(tellFailure);
   return (
     <Dialog title="Refused changes" onClose={onClose}>
@@ -22,40 +36,28 @@ export function RejectedDialog({ rejected, onClose }: { rejected: readonly Rejec
       {rejected.length === 0 && dropped.length === 0 && <p className="empty">There are none.</p>}
       <ul className="rejected">
         {rejected.map((write) => (
-          <li key={`${write.doc}/${write.change}`}>
-            <p>
-              <strong>{write.text || write.code}</strong>
-            </p>
-            <p className="fine">
-              {write.code}
-              {write.blocked > 0 && `, and ${write.blocked} more behind it`} {ago(write.time)}
-            </p>
-            <div className="actions">
-              <button type="button" onClick={() => act(async () => write.retry().then(() => say("Sent again")))}>
-                Try again
-              </button>
-              <button
-                type="button"
-                className="danger"
-                onClick={() =>
-                  act(async () => {
-                    const branch = await write.drop();
-                    setDropped((last) => [...last, branch]);
-                    say("Taken out of the board. It can still be saved.");
-                  })
-                }
-              >
-                Take out
-              </button>
-            </div>
-          </li>
+          <Refused
+            key={`${write.doc}/${write.change}`}
+            write={write}
+            told={told.get(write.change)}
+            onRetry={() => act(async () => write.retry().then(() => say("Sent again")))}
+            onDrop={() =>
+              act(async () => {
+                const branch = await write.drop();
+                setDropped((last) => [...last, branch]);
+                say("Taken out of the board. It can still be saved.");
+              })
+            }
+          />
         ))}
         {dropped.map((branch) => (
-          <li key={`${branch.doc}/${branch.number}`}>
+          <li key={`${branch.doc}/${branch.number}`} aria-label="Taken out">
             <p>
-              Taken out: {branch.changes} {branch.changes === 1 ? "change" : "changes"}
+              <strong>
+                Taken out: {branch.changes} {branch.changes === 1 ? "change" : "changes"}
+              </strong>
             </p>
-            <p className="fine">{branch.text}</p>
+            <p className="fine">{WHY[branch.code] ?? branch.text}</p>
             <div className="actions">
               <button type="button" onClick={() => act(async () => save(await branch.export(), `refused-${branch.number}.automerge`))}>
                 Save as a file
@@ -69,6 +71,80 @@ export function RejectedDialog({ rejected, onClose }: { rejected: readonly Rejec
       </ul>
     </Dialog>
   );
+}
+
+interface RefusedProps {
+  write: RejectedWrite;
+  told: Told | undefined;
+  onRetry: () => void;
+  onDrop: () => void;
+}
+
+function Refused({ write, told, onRetry, onDrop }: RefusedProps): ReactNode {
+  const what = told?.what || "changed something";
+  return (
+    <li aria-label={what}>
+      <p>
+        <strong>
+          {told?.who ?? "Somebody"} {what}
+        </strong>
+      </p>
+      {told?.where && <p className="fine">In “{told.where}”</p>}
+      <p>{WHY[write.code] ?? (write.text || "The relay gave no reason.")}</p>
+      <p className="fine">
+        <code>{write.code}</code>
+        {write.blocked > 0 && `, and ${write.blocked} more behind it`} {ago(write.time)}
+      </p>
+      <div className="actions">
+        <button type="button" onClick={onRetry}>
+          Try again
+        </button>
+        <button type="button" className="danger" onClick={onDrop}>
+          Take out
+        </button>
+      </div>
+    </li>
+  );
+}
+
+/** What a refused change was about. */
+interface Told {
+  readonly who: string;
+  readonly what: string;
+  /** The title of its board, or the name of its workspace; a note has none. */
+  readonly where: string;
+}
+
+/** Finds what refused changes were about, in the words that they were signed with. */
+function useTold(rejected: readonly RejectedWrite[]): ReadonlyMap<string, Told> {
+  const repo = useRepo();
+  const [told, setTold] = useState<ReadonlyMap<string, Told>>(new Map());
+  useEffect(() => {
+    if (!repo || rejected.length === 0) return;
+    let wanted = true;
+    const docs = [...new Set(rejected.map(({ doc }) => doc))];
+    Promise.all(docs.map((id) => readAll(repo, id).catch(() => []))).then(
+      (found) => wanted && setTold(new Map(found.flat())),
+      () => {},
+    );
+    return () => {
+      wanted = false;
+    };
+  }, [repo, rejected]);
+  return told;
+}
+
+async function readAll(repo: Repo, id: string): Promise<[change: string, Told][]> {
+  const doc = await repo.open<Partial<Board & Workspace>>(id);
+  if (!doc) return [];
+  try {
+    const entries = await doc.history();
+    const makers = makersOf(entries);
+    const where = doc.value.title ?? doc.value.name ?? "";
+    return entries.map((entry) => [entry.hash, { ...readEntry(entry, makers), where }]);
+  } finally {
+    doc.close();
+  }
 }
 
 function save(bytes: Uint8Array, name: string): void {

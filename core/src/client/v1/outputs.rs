@@ -1,8 +1,8 @@
 //! Carrying out what the session says.
 
 use super::{
-    Access, Applying, Bytes, ClientOutput, DocumentId, Driver, Ephemeral, Mode, Outgoing, Presence, RepoError, SpaceId,
-    Start, ledger,
+    Access, Applying, Bytes, ClientOutput, DocumentId, Driver, Ephemeral, Mode, Outgoing, Permit, Presence, RepoError,
+    SpaceId, Start, ledger,
 };
 use crate::ChangeHash;
 use crate::codec::v1::{Code, Reject};
@@ -53,6 +53,10 @@ impl Driver {
                 }
                 self.inner.note_rights(space, SpaceRights::Given(access));
             }
+            ClientOutput::Permitted { seconds } => drop(self.permit.send_replace(Permit::lasting(seconds))),
+            ClientOutput::RenewalRefused { text } => {
+                tracing::warn!(%text, "the relay does not take the new token: the one before is good until its end");
+            }
             ClientOutput::Snapshot { space, document, chunk, .. } => self.take_snapshot(space, document, &chunk)?,
             ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
                 self.inner.note_acknowledged(epoch, acknowledged)?;
@@ -98,15 +102,17 @@ impl Driver {
         match reject.code {
             // This says nothing about the change: it is tried again after a while, or by the next connection.
             Code::Busy | Code::GoingAway | Code::Internal | Code::NotStored => drop(self.put_off.insert(document)),
-            Code::ActorReused => match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
-                Ok(count) if count > 0 => {
-                    tracing::warn!(%document, count, "another device wrote with this one's actor: our changes were written again");
-                    self.session.handle_retry(document);
+            Code::ActorReused | Code::ActorOwned => {
+                match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
+                    Ok(count) if count > 0 => {
+                        tracing::warn!(%document, count, "an actor of ours is somebody else's: our changes were written again");
+                        self.session.handle_retry(document);
+                    }
+                    Ok(_) => {}
+                    Err(RepoError::TakeOut { .. }) => self.note_rejected(document, hash, reject)?,
+                    Err(error) => return Err(error),
                 }
-                Ok(_) => {}
-                Err(RepoError::TakeOut { .. }) => self.note_rejected(document, hash, reject)?,
-                Err(error) => return Err(error),
-            },
+            }
             _ => self.note_rejected(document, hash, reject)?,
         }
         Ok(())

@@ -47,6 +47,7 @@ pub(super) fn decode(bytes: &Bytes) -> Result<ClientMessage, DecodeError> {
             let (space, values) = reader.presence()?;
             ClientMessage::Presence { space, values }
         }
+        kind::RENEW => ClientMessage::Renew { token: Token::new(reader.text("token", TOKEN_BYTES_MAX)?) },
         kind @ (kind::WELCOME
         | kind::SUBSCRIBED
         | kind::ACK
@@ -57,6 +58,7 @@ pub(super) fn decode(bytes: &Bytes) -> Result<ClientMessage, DecodeError> {
         | kind::SNAPSHOT
         | kind::OPENED
         | kind::LISTING
+        | kind::RENEWED
         | kind::SEEN
         | kind::HINT) => return Err(DecodeError::WrongDirection { kind }),
         kind => return Err(DecodeError::UnknownKind { kind }),
@@ -146,6 +148,11 @@ pub(super) fn encode(message: &ClientMessage) -> Bytes {
         ClientMessage::Open { space, documents } => write_documents(kind::OPEN, space, documents),
         ClientMessage::Close { space, documents } => write_close(space, documents),
         ClientMessage::Presence { space, values } => write_presence(space, values),
+        ClientMessage::Renew { token } => {
+            let mut writer = Writer::new(kind::RENEW, 16 + token.as_str().len());
+            writer.text(token.as_str());
+            writer
+        }
     };
     writer.into_bytes()
 }

@@ -173,6 +173,7 @@ codes! {
     Quota 83 "quota" "the space has used up what it was given",
     DeleteForbidden 84 "delete-forbidden" "documents may not be deleted by this peer",
     NotStored 85 "not-stored" "the relay could not store it, try again later",
+    ActorOwned 86 "actor-owned" "its actor belongs to somebody else: take a fresh actor and write it again",
 }
 
 impl Code {

@@ -43,6 +43,8 @@ pub struct Welcome {
     pub limits: Limits,
     /// How many bytes the client may send before more credit comes.
     pub credit: u64,
+    /// After how many seconds what the token permits ends, 0 if it does not.
+    pub permit_seconds: u64,
 }
 
 /// What a relay takes. Never more than what this version of the protocol allows.

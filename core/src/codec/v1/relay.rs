@@ -56,6 +56,7 @@ pub(super) fn decode(bytes: &Bytes) -> Result<RelayMessage, DecodeError> {
             RelayMessage::Seen { space, storage, position: reader.number("position")? }
         }
         kind::HINT => RelayMessage::Hint { space: reader.space()?, end: reader.number("end")? },
+        kind::RENEWED => RelayMessage::Renewed { seconds: reader.number("seconds")? },
         kind @ (kind::HELLO
         | kind::SUBSCRIBE
         | kind::UNSUBSCRIBE
@@ -63,7 +64,8 @@ pub(super) fn decode(bytes: &Bytes) -> Result<RelayMessage, DecodeError> {
         | kind::CURSOR
         | kind::COMPARE
         | kind::OPEN
-        | kind::CLOSE) => return Err(DecodeError::WrongDirection { kind }),
+        | kind::CLOSE
+        | kind::RENEW) => return Err(DecodeError::WrongDirection { kind }),
         kind => return Err(DecodeError::UnknownKind { kind }),
     };
     reader.finish()?;
@@ -86,6 +88,7 @@ fn welcome(reader: &mut Reader<'_>) -> Result<Welcome, DecodeError> {
             presence_bytes: reader.number("limit of presence bytes")?,
         },
         credit: reader.credit()?,
+        permit_seconds: reader.number("seconds")?,
     })
 }
 
@@ -196,6 +199,11 @@ pub(super) fn encode(message: &RelayMessage) -> Bytes {
         }
         RelayMessage::CaughtUp { space, position } => write_position(kind::CAUGHT_UP, space, *position),
         RelayMessage::Hint { space, end } => write_position(kind::HINT, space, *end),
+        RelayMessage::Renewed { seconds } => {
+            let mut writer = Writer::new(kind::RENEWED, 16);
+            writer.number(*seconds);
+            writer
+        }
         RelayMessage::Seen { space, storage, position } => {
             let mut writer = Writer::new(kind::SEEN, 48);
             writer.space(space).raw(storage.as_bytes()).number(*position);
@@ -213,10 +221,10 @@ fn write_position(kind: u8, space: &crate::id::SpaceId, position: u64) -> Writer
 
 fn write_welcome(welcome: &Welcome) -> Writer {
     let Limits { frame_bytes, change_bytes, batch_entries, presence_bytes } = welcome.limits;
-    let mut writer = Writer::new(kind::WELCOME, 80);
+    let mut writer = Writer::new(kind::WELCOME, 88);
     writer.number(welcome.version).raw(welcome.storage.as_bytes()).raw(welcome.epoch.as_bytes());
     writer.number(frame_bytes).number(change_bytes).number(batch_entries).number(presence_bytes);
-    writer.number(welcome.credit);
+    writer.number(welcome.credit).number(welcome.permit_seconds);
     writer
 }
 

@@ -98,6 +98,7 @@ fn client_messages() -> Vec<ClientMessage> {
         ClientMessage::Close { space: SPACE, documents: vec![NOTE] },
         ClientMessage::Credit { bytes: 65_536 },
         ClientMessage::Presence { space: SPACE, values: vec![presence()] },
+        ClientMessage::Renew { token: Token::new("secret") },
         ClientMessage::Error(error(About::Batch(1))),
     ]
 }
@@ -164,8 +165,10 @@ fn relay_messages() -> Vec<RelayMessage> {
             presence_bytes: PRESENCE_BYTES_MAX as u64,
         },
         credit: CREDIT_BYTES,
+        permit_seconds: 3_600,
     };
     let others = [
+        RelayMessage::Renewed { seconds: 3_600 },
         RelayMessage::Credit { bytes: 65_536 },
         RelayMessage::Presence { space: SPACE, values: vec![presence()] },
         RelayMessage::Error(error(About::Space(SPACE))),
@@ -294,6 +297,7 @@ fn a_rule_of_the_gate_is_named_in_its_refusal() {
 #[test]
 fn a_token_does_not_show_itself() {
     assert!(!format!("{:?}", ClientMessage::Hello(hello())).contains("secret"));
+    assert!(!format!("{:?}", ClientMessage::Renew { token: Token::new("secret") }).contains("secret"));
 }
 
 #[test]

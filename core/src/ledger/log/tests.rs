@@ -273,6 +273,30 @@ fn heads_tell_who_lacks_what() {
 }
 
 #[test]
+fn document_that_was_put_aside_is_logged_once_more_and_its_entries_before_mean_nothing() {
+    let store = MemoryStore::new();
+    let repeated = store.write_with(|tx| {
+        write_logged(tx, &ONE, 2);
+        write_logged(tx, &TWO, 1);
+        assert_eq!(repeat(tx, &DocumentId::from_bytes([9; 16]))?, None);
+        repeat(tx, &ONE)
+    });
+    let repeated = repeated.unwrap().unwrap();
+    assert_eq!((repeated.first, repeated.count, repeated.ledger_first), (4, 2, 0));
+    let mut found = Vec::new();
+    let tx = store.read().unwrap();
+    read(&*tx, &SpaceId::DEFAULT, 0, u64::MAX, &mut |entry| {
+        found.push((entry.position, entry.document));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(found, [(3, TWO), (4, ONE), (5, ONE)]);
+    let mut broken = Vec::new();
+    check(&*tx, &mut |one| broken.push(one.reason.to_owned())).unwrap();
+    assert!(broken.is_empty(), "{broken:?}");
+}
+
+#[test]
 fn log_takes_few_bytes_for_each_change() {
     let bytes = |batches: &[(DocumentId, u64)]| {
         let store = MemoryStore::new();

@@ -95,18 +95,28 @@ impl ClassicSession {
         self.deletions.spoken = level >= REJOIN_LEVEL;
     }
 
-    pub(super) fn hear_deletion(&mut self, target: &PeerId, document: DocumentId, tombstone: Tombstone, is_ack: bool) {
+    pub(super) fn hear_deletion(
+        &mut self,
+        target: &PeerId,
+        document: DocumentId,
+        tombstone: Tombstone,
+        is_ack: bool,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
         if !self.is_for_us(target) {
-            return;
+            return Ok(());
         }
         if !self.deletions.spoken {
             let reason = "a rejoin-delete from a peer that did not say it speaks so".to_owned();
             self.outputs.push_back(Output::Ignored { reason });
         } else if is_ack {
             self.outputs.push_back(Output::DeleteAcknowledged { document, kind: tombstone.kind });
-        } else {
+        } else if self.may_delete(&document, tx)? {
             self.outputs.push_back(Output::Delete { document, tombstone });
+        } else {
+            self.outputs.push_back(Output::Forbidden { document, is_deletion: true });
         }
+        Ok(())
     }
 
     /// Learns that changes were not taken because the document was deleted, here or everywhere.

@@ -73,6 +73,17 @@ pub enum ClientOutput {
         /// The life of its logs.
         epoch: Epoch,
     },
+    /// What the token permits ends by itself after so many seconds: call [`ClientSession::renew`] with another before. Said behind
+    /// `Welcomed`, where it ends, and after each renewal.
+    Permitted {
+        /// After how many seconds from now, 0 if it does not end.
+        seconds: u64,
+    },
+    /// The relay does not take the token of [`ClientSession::renew`]; the one before is good until its end.
+    RenewalRefused {
+        /// Why, for people.
+        text: String,
+    },
     /// A subscription was answered.
     Subscribed {
         /// To which space.
@@ -286,6 +297,8 @@ pub struct ClientSession {
     presence: PresenceQueue,
     /// Whether a snapshot could not be taken: the next connection is better made without them.
     is_snapshot_refused: bool,
+    /// How many tokens were shown that the relay did not answer.
+    renewals: usize,
     outputs: VecDeque<ClientOutput>,
 }
 
@@ -314,6 +327,7 @@ impl ClientSession {
             opens: Opens::default(),
             presence: PresenceQueue::default(),
             is_snapshot_refused: false,
+            renewals: 0,
             outputs: VecDeque::from([ClientOutput::Send(hello.encode())]),
         }
     }
@@ -417,6 +431,15 @@ impl ClientSession {
         self.presence.push(space, values);
     }
 
+    /// Shows the relay another token for the same principal, to go on when what the one before permits ends. Does nothing before
+    /// the relay answered.
+    pub fn renew(&mut self, token: Token) {
+        if matches!(self.phase, Phase::Welcomed(_)) {
+            self.renewals += 1;
+            self.send(&ClientMessage::Renew { token });
+        }
+    }
+
     /// Returns the next thing to do.
     pub fn poll_output(&mut self) -> Option<ClientOutput> {
         self.outputs.pop_front()
@@ -488,11 +511,14 @@ impl ClientSession {
     }
 
     fn handle_welcome(&mut self, welcome: Welcome) {
-        let (relay, epoch) = (welcome.storage, welcome.epoch);
+        let (relay, epoch, seconds) = (welcome.storage, welcome.epoch, welcome.permit_seconds);
         self.credit = i64::try_from(welcome.credit).unwrap_or(i64::MAX);
         self.phase = Phase::Welcomed(welcome);
         self.pushes.begin();
         self.outputs.push_back(ClientOutput::Welcomed { relay, epoch });
+        if seconds > 0 {
+            self.outputs.push_back(ClientOutput::Permitted { seconds });
+        }
         self.send_subscriptions();
     }
 
@@ -522,6 +548,11 @@ impl ClientSession {
             }
             RelayMessage::Seen { space, storage, position } => self.handle_seen(space, storage, position),
             RelayMessage::Hint { space, end } => self.spaces.hint(&space, end),
+            RelayMessage::Renewed { seconds } if self.renewals > 0 => {
+                self.renewals -= 1;
+                self.outputs.push_back(ClientOutput::Permitted { seconds });
+            }
+            RelayMessage::Renewed { .. } => self.close_for(Code::Unexpected, "the relay renews what nobody asked for"),
             RelayMessage::Presence { .. } => {}
             RelayMessage::Welcome(_) | RelayMessage::Error(_) => {
                 self.close_for(Code::Unexpected, "the relay says welcome twice");
@@ -567,6 +598,11 @@ impl ClientSession {
                     let (code, text) = (error.code, error.text.clone());
                     self.outputs.push_back(ClientOutput::Denied { space, code, text });
                 }
+            }
+            About::Connection if error.code == Code::Unauthenticated && self.renewals > 0 => {
+                self.renewals -= 1;
+                self.outputs.push_back(ClientOutput::RenewalRefused { text: error.text });
+                return Ok(());
             }
             About::Document(..) | About::Connection => {}
         }

@@ -20,9 +20,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::credit::{Giving, Spending};
-use crate::codec::v1::{ClientMessage, Code, ErrorMessage, Outcome, RelayMessage, Subscription, VERSION, Welcome};
+use crate::codec::v1::{
+    About, ClientMessage, Code, ErrorMessage, Outcome, RelayMessage, Subscription, VERSION, Welcome,
+};
 use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
-use crate::limits::OUTPUTS_WAITING_MAX;
+use crate::limits::{OUTPUTS_WAITING_MAX, V1_NUMBER_MAX};
 use crate::store::{ReadTx, StoreError};
 
 mod chosen;
@@ -35,6 +37,7 @@ mod mail;
 mod output;
 mod own;
 mod pushes;
+mod rights;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -43,6 +46,7 @@ use following::{At, Following, Step};
 use mail::Mail;
 pub use output::{Grants, LiveFrame, LiveFrames, NoLiveFrames, Offered, OfferedWrite, RelayIdentity, RelayOutput};
 use pushes::Pushes;
+use rights::Rights;
 
 /// WebSocket close code: a kind of message that is not spoken here.
 const CLOSE_UNSUPPORTED: u16 = 1003;
@@ -165,18 +169,25 @@ impl RelaySession {
         self.end(Code::FrameInvalid, text.to_owned(), CLOSE_UNSUPPORTED);
     }
 
-    /// Lets the client in whose hello was put out.
+    /// Lets the client in whose hello was put out. `seconds` says after how many what it was let in with ends, 0 if it does not.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be read.
-    pub fn handle_admitted(&mut self, grants: Box<dyn Grants>, tx: &dyn ReadTx) -> Result<(), StoreError> {
+    pub fn handle_admitted(
+        &mut self,
+        grants: Box<dyn Grants>,
+        seconds: u64,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
         let Phase::Asked(subscriptions) = &mut self.phase else { return Ok(()) };
         let subscriptions = std::mem::take(subscriptions);
         self.phase = Phase::Admitted(grants);
         let RelayIdentity { storage, epoch, limits, credit } = self.identity;
         let credit = credit.min(crate::limits::CREDIT_BYTES_MAX);
-        self.send(&RelayMessage::Welcome(Welcome { version: VERSION, storage, epoch, limits, credit }));
+        let permit_seconds = seconds.min(V1_NUMBER_MAX);
+        let welcome = Welcome { version: VERSION, storage, epoch, limits, credit, permit_seconds };
+        self.send(&RelayMessage::Welcome(welcome));
         self.subscribe(subscriptions, tx)
     }
 
@@ -185,22 +196,53 @@ impl RelaySession {
         self.fail(code, text.to_owned());
     }
 
+    /// Takes the rights that a [`RelayOutput::Renew`] brought in the place of those before. `seconds` is as in
+    /// [`RelaySession::handle_admitted`].
+    pub fn handle_renewed(&mut self, grants: Box<dyn Grants>, seconds: u64) {
+        let Phase::Admitted(before) = &mut self.phase else { return };
+        *before = grants;
+        self.send(&RelayMessage::Renewed { seconds: seconds.min(V1_NUMBER_MAX) });
+        self.handle_rights_changed();
+    }
+
+    /// Learns that the token of a [`RelayOutput::Renew`] is not good; what the client has is good until its end.
+    pub fn handle_renewal_refused(&mut self, text: &str) {
+        if matches!(self.phase, Phase::Admitted(_)) {
+            self.warn(Code::Unauthenticated, text, About::Connection);
+        }
+    }
+
+    /// Learns that the rights may be others by now: ends the subscriptions that they do not grant. Without it the client learns
+    /// it when there would be something to say. Cost: a question for each space that is followed.
+    pub fn handle_rights_changed(&mut self) {
+        let is_lost = |(space, following): &(&SpaceId, &Following)| !self.may_follow(space, !following.reads_log());
+        let lost: Vec<SpaceId> = self.spaces.iter().filter(is_lost).map(|(space, _)| *space).collect();
+        for space in lost {
+            let message = self.revoke(&space);
+            self.outputs.push_back(RelayOutput::Send(message));
+        }
+        self.give_back();
+    }
+
     /// Learns what became of the oldest [`RelayOutput::Append`] of a batch without an answer, after it was made durable: one
     /// outcome for each write.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be read.
-    pub fn handle_appended(&mut self, batch: u64, outcomes: Vec<Outcome>, _: &dyn ReadTx) -> Result<(), StoreError> {
+    pub fn handle_appended(&mut self, batch: u64, outcomes: Vec<Outcome>, tx: &dyn ReadTx) -> Result<(), StoreError> {
         self.pushes.handle_appended(batch, outcomes);
-        self.work_on_pushes();
-        Ok(())
+        self.work_on_pushes(tx)
     }
 
     /// Learns that nothing of the oldest [`RelayOutput::Append`] of a batch without an answer was stored, and why.
-    pub fn handle_append_failed(&mut self, batch: u64, code: Code) {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn handle_append_failed(&mut self, batch: u64, code: Code, tx: &dyn ReadTx) -> Result<(), StoreError> {
         self.pushes.handle_failed(batch, code);
-        self.work_on_pushes();
+        self.work_on_pushes(tx)
     }
 
     /// Learns where the log of a space ends by now.
@@ -261,7 +303,7 @@ impl RelaySession {
         let Phase::Admitted(grants) = &self.phase else { return Ok(None) };
         self.is_mail_next = !self.is_mail_next;
         if self.is_mail_next
-            && let Some(message) = self.mail.pop()
+            && let Some(message) = self.mail.pop(&**grants)
         {
             return Ok(Some(message));
         }
@@ -271,11 +313,13 @@ impl RelaySession {
                 self.queue.pop_front();
                 continue;
             };
-            if grants.access(&space).is_none() {
+            let rights = Rights::new(&**grants, &space);
+            let may_follow = if following.reads_log() { rights.sees_all() } else { grants.knows(&space) };
+            if !may_follow {
                 return Ok(Some(self.revoke(&space)));
             }
             let (takes_snapshots, may_spend) = (self.takes_snapshots, self.spending.may_send());
-            let step = following.step(&At { tx, live, space: &space, takes_snapshots, may_spend })?;
+            let step = following.step(&At { tx, live, space: &space, takes_snapshots, may_spend, rights })?;
             self.giving.work_off(following.take_done_bytes());
             self.queue.pop_front();
             following.is_queued = !matches!(step, Step::Idle);
@@ -292,7 +336,8 @@ impl RelaySession {
                 Step::Later | Step::Idle => {}
             }
         }
+        let message = self.mail.pop(&**grants);
         self.give_back();
-        Ok(self.mail.pop())
+        Ok(message)
     }
 }

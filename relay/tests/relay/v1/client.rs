@@ -106,6 +106,15 @@ impl V1 {
         client
     }
 
+    /// Connects and says hello with a token.
+    pub async fn greet_as(url: &str, name: &str, token: &str, subscriptions: Vec<Subscription>) -> (Self, Welcome) {
+        let mut client = Self::connect(url).await;
+        let token = Token::new(token);
+        client.send(&ClientMessage::Hello(Hello { token, ..hello(name, subscriptions) })).await;
+        let RelayMessage::Welcome(welcome) = client.next().await else { panic!("no welcome") };
+        (client, welcome)
+    }
+
     pub async fn send(&mut self, message: &ClientMessage) {
         self.send_bytes(message.encode()).await;
     }

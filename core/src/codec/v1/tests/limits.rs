@@ -48,6 +48,7 @@ fn texts_byte_strings_and_numbers_have_limits() {
     client_limit("token", TOKEN_BYTES_MAX, |length| {
         ClientMessage::Hello(Hello { token: Token::new("t".repeat(length)), ..hello() })
     });
+    client_limit("token", TOKEN_BYTES_MAX, |length| ClientMessage::Renew { token: Token::new("t".repeat(length)) });
     client_limit("change", CHANGE_BYTES_MAX, |length| {
         push(vec![Write { document: NOTE, content: Content::Change(vec![1; length].into()) }])
     });

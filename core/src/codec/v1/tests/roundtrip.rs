@@ -130,6 +130,7 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
         (space(), vec(document(), 1..9)).prop_map(|(space, documents)| ClientMessage::Close { space, documents }),
         (0..=CREDIT_BYTES_MAX).prop_map(|bytes| ClientMessage::Credit { bytes }),
         (space(), any_presence()).prop_map(|(space, values)| ClientMessage::Presence { space, values }),
+        "\\PC{0,40}".prop_map(|token| ClientMessage::Renew { token: Token::new(token) }),
         any_error().prop_map(ClientMessage::Error),
     ]
 }
@@ -154,7 +155,9 @@ fn listed() -> impl Strategy<Value = Listed> {
 
 fn welcome() -> impl Strategy<Value = Welcome> {
     let limits = (positive(), positive(), positive(), number());
-    (any::<[u8; 16]>(), any::<[u8; 16]>(), limits, 0..=CREDIT_BYTES_MAX).prop_map(|(storage, epoch, limits, credit)| {
+    let permit = (0..=CREDIT_BYTES_MAX, number());
+    (any::<[u8; 16]>(), any::<[u8; 16]>(), limits, permit).prop_map(|(storage, epoch, limits, permit)| {
+        let (credit, permit_seconds) = permit;
         let (frame_bytes, change_bytes, batch_entries, presence_bytes) = limits;
         Welcome {
             version: 1,
@@ -162,6 +165,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             epoch: Epoch::from_bytes(epoch),
             limits: Limits { frame_bytes, change_bytes, batch_entries, presence_bytes },
             credit,
+            permit_seconds,
         }
     })
 }
@@ -232,6 +236,7 @@ fn relay_message() -> impl Strategy<Value = RelayMessage> {
         }),
         (0..=CREDIT_BYTES_MAX).prop_map(|bytes| RelayMessage::Credit { bytes }),
         (space(), any_presence()).prop_map(|(space, values)| RelayMessage::Presence { space, values }),
+        number().prop_map(|seconds| RelayMessage::Renewed { seconds }),
         any_error().prop_map(RelayMessage::Error),
     ]
 }

@@ -46,7 +46,7 @@ impl ClientSession {
                 }
                 Outcome::Rejected(reject) => {
                     for sent in some {
-                        self.take_rejected(number, space, sent, &reject);
+                        self.take_rejected(number, space, sent, &reject, tx)?;
                     }
                 }
             }
@@ -61,14 +61,14 @@ impl ClientSession {
         &mut self,
         number: u64,
         reject: &Reject,
-        _tx: &dyn ReadTx,
+        tx: &dyn ReadTx,
     ) -> Result<(), StoreError> {
         let Some(batch) = self.pushes.batches.remove(&number) else {
             self.close_for(Code::Unexpected, "an error is about a push that waits for no answer");
             return Ok(());
         };
         for sent in batch.writes {
-            self.take_rejected(number, batch.space, sent, reject);
+            self.take_rejected(number, batch.space, sent, reject, tx)?;
         }
         Ok(())
     }
@@ -157,7 +157,14 @@ impl ClientSession {
         }
     }
 
-    fn take_rejected(&mut self, number: u64, space: SpaceId, sent: Sent, reject: &Reject) {
+    fn take_rejected(
+        &mut self,
+        number: u64,
+        space: SpaceId,
+        sent: Sent,
+        reject: &Reject,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
         match sent {
             Sent::Deletion { document, kind } if reject.code == Code::DocumentDeleted => {
                 self.outputs.push_back(ClientOutput::DeletionAcknowledged { document, kind });
@@ -169,11 +176,16 @@ impl ClientSession {
                 self.pushes.answered(document, position);
                 match reject.code {
                     Code::DocumentDeleted => self.take_deleted(space, document),
+                    // What others wrote its owner brings, and nobody here need know.
+                    Code::ActorOwned if !outbox::is_unacknowledged(tx, &document, position)? => {
+                        self.pushes.wait_for_owner(document, hash);
+                    }
                     Code::ChangeMissing => self.take_missing(number, space, (document, position, hash), reject),
                     _ => self.report_rejected(space, document, position, hash, reject.clone(), None),
                 }
             }
         }
+        Ok(())
     }
 
     /// The document was deleted everywhere: so it is here. The log tells by whom and when; if we follow it, it did.

@@ -365,6 +365,7 @@ impl ClientSession {
                     {
                         parcel.own.push((document, change.hash(), position));
                     }
+                    self.pushes.note_arrived(&document);
                     let index = *place.index.get_or_insert(parcel.changes.len());
                     match parcel.changes.get_mut(index) {
                         Some((_, changes)) => changes.push(change),

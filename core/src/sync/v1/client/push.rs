@@ -39,6 +39,8 @@ pub(super) struct Pushes {
     pub(super) documents: HashMap<DocumentId, Document>,
     pub(super) batches: BTreeMap<u64, Batch>,
     pub(super) last_batch: u64,
+    /// Documents with changes that the relay takes of nobody but their actor's owner: what waits of them waits for the owner.
+    pub(super) owned: HashSet<DocumentId>,
     /// What the relay had before, until it is known where.
     pub(super) duplicates: BTreeMap<SpaceId, Vec<(DocumentId, u64)>>,
     /// What the relay's messages that were worked off here cost.
@@ -197,6 +199,20 @@ impl Pushes {
             (known.is_held, known.refused, known.healed, known.pushed) = (false, None, None, None);
         }
         self.changed(document);
+    }
+
+    /// Takes note that the relay takes a change from its actor's owner alone, who is somebody else.
+    pub(super) fn wait_for_owner(&mut self, document: DocumentId, hash: ChangeHash) {
+        let known = self.documents.entry(document).or_default();
+        known.refused = known.refused.or(Some(hash));
+        self.owned.insert(document);
+    }
+
+    /// Takes note that changes of a document came: they may be what others brought of what it waits for.
+    pub(super) fn note_arrived(&mut self, document: &DocumentId) {
+        if !self.owned.is_empty() && self.owned.remove(document) {
+            self.retry(*document);
+        }
     }
 
     /// Takes note that a write was answered.

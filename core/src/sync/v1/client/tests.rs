@@ -5,6 +5,7 @@
 mod device;
 mod model;
 mod pushes;
+mod rights;
 
 use super::*;
 use crate::codec::v1::{Content, DocumentHeads, Entry, Write};

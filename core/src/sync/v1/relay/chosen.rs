@@ -59,7 +59,8 @@ impl News {
     /// that began: if it is another one by now, all of it is new.
     pub(super) fn open(&mut self, at: &At<'_>, document: DocumentId, begun_in: u64) -> Result<(), StoreError> {
         let life = log::life(at.tx, &document)?;
-        let is_same = life == begun_in && spaces::of(at.tx, &document)? == *at.space;
+        let may_read = at.rights.may_read(&document);
+        let is_same = may_read && life == begun_in && spaces::of(at.tx, &document)? == *at.space;
         let mut have = Have { life, count: 0, deletion: None, place: None, own: Vec::new() };
         if is_same {
             have.count = ledger::state(at.tx, &document)?.map_or(0, |state| state.count);
@@ -164,6 +165,10 @@ impl Have {
         pushed: Vec<ChangeHash>,
         message: &mut WritesBuilder,
     ) -> Result<Told, StoreError> {
+        // Who may read it again gets what came meanwhile with the next change.
+        if !at.rights.may_read(document) {
+            return Ok(Told::All);
+        }
         let life = log::life(at.tx, document)?;
         if life != self.life {
             (self.life, self.count) = (life, 0);

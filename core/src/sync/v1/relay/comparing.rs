@@ -128,7 +128,7 @@ impl Comparing {
             (Some(theirs), ours) if ours.is_none_or(|ours| theirs < ours) => self.look(at, false)?,
             (_, Some(ours)) => {
                 self.page.pop();
-                self.filling = unnamed(at, ours)?;
+                self.filling = if at.rights.is_held(&ours) { None } else { unnamed(at, ours)? };
             }
             (Some(_), None) => self.look(at, false)?,
         }
@@ -143,6 +143,9 @@ impl Comparing {
         }
         self.release();
         let DocumentHeads { document, heads } = named;
+        if at.rights.is_held(&document) {
+            return Ok(());
+        }
         if !is_listed && spaces::of(at.tx, &document)? != *at.space {
             // Whether it is elsewhere, the client learns when it pushes it.
             if !heads.is_empty() {

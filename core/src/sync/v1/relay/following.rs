@@ -11,6 +11,7 @@ use super::filling;
 use super::listing::Listing;
 use super::output::LiveFrames;
 use super::own::OwnRanges;
+use super::rights::Rights;
 use crate::codec::v1::{DocumentHeads, EntriesBuilder, RelayMessage};
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::log::{self, Entry, What};
@@ -27,6 +28,8 @@ pub(super) struct At<'a> {
     pub(super) takes_snapshots: bool,
     /// Whether the client has credit.
     pub(super) may_spend: bool,
+    /// What the client may read.
+    pub(super) rights: Rights<'a>,
 }
 
 /// What a step made.
@@ -319,6 +322,8 @@ impl Tail {
         let document = &entry.document;
         let fits = match entry.what {
             _ if self.own.contains(entry.position) => return Ok(Told::Taken),
+            // Whoever puts it back logs it anew.
+            What::Change { .. } if at.rights.is_held(document) => return Ok(Told::Taken),
             What::Change { ledger_position, bytes } => {
                 if self.is_covered(entry.position, document, ledger_position) {
                     return Ok(Told::Taken);

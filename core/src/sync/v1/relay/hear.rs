@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::following::{Following, Stage};
+use super::rights::Rights;
 use super::{OfferedWrite, Phase, RelayOutput, RelaySession};
 use crate::codec::v1::{About, ClientMessage, Code, DocumentHeads, ErrorMessage, Hello, Presence, RelayMessage};
 use crate::id::{DocumentId, SpaceId};
@@ -38,7 +39,7 @@ impl RelaySession {
                     return Ok(());
                 }
                 match self.pushes.handle(batch, space, writes, frame.len() as u64) {
-                    Ok(()) => self.work_on_pushes(),
+                    Ok(()) => self.work_on_pushes(tx)?,
                     Err(text) => self.unexpected(&text),
                 }
             }
@@ -49,7 +50,8 @@ impl RelaySession {
             ClientMessage::Open { space, documents } => self.hear_open(&space, documents),
             ClientMessage::Close { space, documents } => self.hear_close(&space, &documents),
             ClientMessage::Credit { bytes } => self.hear_credit(bytes),
-            ClientMessage::Presence { space, values } => self.hear_presence(space, values, frame),
+            ClientMessage::Presence { space, values } => self.hear_presence(space, values, frame, tx)?,
+            ClientMessage::Renew { token } => self.outputs.push_back(RelayOutput::Renew { token }),
             // These were dealt with before.
             ClientMessage::Hello(_) | ClientMessage::Error(_) => {}
         }
@@ -66,6 +68,7 @@ impl RelaySession {
     }
 
     fn hear_cursor(&mut self, space: SpaceId, position: u64) {
+        let may_tell = self.access(&space).is_some();
         let Some(following) = self.spaces.get_mut(&space) else {
             self.warn(Code::NotSubscribed, NOT_SUBSCRIBED, About::Space(space));
             return;
@@ -79,7 +82,7 @@ impl RelaySession {
         }
         if position > following.cursor {
             following.cursor = position;
-            if let Some(storage) = self.storage {
+            if let Some(storage) = self.storage.filter(|_| may_tell) {
                 self.outputs.push_back(RelayOutput::Cursor { space, storage, position });
             }
         }
@@ -175,29 +178,56 @@ impl RelaySession {
         }
     }
 
-    fn hear_presence(&mut self, space: SpaceId, values: Vec<Presence>, frame: &Bytes) {
-        if !self.spaces.contains_key(&space) || self.access(&space).is_none() {
+    fn hear_presence(
+        &mut self,
+        space: SpaceId,
+        mut values: Vec<Presence>,
+        frame: &Bytes,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
+        let is_followed = self.spaces.get(&space).is_some_and(|following| {
+            // What was subscribed to and may not be read any more is as good as not subscribed to.
+            self.may_follow(&space, !following.reads_log())
+        });
+        if !is_followed {
             self.warn(Code::NotSubscribed, NOT_SUBSCRIBED, About::Space(space));
-            return;
+            return Ok(());
         }
         if values.iter().any(|value| Some(&value.author) != self.peer.as_ref()) {
             self.unexpected("presence of another author: send values under the peer id of hello only");
-            return;
+            return Ok(());
         }
         let bytes: u64 = values.iter().map(|value| value.data.len() as u64).sum();
         let limit = self.identity.limits.presence_bytes;
         if bytes > limit {
             self.fail(Code::FrameLimit, format!("presence of {bytes} bytes, this relay takes {limit}: send less"));
-            return;
+            return Ok(());
         }
-        self.outputs.push_back(RelayOutput::Presence { space, frame: frame.clone(), values });
+        let Phase::Admitted(grants) = &self.phase else { return Ok(()) };
+        let rights = Rights::new(&**grants, &space);
+        let mut frame = frame.clone();
+        if !rights.sees_all() {
+            let mut may_say = Vec::with_capacity(values.len());
+            for value in values {
+                if rights.may_read_here(tx, &value.document)? {
+                    may_say.push(value);
+                }
+            }
+            if may_say.is_empty() {
+                return Ok(());
+            }
+            values = may_say;
+            frame = RelayMessage::Presence { space, values: values.clone() }.encode();
+        }
+        self.outputs.push_back(RelayOutput::Presence { space, frame, values });
+        Ok(())
     }
 
     /// Offers what waits and answers what is settled.
-    pub(super) fn work_on_pushes(&mut self) {
+    pub(super) fn work_on_pushes(&mut self, tx: &dyn ReadTx) -> Result<(), StoreError> {
         loop {
-            let Phase::Admitted(grants) = &self.phase else { return };
-            while let Some(append) = self.pushes.offer(|space| grants.access(space)) {
+            let Phase::Admitted(grants) = &self.phase else { return Ok(()) };
+            while let Some(append) = self.pushes.offer(&**grants, tx)? {
                 if let RelayOutput::Append { batch, space, writes } = &append
                     && let Some(news) = self.spaces.get_mut(space).and_then(Following::news)
                 {
@@ -209,6 +239,7 @@ impl RelaySession {
                 }
                 self.outputs.push_back(append);
             }
+            self.outputs.extend(self.pushes.take_refusals());
             let mut is_settled = false;
             while let Some(answered) = self.pushes.poll_answer() {
                 is_settled = true;
@@ -222,10 +253,6 @@ impl RelaySession {
                     }
                     self.wake(&answered.space);
                 }
-                if !answered.refused.is_empty() {
-                    let (space, rejects) = (answered.space, answered.refused);
-                    self.outputs.push_back(RelayOutput::Refused { space, rejects });
-                }
                 self.outputs.push_back(RelayOutput::Send(answered.message));
                 self.giving.work_off(answered.frame_bytes);
             }
@@ -235,6 +262,7 @@ impl RelaySession {
             }
         }
         self.give_back();
+        Ok(())
     }
 
     /// Gives credit back if it is time to.

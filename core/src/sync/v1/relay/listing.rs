@@ -169,7 +169,14 @@ impl Listing {
     fn fill_in(&mut self, at: &At<'_>) -> Result<Option<Bytes>, StoreError> {
         let mut message = WritesBuilder::fill(at.space);
         while self.opened_bytes < BATCH_BYTES && self.opened.len() < DOCUMENT_LIST_MAX {
-            if let Some((document, life, filling)) = &mut self.filling {
+            if let Some((document, life, _)) = &self.filling
+                && !at.rights.may_read(document)
+            {
+                // The right to it was taken away meanwhile.
+                let (document, life) = (*document, *life);
+                self.filling = None;
+                self.note_opened(at, document, life)?;
+            } else if let Some((document, life, filling)) = &mut self.filling {
                 match filling.write(at.tx, at.space, &mut message)? {
                     Wrote::Full => return Ok(Some(message.finish())),
                     Wrote::Snapshot(message) => return Ok(Some(message)),
@@ -198,8 +205,11 @@ impl Listing {
             return Ok(None);
         }
         self.opened_bytes = 0;
-        let (space, position) = (*at.space, self.opened_position);
-        let documents = std::mem::take(&mut self.opened);
+        let (space, position) = (*at.space, if at.rights.sees_all() { self.opened_position } else { 0 });
+        let mut documents = std::mem::take(&mut self.opened);
+        for opened in documents.iter_mut().filter(|opened| !at.rights.may_read(&opened.document)) {
+            opened.heads = Vec::new();
+        }
         Ok(Some(RelayMessage::Opened { space, position, documents }.encode()))
     }
 
@@ -209,7 +219,7 @@ impl Listing {
         // Where nothing is listed no position is told, and one is as good as another.
         let is_needed = self.opened.is_empty() || self.news.is_none();
         let position = if is_needed { log::end(at.tx, at.space)? } else { self.opened_position };
-        let is_here = spaces::of(at.tx, &document)? == *at.space;
+        let is_here = at.rights.may_read(&document) && spaces::of(at.tx, &document)? == *at.space;
         let heads = if is_here { ledger::heads(at.tx, &document)? } else { Vec::new() };
         if self.opened.is_empty() {
             self.opened_position = position;
@@ -274,6 +284,10 @@ impl Listing {
     /// Takes an entry into what is said next. Returns whether there was room.
     fn tell(&self, at: &At<'_>, tail: &Tail, entry: &Entry<'_>, pass: &mut Pass) -> Result<bool, StoreError> {
         let document = entry.document;
+        // Whoever puts it back logs it anew.
+        if at.rights.is_held(&document) && !matches!(entry.what, What::Deleted) {
+            return Ok(true);
+        }
         let is_named = pass.named.contains(&document);
         let listed = if is_named { None } else { listed(at.tx, document)? };
         let bytes = listed.as_ref().map_or(0, Listed::wire_bytes);
@@ -306,7 +320,7 @@ impl Listing {
 
 /// Returns how to fill in a document that was opened, or `None` if the client lacks nothing.
 fn begin(at: &At<'_>, document: DocumentId, heads: Vec<automerge::ChangeHash>) -> Result<Option<Filling>, StoreError> {
-    if spaces::of(at.tx, &document)? != *at.space {
+    if !at.rights.may_read(&document) || spaces::of(at.tx, &document)? != *at.space {
         return Ok(None);
     }
     match ledger::compare(at.tx, &document, &heads)? {

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::output::Grants;
+use super::rights::Rights;
 use crate::codec::v1::RelayMessage;
 use crate::id::{SpaceId, StorageId};
 use crate::limits::{PRESENCE_WAITING_BYTES_MAX, PRESENCE_WAITING_MAX, SEEN_WAITING_MAX};
@@ -55,17 +57,32 @@ impl Mail {
         self.presence_bytes = self.presence.iter().map(|(_, frame)| frame.len()).sum();
     }
 
-    /// Returns the next message.
-    pub(super) fn pop(&mut self) -> Option<Bytes> {
-        match self.seen.pop_front() {
-            Some(Seen { space, storage, position }) => Some(RelayMessage::Seen { space, storage, position }.encode()),
-            None => self.pop_presence(),
+    /// Returns the next message that the client may read by now, and drops those before it.
+    pub(super) fn pop(&mut self, grants: &dyn Grants) -> Option<Bytes> {
+        while let Some(Seen { space, storage, position }) = self.seen.pop_front() {
+            if grants.access(&space).is_some() {
+                return Some(RelayMessage::Seen { space, storage, position }.encode());
+            }
         }
+        while let Some((space, frame)) = self.pop_presence() {
+            if may_read(&Rights::new(grants, &space), &frame) {
+                return Some(frame);
+            }
+        }
+        None
     }
 
-    fn pop_presence(&mut self) -> Option<Bytes> {
-        let (_, frame) = self.presence.pop_front()?;
+    fn pop_presence(&mut self) -> Option<(SpaceId, Bytes)> {
+        let (space, frame) = self.presence.pop_front()?;
         self.presence_bytes -= frame.len();
-        Some(frame)
+        Some((space, frame))
     }
+}
+
+/// Says whether the client may read every document that a `presence` message is about. Where it was granted only some, those who
+/// chose them get messages about single ones.
+fn may_read(rights: &Rights<'_>, frame: &Bytes) -> bool {
+    rights.sees_all()
+        || matches!(RelayMessage::decode(frame), Ok(RelayMessage::Presence { values, .. })
+            if values.iter().all(|value| rights.may_read(&value.document)))
 }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::codec::v1::{Access, Code, Limits, Presence, Reject, Token};
+use crate::codec::v1::{Access, Code, Limits, Presence, Token};
 use crate::deletion::Tombstone;
-use crate::gate::CheckedChange;
+use crate::gate::{CheckedChange, Rule};
 use crate::id::{DocumentId, Epoch, PeerId, SpaceId, StorageId};
 
 /// Who the relay is, on every connection.
@@ -31,6 +31,12 @@ pub trait Grants: Send {
     fn document(&self, space: &SpaceId, document: &DocumentId) -> Option<Access> {
         let _ = document;
         self.access(space)
+    }
+
+    /// Says whether a document is put aside at this moment: nobody reads or writes it, whatever was granted. Default: no.
+    fn is_held(&self, document: &DocumentId) -> bool {
+        let _ = document;
+        false
     }
 
     /// Says whether the peer may know that there is a space, because anything in it was granted. Who was granted single
@@ -106,6 +112,25 @@ pub enum RelayOutput {
         /// What proves its rights.
         token: Token,
     },
+    /// The client shows another token, to go on when what it has ends. If it is good and of the same principal, call
+    /// [`RelaySession::handle_renewed`](super::RelaySession::handle_renewed), else
+    /// [`RelaySession::handle_renewal_refused`](super::RelaySession::handle_renewal_refused).
+    Renew {
+        /// What proves its rights from now on.
+        token: Token,
+    },
+    /// Writes were refused without being offered, for want of a right or by the gate: for whoever keeps a record of that. Those
+    /// that follow one another, are of one document and refused for one reason are told together.
+    Refused {
+        /// Of which document.
+        document: DocumentId,
+        /// Why.
+        code: Code,
+        /// Which rule of the gate they break, if it is that.
+        rule: Option<Rule>,
+        /// How many writes.
+        count: u64,
+    },
     /// Tell the session from now on of what happens in this space, and at once where its log ends. A space of which the client
     /// chooses documents is not followed.
     Follow {
@@ -162,13 +187,6 @@ pub enum RelayOutput {
         frame: Bytes,
         /// The values in it.
         values: Vec<Presence>,
-    },
-    /// These writes of a batch were refused before they came to the driver: worth being counted, and nothing more.
-    Refused {
-        /// In which space.
-        space: SpaceId,
-        /// Why, for each.
-        rejects: Vec<Reject>,
     },
     /// The client says that something is wrong; worth a line in the log.
     PeerError {

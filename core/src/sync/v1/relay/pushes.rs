@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::output::{Offered, OfferedWrite, RelayOutput};
-use crate::codec::v1::{About, Access, AckRun, Code, Content, ErrorMessage, Outcome, Reject, RelayMessage, Write};
-use crate::gate::CheckedChange;
+use super::output::{Grants, Offered, OfferedWrite, RelayOutput};
+use super::rights::Rights;
+use crate::codec::v1::{About, AckRun, Code, Content, ErrorMessage, Outcome, Reject, RelayMessage, Write};
+use crate::gate::{CheckedChange, Rule};
 use crate::id::{DocumentId, SpaceId};
-use crate::limits::{BATCHES_UNDER_WAY_MAX, CHECKED_WRITE_BYTES, INTAKE_BYTES_MAX};
+use crate::limits::{BATCHES_UNDER_WAY_MAX, CHECKED_WRITE_BYTES, INTAKE_BYTES_MAX, REFUSALS_TOLD_MAX};
+use crate::store::{ReadTx, StoreError};
 
 /// The batches of one connection that are not answered, the oldest first.
 pub(super) struct Pushes {
@@ -19,6 +21,24 @@ pub(super) struct Pushes {
     /// How many bytes of changes the driver holds. A compressed change may be 1,000 times as long as its message.
     offered_bytes: usize,
     change_bytes_max: u64,
+    refusals: Refusals,
+}
+
+/// What was refused before it was offered, to be told.
+#[derive(Default)]
+struct Refusals(Vec<(DocumentId, Code, Option<Rule>, u64)>);
+
+impl Refusals {
+    /// Notes a write. Those beyond the bound count with the last that is told.
+    fn note(&mut self, document: DocumentId, code: Code, rule: Option<Rule>) {
+        let is_full = self.0.len() >= REFUSALS_TOLD_MAX;
+        match self.0.last_mut() {
+            Some((last, why, which, count)) if is_full || (*last, *why, *which) == (document, code, rule) => {
+                *count += 1
+            }
+            _ => self.0.push((document, code, rule, 1)),
+        }
+    }
 }
 
 struct Batch {
@@ -28,18 +48,14 @@ struct Batch {
     writes: std::vec::IntoIter<Write>,
     portions: VecDeque<Portion>,
     results: Vec<AckRun>,
-    /// What was refused before it came to the driver.
-    refused: Vec<Reject>,
     /// So many writes were not stored because the driver failed, and why.
     failed: Option<(u64, Code)>,
     count: u64,
-    /// The space is hidden from the client by now.
-    is_hidden: bool,
 }
 
 /// Some writes of a batch that were offered together.
 struct Portion {
-    /// What the gate says of each from its bytes alone; nothing if it was offered.
+    /// What is said of each for want of a right, or by the gate from its bytes alone; nothing if it was offered.
     refused: Vec<Option<Reject>>,
     bytes: usize,
     answer: Option<Answer>,
@@ -58,13 +74,18 @@ pub(super) struct Answered {
     pub(super) frame_bytes: u64,
     /// The positions that it says are stored: first and count.
     pub(super) stored: Vec<(u64, u64)>,
-    /// What was refused before it came to the driver.
-    pub(super) refused: Vec<Reject>,
 }
 
 impl Pushes {
     pub(super) fn new(change_bytes_max: u64) -> Self {
-        Self { batches: VecDeque::new(), last: 0, offered: 0, offered_bytes: 0, change_bytes_max }
+        Self {
+            batches: VecDeque::new(),
+            last: 0,
+            offered: 0,
+            offered_bytes: 0,
+            change_bytes_max,
+            refusals: Refusals::default(),
+        }
     }
 
     /// Says whether no more batches should be read now.
@@ -95,36 +116,38 @@ impl Pushes {
             writes: writes.into_iter(),
             portions: VecDeque::new(),
             results: Vec::new(),
-            refused: Vec::new(),
             failed: None,
             count,
-            is_hidden: false,
         });
         Ok(())
     }
 
     /// Checks what comes next and returns it for the driver, if there is room for it.
-    pub(super) fn offer(&mut self, access: impl Fn(&SpaceId) -> Option<Access>) -> Option<RelayOutput> {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read, which ends the session.
+    pub(super) fn offer(&mut self, grants: &dyn Grants, tx: &dyn ReadTx) -> Result<Option<RelayOutput>, StoreError> {
         while self.offered_bytes < INTAKE_BYTES_MAX {
-            let batch = self.batches.get_mut(self.offered)?;
-            let (portion, writes) = match access(&batch.space) {
-                Some(Access::Write | Access::Admin) => check(&mut batch.writes, self.change_bytes_max),
-                Some(Access::Read) => (refuse(&mut batch.writes, Code::ReadOnly), Vec::new()),
-                None => {
-                    batch.is_hidden = true;
-                    (refuse(&mut batch.writes, Code::ReadOnly), Vec::new())
-                }
-            };
+            let Some(batch) = self.batches.get_mut(self.offered) else { return Ok(None) };
+            let rights = Rights::new(grants, &batch.space);
+            let (portion, writes) = check(&mut batch.writes, self.change_bytes_max, &rights, tx, &mut self.refusals)?;
             let is_over = batch.writes.len() == 0;
             let (number, space) = (batch.number, batch.space);
             self.offered_bytes += portion.bytes;
             batch.portions.push_back(portion);
             self.offered += usize::from(is_over);
             if !writes.is_empty() {
-                return Some(RelayOutput::Append { batch: number, space, writes });
+                return Ok(Some(RelayOutput::Append { batch: number, space, writes }));
             }
         }
-        None
+        Ok(None)
+    }
+
+    /// Returns what was refused since it was last asked: of which document, why, and how often.
+    pub(super) fn take_refusals(&mut self) -> impl Iterator<Item = RelayOutput> {
+        let told = std::mem::take(&mut self.refusals.0);
+        told.into_iter().map(|(document, code, rule, count)| RelayOutput::Refused { document, code, rule, count })
     }
 
     /// Takes in what became of the oldest portion without an answer.
@@ -174,7 +197,6 @@ impl Batch {
             None => (Vec::new().into_iter(), None),
         };
         for refused in refused {
-            self.refused.extend(refused.clone());
             let outcome = refused.map(Outcome::Rejected).or_else(|| outcomes.next());
             if let (None, Some(code)) = (&outcome, failure) {
                 self.failed = Some((self.failed.map_or(0, |(count, _)| count) + 1, code));
@@ -208,7 +230,6 @@ impl Batch {
         });
         let stored: Vec<_> = stored.collect();
         let of_all = match self.failed {
-            _ if self.is_hidden && stored.is_empty() => Some((Code::SpaceUnknown, UNKNOWN_SPACE.to_owned())),
             Some((failed, code)) if failed == count => {
                 Some((code, format!("{}: push the batch again later", code.meaning())))
             }
@@ -221,7 +242,7 @@ impl Batch {
             }
             None => RelayMessage::Ack { batch: number, results }.encode(),
         };
-        Answered { batch: number, space, message, frame_bytes, stored, refused: self.refused }
+        Answered { batch: number, space, message, frame_bytes, stored }
     }
 }
 
@@ -229,18 +250,34 @@ impl Batch {
 pub(super) const UNKNOWN_SPACE: &str =
     "there is no such space, or no right to read it: check the id, or ask for a grant and connect again";
 
-/// Checks the next writes from their bytes alone, as many as may be in memory at a time.
-fn check(writes: &mut std::vec::IntoIter<Write>, change_bytes_max: u64) -> (Portion, Vec<Offered>) {
+/// Checks the next writes by the client's rights and from their bytes alone, as many as may be in memory at a time.
+fn check(
+    writes: &mut std::vec::IntoIter<Write>,
+    change_bytes_max: u64,
+    rights: &Rights<'_>,
+    tx: &dyn ReadTx,
+    refusals: &mut Refusals,
+) -> Result<(Portion, Vec<Offered>), StoreError> {
     let mut portion = Portion { refused: Vec::new(), bytes: 0, answer: None };
     let mut offered = Vec::new();
-    for Write { document, content } in writes.by_ref() {
+    for write in writes.by_ref() {
+        // Before a look at its bytes: who may not write learns nothing of what would be taken.
+        if let Some(code) = rights.refusal(tx, &write)? {
+            refusals.note(write.document, code, None);
+            portion.refused.push(Some(Reject::new(code)));
+            continue;
+        }
+        let Write { document, content } = write;
         match parse(document, content, change_bytes_max) {
             Ok((write, bytes)) => {
                 portion.bytes += bytes + CHECKED_WRITE_BYTES;
                 offered.push(write);
                 portion.refused.push(None);
             }
-            Err(reject) => portion.refused.push(Some(reject)),
+            Err((reject, rule)) => {
+                refusals.note(document, reject.code, rule);
+                portion.refused.push(Some(reject));
+            }
         }
         if portion.bytes >= INTAKE_BYTES_MAX {
             break;
@@ -249,28 +286,25 @@ fn check(writes: &mut std::vec::IntoIter<Write>, change_bytes_max: u64) -> (Port
     if offered.is_empty() {
         portion.answer = Some(Answer::Outcomes(Vec::new()));
     }
-    (portion, offered)
+    Ok((portion, offered))
 }
 
+/// Why a write is not even offered: for the client, and the gate's rule if it is that.
+type Refusal = (Reject, Option<Rule>);
+
 /// Returns a write that was checked, and how many bytes it takes in memory.
-fn parse(document: DocumentId, content: Content, change_bytes_max: u64) -> Result<(Offered, usize), Reject> {
+fn parse(document: DocumentId, content: Content, change_bytes_max: u64) -> Result<(Offered, usize), Refusal> {
     let (what, bytes) = match content {
         Content::Change(bytes) => {
-            let change = CheckedChange::parse(&bytes).map_err(|error| Reject::from(&error))?;
+            let change = CheckedChange::parse(&bytes).map_err(|error| (Reject::from(&error), Some(error.rule())))?;
             let length = change.bytes().len();
             if length as u64 > change_bytes_max {
                 let text = format!("the change has {length} bytes, this relay takes {change_bytes_max}");
-                return Err(Reject { code: Code::ChangeLimit, text });
+                return Err((Reject { code: Code::ChangeLimit, text }, None));
             }
             (OfferedWrite::Change(change), length)
         }
         Content::Deleted(tombstone) => (OfferedWrite::Deleted(tombstone), 0),
     };
     Ok((Offered { document, what }, bytes))
-}
-
-/// Refuses all that is left of a batch.
-fn refuse(writes: &mut std::vec::IntoIter<Write>, code: Code) -> Portion {
-    let refused = writes.by_ref().map(|_| Some(Reject::new(code))).collect();
-    Portion { refused, bytes: 0, answer: Some(Answer::Outcomes(Vec::new())) }
 }

@@ -29,10 +29,11 @@ impl RelaySession {
     pub(super) fn subscribe(&mut self, subscriptions: Vec<Subscription>, tx: &dyn ReadTx) -> Result<(), StoreError> {
         for subscription in subscriptions {
             let space = subscription.space;
-            let Some(access) = self.access(&space) else {
+            let access = self.access(&space);
+            if !self.may_follow(&space, subscription.mode == Mode::Chosen) {
                 self.refuse_space(&space, Code::SpaceUnknown, UNKNOWN_SPACE);
                 continue;
-            };
+            }
             if space == SpaceId::DEFAULT && subscription.mode != Mode::Chosen {
                 let text = "the default space is followed document by document: subscribe with mode 2";
                 self.refuse_space(&space, Code::Forbidden, text);
@@ -51,9 +52,17 @@ impl RelaySession {
         Ok(())
     }
 
-    fn begin(&mut self, subscription: &Subscription, access: Access, tx: &dyn ReadTx) -> Result<(), StoreError> {
+    /// Begins a subscription; `access` is none for who was granted single documents alone.
+    fn begin(
+        &mut self,
+        subscription: &Subscription,
+        access: Option<Access>,
+        tx: &dyn ReadTx,
+    ) -> Result<(), StoreError> {
         let space = subscription.space;
-        let end = log::end(tx, &space)?;
+        // How much there is in a space is not for who may read but some of it.
+        let end = if access.is_some() { log::end(tx, &space)? } else { 0 };
+        let access = access.unwrap_or(Access::Read);
         let Beginning { stage, is_compared, after, is_fresh, cursor } = self.beginning(subscription, end);
         let told_from =
             if is_compared || matches!(&stage, Stage::Listing(listing) if listing.has_work()) { 0 } else { after };
@@ -151,6 +160,15 @@ impl RelaySession {
         match &self.phase {
             Phase::Admitted(grants) => grants.access(space),
             _ => None,
+        }
+    }
+
+    /// Says whether the client may follow a space by now, as a whole or by choosing documents of it.
+    pub(super) fn may_follow(&self, space: &SpaceId, is_chosen: bool) -> bool {
+        match &self.phase {
+            Phase::Admitted(grants) if is_chosen => grants.knows(space),
+            Phase::Admitted(grants) => grants.access(space).is_some(),
+            _ => false,
         }
     }
 

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "tests, with small numbers")]
 
 use super::*;
-use crate::codec::v1::{About, Access, Entry, Hello, Limits, Mode, Start, Token};
+use crate::codec::v1::{Access, Entry, Hello, Limits, Mode, Start, Token};
 use crate::gate::encode;
 use crate::gate::tests::field_draft;
 use crate::id::{DocumentId, Epoch};
@@ -17,6 +17,7 @@ mod listing;
 mod pushing;
 mod random;
 mod reading;
+mod rights;
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
 const OTHER: SpaceId = SpaceId::from_bytes([0xe2; 16]);
@@ -177,8 +178,9 @@ impl Rig {
                 RelayOutput::Hello { peer, storage, token } => {
                     assert_eq!((peer.as_str(), storage, token.as_str()), ("alice", Some(PHONE), "secret"));
                     let tx = self.store.read().unwrap();
-                    self.session.handle_admitted(Box::new(ByName), tx.as_ref()).unwrap();
+                    self.session.handle_admitted(Box::new(ByName), 0, tx.as_ref()).unwrap();
                 }
+                RelayOutput::Renew { token } => self.asked.push(format!("renew {}", token.as_str())),
                 RelayOutput::Append { batch, space, writes } if self.holds_appends => {
                     self.held.push((batch, space, writes))
                 }

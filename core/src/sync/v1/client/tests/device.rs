@@ -191,6 +191,7 @@ pub(super) fn welcome(credit: u64) -> RelayMessage {
             presence_bytes: 1 << 20,
         },
         credit,
+        permit_seconds: 0,
     })
 }
 

