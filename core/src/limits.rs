@@ -253,6 +253,13 @@ pub const CLASSIC_PRESENCE_TTL_MS: u64 = 30_000;
 /// The most (sender, session) pairs whose last ephemeral count is remembered in one document.
 pub const EPHEMERAL_SESSIONS_MAX: usize = 1_000;
 
+/// What it counts to ask a relay for a document or space that is not there, in tenths: one.
+pub const MISS_TENTHS: u64 = 10;
+
+/// What it counts to ask for a document that is not there while showing heads of it, in tenths: 1. That is how a first upload
+/// begins; who makes the heads up to guess ids gets no further than ten times as far.
+pub const MISS_WITH_HEADS_TENTHS: u64 = 1;
+
 /// The most documents one classic connection may talk about.
 pub const SESSION_DOCUMENTS_MAX: usize = 200_000;
 

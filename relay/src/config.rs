@@ -13,6 +13,7 @@ use rejoin::limits::V1_FRAME_BYTES_MAX;
 use rejoin::sync::WholeDocuments;
 
 use crate::auth::AuthConfig;
+use crate::reload::ReloadHandle;
 
 mod check;
 mod keys;
@@ -69,6 +70,8 @@ pub struct Config {
     pub log: LogConfig,
     /// What happens when the relay is told to stop.
     pub drain: DrainConfig,
+    /// How the configuration is read again. Default: not at all.
+    pub reload: Option<ReloadHandle>,
     /// How to start the child process that folds long histories; without one, every peer gets changes. Default: none. The
     /// binary starts itself.
     pub fold: Option<FoldCommand>,
@@ -109,6 +112,7 @@ impl Config {
             tls: TlsConfig::default(),
             log: LogConfig::default(),
             drain: DrainConfig::default(),
+            reload: None,
             fold: None,
             whole_documents: WholeDocuments::Taken,
         }

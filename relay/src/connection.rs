@@ -43,10 +43,11 @@ use crate::log::{AppendError, Author, Results};
 use crate::metrics::{Connected, Direction, Protocol, RefusedConnection};
 use crate::outbound::{Outbound, Timed};
 use crate::presence;
+use crate::quota::Meter;
 use crate::registry::{Registered, Spoken};
 use crate::shared::{
-    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, beside,
-    drained, is_stalled, is_too_long, linger, read,
+    CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, TOO_MUCH,
+    beside, bytes_of, drained, is_stalled, is_too_long, linger, read,
 };
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
@@ -65,6 +66,8 @@ enum Event {
     Late,
     Kicked,
     Over(Over),
+    /// There is room again for what the peer sends.
+    Room,
     Drain,
 }
 
@@ -83,6 +86,7 @@ struct Connection {
     permit: Permit,
     ending: Ending,
     member: Member,
+    meter: Meter,
     outbound: Outbound,
     appending: Option<Appending>,
     appends: VecDeque<(DocumentId, Brought)>,
@@ -111,16 +115,25 @@ struct Connection {
 }
 
 /// Serves a WebSocket until it ends, or what it was let in with does.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, permit: Permit) {
+pub(crate) async fn serve(
+    socket: WebSocket,
+    shared: Arc<Shared>,
+    activity: Activity,
+    permit: Permit,
+    mut meter: Meter,
+) {
+    meter.set_principal(permit.principal());
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
+    session.set_documents_max(shared.config().limits.open_documents_max);
     session.set_whole_documents(shared.whole_documents);
     session.set_rights(shared.allowed(&permit));
     let member = shared.hub.enter();
-    let pulse = Pulse::new(activity.clone(), shared.config.clone());
+    let pulse = Pulse::new(activity.clone(), &shared);
     let mut connection = Connection {
         session,
         outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::Classic),
         counted: shared.metrics.connected(Protocol::Classic),
+        meter,
         registered: shared.registry.enter(member.id(), Spoken::Classic, &activity),
         ending: Ending::of(&permit),
         permit,
@@ -181,6 +194,7 @@ impl Connection {
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
                 () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
                 over = self.ending.over() => Event::Over(over),
+                () = self.meter.room() => Event::Room,
                 () = drained(&mut draining), if self.may_drain() => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -199,7 +213,7 @@ impl Connection {
     fn gather(&mut self, stream: &mut SplitStream<WebSocket>) {
         while self.gathered_bytes < GATHER_BYTES_MAX && !self.outbound.is_full() && !self.outbound.is_closing() {
             self.put_aside();
-            if !self.waiting.is_empty() {
+            if !self.waiting.is_empty() || self.meter.is_held() {
                 break;
             }
             // Whoever polls last is woken: the loop that calls this polls again before it waits.
@@ -243,7 +257,7 @@ impl Connection {
     /// Says whether frames are taken from the peer: not before the earlier ones are dealt with.
     fn is_listening(&self) -> bool {
         let is_done = self.appending.is_none() && self.appends.is_empty() && self.deletions.is_idle();
-        is_done && !self.ended && !self.outbound.is_full() && !self.outbound.is_closing()
+        is_done && !self.ended && !self.outbound.is_full() && !self.outbound.is_closing() && !self.meter.is_held()
     }
 
     /// Says whether a stopping relay may close now: an append is answered first.
@@ -253,7 +267,7 @@ impl Connection {
 
     fn handle(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Next {
         let outcome = match event {
-            Event::Sent(Ok(())) | Event::Hint => Ok(()),
+            Event::Sent(Ok(())) | Event::Hint | Event::Room => Ok(()),
             Event::Sent(Err(error)) => {
                 self.unsendable(&error);
                 return Next::End;
@@ -316,6 +330,8 @@ impl Connection {
     }
 
     fn received(&mut self, message: Message) -> Result<(), StoreError> {
+        self.pulse.heard(&message);
+        self.meter.read(bytes_of(&message));
         self.gathered_bytes += FRAME_OVERHEAD_BYTES;
         match message {
             Message::Binary(frame) => {
@@ -348,7 +364,7 @@ impl Connection {
             tracing::debug!(error = %Foreign(&text), "failed to read from a peer");
             return Next::End;
         }
-        let reason = format!("a message may have {} bytes", rejoin::limits::FRAME_BYTES_MAX);
+        let reason = format!("a message may have {} bytes", self.shared.config().limits.frame_bytes_max);
         tracing::info!(reason, "a connection is closed");
         self.outbound.close(CLOSE_TOO_BIG, &reason);
         Next::Continue
@@ -356,12 +372,14 @@ impl Connection {
 
     fn appended(&mut self, document: DocumentId, results: Result<Results, AppendError>) -> Result<(), StoreError> {
         match results {
-            Ok(Results { appended: results, owned }) => {
+            Ok(Results { appended: results, owned, full }) => {
                 self.may_transmit = true;
                 self.note_owned(&document, &owned);
+                self.note_full(&document, &full);
                 let (session, store) = (&mut self.session, &self.shared.store);
                 // The next changes of a long message are then checked.
                 let bytes: usize = results.iter().map(|(change, _)| change.bytes().len()).sum();
+                self.meter.appended(results.len() + owned.len() + full.len(), bytes);
                 beside(bytes >= LARGE_FRAME_BYTES, || session.handle_appended(document, results, &*store.read()?))
             }
             Err(error) => {
@@ -414,6 +432,10 @@ impl Connection {
         // What the peer brought is not known here before its commit: until then it would be asked for it again.
         if self.may_transmit && !self.appends_changes && self.outbound.has_room() {
             self.transmit()?;
+        }
+        self.meter.missed(self.session.take_missed_tenths());
+        if self.meter.cut().is_some() && self.appends.is_empty() && self.may_drain() {
+            self.outbound.close(CLOSE_TRY_AGAIN, TOO_MUCH);
         }
         Ok(())
     }
@@ -556,6 +578,16 @@ impl Connection {
             if self.may_complain() {
                 let count = changes.len();
                 tracing::info!(document = %Label(document), count, "changes under an actor of somebody else were refused");
+            }
+        }
+    }
+
+    fn note_full(&mut self, document: &DocumentId, changes: &[CheckedChange]) {
+        if !changes.is_empty() {
+            self.session.refuse(document, changes);
+            if self.may_complain() {
+                let count = changes.len();
+                tracing::info!(document = %Label(document), count, "changes were dropped that there is no room for");
             }
         }
     }

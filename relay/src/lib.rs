@@ -14,6 +14,7 @@
 //! * `deletion` carries out that documents are deleted everywhere; `rights` says who may have that done.
 //! * `registry` knows every connection, for the operator.
 //! * `audit` keeps what administrators did and what was refused; `quarantine` has the documents that were put aside.
+//! * `quota` holds everybody to what they may send and store.
 //! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on; `followers` does so for whole
 //!   spaces, and `live` has the frames that all followers share. `presence` passes ephemeral messages across the protocols.
 //!
@@ -46,6 +47,7 @@ mod outbound;
 mod pages;
 mod presence;
 mod quarantine;
+mod quota;
 mod recent;
 mod registry;
 pub mod reload;

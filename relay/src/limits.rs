@@ -468,3 +468,44 @@ pub const OTLP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a collector may take for a request: 5 s.
 pub const OTLP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many bytes of changes a second one principal may write: 8 MiB, a tenth of what a disk takes with all that is kept beside them.
+pub const APPEND_BYTES_PER_SECOND_DEFAULT: u32 = 8 << 20;
+
+/// How many bytes of changes it may write at once: 256 MiB, some 2,000,000 keystrokes.
+pub const APPEND_BYTES_BURST_DEFAULT: u32 = 256 << 20;
+
+/// For how many minutes' worth one may ask at once for what is not there: 10. With the default rate that is 10,000, so that a device
+/// with a few hundred documents that are nowhere yet may connect twenty times over.
+pub const MISSES_BURST_MINUTES: u64 = 10;
+
+/// How long a connection is held back at most, before it is closed with `busy`, and how long somebody may go on asking for what
+/// is not there as fast as is let through: 5 minutes.
+///
+/// The longest message of a stock client has 350,000 changes, 70 seconds of [`APPENDS_PER_SECOND_DEFAULT`]: with one connection
+/// nobody gets there by writing.
+pub const BUSY_AFTER: Duration = Duration::from_secs(300);
+
+/// For how long somebody must ask for nothing that is not there, beyond what the rate makes it wait, to be heard as if it never
+/// had: 10 seconds.
+pub const MISSES_FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// For how long nothing is taken from who did not stop asking for what is not there: 5 minutes.
+pub const MISSES_REFUSED_FOR: Duration = Duration::from_secs(300);
+
+/// Of how many principals and addresses it is remembered what they used: 65,536, some 250 bytes each. Those beyond are held to
+/// account together.
+pub const PARTIES_MAX: usize = 1 << 16;
+
+/// How often it is looked which of them can be forgotten, when there are too many: every second. The look takes some 5 ms.
+pub const PARTIES_SWEPT_EVERY: Duration = Duration::from_secs(1);
+
+/// How many bytes a second a message has to come with once it has begun: 4,096, a tenth of the slowest line of a mobile phone. The
+/// longest message may take more than an hour.
+pub const FRAME_BYTES_PER_SECOND_MIN: u64 = 4 << 10;
+
+/// For how long it may come slower: 10 seconds, in which a phone changes from one network to the other.
+pub const FRAME_GRACE: Duration = Duration::from_secs(10);
+
+/// How many bytes may be there of a message that does not count as begun: 1,024, for what encryption adds to a few pongs.
+pub const FRAME_SLACK_BYTES: u64 = 1 << 10;

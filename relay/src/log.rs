@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::auth::PrincipalId;
 use crate::hub::ConnectionId;
+use crate::quota::Kind;
 
 mod commit;
 #[cfg(test)]
@@ -24,6 +25,8 @@ mod cuts;
 mod group_commit;
 mod opening;
 mod owners;
+#[cfg(test)]
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +55,8 @@ pub(crate) struct Results {
     pub(crate) appended: Vec<(CheckedChange, Appended)>,
     /// Those that were not offered to it, because their actors belong to somebody else.
     pub(crate) owned: Vec<CheckedChange>,
+    /// Those that there is no room for.
+    pub(crate) full: Vec<CheckedChange>,
 }
 
 /// Waits for what became of a push, each of its writes.
@@ -137,6 +142,8 @@ enum Written {
     Deleted(Option<u64>),
     /// Its actor belongs to somebody else.
     Owned,
+    /// There is no room for it in its document or its space.
+    Full(Kind),
     /// The document is in another space.
     Elsewhere,
     /// The store refused.
@@ -170,6 +177,11 @@ impl Written {
             }
             Self::Change(Appended::Deleted, _) => Code::DocumentDeleted,
             Self::Owned => Code::ActorOwned,
+            Self::Full(kind) => {
+                let what = if kind == Kind::DocumentBytes { "document" } else { "space" };
+                let text = format!("{}: there is no room for the change in its {what}", kind.name());
+                return Outcome::Rejected(Reject { code: Code::Quota, text });
+            }
             Self::Elsewhere => Code::DocumentElsewhere,
             // A relay folds no history away, and logs what it stores.
             _ => Code::NotStored,

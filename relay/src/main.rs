@@ -140,17 +140,25 @@ fn serve(raw: RawConfig) -> Result<(), String> {
     outcome
 }
 
-/// Reads the configuration again at every SIGHUP.
-async fn reload_at(mut hangup: Signal, reloader: Reloader, log: Logging) {
+/// Reads the configuration again at every SIGHUP, and when the admin API asks for it.
+async fn reload_at(mut hangup: Signal, mut reloader: Reloader, log: Logging) {
     let current = reloader.subscribe();
-    while hangup.recv().await.is_some() {
+    loop {
+        let asked = tokio::select! {
+            Some(()) = hangup.recv() => None,
+            Some(asked) = reloader.requested() => Some(asked),
+            else => return,
+        };
         systemd::reloading();
-        if reloader.reload() {
+        let reloaded = reloader.reload();
+        if reloaded.is_ok() {
             if let Err(error) = log.set_filter(&current.borrow().log.filter) {
                 tracing::error!(%error, "the filter of the log stays as it was");
             }
         }
         systemd::ready();
+        // Who asked may have given up.
+        asked.into_iter().for_each(|asked| drop(asked.send(reloaded.clone())));
     }
 }
 

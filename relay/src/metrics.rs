@@ -28,11 +28,12 @@ pub(crate) mod panics;
 pub(crate) mod process;
 mod series;
 
-pub use labels::{AppendResult, Direction, FoldResult, Protocol, QuotaKind, RefusedConnection};
+pub use labels::{AppendResult, Direction, FoldResult, Protocol, RefusedConnection};
 pub use panics::watch_panics;
 
 use crate::auth::{Directory, Reason};
-use labels::{ReasonLabel, RuleLabel, Way};
+use crate::quota::{Kind, Quota};
+use labels::{QuotaLabel, ReasonLabel, RuleLabel, Way};
 use series::{Counters, Gauges, Histogram, Histograms};
 
 /// What an answer with metrics is, for `Content-Type`.
@@ -66,7 +67,7 @@ pub struct Metrics {
     backlog: Arc<Backlog>,
     slow_consumers_closed: Count,
     silent_peers_closed: Count,
-    quota_rejects: Counters<QuotaKind>,
+    quota_rejects: Counters<QuotaLabel>,
     folds: Counters<FoldResult>,
     unfolds: Counters<FoldResult>,
     child_crashes: Count,
@@ -118,6 +119,8 @@ pub(crate) struct Sources {
     pub(crate) store: Weak<dyn Store>,
     /// Counts who was not let in.
     pub(crate) directory: Weak<Directory>,
+    /// Counts what was held back.
+    pub(crate) quota: Weak<Quota>,
     /// The directory of the data; empty if the store is in no file.
     pub(crate) data: PathBuf,
     pub(crate) draining: tokio::sync::watch::Receiver<bool>,
@@ -222,7 +225,7 @@ impl Metrics {
         to.register("slow_consumers_closed", help, self.slow_consumers_closed.clone());
         let help = "Connections that were closed because nothing came from their peer for too long";
         to.register("silent_peers_closed", help, self.silent_peers_closed.clone());
-        let help = "What was refused because somebody has used up what he was given";
+        let help = "What was held back or refused because somebody has used up what he was given";
         to.register("quota_rejects", help, self.quota_rejects.clone());
     }
 
@@ -315,6 +318,9 @@ impl Metrics {
                 .iter()
                 .for_each(|reason| self.auth_failures.set(ReasonLabel(*reason), directory.failures(*reason)));
         }
+        if let Some(quota) = sources.quota.upgrade() {
+            Kind::ALL.iter().for_each(|kind| self.quota_rejects.set(QuotaLabel(*kind), quota.rejected(*kind)));
+        }
         found.draining.set(i64::from(*sources.draining.borrow()));
         let store = sources.store.upgrade();
         set(&found.store_bytes, store.and_then(|store| store.size_bytes().ok().flatten()));
@@ -356,11 +362,6 @@ impl Metrics {
     /// Notes that a connection was not taken.
     pub fn connection_refused(&self, reason: RefusedConnection) {
         self.connections_refused.add(reason, 1);
-    }
-
-    /// Notes that somebody wanted more than he was given.
-    pub fn quota_rejected(&self, kind: QuotaKind) {
-        self.quota_rejects.add(kind, 1);
     }
 
     /// Notes a message of the protocol.

@@ -36,12 +36,14 @@ use crate::fold::Folding;
 use crate::health;
 use crate::hub::Hub;
 use crate::limits::{
-    RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES_MAX,
+    MISSES_REFUSED_FOR, RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES,
+    SOCKET_WRITE_BUFFER_BYTES_MAX,
 };
 use crate::log::{self, GroupCommit};
 use crate::metrics::{Metrics, RefusedConnection, Sources};
 use crate::pages;
 use crate::quarantine::Quarantine;
+use crate::quota::{Meter, Quota};
 use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::socket::{Accept, Activity};
@@ -160,7 +162,8 @@ pub async fn run_with(
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
     let shared = Arc::new(share(store, changing.clone(), metrics, draining.clone())?);
-    let following = tokio::spawn(follow(Arc::clone(&shared.directory), changing.clone()));
+    tokio::spawn(hold(Arc::clone(&shared.quota), changing.clone()));
+    let following = tokio::spawn(follow(Arc::clone(&shared.directory), Arc::clone(&shared.registry), changing.clone()));
     let admin = match admin_listener {
         Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
         None => None,
@@ -215,19 +218,21 @@ fn share(
     let epoch = log::open(&*store, random)?;
     let auth = config.directory();
     let directory = Directory::open(Arc::clone(&store), &auth)?;
-    let audit = Arc::new(Audit::start(Arc::clone(&store))?);
-    let quarantine = Arc::new(Quarantine::open(&*store)?);
     let registry = Arc::new(Registry::default());
     registry.set_principal_max(config.limits.connections_per_principal_max);
+    let audit = Arc::new(Audit::start(Arc::clone(&store))?);
+    let quarantine = Arc::new(Quarantine::open(&*store)?);
     let refusals = Refusals { audit: Arc::clone(&audit), registry: Arc::clone(&registry) };
-    let told = Some(refusals.clone());
-    let log =
-        GroupCommit::start_with(Arc::clone(&store), Arc::clone(&hub), folding.clone(), told, Arc::clone(&metrics))?;
+    let quota = Arc::new(Quota::of(&config, Arc::clone(&directory)));
+    let (told, held_to) = (Some(refusals.clone()), Arc::clone(&quota));
+    let (written, counted) = (Arc::clone(&store), Arc::clone(&metrics));
+    let log = GroupCommit::start_with(written, Arc::clone(&hub), folding.clone(), held_to, told, counted)?;
     let log = Arc::new(log);
     log.set_restored_grace(Duration::from_secs(auth.restored_grace_days.saturating_mul(24 * 3_600)));
     metrics.watch(Sources {
         store: Arc::downgrade(&store),
         directory: Arc::downgrade(&directory),
+        quota: Arc::downgrade(&quota),
         data: config.data.clone(),
         draining: draining.clone(),
         epoch_since: log::epoch_since(&*store)?,
@@ -246,6 +251,7 @@ fn share(
         whole_documents,
         identity,
         v1: RelayIdentity { storage, epoch, limits: config.limits.of_v1(), credit: CREDIT_BYTES },
+        quota,
         config: changing,
         registry,
         audit,
@@ -256,10 +262,12 @@ fn share(
     })
 }
 
-/// Tells the directory whenever the configuration changes.
-async fn follow(directory: Arc<Directory>, mut changing: watch::Receiver<Arc<Config>>) {
+/// Tells those who keep something of the configuration whenever it changes.
+async fn follow(directory: Arc<Directory>, registry: Arc<Registry>, mut changing: watch::Receiver<Arc<Config>>) {
     while changing.changed().await.is_ok() {
-        let config = changing.borrow_and_update().directory();
+        let config = Arc::clone(&changing.borrow_and_update());
+        registry.set_principal_max(config.limits.connections_per_principal_max);
+        let config = config.directory();
         let directory = Arc::clone(&directory);
         // It may read files.
         let reload = tokio::task::spawn_blocking(move || directory.reload(&config));
@@ -352,6 +360,23 @@ fn refused(refusal: Refusal) -> Response {
     (status, headers, format!("{refusal}\n")).into_response()
 }
 
+/// Says to somebody who does not stop asking for what is not there when to come back.
+fn held_back() -> Response {
+    let headers = [
+        (RETRY_AFTER, HeaderValue::from(MISSES_REFUSED_FOR.as_secs())),
+        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+    ];
+    (StatusCode::TOO_MANY_REQUESTS, headers, "too much from this address: come back later\n").into_response()
+}
+
+/// Holds everybody to each new configuration, for as long as the relay runs.
+async fn hold(quota: Arc<Quota>, mut config: watch::Receiver<Arc<Config>>) {
+    while config.changed().await.is_ok() {
+        let config = Arc::clone(&config.borrow_and_update());
+        quota.reload(&config);
+    }
+}
+
 fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers: &HeaderMap, uri: &Uri) -> Response {
     let config = app.shared.config();
     if !door::may_connect_from(headers, &config) {
@@ -370,6 +395,7 @@ fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers:
             return come_back_later(refused.text());
         }
     };
+    let Ok(meter) = Meter::enter(&app.shared.quota, address) else { return held_back() };
     let credentials = Credentials::of(headers, uri);
     let permit = match credentials.admit(&app.shared.directory, address) {
         Ok(permit) => permit,
@@ -390,8 +416,8 @@ fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers:
     let message_bytes_max = if credentials.is_v1 { limits.v1_frame_bytes_max() } else { limits.frame_bytes_max };
     upgrade.max_message_size(message_bytes_max).max_frame_size(message_bytes_max).on_upgrade(move |socket| async move {
         match permit {
-            permit if credentials.is_v1 => v1::serve(socket, app.shared, activity, permit).await,
-            Some(permit) => connection::serve(socket, app.shared, activity, permit).await,
+            permit if credentials.is_v1 => v1::serve(socket, app.shared, activity, permit, meter).await,
+            Some(permit) => connection::serve(socket, app.shared, activity, permit, meter).await,
             // Who comes to the classic protocol without a token was refused.
             None => {}
         }

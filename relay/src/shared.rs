@@ -29,6 +29,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::quarantine::Quarantine;
+use crate::quota::{Kind, Progress, Quota};
 use crate::registry::Registry;
 use crate::rights::Allowed;
 use crate::socket::Activity;
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) identity: Identity,
     /// Who it is in `rejoin.v1`.
     pub(crate) v1: RelayIdentity,
+    /// What everybody is held to.
+    pub(crate) quota: Arc<Quota>,
     /// The configuration, which may change: what can be reloaded is read where it is used.
     pub(crate) config: watch::Receiver<Arc<Config>>,
     /// Who may come in, and what they may do.
@@ -101,6 +104,19 @@ impl Shared {
     }
 }
 
+/// What a client is told that brings or asks for far more than it may.
+pub(crate) const TOO_MUCH: &str =
+    "too much came from you or your address: connect again later, and send less at a time";
+
+/// Returns how many bytes of a message were sent.
+pub(crate) fn bytes_of(message: &Message) -> usize {
+    match message {
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Text(text) => text.len(),
+        Message::Close(_) => 0,
+    }
+}
+
 /// What a socket's reading half yields.
 pub(crate) type Received = Option<Result<Message, axum::Error>>;
 
@@ -119,19 +135,34 @@ pub(crate) struct Pulse {
     /// Since when we have been listening: what was not read cannot count as silence.
     listening_since: Instant,
     next_ping: Instant,
+    start: Instant,
+    progress: Progress,
+    quota: Arc<Quota>,
 }
 
 impl Pulse {
-    pub(crate) fn new(activity: Activity, config: watch::Receiver<Arc<Config>>) -> Self {
-        let now = Instant::now();
+    pub(crate) fn new(activity: Activity, shared: &Shared) -> Self {
+        let (now, config, quota) = (Instant::now(), shared.config.clone(), Arc::clone(&shared.quota));
         let next_ping = now + config.borrow().limits.ping_seconds;
-        Self { activity, config, was_listening: true, listening_since: now, next_ping }
+        let mut progress = Progress::default();
+        progress.message(activity.bytes().0);
+        Self { activity, config, was_listening: true, listening_since: now, next_ping, start: now, progress, quota }
+    }
+
+    /// Learns that a message came.
+    pub(crate) fn heard(&mut self, message: &Message) {
+        let (read_bytes, _) = self.activity.bytes();
+        match message {
+            Message::Ping(_) | Message::Pong(_) => self.progress.control(read_bytes),
+            _ => self.progress.message(read_bytes),
+        }
     }
 
     /// Notes whether frames are read now.
     pub(crate) fn note(&mut self, listening: bool) {
         if listening && !self.was_listening {
             self.listening_since = Instant::now();
+            self.progress.pause();
         }
         self.was_listening = listening;
     }
@@ -141,6 +172,12 @@ impl Pulse {
         let now = Instant::now();
         if self.was_listening && now >= self.gone_at() {
             tracing::debug!("a peer is silent and counts as gone");
+            return Next::End;
+        }
+        let since_start = now.saturating_duration_since(self.start);
+        if self.was_listening && self.progress.is_too_slow(since_start, self.activity.bytes().0) {
+            self.quota.reject(Kind::SlowFrame);
+            tracing::info!("a message comes too slowly: its connection is closed");
             return Next::End;
         }
         if now >= self.next_ping {

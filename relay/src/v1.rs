@@ -17,7 +17,7 @@ use futures_util::{FutureExt, StreamExt};
 use rejoin::codec::v1::Code;
 use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
-use rejoin::sync::v1::{RelayIdentity, RelayOutput, RelaySession};
+use rejoin::sync::v1::{Offered, RelayIdentity, RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
 use tracing::Instrument as _;
 
@@ -27,14 +27,16 @@ use crate::followers::{Follower, News};
 use crate::glance::Glance;
 use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
-    SEND_QUEUE_BYTES_MAX,
 };
 use crate::log::{AppendError, Author};
 use crate::metrics::{Connected, Direction, Protocol, RefusedConnection};
 use crate::outbound::{Outbound, Timed};
 use crate::presence;
+use crate::quota::Meter;
 use crate::registry::{Registered, Spoken};
-use crate::shared::{KICKED, Next, Pulse, Received, Shared, beside, drained, is_stalled, is_too_long, linger, read};
+use crate::shared::{
+    KICKED, Next, Pulse, Received, Shared, TOO_MUCH, beside, bytes_of, drained, is_stalled, is_too_long, linger, read,
+};
 use crate::show::Foreign;
 use crate::socket::Activity;
 
@@ -52,6 +54,8 @@ enum Event {
     Late,
     Kicked,
     Over(Over),
+    /// There is room again for what the client sends.
+    Room,
     Drain,
 }
 
@@ -67,6 +71,9 @@ struct Connection {
     follower: Follower,
     outbound: Outbound,
     pushes: Pushes,
+    meter: Meter,
+    /// How many bytes may wait for the socket before nothing is read any more.
+    queue_bytes_max: usize,
     /// What was read too early.
     unread: Option<Received>,
     /// The other side is gone.
@@ -88,13 +95,23 @@ struct Connection {
 
 /// Serves a WebSocket until it ends. `permit` is what its upgrade was shown to grant; a token in the client's hello stands in its
 /// place.
-pub(crate) async fn serve(socket: WebSocket, shared: Arc<Shared>, activity: Activity, permit: Option<Permit>) {
+pub(crate) async fn serve(
+    socket: WebSocket,
+    shared: Arc<Shared>,
+    activity: Activity,
+    permit: Option<Permit>,
+    meter: Meter,
+) {
     let follower = Follower::new(&shared.hub);
-    let pulse = Pulse::new(activity.clone(), shared.config.clone());
+    let pulse = Pulse::new(activity.clone(), &shared);
     // What is told to a client holds for as long as it is connected.
-    let identity = RelayIdentity { limits: shared.config().limits.of_v1(), ..shared.v1 };
+    let limits = shared.config().limits.clone();
+    let mut session = RelaySession::new(RelayIdentity { limits: limits.of_v1(), ..shared.v1 });
+    session.set_bounds(limits.subscriptions_max, limits.open_documents_max);
     let mut connection = Connection {
-        session: RelaySession::new(identity),
+        session,
+        meter,
+        queue_bytes_max: limits.outbound_queue_bytes_max,
         registered: shared.registry.enter(follower.id(), Spoken::V1, &activity),
         address: activity.address().ip(),
         permit,
@@ -149,6 +166,7 @@ impl Connection {
                 () = late.as_mut(), if self.session.peer().is_none() && !self.outbound.is_closing() => Event::Late,
                 () = self.registered.kicked(), if !self.outbound.is_closing() => Event::Kicked,
                 over = self.ending.over() => Event::Over(over),
+                () = self.meter.room() => Event::Room,
                 () = drained(&mut draining), if !self.draining => Event::Drain,
             };
             let gathers = matches!(event, Event::Received(_));
@@ -194,14 +212,14 @@ impl Connection {
 
     /// Says whether frames are taken from the peer.
     fn is_listening(&self) -> bool {
-        let has_room = !self.outbound.is_full() && self.outbound.queued_bytes() < SEND_QUEUE_BYTES_MAX;
-        let goes_on = !self.ended && !self.draining && !self.outbound.is_closing();
+        let has_room = !self.outbound.is_full() && self.outbound.queued_bytes() < self.queue_bytes_max;
+        let goes_on = !self.ended && !self.draining && !self.outbound.is_closing() && !self.meter.is_held();
         goes_on && has_room && self.session.wants_frames()
     }
 
     fn handle(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Next {
         match event {
-            Event::Sent(Ok(())) | Event::News => {}
+            Event::Sent(Ok(())) | Event::News | Event::Room => {}
             Event::Sent(Err(error)) => {
                 self.unsendable(&error);
                 return Next::End;
@@ -239,6 +257,8 @@ impl Connection {
     }
 
     fn received(&mut self, message: Message) {
+        self.pulse.heard(&message);
+        self.meter.read(bytes_of(&message));
         match message {
             Message::Binary(frame) => {
                 self.may_transmit = true;
@@ -268,7 +288,7 @@ impl Connection {
             tracing::debug!(error = %Foreign(&error.to_string()), "failed to read from a peer");
             return Next::End;
         }
-        let reason = format!("a message may have {} bytes", self.shared.v1.limits.frame_bytes);
+        let reason = format!("a message may have {} bytes", self.shared.config().limits.v1_frame_bytes_max());
         self.session.handle_refused(Code::FrameLimit, &reason);
         Next::Continue
     }
@@ -301,6 +321,12 @@ impl Connection {
         }
         if self.may_transmit && self.outbound.has_room() {
             self.transmit()?;
+        }
+        self.meter.missed(self.session.take_missed_tenths());
+        // What was pushed before is answered first.
+        if self.meter.cut().is_some() && self.pushes.is_idle() && !self.outbound.is_closing() {
+            self.session.handle_refused(Code::Busy, TOO_MUCH);
+            self.carry_out()?;
         }
         Ok(())
     }
@@ -380,6 +406,7 @@ impl Connection {
                 self.registered.set_subscriptions(self.follower.count());
             }
             RelayOutput::Append { batch, space, writes } => {
+                self.meter.appended(writes.len(), writes.iter().map(Offered::bytes).sum());
                 self.pushes.push(batch, self.received, self.author(), space, writes);
             }
             RelayOutput::Refused { document, code, rule, count } => {
@@ -450,6 +477,7 @@ impl Connection {
     /// Holds on to a permit, and waits for its end.
     fn hold(&mut self, permit: &Permit) {
         self.ending = Ending::of(permit);
+        self.meter.set_principal(permit.principal());
         self.permit = Some(permit.clone());
     }
 

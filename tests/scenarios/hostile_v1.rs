@@ -88,7 +88,7 @@ fn say(message: &RelayMessage) -> Message {
 fn welcome(change: impl FnOnce(&mut Welcome)) -> Message {
     let limits = Limits { frame_bytes: 1 << 20, change_bytes: 1 << 20, batch_entries: 1_000, presence_bytes: 1 << 16 };
     let (storage, epoch) = (StorageId::from_bytes([0xbb; 16]), Epoch::from_bytes([0xcc; 16]));
-    let mut welcome = Welcome { version: 1, storage, epoch, limits, credit: CREDIT_BYTES };
+    let mut welcome = Welcome { version: 1, storage, epoch, limits, credit: CREDIT_BYTES, permit_seconds: 0 };
     change(&mut welcome);
     say(&RelayMessage::Welcome(welcome))
 }

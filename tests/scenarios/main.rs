@@ -4,6 +4,7 @@
 
 mod copied;
 mod crash;
+mod crowd;
 mod deletion;
 mod fold;
 mod hostile_client;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
 
+pub mod crowd;
 pub mod hostile;
 pub mod load;
 pub mod node;

@@ -8,14 +8,14 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// How many bytes the relay may send ahead.
 const CREDIT: u64 = 16 << 20;
 
 /// One connection.
 pub struct RawClient {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<TcpStream>,
     /// What the relay said first.
     pub welcome: Welcome,
     batch: u64,
@@ -26,9 +26,16 @@ pub struct RawClient {
 impl RawClient {
     /// Connects and says hello.
     pub async fn connect(url: &str, peer: &str, subscriptions: Vec<Subscription>) -> Self {
-        let mut request = url.into_client_request().unwrap();
+        let address = url.strip_prefix("ws://").unwrap().trim_end_matches('/');
+        Self::over(TcpStream::connect(address).await.unwrap(), peer, subscriptions).await
+    }
+
+    /// Says hello over a socket of the caller's.
+    pub async fn over(stream: TcpStream, peer: &str, subscriptions: Vec<Subscription>) -> Self {
+        stream.set_nodelay(true).unwrap();
+        let mut request = format!("ws://{}/", stream.peer_addr().unwrap()).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("rejoin.v1"));
-        let mut socket = connect_async(request).await.unwrap().0;
+        let mut socket = client_async(request, stream).await.unwrap().0;
         let hello = Hello {
             lowest: 1,
             highest: 1,
@@ -59,9 +66,22 @@ impl RawClient {
         batch
     }
 
-    /// Waits for the next message. Gives credit back as it goes. May be given up at any time.
+    /// Waits for the next message, which is no error. Gives credit back as it goes. May be given up at any time.
     pub async fn next(&mut self) -> RelayMessage {
-        let frame = next(&mut self.socket).await;
+        let message = self.try_next().await.expect("the relay goes on");
+        assert!(!matches!(message, RelayMessage::Error(_)), "the relay says {message:?}");
+        message
+    }
+
+    /// Waits for the next message, whatever it is; `None` when the relay has closed.
+    pub async fn try_next(&mut self) -> Option<RelayMessage> {
+        let frame = loop {
+            match self.socket.try_next().await {
+                Ok(Some(Message::Binary(frame))) => break frame,
+                Ok(Some(Message::Close(_)) | None) | Err(_) => return None,
+                Ok(Some(_)) => {}
+            }
+        };
         let message = RelayMessage::decode(&frame).unwrap();
         if message.costs_credit() {
             self.owed += frame.len() as u64;
@@ -70,8 +90,7 @@ impl RawClient {
             let bytes = std::mem::take(&mut self.owed);
             self.send(&ClientMessage::Credit { bytes }).await;
         }
-        assert!(!matches!(message, RelayMessage::Error(_)), "the relay says {message:?}");
-        message
+        Some(message)
     }
 
     /// Waits until a space is caught up, and returns how many writes came until then, and in how many messages.
@@ -93,7 +112,7 @@ pub fn count(entries: &[Entry]) -> usize {
     entries.iter().filter(|entry| matches!(entry, Entry::Write(_))).count()
 }
 
-async fn next(socket: &mut WebSocketStream<MaybeTlsStream<TcpStream>>) -> Bytes {
+async fn next(socket: &mut WebSocketStream<TcpStream>) -> Bytes {
     loop {
         if let Message::Binary(frame) = socket.try_next().await.unwrap().expect("the relay goes on") {
             return frame;

@@ -1,7 +1,7 @@
 //! A relay in a process of its own, that can be killed and started again.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,13 +10,26 @@ pub struct RelayProcess {
     child: Child,
     port: u16,
     data: PathBuf,
+    settings: Vec<(String, String)>,
 }
 
 impl RelayProcess {
     /// Starts a relay on a free port of the loopback address.
     pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// Starts a relay with settings of the environment: their names without `REJOIN_RELAY_`, and their values.
+    pub fn start_with(data: &Path, settings: &[(&str, &str)]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { child: spawn(data, port), port, data: data.to_owned() }
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| (format!("REJOIN_RELAY_{name}"), (*value).to_owned())).collect();
+        Self { child: spawn(data, port, &settings), port, data: data.to_owned(), settings }
+    }
+
+    /// Returns the address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     /// Returns the WebSocket address.
@@ -44,7 +57,7 @@ impl RelayProcess {
 
     /// Starts it again on the same data and port.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.data, self.port);
+        self.child = spawn(&self.data, self.port, &self.settings);
     }
 }
 
@@ -56,8 +69,9 @@ impl Drop for RelayProcess {
 }
 
 /// Starts the binary and waits until it listens.
-fn spawn(data: &Path, port: u16) -> Child {
+fn spawn(data: &Path, port: u16, settings: &[(String, String)]) -> Child {
     let mut child = Command::new(crate::binary("rejoin-relay"))
+        .envs(settings.iter().map(|(name, value)| (name, value)))
         .args(["serve", "--open", "--admin-enabled=false"])
         .arg("--data")
         .arg(data)

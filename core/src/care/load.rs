@@ -123,7 +123,7 @@ impl<'s, S: Store + ?Sized> Loader<'s, S> {
     /// # Errors
     ///
     /// [`LoadError`].
-    pub fn next(&mut self) -> Result<(), LoadError> {
+    pub fn next_dump(&mut self) -> Result<(), LoadError> {
         self.end()?;
         (self.mode, self.compared) = (LoadMode::Since, None);
         let end = prefix_end(&[u8::MAX]);

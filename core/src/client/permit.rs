@@ -93,4 +93,23 @@ mod tests {
         assert_eq!(Permit::lasting(0).renew_in(), None);
         assert!(Permit::lasting(100).ends_in() > Some(Duration::from_secs(90)));
     }
+    #[tokio::test]
+    async fn session_is_handed_what_is_given_and_what_is_got_in_time() {
+        let options = crate::ConnectOptions::new().token_with(|| async { Ok::<_, String>("got".to_owned()) });
+        let (permit, permits) = watch::channel(Permit::lasting(0));
+        let (tokens, given) = watch::channel(Token::default());
+        let mailbox = Mailbox::new(0);
+        let renewing = keep_renewed(options.provider(), permits, given, &mailbox);
+        tokio::pin!(renewing);
+        tokens.send_replace(Token::new("given"));
+        for (expected, seconds) in [("given", 1), ("got", 0)] {
+            let batch = tokio::select! {
+                () = &mut renewing => None,
+                batch = mailbox.take() => batch,
+            };
+            let token = batch.and_then(|batch| batch.token);
+            assert_eq!(token.as_ref().map(Token::as_str), Some(expected));
+            permit.send_replace(Permit::lasting(seconds));
+        }
+    }
 }

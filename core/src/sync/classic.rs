@@ -13,7 +13,7 @@ use crate::deletion::{DeletionKind, Tombstone};
 use crate::gate::{CheckedChange, GateError};
 use crate::id::{DocumentId, PeerId, StorageId};
 use crate::ledger::{self, Appended};
-use crate::limits::SESSION_DOCUMENTS_MAX;
+use crate::limits::{MISS_TENTHS, MISS_WITH_HEADS_TENTHS, SESSION_DOCUMENTS_MAX};
 use crate::store::{ReadTx, StoreError};
 
 mod deletion;
@@ -177,6 +177,9 @@ pub struct ClassicSession {
     deletions: Deletions,
     rights: Rights,
     outputs: VecDeque<Output>,
+    documents_max: usize,
+    /// How often the peer asked for what is not there, in tenths.
+    missed_tenths: u64,
 }
 
 impl ClassicSession {
@@ -197,6 +200,8 @@ impl ClassicSession {
             deletions: Deletions::default(),
             rights: Rights::default(),
             outputs: VecDeque::new(),
+            documents_max: SESSION_DOCUMENTS_MAX,
+            missed_tenths: 0,
         };
         if role == Role::Client {
             let join = Frame::Join {
@@ -213,6 +218,17 @@ impl ClassicSession {
     /// [`WholeDocuments::Refused`].
     pub fn set_whole_documents(&mut self, policy: WholeDocuments) {
         self.whole_documents = policy;
+    }
+
+    /// Sets how many documents the peer may talk about, below [`SESSION_DOCUMENTS_MAX`]: that is the default.
+    pub fn set_documents_max(&mut self, documents_max: usize) {
+        self.documents_max = documents_max.min(SESSION_DOCUMENTS_MAX);
+    }
+
+    /// Returns how often the peer has asked, since this was last called, for a document that is not there or not for it, in tenths:
+    /// [`MISS_TENTHS`] for one that it looks for, [`MISS_WITH_HEADS_TENTHS`] for one that it may have.
+    pub fn take_missed_tenths(&mut self) -> u64 {
+        std::mem::take(&mut self.missed_tenths)
     }
 
     /// Sets what is done with whole forms of one document, in a conversation that has begun. Peers remember what they were
@@ -643,17 +659,19 @@ impl ClassicSession {
             }
         };
         if self.access(&document, tx)?.is_none() {
-            self.forget(&document);
-            self.say_unavailable(document);
+            self.deny(document, is_request);
             return Ok(());
         }
         if !self.conversations.contains_key(&document) {
             if self.role == Role::Client && ledger::state(tx, &document)?.is_none() {
                 return self.handle_unsolicited(document, is_request, tx);
             }
-            if self.conversations.len() >= SESSION_DOCUMENTS_MAX {
-                self.fail(CLOSE_POLICY, format!("more than {SESSION_DOCUMENTS_MAX} documents on one connection"));
+            if self.conversations.len() >= self.documents_max {
+                self.fail(CLOSE_POLICY, format!("more than {} documents on one connection", self.documents_max));
                 return Ok(());
+            }
+            if ledger::state(tx, &document)?.is_none() {
+                self.missed_tenths += MISS_WITH_HEADS_TENTHS;
             }
             self.begin(document, Vec::new());
             self.outputs.push_back(Output::Subscribe { document });
@@ -709,6 +727,7 @@ impl ClassicSession {
     /// The conversation stays: whoever asked is told when the document arrives.
     fn say_unavailable(&mut self, document: DocumentId) {
         let Some(target_id) = self.peer.clone() else { return };
+        self.missed_tenths += MISS_TENTHS;
         let frame = Frame::DocUnavailable { sender_id: self.identity.peer.clone(), target_id, document };
         self.outputs.push_back(Output::Send(frame.encode()));
     }

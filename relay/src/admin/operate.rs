@@ -140,8 +140,16 @@ pub(super) struct Reloaded {
 
 /// Reads the configuration again, as SIGHUP does.
 #[utoipa::path(post, path = "/v1/reload", responses((status = 200, body = Reloaded)))]
-pub(super) async fn relay_reload(State(_app): State<App>) -> Answer<Json<Reloaded>> {
-    Err(Problem::new(Code::NotAvailable, "this relay was started without a file to read again"))
+pub(super) async fn relay_reload(State(app): State<App>) -> Answer<Json<Reloaded>> {
+    let Some(handle) = app.shared.config().reload.clone() else {
+        return Err(Problem::new(Code::NotAvailable, "this relay is part of another program, which configures it"));
+    };
+    match handle.reload().await {
+        Some(Ok(changed)) => Ok(Json(Reloaded { changed })),
+        // What is wrong is told without the values of secrets.
+        Some(Err(errors)) => Err(Problem::new(Code::ConfigInvalid, errors.to_string())),
+        None => Err(Problem::new(Code::Stopping, "the relay is stopping")),
+    }
 }
 
 /// Where a backup goes.

@@ -364,7 +364,7 @@ impl Target {
         let mut reading = Reading::new(Step::Loading, &manifests, progress);
         for (at, (path, manifest)) in chain.iter().zip(&manifests).enumerate() {
             if at > 0 {
-                loader.next().map_err(|error| load(path, error))?;
+                loader.next_dump().map_err(|error| load(path, error))?;
             }
             for (number, file) in manifest.files.iter().enumerate() {
                 reading.file(path, manifest, number, file, &mut |table, key, value| {

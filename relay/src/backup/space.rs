@@ -1,6 +1,7 @@
 //! One space: into a file, out of one, and gone for good.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 
@@ -376,7 +377,8 @@ impl Importing<'_> {
         if kind != Kind::Tombstone && self.last.replace(document) != Some(document) {
             self.told.done.documents += 1;
         }
-        self.bytes += value.len();
+        // A change that came deflated takes what it inflates to.
+        self.bytes += if let Waiting::Change(change) = &waiting { change.bytes().len() } else { value.len() };
         self.batch.push((document, waiting));
         if self.batch.len() >= IMPORT_CHANGES || self.bytes >= IMPORT_BYTES { self.flush() } else { Ok(()) }
     }
@@ -428,7 +430,7 @@ impl Imported {
 enum Open {
     Refused(WhyRefused),
     Here {
-        appender: Appender,
+        appender: Box<Appender>,
         /// It was put into the space just now.
         is_placed: bool,
         /// It has to be there in the end.
@@ -449,22 +451,20 @@ fn store_batch(
             deletions.push((document, tombstone));
             continue;
         }
-        if !open.contains_key(&document) {
-            open.insert(document, open_document(tx, space, &document)?);
-        }
-        match (open.get_mut(&document), waiting) {
-            (Some(Open::Refused(why)), _) => told.refuse(document, why.clone()),
-            (Some(Open::Here { appender, is_wanted, .. }), Waiting::Change(change)) => {
-                match appender.append(tx, &change)? {
-                    Appended::Stored { .. } => (told.stored, *is_wanted) = (told.stored + 1, true),
-                    Appended::Duplicate => told.duplicates += 1,
-                    Appended::Rejected(error) => told.refuse(document, WhyRefused::Rule(error.to_string())),
-                    Appended::Deleted => told.refuse(document, WhyRefused::Deleted),
-                    _ => told.refuse(document, WhyRefused::Missing),
-                }
-            }
-            (Some(Open::Here { is_wanted, .. }), _) => *is_wanted = true,
-            (None, _) => {}
+        let there = match open.entry(document) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(room) => room.insert(open_document(tx, space, &document)?),
+        };
+        match (there, waiting) {
+            (Open::Refused(why), _) => told.refuse(document, why.clone()),
+            (Open::Here { appender, is_wanted, .. }, Waiting::Change(change)) => match appender.append(tx, &change)? {
+                Appended::Stored { .. } => (told.stored, *is_wanted) = (told.stored + 1, true),
+                Appended::Duplicate => told.duplicates += 1,
+                Appended::Rejected(error) => told.refuse(document, WhyRefused::Rule(error.to_string())),
+                Appended::Deleted => told.refuse(document, WhyRefused::Deleted),
+                _ => told.refuse(document, WhyRefused::Missing),
+            },
+            (Open::Here { is_wanted, .. }, _) => *is_wanted = true,
         }
     }
     for (document, open) in open {
@@ -494,7 +494,7 @@ fn open_document(tx: &mut dyn WriteTx, space: &SpaceId, document: &DocumentId) -
     if spaces::put(tx, document, space)? != Placed::There {
         return Ok(Open::Refused(WhyRefused::Elsewhere));
     }
-    let appender = Appender::begin(tx, *document)?;
+    let appender = Box::new(Appender::begin(tx, *document)?);
     Ok(Open::Here { appender, is_placed: !here && was != *space, is_wanted: false })
 }
 

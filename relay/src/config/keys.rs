@@ -14,11 +14,12 @@ use super::setting::Setting;
 use super::{ADMIN_LISTEN, Config, LogFormat};
 use crate::auth::KeyConfig;
 use crate::limits::{
-    APPENDS_BURST_DEFAULT, APPENDS_PER_SECOND_DEFAULT, BYTES_BURST_DEFAULT, BYTES_PER_SECOND_DEFAULT,
-    CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT, CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT, DEAD_AFTER,
-    DOCUMENT_BYTES_MAX_DEFAULT, DRAIN_DEADLINE, FRAMES_BURST_DEFAULT, FRAMES_PER_SECOND_DEFAULT,
-    HANDSHAKE_DEADLINE_DEFAULT, MISSES_PER_MINUTE_DEFAULT, PING_INTERVAL, RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX,
-    SHARES_PER_PRINCIPAL_MAX_DEFAULT, SOCKETS_SPARE, UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
+    APPEND_BYTES_BURST_DEFAULT, APPEND_BYTES_PER_SECOND_DEFAULT, APPENDS_BURST_DEFAULT, APPENDS_PER_SECOND_DEFAULT,
+    BYTES_BURST_DEFAULT, BYTES_PER_SECOND_DEFAULT, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT,
+    CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT, DEAD_AFTER, DOCUMENT_BYTES_MAX_DEFAULT, DRAIN_DEADLINE,
+    FRAMES_BURST_DEFAULT, FRAMES_PER_SECOND_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT, MISSES_PER_MINUTE_DEFAULT,
+    PING_INTERVAL, RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX, SHARES_PER_PRINCIPAL_MAX_DEFAULT, SOCKETS_SPARE,
+    UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
 };
 
 /// The most connections that can be configured: each may cost a socket and the bookkeeping counts them in 32 bits.
@@ -206,6 +207,10 @@ keys! {
         appends_per_second: u32 = APPENDS_PER_SECOND_DEFAULT, from(0, RATE_CEILING), live;
         /// How many changes it may send at once after it was quiet: what a device wrote offline.
         appends_burst: u32 = APPENDS_BURST_DEFAULT, from(1, RATE_CEILING), live;
+        /// The most bytes of changes from one principal, over all its connections.
+        append_bytes_per_second: u32 = APPEND_BYTES_PER_SECOND_DEFAULT, from(0, RATE_CEILING), live;
+        /// How many bytes of changes it may send at once after it was quiet.
+        append_bytes_burst: u32 = APPEND_BYTES_BURST_DEFAULT, from(1, RATE_CEILING), live;
         /// How often one principal, or one address without, may ask for a document that is not there or not for it, against the guessing of ids.
         misses_per_minute: u32 = MISSES_PER_MINUTE_DEFAULT, from(0, RATE_CEILING), live;
     }

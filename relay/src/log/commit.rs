@@ -15,6 +15,7 @@ use rejoin::{DocumentId, SpaceId};
 use super::owners::Owners;
 use super::{Author, Written};
 use crate::live::LiveEntry;
+use crate::quota::{Budget, Quota, document_bytes};
 
 /// What one request has for one document.
 pub(super) struct Part<'r> {
@@ -74,20 +75,27 @@ pub(super) fn parts<'r>(
     (parts, places)
 }
 
-/// Writes parts in one transaction, and commits it if anything is new: what was there already needs no sync. Says whether the
-/// owners of actors are asked.
+/// Writes parts in one transaction, as far as there is room, and commits it if anything is new: what was there already needs no
+/// sync. `asks_owners` says whether the owners of actors are asked.
 ///
 /// # Errors
 ///
 /// [`StoreError`]; nothing was written then.
-pub(super) fn commit(store: &dyn Store, parts: &[Part<'_>], asks_owners: bool) -> Result<Vec<Done>, StoreError> {
+pub(super) fn commit(
+    store: &dyn Store,
+    parts: &[Part<'_>],
+    asks_owners: bool,
+    quota: &Quota,
+) -> Result<Vec<Done>, StoreError> {
     let mut all = Vec::with_capacity(parts.len());
     let mut nothing_new = false;
     let outcome = store.write(&mut |tx| {
         all.clear();
+        let mut budget = Budget::new(quota);
         for part in parts {
-            all.push(write_part(tx, part, asks_owners)?);
+            all.push(write_part(tx, part, asks_owners, &mut budget)?);
         }
+        budget.finish(tx)?;
         nothing_new = all.iter().all(|done: &Done| done.recent.is_none() && done.deletion.is_none());
         // Nothing in it is worth keeping: any error rolls it back and spares the disk.
         if nothing_new { Err(StoreError::NotCalled) } else { Ok(()) }
@@ -110,24 +118,35 @@ pub(super) fn news(all: &mut [Done]) -> BTreeMap<SpaceId, (u64, Vec<LiveEntry>)>
     spaces
 }
 
-fn write_part(tx: &mut dyn WriteTx, part: &Part<'_>, asks_owners: bool) -> Result<Done, StoreError> {
+fn write_part(
+    tx: &mut dyn WriteTx,
+    part: &Part<'_>,
+    asks_owners: bool,
+    budget: &mut Budget<'_>,
+) -> Result<Done, StoreError> {
     let Some(is_placed) = place(tx, part)? else {
         return Ok(Done { written: part.writes.iter().map(|_| Written::Elsewhere).collect(), ..Done::default() });
     };
     let mut done = Done { written: Vec::with_capacity(part.writes.len()), ..Done::default() };
-    let mut owners = Owners::new(&part.document, part.author.principal.as_ref(), asks_owners);
+    let space = spaces::of(tx, &part.document)?;
+    budget.begin(tx, &space)?;
+    let owners = Owners::new(&part.document, part.author.principal.as_ref(), asks_owners);
+    let mut rules = Rules { owners, budget, space };
     let mut changes = Vec::new();
     for write in &part.writes {
         match write {
             OfferedWrite::Change(change) => changes.push(change),
             OfferedWrite::Deleted(tombstone) => {
-                append(tx, &part.document, &std::mem::take(&mut changes), &mut owners, &mut done)?;
+                append(tx, &part.document, &std::mem::take(&mut changes), &mut rules, &mut done)?;
+                let before = document_bytes(tx, &part.document)?;
                 bury(tx, &part.document, tombstone, &mut done)?;
-                owners.forget();
+                let freed = before.saturating_sub(document_bytes(tx, &part.document)?);
+                rules.budget.remove(&rules.space, freed);
+                rules.owners.forget();
             }
         }
     }
-    append(tx, &part.document, &changes, &mut owners, &mut done)?;
+    append(tx, &part.document, &changes, &mut rules, &mut done)?;
     if is_placed && done.recent.is_none() && done.deletion.is_none() {
         // A document of which nothing was accepted is not created.
         ledger::delete(tx, &part.document)?;
@@ -149,12 +168,20 @@ fn place(tx: &mut dyn WriteTx, part: &Part<'_>) -> Result<Option<bool>, StoreErr
     Ok(None)
 }
 
-/// Appends changes of one document, but for those under somebody else's actor.
+/// What changes are held to beside the gate.
+struct Rules<'a, 'b, 'q> {
+    owners: Owners<'a>,
+    budget: &'b mut Budget<'q>,
+    /// The space of the document.
+    space: SpaceId,
+}
+
+/// Appends changes of one document, but for those under somebody else's actor and those that there is no room for.
 fn append(
     tx: &mut dyn WriteTx,
     document: &DocumentId,
     changes: &[&CheckedChange],
-    owners: &mut Owners<'_>,
+    rules: &mut Rules<'_, '_, '_>,
     done: &mut Done,
 ) -> Result<(), StoreError> {
     if changes.is_empty() {
@@ -164,20 +191,23 @@ fn append(
     let before = appender.state().head_hashes();
     let mut appended = Vec::with_capacity(changes.len());
     for change in changes {
-        appended.push(append_one(tx, document, change, &mut appender, owners)?);
+        appended.push(append_one(tx, document, change, &mut appender, rules)?);
     }
     if !appended.iter().flatten().any(|appended| matches!(appended, Appended::Stored { .. })) {
-        let written = |appended: Option<Appended>| appended.map_or(Written::Owned, |it| Written::Change(it, None));
-        done.written.extend(appended.into_iter().map(written));
+        let written = |appended: Result<Appended, Written>| appended.map(|it| Written::Change(it, None));
+        done.written.extend(appended.into_iter().map(|appended| written(appended).unwrap_or_else(|refused| refused)));
         return Ok(());
     }
     let heads = appender.finish(tx)?.head_hashes();
     let logged = log::append(tx, document)?.ok_or(StoreError::Damaged { what: "how much of a document is logged" })?;
     let mut stored = Vec::with_capacity(changes.len());
     for (change, appended) in changes.iter().zip(appended) {
-        let Some(appended) = appended else {
-            done.written.push(Written::Owned);
-            continue;
+        let appended = match appended {
+            Ok(appended) => appended,
+            Err(refused) => {
+                done.written.push(refused);
+                continue;
+            }
         };
         let ledger_position = match appended {
             Appended::Stored { position } => Some(position),
@@ -197,24 +227,36 @@ fn append(
     Ok(())
 }
 
-/// Appends a change, and binds its actor if it is the first. `None` if the actor belongs to somebody else; what is here already
-/// is a duplicate whoever brings it.
+/// Appends a change, and binds its actor if it is the first. If the actor belongs to somebody else or there is no room, says so;
+/// what is here already is a duplicate all the same.
 fn append_one(
     tx: &mut dyn WriteTx,
     document: &DocumentId,
     change: &CheckedChange,
     appender: &mut Appender,
-    owners: &mut Owners<'_>,
-) -> Result<Option<Appended>, StoreError> {
-    if !owners.may_write(tx, change.actor())? {
-        let is_here = ledger::position(tx, document, &change.hash())?.is_some();
-        return Ok(is_here.then_some(Appended::Duplicate));
+    rules: &mut Rules<'_, '_, '_>,
+) -> Result<Result<Appended, Written>, StoreError> {
+    let bytes = change.bytes().len() as u64;
+    let refused = if rules.owners.may_write(tx, change.actor())? {
+        rules.budget.check(&rules.space, appender.state().bytes, bytes).err().map(Written::Full)
+    } else {
+        Some(Written::Owned)
+    };
+    if let Some(refused) = refused {
+        if ledger::position(tx, document, &change.hash())?.is_some() {
+            return Ok(Ok(Appended::Duplicate));
+        }
+        if let Written::Full(kind) = refused {
+            rules.budget.reject(kind);
+        }
+        return Ok(Err(refused));
     }
     let appended = appender.append(tx, change)?;
     if matches!(appended, Appended::Stored { .. }) {
-        owners.bind(tx, change.actor())?;
+        rules.owners.bind(tx, change.actor())?;
+        rules.budget.add(&rules.space, bytes);
     }
-    Ok(Some(appended))
+    Ok(Ok(appended))
 }
 
 /// Deletes a document everywhere.

@@ -35,6 +35,7 @@ use crate::limits::{
     COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_REQUESTS_MAX, COMMIT_WAITS, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE,
 };
 use crate::metrics::{AppendResult, Metrics};
+use crate::quota::Quota;
 use crate::show::Label;
 
 /// The key in [`Table::Meta`] that says when the store was restored from a backup: seconds since 1970, 8 bytes, little-endian.
@@ -104,17 +105,13 @@ struct Deletion {
 }
 
 impl GroupCommit {
-    /// Starts the thread that writes.
-    ///
-    /// # Errors
-    ///
-    /// What the operating system says when it grants no thread.
+    /// Starts the thread that writes, where anything may be stored.
     #[cfg(test)]
     pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>, folding: Option<Arc<Folding>>) -> std::io::Result<Self> {
-        Self::start_with(store, hub, folding, None, Arc::default())
+        Self::start_with(store, hub, folding, Arc::new(Quota::without_bounds()), None, Arc::default())
     }
 
-    /// Starts the thread that writes, and has it record what it refuses.
+    /// Starts the thread that writes as much as there is room for, and has it record what it refuses.
     ///
     /// # Errors
     ///
@@ -123,6 +120,7 @@ impl GroupCommit {
         store: Arc<dyn Store>,
         hub: Arc<Hub>,
         folding: Option<Arc<Folding>>,
+        quota: Arc<Quota>,
         refusals: Option<Refusals>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
@@ -136,6 +134,7 @@ impl GroupCommit {
             hub,
             folding,
             metrics,
+            quota,
             inbox,
             jobs: VecDeque::new(),
             writable: Writable { is: Arc::clone(&writable), since: None },
@@ -254,6 +253,8 @@ struct Writer {
     /// Is told what grew.
     folding: Option<Arc<Folding>>,
     metrics: Arc<Metrics>,
+    /// Says how much may be stored.
+    quota: Arc<Quota>,
     inbox: mpsc::Receiver<Request>,
     /// What is to be done, each in turn.
     jobs: VecDeque<Job>,
@@ -490,7 +491,7 @@ impl Writer {
         let begun = Instant::now();
         let changes: usize = parts.iter().map(|part| part.writes.len()).sum();
         let _span = tracing::debug_span!("commit", documents = parts.len(), changes).entered();
-        let outcome = commit(&*self.store, parts, self.asks_owners());
+        let outcome = commit(&*self.store, parts, self.asks_owners(), &self.quota);
         let Ok(all) = &outcome else {
             self.metrics.commit_failed();
             return outcome;
@@ -528,6 +529,7 @@ impl Writer {
             }
             Written::Change(Appended::Deleted, _) => AppendResult::Deleted,
             Written::Owned => AppendResult::Owned,
+            Written::Full(_) => AppendResult::Quota,
             Written::Elsewhere => AppendResult::Elsewhere,
             Written::Deleted(_) => return,
             Written::Change(..) | Written::Failed => AppendResult::Failed,
@@ -626,6 +628,7 @@ fn settle(slice: Slice, written: Vec<Written>) -> Option<Job> {
                         results.appended.push((change, appended));
                     }
                     (OfferedWrite::Change(change), Written::Owned) => results.owned.push(change),
+                    (OfferedWrite::Change(change), Written::Full(_)) => results.full.push(change),
                     _ => {}
                 }
             }

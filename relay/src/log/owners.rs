@@ -160,7 +160,7 @@ mod tests {
             let document = DocumentId::from_bytes([1; 16]);
             let part = Part { author: &author, space: None, document, writes: offered.iter().collect() };
             let before = (self.all.load(Ordering::Relaxed), self.owners.load(Ordering::Relaxed));
-            let done = commit(self, &[part], asks).unwrap().remove(0);
+            let done = commit(self, &[part], asks, &crate::quota::Quota::without_bounds()).unwrap().remove(0);
             let owners = self.owners.load(Ordering::Relaxed) - before.1;
             (done.written, owners, self.all.load(Ordering::Relaxed) - before.0 - owners)
         }

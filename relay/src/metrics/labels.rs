@@ -1,6 +1,7 @@
 //! The labels: closed sets, so that no peer can make a series. Nothing here names a document, a principal or an address.
 
 use crate::auth::Reason;
+use crate::quota::Kind;
 
 /// A closed set of label values. Each has its counter from the start, at zero.
 pub(super) trait Labels: Copy + std::fmt::Debug + Send + Sync + 'static {
@@ -116,26 +117,6 @@ labels! {
 }
 
 labels! {
-    /// Of what somebody wanted more than there is for him.
-    QuotaKind "kind" {
-        /// Bytes that are stored.
-        Bytes "bytes",
-        /// Documents.
-        Documents "documents",
-        /// Bytes a second.
-        ByteRate "byte_rate",
-        /// Changes or frames a second.
-        FrameRate "frame_rate",
-        /// Documents and spaces that a connection is told of.
-        Subscriptions "subscriptions",
-        /// Tries at documents that are not there.
-        Misses "misses",
-        /// Requests by HTTP.
-        Requests "requests",
-    }
-}
-
-labels! {
     /// What became of a document that was to be folded or taken apart.
     FoldResult "result" {
         /// It was done.
@@ -188,6 +169,24 @@ impl Labels for ReasonLabel {
     }
 }
 
+/// What was held back or refused, as the quotas count it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct QuotaLabel(pub(super) Kind);
+
+impl Labels for QuotaLabel {
+    fn all() -> Vec<Self> {
+        Kind::ALL.into_iter().map(Self).collect()
+    }
+
+    fn place(self) -> usize {
+        Kind::ALL.iter().position(|kind| *kind == self.0).unwrap_or_default()
+    }
+
+    fn pairs(self) -> Vec<(&'static str, &'static str)> {
+        vec![("kind", self.0.name())]
+    }
+}
+
 /// A rule of the gate, by its place among them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RuleLabel(pub(super) rejoin::gate::Rule);
@@ -222,6 +221,7 @@ mod tests {
         stands_in_its_place::<Way>();
         stands_in_its_place::<RuleLabel>();
         stands_in_its_place::<ReasonLabel>();
+        stands_in_its_place::<QuotaLabel>();
         stands_in_its_place::<AppendResult>();
         stands_in_its_place::<FoldResult>();
     }

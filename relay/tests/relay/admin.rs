@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rejoin::store::{MemoryStore, Store};
 use rejoin::{DocumentId, SpaceId};
-use rejoin_relay::Config;
+use rejoin_relay::reload::Reloader;
+use rejoin_relay::{Config, RawConfig};
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use tokio::task::{JoinHandle, block_in_place};
 use crate::client::{Client, Raw, document};
 use crate::v1::client::{TEAM, V1, chain, stored};
 
+mod cli;
 mod contract;
 
 /// A space beside the team's.
@@ -45,21 +47,24 @@ impl Administered {
         let (address, admin) = (listener.local_addr().unwrap(), admin_listener.local_addr().unwrap());
         let mut config = Config::new(data.path(), address);
         configure(&mut config);
+        let file = data.path().join("relay.toml");
+        std::fs::write(&file, format!("data = {:?}\n", data.path())).unwrap();
+        let mut raw = RawConfig::default();
+        raw.file = Some(file);
+        let mut reloader = Reloader::new(raw, config);
+        let changing = reloader.subscribe();
+        tokio::spawn(async move {
+            while let Some(asked) = reloader.requested().await {
+                let _ = asked.send(reloader.reload());
+            }
+        });
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
-            let (_unchanged, config) = tokio::sync::watch::channel(Arc::new(config));
-            rejoin_relay::server::run_with(
-                listener,
-                Some(admin_listener),
-                store,
-                config,
-                std::sync::Arc::default(),
-                stopped,
-            )
-            .await
+            let metrics = std::sync::Arc::default();
+            rejoin_relay::server::run_with(listener, Some(admin_listener), store, changing, metrics, stopped).await
         });
         let path = data.path().join(rejoin_relay::admin::TOKEN_FILE);
         let token = loop {

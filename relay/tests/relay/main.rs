@@ -14,6 +14,7 @@ mod door;
 mod fold;
 mod folder;
 mod http;
+mod limits;
 mod metrics;
 mod operate;
 mod process;

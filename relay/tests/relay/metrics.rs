@@ -7,7 +7,7 @@ use futures_util::SinkExt;
 use rejoin::codec::v1::{ClientMessage, Content, Presence, Write};
 use rejoin::deletion::DeletionKind;
 use rejoin::store::{MemoryStore, Store};
-use rejoin_relay::metrics::{FoldResult, Metrics, QuotaKind, RefusedConnection, watch_panics};
+use rejoin_relay::metrics::{FoldResult, Metrics, RefusedConnection, watch_panics};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Client, Raw, document, peer};
@@ -107,6 +107,7 @@ async fn every_metric_moves() {
     let relay = Relay::start_counting(store, Arc::clone(&metrics), |config| {
         config.data = data;
         config.fold = Some(script("kill -9 $$"));
+        config.quota.document_bytes_max = 200_000;
         config.limits.connections_max = 4;
         config.limits.handshake_seconds = std::time::Duration::from_millis(300);
     })
@@ -199,13 +200,15 @@ async fn v1_traffic(relay: &Relay, watched: &mut Watched) {
     for result in ["stored", "duplicate", "elsewhere", "missing", "rejected", "deleted"] {
         watched.until(&format!("rejoin_relay_appends_total{{result=\"{result}\"}}")).await;
     }
-    // A long history is to be folded, by a child that dies of it.
-    let writes = chain(document(5), "dave", rejoin::limits::FOLD_CHANGES_MIN + 300, "k");
+    // A long history is to be folded, by a child that dies of it; and it goes on until the document is full.
+    let writes = chain(document(5), "dave", 3_000, "k");
     for some in writes.chunks(200) {
         alice.store(TEAM, some.to_vec()).await;
     }
     watched.until("rejoin_relay_child_crashes_total").await;
     watched.until("rejoin_relay_folds_total{result=\"crashed\"}").await;
+    watched.until("rejoin_relay_quota_rejects_total{kind=\"document-bytes\"}").await;
+    watched.until("rejoin_relay_appends_total{result=\"quota\"}").await;
     stalled_reader(relay, &mut alice, bob, watched).await;
 }
 
@@ -230,7 +233,6 @@ async fn stalled_reader(relay: &Relay, alice: &mut V1, bob: V1, watched: &mut Wa
 /// What cannot be brought about from outside in a test is told as the part that notices it tells it.
 fn drive(metrics: &Arc<Metrics>, watched: &mut Watched) {
     metrics.connection_refused(RefusedConnection::Origin);
-    metrics.quota_rejected(QuotaKind::Bytes);
     metrics.log_lines_left_out(3);
     // 30 seconds of a reader that takes nothing, or of silence; a disk that takes no commit.
     metrics.slow_consumer_closed();

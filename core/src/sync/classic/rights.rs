@@ -6,10 +6,11 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use super::{ClassicSession, Output};
+use super::{CLOSE_POLICY, ClassicSession, Output};
 use crate::codec::v1::Access;
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::{self, spaces};
+use crate::limits::SESSION_DOCUMENTS_MAX;
 use crate::store::{ReadTx, StoreError};
 use crate::sync::v1::Grants;
 
@@ -21,6 +22,8 @@ pub(super) struct Rights {
     homes: HashMap<DocumentId, SpaceId>,
     /// Documents of which it was said that something of them was dropped.
     told: HashSet<DocumentId>,
+    /// Documents that were called unavailable because they may not be read.
+    denied: HashSet<DocumentId>,
 }
 
 impl fmt::Debug for Rights {
@@ -91,6 +94,18 @@ impl ClassicSession {
             self.rights.forget(document);
         }
         Ok(access)
+    }
+
+    /// Answers a message about a document that may not be read: each that asks, and of the others the first. Who is told that a
+    /// document is not here may well offer it anew, again and again.
+    pub(super) fn deny(&mut self, document: DocumentId, is_request: bool) {
+        self.forget(&document);
+        let is_first = self.rights.denied.insert(document);
+        if self.rights.denied.len() > SESSION_DOCUMENTS_MAX {
+            self.fail(CLOSE_POLICY, format!("more than {SESSION_DOCUMENTS_MAX} documents on one connection"));
+        } else if is_request || is_first {
+            self.say_unavailable(document);
+        }
     }
 
     pub(super) fn may_delete(&mut self, document: &DocumentId, tx: &dyn ReadTx) -> Result<bool, StoreError> {

@@ -24,7 +24,7 @@ use crate::codec::v1::{
     About, ClientMessage, Code, ErrorMessage, Outcome, RelayMessage, Subscription, VERSION, Welcome,
 };
 use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
-use crate::limits::{OUTPUTS_WAITING_MAX, V1_NUMBER_MAX};
+use crate::limits::{OPEN_DOCUMENTS_MAX, OUTPUTS_WAITING_MAX, SUBSCRIPTIONS_MAX, V1_NUMBER_MAX};
 use crate::store::{ReadTx, StoreError};
 
 mod chosen;
@@ -83,6 +83,10 @@ pub struct RelaySession {
     /// Whether it is the turn of what costs no credit.
     is_mail_next: bool,
     outputs: VecDeque<RelayOutput>,
+    subscriptions_max: usize,
+    open_documents_max: usize,
+    /// How often the client asked for what is not there, in tenths.
+    missed_tenths: u64,
 }
 
 impl RelaySession {
@@ -103,7 +107,24 @@ impl RelaySession {
             mail: Mail::default(),
             is_mail_next: false,
             outputs: VecDeque::new(),
+            subscriptions_max: SUBSCRIPTIONS_MAX,
+            open_documents_max: OPEN_DOCUMENTS_MAX,
+            missed_tenths: 0,
         }
+    }
+
+    /// Sets how many spaces the client may follow and how many documents it may have open, below what the protocol allows: that is
+    /// the default.
+    pub fn set_bounds(&mut self, subscriptions_max: usize, open_documents_max: usize) {
+        self.subscriptions_max = subscriptions_max.min(SUBSCRIPTIONS_MAX);
+        self.open_documents_max = open_documents_max.min(OPEN_DOCUMENTS_MAX);
+    }
+
+    /// Returns how often the client has asked, since this was last called, for a space or a document that is not there or not for
+    /// it, in tenths: [`MISS_TENTHS`](crate::limits::MISS_TENTHS) each, and
+    /// [`MISS_WITH_HEADS_TENTHS`](crate::limits::MISS_WITH_HEADS_TENTHS) for a document that it showed to have.
+    pub fn take_missed_tenths(&mut self) -> u64 {
+        std::mem::take(&mut self.missed_tenths)
     }
 
     /// Returns who the client is by its own word, once it said so.
@@ -321,6 +342,7 @@ impl RelaySession {
             let (takes_snapshots, may_spend) = (self.takes_snapshots, self.spending.may_send());
             let step = following.step(&At { tx, live, space: &space, takes_snapshots, may_spend, rights })?;
             self.giving.work_off(following.take_done_bytes());
+            self.missed_tenths += following.take_missed_tenths();
             self.queue.pop_front();
             following.is_queued = !matches!(step, Step::Idle);
             if following.is_queued {

@@ -138,7 +138,7 @@ async fn every_operation_answers_as_the_document_says() {
 }
 
 fn watched(judge: &mut Judge<'_>) {
-    for path in ["/livez", "/readyz", "/startupz", "/openapi.json"] {
+    for path in ["/livez", "/readyz", "/startupz", "/metrics", "/openapi.json"] {
         assert_eq!(judge.call_as(None, "GET", path, None).0, 200);
     }
 }
@@ -248,7 +248,9 @@ async fn operate(judge: &mut Judge<'_>) {
     judge.bad("POST", "/v1/backup", Some(json!({ "to": "relative" })), "body-invalid");
     let job = judge.good("POST", "/v1/backup", Some(json!({ "to": to })));
     assert_eq!(judge.job(job).await["state"], "done");
-    judge.call("POST", "/v1/reload", None);
+    judge.good("POST", "/v1/reload", None);
+    std::fs::write(judge.relay.data.path().join("relay.toml"), "nonsense").unwrap();
+    judge.bad("POST", "/v1/reload", None, "config-invalid");
 }
 
 #[tokio::test(flavor = "multi_thread")]

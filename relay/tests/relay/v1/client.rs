@@ -55,6 +55,11 @@ pub fn all_of(space: SpaceId, start: Start) -> Subscription {
 }
 
 impl V1 {
+    /// Takes a socket that is connected already.
+    pub fn of(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+        Self { socket, batches: 0 }
+    }
+
     pub async fn connect(url: &str) -> Self {
         Self { socket: connect(url, SUBPROTOCOL).await.0, batches: 0 }
     }

@@ -123,6 +123,14 @@ impl Following {
         }
     }
 
+    /// Returns how often documents were opened that are not there, in tenths, since it was last asked.
+    pub(super) fn take_missed_tenths(&mut self) -> u64 {
+        match &mut self.stage {
+            Stage::Listing(listing) => listing.take_missed_tenths(),
+            _ => 0,
+        }
+    }
+
     /// Returns how many bytes of `compare` messages it holds or has worked off, when it is given up.
     pub(super) fn all_bytes(&self) -> u64 {
         match &self.stage {

@@ -7,7 +7,7 @@ use super::rights::Rights;
 use super::{OfferedWrite, Phase, RelayOutput, RelaySession};
 use crate::codec::v1::{About, ClientMessage, Code, DocumentHeads, ErrorMessage, Hello, Presence, RelayMessage};
 use crate::id::{DocumentId, SpaceId};
-use crate::limits::{OPEN_DOCUMENTS_MAX, OPEN_HEADS_MAX};
+use crate::limits::OPEN_HEADS_MAX;
 use crate::store::{ReadTx, StoreError};
 
 use super::super::credit::Spending;
@@ -123,9 +123,10 @@ impl RelaySession {
             );
             return;
         };
-        if open > OPEN_DOCUMENTS_MAX || heads > OPEN_HEADS_MAX {
+        let open_max = self.open_documents_max;
+        if open > open_max || heads > OPEN_HEADS_MAX {
             let text = format!(
-                "none of these documents is opened: {OPEN_DOCUMENTS_MAX} may be open on a connection, and {OPEN_HEADS_MAX} \
+                "none of these documents is opened: {open_max} may be open on a connection, and {OPEN_HEADS_MAX} \
                  heads of them wait: close some, or wait for opened"
             );
             self.warn(Code::TooMany, &text, About::Space(*space));

@@ -13,7 +13,7 @@ use crate::codec::v1::{DocumentHeads, EntriesBuilder, Listed, ListedState, Relay
 use crate::id::DocumentId;
 use crate::ledger::log::{self, Entry, What};
 use crate::ledger::{self, Compared, spaces, tombstone};
-use crate::limits::{BATCH_BYTES, DOCUMENT_LIST_MAX};
+use crate::limits::{BATCH_BYTES, DOCUMENT_LIST_MAX, MISS_TENTHS, MISS_WITH_HEADS_TENTHS};
 use crate::store::{ReadTx, StoreError};
 
 /// How it stands with a document that the client opened.
@@ -45,6 +45,8 @@ pub(super) struct Listing {
     opened_bytes: usize,
     /// Up to where all of those are.
     opened_position: u64,
+    /// How often a document was opened that is not there, in tenths.
+    missed_tenths: u64,
     /// The second of two messages that were made at once.
     next: Option<Bytes>,
 }
@@ -189,10 +191,13 @@ impl Listing {
                 }
             } else if let Some((_, DocumentHeads { document, heads })) = self.queue.pop_first() {
                 self.queued_heads -= heads.len();
-                let life = log::life(at.tx, &document)?;
+                let (life, has_heads) = (log::life(at.tx, &document)?, !heads.is_empty());
                 match begin(at, document, heads)? {
                     Some(filling) => self.filling = Some((document, life, filling)),
-                    None => self.note_opened(at, document, life)?,
+                    None => {
+                        self.note_opened(at, document, life)?;
+                        self.note_missed(at, &document, has_heads)?;
+                    }
                 }
             } else {
                 break;
@@ -232,6 +237,20 @@ impl Listing {
         self.opened_bytes += opened.wire_bytes();
         self.opened.push(opened);
         Ok(())
+    }
+
+    /// Counts the document that was opened last, if it is not there. One that was deleted everywhere was there.
+    fn note_missed(&mut self, at: &At<'_>, document: &DocumentId, has_heads: bool) -> Result<(), StoreError> {
+        let is_missed = self.opened.last().is_some_and(|opened| opened.heads.is_empty());
+        if is_missed && !tombstone::is_buried(at.tx, document)? {
+            self.missed_tenths += if has_heads { MISS_WITH_HEADS_TENTHS } else { MISS_TENTHS };
+        }
+        Ok(())
+    }
+
+    /// Returns how often a document was opened that is not there, in tenths, since it was last asked.
+    pub(super) fn take_missed_tenths(&mut self) -> u64 {
+        std::mem::take(&mut self.missed_tenths)
     }
 
     /// Lists some more of all documents.

@@ -87,6 +87,16 @@ pub struct Offered {
     pub what: OfferedWrite,
 }
 
+impl Offered {
+    /// Returns how many bytes it brings: those of the change, or of the words of a deletion.
+    pub fn bytes(&self) -> usize {
+        match &self.what {
+            OfferedWrite::Change(change) => change.bytes().len(),
+            OfferedWrite::Deleted(tombstone) => tombstone.by.len(),
+        }
+    }
+}
+
 /// What a client offers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OfferedWrite {

@@ -11,7 +11,7 @@ use super::{Phase, RelayOutput, RelaySession};
 use crate::codec::v1::{About, Access, Code, ErrorMessage, Mode, RelayMessage, Start, Subscription};
 use crate::id::SpaceId;
 use crate::ledger::{self, log, spaces};
-use crate::limits::{ESTIMATE_DOCUMENTS, SUBSCRIPTIONS_MAX, V1_NUMBER_MAX};
+use crate::limits::{ESTIMATE_DOCUMENTS, MISS_TENTHS, V1_NUMBER_MAX};
 use crate::store::{ReadTx, StoreError};
 
 /// Where a subscription begins.
@@ -31,6 +31,7 @@ impl RelaySession {
             let space = subscription.space;
             let access = self.access(&space);
             if !self.may_follow(&space, subscription.mode == Mode::Chosen) {
+                self.missed_tenths += MISS_TENTHS;
                 self.refuse_space(&space, Code::SpaceUnknown, UNKNOWN_SPACE);
                 continue;
             }
@@ -39,7 +40,7 @@ impl RelaySession {
                 self.refuse_space(&space, Code::Forbidden, text);
                 continue;
             }
-            if self.spaces.len() >= SUBSCRIPTIONS_MAX && !self.spaces.contains_key(&space) {
+            if self.spaces.len() >= self.subscriptions_max && !self.spaces.contains_key(&space) {
                 self.refuse_space(
                     &space,
                     Code::TooMany,
