@@ -164,6 +164,7 @@ fn watched() -> OpenApiRouter<App> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::started))
+        .routes(routes!(health::metrics))
 }
 
 fn router(admin: App) -> Router {

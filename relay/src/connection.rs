@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
 use tokio::time::{Sleep, sleep, sleep_until};
+use tracing::Instrument as _;
 
 use crate::auth::Permit;
 use crate::deletion::Deletions;
@@ -38,13 +40,14 @@ use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
 };
 use crate::log::{AppendError, Author, Results};
-use crate::outbound::Outbound;
+use crate::metrics::{Connected, Direction, Protocol, RefusedConnection};
+use crate::outbound::{Outbound, Timed};
 use crate::presence;
 use crate::quota::Meter;
 use crate::registry::{Registered, Spoken};
 use crate::shared::{
     CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, TOO_MUCH,
-    beside, bytes_of, drained, is_too_long, linger, read,
+    beside, bytes_of, drained, is_stalled, is_too_long, linger, read,
 };
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
@@ -102,6 +105,13 @@ struct Connection {
     may_transmit: bool,
     pulse: Pulse,
     complaints: u64,
+    /// When the first frame of the append under way was received.
+    append_since: Option<Instant>,
+    /// When the oldest frame that waits to be appended was received.
+    received_since: Option<Instant>,
+    /// Since when the next frame that is made has been waited for.
+    timed: Option<Timed>,
+    counted: Connected,
 }
 
 /// Serves a WebSocket until it ends, or what it was let in with does.
@@ -121,13 +131,14 @@ pub(crate) async fn serve(
     let pulse = Pulse::new(activity.clone(), &shared);
     let mut connection = Connection {
         session,
+        outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::Classic),
+        counted: shared.metrics.connected(Protocol::Classic),
         meter,
         registered: shared.registry.enter(member.id(), Spoken::Classic, &activity),
         ending: Ending::of(&permit),
         permit,
         member,
         shared,
-        outbound: Outbound::default(),
         appending: None,
         appends: VecDeque::new(),
         deletions: Deletions::default(),
@@ -139,13 +150,22 @@ pub(crate) async fn serve(
         may_transmit: false,
         pulse,
         complaints: 0,
+        append_since: None,
+        received_since: None,
+        timed: None,
     };
     if connection.registered.admit(connection.permit.principal()).is_err() {
+        connection.shared.metrics.connection_refused(RefusedConnection::Principal);
         connection.outbound.close(CLOSE_POLICY, "the principal has too many connections: close one");
     }
-    connection.run(socket).await;
-    let complaints = connection.complaints;
-    tracing::debug!(complaints, "a connection ended");
+    let span = tracing::info_span!("connection", id = connection.member.id().number(), protocol = "classic");
+    let run = async {
+        tracing::debug!("a connection begins");
+        connection.run(socket).await;
+        let complaints = connection.complaints;
+        tracing::debug!(complaints, "a connection ended");
+    };
+    run.instrument(span).await;
 }
 
 impl Connection {
@@ -159,6 +179,7 @@ impl Connection {
             if let Err(error) = self.advance() {
                 self.store_failed(&error);
             }
+            self.counted.behind(matches!(self.timed, Some(Timed::News(_))));
             if self.is_over() {
                 break;
             }
@@ -248,20 +269,29 @@ impl Connection {
         let outcome = match event {
             Event::Sent(Ok(())) | Event::Hint | Event::Room => Ok(()),
             Event::Sent(Err(error)) => {
-                tracing::debug!(%error, "failed to send to a peer");
+                self.unsendable(&error);
                 return Next::End;
             }
             Event::Received(message) => return self.receive(message),
             Event::Appended(answers) => {
                 self.appending = None;
+                // The next frame says what became of it.
+                self.timed = self.append_since.take().map(Timed::Answer).or(self.timed);
                 answers.into_iter().try_for_each(|(document, results)| self.appended(document, results))
             }
             Event::Deleted(document, tombstone, outcome) => {
                 self.deleted(document, &tombstone, outcome);
                 Ok(())
             }
-            Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
+            Event::Timer => {
+                let next = self.pulse.tick(&mut self.outbound, timer);
+                if next == Next::End {
+                    self.shared.metrics.silent_peer_closed();
+                }
+                return next;
+            }
             Event::Late => {
+                self.shared.metrics.connection_refused(RefusedConnection::Late);
                 self.outbound.close(CLOSE_PROTOCOL_ERROR, "no join in time");
                 Ok(())
             }
@@ -307,6 +337,8 @@ impl Connection {
             Message::Binary(frame) => {
                 self.may_transmit = true;
                 self.gathered_bytes += frame.len();
+                self.shared.metrics.frame(Protocol::Classic, Direction::In, frame.len());
+                self.received_since.get_or_insert_with(Instant::now);
                 let (session, store) = (&mut self.session, &self.shared.store);
                 beside(frame.len() >= LARGE_FRAME_BYTES, || session.handle_frame(&frame, &Glance::new(&**store)))
             }
@@ -317,6 +349,13 @@ impl Connection {
             // The library answers pings and closes; any byte has reset the silence.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
         }
+    }
+
+    fn unsendable(&mut self, error: &axum::Error) {
+        if is_stalled(error) {
+            self.shared.metrics.slow_consumer_closed();
+        }
+        tracing::debug!(error = %Foreign(&error.to_string()), "failed to send to a peer");
     }
 
     fn unreadable(&mut self, error: &axum::Error) -> Next {
@@ -368,7 +407,9 @@ impl Connection {
 
     /// Does what the session wants, and makes frames while there is room for them.
     fn advance(&mut self) -> Result<(), StoreError> {
-        for document in self.member.mailbox().take_changed() {
+        let (changed, since) = self.member.mailbox().take_changed();
+        self.timed = self.timed.or(since.map(Timed::News));
+        for document in changed {
             self.session.handle_heads_changed(document);
             self.may_transmit = true;
         }
@@ -429,7 +470,10 @@ impl Connection {
                 let message = Ephemeral { document, sender, session_id, count, data };
                 presence::from_classic(&self.shared, message, self.member.id())?;
             }
-            Output::Refused { document, error } => self.note_refused(&document, &error),
+            Output::Refused { document, error } => {
+                self.shared.metrics.gate_rejected(error.rule());
+                self.note_refused(&document, &error);
+            }
             Output::Ignored { reason } => self.note_ignored(&reason),
             Output::Close { code, reason } => {
                 tracing::info!(code, reason = %Foreign(&reason), "a connection is closed");
@@ -464,10 +508,12 @@ impl Connection {
         while bytes < SEND_BATCH_BYTES {
             let Some(frame) = self.session.poll_transmit_from(self.shared.hub.recent(), &tx)? else {
                 self.may_transmit = false;
+                // What was waited for was nothing to tell this peer of.
+                self.timed = None;
                 break;
             };
             bytes += frame.len();
-            self.outbound.push(frame);
+            self.outbound.push_timed(frame, self.timed.take());
         }
         Ok(())
     }
@@ -487,10 +533,12 @@ impl Connection {
             return;
         }
         self.appends_changes = matches!(self.appends.front(), Some((_, Brought::Changes(_))));
+        let since = self.received_since.take();
         if self.appends.is_empty() {
             // After what came before it, so that a connection's requests keep their order.
             return self.deletions.begin(&self.shared, self.author());
         }
+        self.append_since = since;
         let (shared, author) = (Arc::clone(&self.shared), self.author());
         if self.appends_changes {
             let others = self.appends.iter().position(|(_, brought)| !matches!(brought, Brought::Changes(_)));

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{ADDRESSES_KEPT, SOCKETS_PER_UPGRADE, SOCKETS_SPARE_PER_ADDRESS};
+use crate::metrics::RefusedConnection;
 
 /// Why a WebSocket is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,16 @@ impl Refused {
             Self::Full => "too many connections\n",
             Self::FullForAddress => "too many connections from your address\n",
             Self::TooFast => "too many new connections from your address\n",
+        }
+    }
+}
+
+impl From<Refused> for RefusedConnection {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Full => Self::Full,
+            Refused::FullForAddress => Self::Address,
+            Refused::TooFast => Self::Rate,
         }
     }
 }

@@ -28,7 +28,8 @@ use crate::limits::{
     FOLD_CHECK_EVERY, FOLD_QUEUE_MAX, FOLD_STARTS_FAILED_MAX, UNFOLD_CPU_SECONDS, UNFOLD_REFUSED_MAX, UNFOLD_TIMEOUT,
     UNFOLDS_AT_ONCE,
 };
-use crate::show::{Foreign, Label};
+use crate::metrics::{FoldResult, Metrics};
+use crate::show::Label;
 
 /// Folds documents in the background, and takes whole documents apart.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct Folding {
     unfolds: Semaphore,
     /// Documents of which a whole form could not be taken apart: nobody is asked for one again.
     refused: Mutex<HashSet<DocumentId>>,
+    metrics: Arc<Metrics>,
 }
 
 /// The thread that folds.
@@ -52,6 +54,7 @@ struct Worker {
     inbox: Receiver<DocumentId>,
     queued: Arc<Mutex<HashSet<DocumentId>>>,
     starts_failed: u32,
+    metrics: Arc<Metrics>,
 }
 
 /// A document's changes, read for a fold.
@@ -67,15 +70,21 @@ impl Folding {
     /// # Errors
     ///
     /// What the operating system says when it grants no thread.
-    pub(crate) fn start(store: Arc<dyn Store>, command: FoldCommand) -> io::Result<Self> {
+    pub(crate) fn start(store: Arc<dyn Store>, command: FoldCommand, metrics: Arc<Metrics>) -> io::Result<Self> {
         let (sender, inbox) = sync_channel(FOLD_QUEUE_MAX);
         let mut hasty = command.clone();
         hasty.cpu_seconds = hasty.cpu_seconds.min(UNFOLD_CPU_SECONDS);
         hasty.timeout = hasty.timeout.min(UNFOLD_TIMEOUT);
         let (folder, unfolder) = (Arc::new(Folder::new(command)), Arc::new(Folder::new(hasty)));
         let queued = Arc::<Mutex<HashSet<_>>>::default();
-        let worker =
-            Worker { store, folder: Arc::clone(&folder), inbox, queued: Arc::clone(&queued), starts_failed: 0 };
+        let worker = Worker {
+            store,
+            folder: Arc::clone(&folder),
+            inbox,
+            queued: Arc::clone(&queued),
+            starts_failed: 0,
+            metrics: Arc::clone(&metrics),
+        };
         let thread = std::thread::Builder::new().name("fold".to_owned()).spawn(move || worker.run())?;
         Ok(Self {
             folder,
@@ -85,6 +94,7 @@ impl Folding {
             thread: Mutex::new(Some(thread)),
             unfolds: Semaphore::new(UNFOLDS_AT_ONCE),
             refused: Mutex::default(),
+            metrics,
         })
     }
 
@@ -142,11 +152,14 @@ impl Folding {
                 let found = changes.len();
                 let changes: Vec<_> = changes.into_iter().filter_map(Result::ok).collect();
                 let refused = found - changes.len();
+                self.metrics.unfolded(FoldResult::Done);
                 tracing::info!(document = %Label(&document), changes = found, refused, bytes, ms, "a whole document came");
                 Some(changes)
             }
             Ok(Err(error)) => {
-                tracing::warn!(document = %Label(&document), bytes, error = %Foreign(&error.to_string()), "a whole document was refused");
+                result_of(&error).into_iter().for_each(|result| self.metrics.unfolded(result));
+                let text = words(&error);
+                tracing::warn!(document = %Label(&document), bytes, error = text, "a whole document was refused");
                 if error.is_about_the_document() {
                     self.refuse(document);
                 }
@@ -221,6 +234,7 @@ impl Worker {
                     snapshot::put(tx, &document, folded.count, &folded.heads, &folded.chunk)
                 };
                 let kept = self.store.write_with(put)?;
+                self.metrics.folded(FoldResult::Done);
                 let (bytes_after, ms) = (folded.chunk.len(), begun.elapsed().as_millis());
                 tracing::info!(
                     document = %Label(&document), changes = count, bytes_before, bytes_after, ms, kept,
@@ -246,8 +260,9 @@ impl Worker {
         if matches!(error, FoldError::Stopped) {
             return Ok(());
         }
-        let text = error.to_string();
-        tracing::warn!(document = %Label(&document), changes = count, error = %Foreign(&text), "a document was not folded");
+        result_of(error).into_iter().for_each(|result| self.metrics.folded(result));
+        let text = words(error);
+        tracing::warn!(document = %Label(&document), changes = count, error = text, "a document was not folded");
         if error.is_about_the_document() {
             self.starts_failed = 0;
             return self.store.write_with(|tx| snapshot::note_failure(tx, &document, count));
@@ -272,6 +287,26 @@ impl Worker {
         // A snapshot of a document whose count and changes disagree would be wrong for ever.
         let is_whole = fits && input.count() == state.count;
         Ok(is_whole.then(|| Reading { input, count: state.count, heads: state.head_hashes() }))
+    }
+}
+
+/// Says as what a failure is counted; one that was called off is none.
+fn result_of(error: &FoldError) -> Option<FoldResult> {
+    match error {
+        FoldError::Stopped => None,
+        FoldError::Start(_) => Some(FoldResult::NotStarted),
+        FoldError::Crashed { .. } => Some(FoldResult::Crashed),
+        FoldError::TimedOut { .. } => Some(FoldResult::TimedOut),
+        _ => Some(FoldResult::Refused),
+    }
+}
+
+/// Says in our own words what went wrong: those of the child may hold what is in the document.
+fn words(error: &FoldError) -> String {
+    match error {
+        FoldError::Crashed { status, .. } => format!("the child process ended early ({status})"),
+        FoldError::Refused { .. } => "the child process refuses".to_owned(),
+        error => error.to_string(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use rejoin::{DocumentId, SpaceId, StorageId};
@@ -21,6 +22,7 @@ use crate::furthest::Furthest;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_WAITING_MAX};
 use crate::live::{Live, LiveEntry};
+use crate::metrics::Backlog;
 
 /// Who follows which space.
 #[derive(Debug, Default)]
@@ -34,19 +36,33 @@ pub(crate) struct Followers {
 }
 
 /// What waits for one follower.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,
     notify: Notify,
+    backlog: Arc<Backlog>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     ends: HashMap<SpaceId, u64>,
     changed: HashSet<DocumentId>,
+    /// When the oldest commit of what waits above was made.
+    since: Option<Instant>,
     seen: HashMap<(SpaceId, StorageId), u64>,
     presence: VecDeque<(SpaceId, Bytes)>,
     presence_bytes: usize,
+}
+
+/// What was committed.
+#[derive(Debug)]
+pub(crate) struct News {
+    /// How far the spaces are.
+    pub(crate) ends: HashMap<SpaceId, u64>,
+    /// Which documents changed.
+    pub(crate) changed: HashSet<DocumentId>,
+    /// When the oldest of these commits was made.
+    pub(crate) since: Option<Instant>,
 }
 
 /// A connection's place among the followers. Dropping it ends all following.
@@ -81,8 +97,10 @@ impl Followers {
 
     /// Tells everybody who follows a space how far its log is. Whoever wrote has to be answered before.
     pub(crate) fn publish_end(&self, space: &SpaceId, end: u64) {
+        let now = Instant::now();
         for inbox in self.of(space, None) {
             inbox.tell(|waiting| {
+                waiting.since.get_or_insert(now);
                 let known = waiting.ends.entry(*space).or_default();
                 *known = end.max(*known);
             });
@@ -109,8 +127,10 @@ impl Followers {
             self.live.keep_document(space, document, entries());
             followers.iter().filter(|(id, _)| **id != except).map(|(_, inbox)| Arc::clone(inbox)).collect()
         };
+        let now = Instant::now();
         for inbox in inboxes {
             inbox.tell(|waiting| {
+                waiting.since.get_or_insert(now);
                 waiting.changed.insert(*document);
             });
         }
@@ -188,14 +208,14 @@ impl Inbox {
         self.notify.notified().await;
     }
 
-    /// Takes out how far the spaces are.
-    pub(crate) fn take_ends(&self) -> HashMap<SpaceId, u64> {
-        std::mem::take(&mut self.waiting().ends)
-    }
-
-    /// Takes out which documents changed.
-    pub(crate) fn take_changed(&self) -> HashSet<DocumentId> {
-        std::mem::take(&mut self.waiting().changed)
+    /// Takes out how far the spaces are and which documents changed.
+    pub(crate) fn take_news(&self) -> News {
+        let mut waiting = self.waiting();
+        News {
+            ends: std::mem::take(&mut waiting.ends),
+            changed: std::mem::take(&mut waiting.changed),
+            since: waiting.since.take(),
+        }
     }
 
     /// Takes out how far other devices are.
@@ -208,16 +228,29 @@ impl Inbox {
         let mut waiting = self.waiting();
         let (space, frame) = waiting.presence.pop_front()?;
         waiting.presence_bytes -= frame.len();
+        self.backlog.fewer_bytes(frame.len());
         Some((space, frame))
     }
 
     fn tell(&self, change: impl FnOnce(&mut Waiting)) {
-        change(&mut self.waiting());
+        let mut waiting = self.waiting();
+        let before = waiting.presence_bytes;
+        change(&mut waiting);
+        self.backlog.more_bytes(waiting.presence_bytes.saturating_sub(before));
+        self.backlog.fewer_bytes(before.saturating_sub(waiting.presence_bytes));
+        drop(waiting);
         self.notify.notify_one();
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.backlog.fewer_bytes(waiting.presence_bytes);
     }
 }
 
@@ -236,7 +269,9 @@ impl Follower {
     /// Takes a connection in. It follows nothing yet.
     pub(crate) fn new(hub: &Arc<Hub>) -> Self {
         let (spaces, documents) = (HashSet::new(), HashSet::new());
-        Self { hub: Arc::clone(hub), id: hub.next_id(), inbox: Arc::default(), spaces, documents }
+        let backlog = Arc::clone(hub.backlog());
+        let inbox = Arc::new(Inbox { waiting: Mutex::default(), notify: Notify::new(), backlog });
+        Self { hub: Arc::clone(hub), id: hub.next_id(), inbox, spaces, documents }
     }
 
     /// Returns the connection's name.
@@ -353,8 +388,8 @@ mod tests {
         hub.followers().publish_end(&SPACE, 999);
         hub.followers().publish_end(&SpaceId::DEFAULT, 7);
         for follower in [&alice, &bob] {
-            assert_eq!(follower.inbox().take_ends(), HashMap::from([(SPACE, 1_000)]));
-            assert!(follower.inbox().take_ends().is_empty());
+            assert_eq!(follower.inbox().take_news().ends, HashMap::from([(SPACE, 1_000)]));
+            assert!(follower.inbox().take_news().ends.is_empty());
         }
         assert!(alice.inbox().take_seen().is_empty());
         assert_eq!(bob.inbox().take_seen().into_values().collect::<Vec<_>>(), [1_000]);
@@ -394,13 +429,13 @@ mod tests {
         let publish = |document| hub.followers().publish_document(&SPACE, &document, Vec::new, alice.id());
         (0..3).for_each(|_| publish(one));
         publish(other);
-        assert!(alice.inbox().take_changed().is_empty());
-        assert_eq!(bob.inbox().take_changed(), HashSet::from([one]));
+        assert!(alice.inbox().take_news().changed.is_empty());
+        assert_eq!(bob.inbox().take_news().changed, HashSet::from([one]));
         hub.followers().publish_presence_about(&SPACE, &other, &Bytes::from_static(b"x"), None);
         assert!(bob.inbox().take_presence().is_none() && alice.inbox().take_presence().is_some());
         bob.close(&[one, other]);
         publish(one);
-        assert!(bob.inbox().take_changed().is_empty());
+        assert!(bob.inbox().take_news().changed.is_empty());
         drop((alice, bob));
         assert!(!hub.followers().are_there() && hub.followers().documents().is_empty());
     }
@@ -411,7 +446,7 @@ mod tests {
         assert!(hub.followers().are_there());
         alice.unfollow(&SPACE);
         hub.followers().publish_end(&SPACE, 1);
-        assert!(alice.inbox().take_ends().is_empty());
+        assert!(alice.inbox().take_news().ends.is_empty());
         drop(bob);
         assert!(!hub.followers().are_there());
         assert!(hub.followers().spaces().is_empty());

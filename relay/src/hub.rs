@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use rejoin::limits::EPHEMERAL_SESSIONS_MAX;
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 
 use crate::followers::Followers;
 use crate::limits::{EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
+use crate::metrics::Backlog;
 use crate::recent::RecentCommits;
 
 /// Names a connection for as long as the process lives.
@@ -57,6 +59,8 @@ pub(crate) struct Hub {
     recent: RecentCommits,
     /// Who follows whole spaces.
     followers: Followers,
+    /// Counts what waits for connections.
+    backlog: Arc<Backlog>,
 }
 
 /// One document that somebody takes part in.
@@ -70,15 +74,18 @@ struct Topic {
 }
 
 /// What waits for one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Mailbox {
     waiting: Mutex<Waiting>,
     notify: Notify,
+    backlog: Arc<Backlog>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     changed: HashSet<DocumentId>,
+    /// When the oldest of them was committed.
+    since: Option<Instant>,
     ephemeral: VecDeque<Arc<Ephemeral>>,
     ephemeral_bytes: usize,
 }
@@ -93,9 +100,21 @@ pub(crate) struct Member {
 }
 
 impl Hub {
+    /// Makes a hub that nobody takes part in, and that counts what waits there.
+    pub(crate) fn new(backlog: Arc<Backlog>) -> Self {
+        Self { backlog, ..Self::default() }
+    }
+
+    /// Returns what counts what waits for connections.
+    pub(crate) fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
+    }
+
     /// Takes a new connection in. It takes part in nothing yet.
     pub(crate) fn enter(self: &Arc<Self>) -> Member {
-        Member { hub: Arc::clone(self), id: self.next_id(), mailbox: Arc::default(), documents: HashSet::new() }
+        let backlog = Arc::clone(&self.backlog);
+        let mailbox = Arc::new(Mailbox { waiting: Mutex::default(), notify: Notify::new(), backlog });
+        Member { hub: Arc::clone(self), id: self.next_id(), mailbox, documents: HashSet::new() }
     }
 
     /// Names a connection.
@@ -121,16 +140,18 @@ impl Hub {
             return;
         }
         self.recent.keep(document, recent);
+        let now = Instant::now();
         for mailbox in others {
-            mailbox.changed(document);
+            mailbox.changed(document, now);
         }
     }
 
     /// Tells everybody else that a document was deleted; of its last commits nothing is kept.
     pub(crate) fn publish_deleted(&self, document: DocumentId, except: ConnectionId) {
         self.recent.forget(&document);
+        let now = Instant::now();
         for mailbox in self.others(&document, except) {
-            mailbox.changed(document);
+            mailbox.changed(document, now);
         }
     }
 
@@ -146,7 +167,7 @@ impl Hub {
     pub(crate) fn come_back(&self, document: &DocumentId, end: Option<(SpaceId, u64)>) {
         let nobody = self.next_id();
         for mailbox in self.others(document, nobody) {
-            mailbox.changed(*document);
+            mailbox.changed(*document, Instant::now());
         }
         if let Some((space, end)) = end {
             self.followers.publish_document(&space, document, Vec::new, nobody);
@@ -241,9 +262,11 @@ impl Mailbox {
         self.notify.notified().await;
     }
 
-    /// Takes the documents that changed out.
-    pub(crate) fn take_changed(&self) -> HashSet<DocumentId> {
-        std::mem::take(&mut self.waiting().changed)
+    /// Takes the documents that changed out, with the time of the oldest commit that changed one.
+    pub(crate) fn take_changed(&self) -> (HashSet<DocumentId>, Option<Instant>) {
+        let mut waiting = self.waiting();
+        let (changed, since) = (std::mem::take(&mut waiting.changed), waiting.since.take());
+        (changed, since)
     }
 
     /// Takes the oldest ephemeral message out.
@@ -251,22 +274,28 @@ impl Mailbox {
         let mut waiting = self.waiting();
         let message = waiting.ephemeral.pop_front()?;
         waiting.ephemeral_bytes -= message.data.len();
+        self.backlog.fewer_bytes(message.data.len());
         Some(message)
     }
 
-    fn changed(&self, document: DocumentId) {
-        if self.waiting().changed.insert(document) {
+    fn changed(&self, document: DocumentId, now: Instant) {
+        let mut waiting = self.waiting();
+        if waiting.changed.insert(document) {
+            waiting.since.get_or_insert(now);
+            drop(waiting);
             self.notify.notify_one();
         }
     }
 
     fn ephemeral(&self, message: Arc<Ephemeral>) {
         let mut waiting = self.waiting();
+        self.backlog.more_bytes(message.data.len());
         waiting.ephemeral_bytes += message.data.len();
         waiting.ephemeral.push_back(message);
         while waiting.ephemeral.len() > EPHEMERAL_QUEUE_MAX || waiting.ephemeral_bytes > EPHEMERAL_QUEUE_BYTES_MAX {
             let Some(oldest) = waiting.ephemeral.pop_front() else { break };
             waiting.ephemeral_bytes -= oldest.data.len();
+            self.backlog.fewer_bytes(oldest.data.len());
         }
         drop(waiting);
         self.notify.notify_one();
@@ -274,6 +303,13 @@ impl Mailbox {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.backlog.fewer_bytes(waiting.ephemeral_bytes);
     }
 }
 
@@ -346,9 +382,10 @@ mod tests {
         let (hub, alice, bob) = two_members();
         hub.publish(DOCUMENT, alice.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
         hub.publish(DOCUMENT, alice.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
-        assert!(alice.mailbox().take_changed().is_empty());
-        assert_eq!(bob.mailbox().take_changed().len(), 1);
-        assert!(bob.mailbox().take_changed().is_empty());
+        assert!(alice.mailbox().take_changed().0.is_empty());
+        let (changed, since) = bob.mailbox().take_changed();
+        assert!(changed.len() == 1 && since.is_some());
+        assert_eq!(bob.mailbox().take_changed(), (HashSet::new(), None));
     }
 
     #[test]

@@ -431,6 +431,43 @@ pub const ADMIN_TEXT_BYTES_MAX: usize = 256;
 /// For how long after a restore from a backup the owners of actors are not asked: devices that are online once a week bring back
 /// what the backup lacked.
 pub const RESTORED_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long the store may take to show that it takes writes before the relay is not ready: 1 s. A commit takes some ms.
+pub const READY_STORE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How often `/readyz` has the store written to, to find out whether it takes it: once in 5 s, whoever asks how often. Commits
+/// that went well in that time say the same.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How soon a store that was found not to take writes is tried again: 1 s.
+pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
+
+/// From which share of free room on the disk on the relay is not ready: 5 %.
+pub const READY_DISK_FREE_PERCENT_MIN: u8 = 5;
+
+/// From which share of open file descriptors on the relay is not ready: 90 %.
+pub const READY_FDS_PERCENT_MAX: u8 = 90;
+
+/// How many log lines of one kind, from `info` on, come at once: 50.
+pub const LOG_LINES_BURST: u32 = 50;
+
+/// How often one more of them comes after that: every second. With some 40 kinds that a stranger can cause, at 200 bytes, that is
+/// 8 kB a second at most; who is attacked for a day finds 700 MB of log and not a full disk.
+pub const LOG_LINES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is said how many lines were left out: every 10 s.
+pub const LOG_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The most spans and events that wait to be sent to a collector: 4,096, some 2 MB. What comes beyond it is not sent.
+pub const OTLP_QUEUE_MAX: usize = 4_096;
+
+/// The most of them in one request: 512.
+pub const OTLP_BATCH_MAX: usize = 512;
+
+/// How long they gather for a request: 1 s.
+pub const OTLP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a collector may take for a request: 5 s.
+pub const OTLP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many bytes of changes a second one principal may write: 8 MiB, a tenth of what a disk takes with all that is kept beside them.
 pub const APPEND_BYTES_PER_SECOND_DEFAULT: u32 = 8 << 20;

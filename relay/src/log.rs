@@ -31,7 +31,7 @@ mod room;
 mod tests;
 
 pub(crate) use group_commit::GroupCommit;
-pub(crate) use opening::open;
+pub(crate) use opening::{epoch_since, open};
 
 /// Whose writes they are.
 #[derive(Debug, Clone)]
@@ -109,10 +109,11 @@ pub(crate) trait Log: Send + Sync {
     /// Says whether the last commit went well.
     fn is_writable(&self) -> bool;
 
-    /// Has it tried out whether the store can be written again, unless there is much to write anyway.
+    /// Finds out whether the store takes writes: by the last commits, or by a write of its own if they were long ago. It takes
+    /// as long as what is queued before it.
     ///
-    /// Without it a relay that shows itself as not ready, and so gets no changes, would never find out.
-    fn probe(&self);
+    /// Without it a relay that shows itself as not ready, and so gets no changes, would never find out that it is again.
+    fn probe(&self) -> BoxFuture<'static, bool>;
 
     /// Finishes what is queued, and takes nothing more.
     fn finish(&self) -> BoxFuture<'_, ()>;

@@ -1,20 +1,22 @@
 //! The `rejoin-relay` binary: parses arguments, and leaves the rest to the library.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use rejoin::fold::{FoldCommand, child_main};
 use rejoin_relay::backup::command::{self, RestoreArgs};
 use rejoin_relay::care::{self, BackupArgs, CompactArgs, PurgeArgs, RepairArgs, ReportArgs, VerifyArgs};
-use rejoin_relay::config::{LogConfig, LogFormat, RawConfig};
+use rejoin_relay::config::{LogConfig, RawConfig};
+use rejoin_relay::logging::{LogOptions, Logging};
+use rejoin_relay::metrics::{Metrics, watch_panics};
 use rejoin_relay::operate::{self, ConfigCommand, HealthArgs};
 use rejoin_relay::reload::Reloader;
 use rejoin_relay::remote::{self, AdminArgs};
 use rejoin_relay::{start, tls};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 mod systemd;
 
@@ -105,7 +107,9 @@ fn serve(raw: RawConfig) -> Result<(), String> {
         let listener = start::bind(&config).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
         // From here on the log says what happens; what keeps the relay from starting is one line of text.
-        let log = log_to_stderr(&config.log);
+        let metrics = Arc::new(Metrics::new());
+        let log = log_to_stderr(&config.log, &metrics)?;
+        watch_panics(&metrics);
         start::raise_file_limit(&config.limits)
             .iter()
             .chain(&config.warnings())
@@ -117,18 +121,19 @@ fn serve(raw: RawConfig) -> Result<(), String> {
         // Installed before the relay says that it listens: whoever reads that may stop it at once.
         let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
         let hangup = signal(SignalKind::hangup()).map_err(|error| format!("wait for signals: {error}"))?;
-        tokio::spawn(reload_at(hangup, reloader, log));
+        tokio::spawn(reload_at(hangup, reloader, log.clone()));
         announce(&format!("listening on {http}://{address} (WebSocket: {ws}://{address})"));
         systemd::ready();
         let stop = async {
             stop.await;
             systemd::stopping();
         };
-        tokio::select! {
-            outcome = rejoin_relay::run_reloading(listener, store, current, stop) => outcome,
+        let outcome = tokio::select! {
+            outcome = rejoin_relay::run_reloading(listener, store, current, metrics, stop) => outcome,
             () = systemd::keep_alive() => Ok(()),
-        }
-        .map_err(|error| format!("run the relay: {error}"))
+        };
+        tokio::task::block_in_place(|| log.flush());
+        outcome.map_err(|error| format!("run the relay: {error}"))
     });
     // A connection that was cut may still hold a thread.
     runtime.shutdown_background();
@@ -136,7 +141,7 @@ fn serve(raw: RawConfig) -> Result<(), String> {
 }
 
 /// Reads the configuration again at every SIGHUP, and when the admin API asks for it.
-async fn reload_at(mut hangup: Signal, mut reloader: Reloader, refilter: impl Fn(&str)) {
+async fn reload_at(mut hangup: Signal, mut reloader: Reloader, log: Logging) {
     let current = reloader.subscribe();
     loop {
         let asked = tokio::select! {
@@ -147,7 +152,9 @@ async fn reload_at(mut hangup: Signal, mut reloader: Reloader, refilter: impl Fn
         systemd::reloading();
         let reloaded = reloader.reload();
         if reloaded.is_ok() {
-            refilter(&current.borrow().log.filter);
+            if let Err(error) = log.set_filter(&current.borrow().log.filter) {
+                tracing::error!(%error, "the filter of the log stays as it was");
+            }
         }
         systemd::ready();
         // Who asked may have given up.
@@ -180,25 +187,13 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-/// Begins to log, and returns what sets another filter.
-fn log_to_stderr(config: &LogConfig) -> Box<dyn Fn(&str) + Send + Sync> {
-    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&config.filter)).with_writer(std::io::stderr);
-    let log = log.with_ansi(std::io::stderr().is_terminal());
-    // It was read by the configuration before, so it is one.
-    match config.format {
-        LogFormat::Human => {
-            let log = log.with_filter_reloading();
-            let handle = log.reload_handle();
-            log.init();
-            Box::new(move |filter| drop(handle.reload(EnvFilter::new(filter))))
-        }
-        LogFormat::Json => {
-            let log = log.json().with_filter_reloading();
-            let handle = log.reload_handle();
-            log.init();
-            Box::new(move |filter| drop(handle.reload(EnvFilter::new(filter))))
-        }
-    }
+/// Begins to log, and to say which lines were left out.
+fn log_to_stderr(config: &LogConfig, metrics: &Arc<Metrics>) -> Result<Logging, String> {
+    let LogConfig { format, filter, otlp_endpoint } = config;
+    let options = LogOptions { format: *format, filter, otlp_endpoint: otlp_endpoint.as_deref() };
+    let logging = Logging::start(&options, metrics).map_err(|error| error.to_string())?;
+    tokio::spawn(logging.clone().report());
+    Ok(logging)
 }
 
 /// Prints a line that programs read: to standard output, which may be closed without harm.

@@ -140,7 +140,6 @@ impl Quota {
         self.rejected[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    #[cfg_attr(not(test), allow(dead_code, reason = "for the metrics"))]
     /// Returns how often something was held back or refused for this reason since the relay runs.
     pub(crate) fn rejected(&self, kind: Kind) -> u64 {
         self.rejected[kind as usize].load(Ordering::Relaxed)

@@ -33,12 +33,14 @@ use crate::connection;
 use crate::demo::Demo;
 use crate::door::{self, Door};
 use crate::fold::Folding;
+use crate::health;
 use crate::hub::Hub;
 use crate::limits::{
     MISSES_REFUSED_FOR, RETRY_AFTER_SECONDS, SOCKET_READ_BUFFER_BYTES, SOCKET_WRITE_BUFFER_BYTES,
     SOCKET_WRITE_BUFFER_BYTES_MAX,
 };
 use crate::log::{self, GroupCommit};
+use crate::metrics::{Metrics, RefusedConnection, Sources};
 use crate::pages;
 use crate::quarantine::Quarantine;
 use crate::quota::{Meter, Quota};
@@ -104,11 +106,26 @@ pub async fn run(
     config: &Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    let (_unchanged, config) = watch::channel(Arc::new(config.clone()));
-    run_reloading(listener, store, config, shutdown).await
+    run_with_metrics(listener, store, config, Arc::default(), shutdown).await
 }
 
-/// Runs a relay as [`run`] does, with a configuration that may change meanwhile.
+/// Runs a relay as [`run`] does, and counts in these metrics, which are no other relay's.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_with_metrics(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    config: &Config,
+    metrics: Arc<Metrics>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let (_unchanged, config) = watch::channel(Arc::new(config.clone()));
+    run_reloading(listener, store, config, metrics, shutdown).await
+}
+
+/// Runs a relay as [`run_with_metrics`] does, with a configuration that may change meanwhile.
 ///
 /// # Errors
 ///
@@ -117,6 +134,7 @@ pub async fn run_reloading(
     listener: TcpListener,
     store: Arc<dyn Store>,
     changing: watch::Receiver<Arc<Config>>,
+    metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     let admin = changing.borrow().admin.clone();
@@ -125,7 +143,7 @@ pub async fn run_reloading(
         bound.map_err(|source| RunError::AdminListen { address, source })
     };
     let admin = if admin.enabled { Some(listening(admin.listen).await?) } else { None };
-    run_with(listener, admin, store, changing, shutdown).await
+    run_with(listener, admin, store, changing, metrics, shutdown).await
 }
 
 /// Runs a relay as [`run_reloading`] does, with the admin API on a listener that is there already, or without one.
@@ -138,11 +156,12 @@ pub async fn run_with(
     admin_listener: Option<TcpListener>,
     store: Arc<dyn Store>,
     changing: watch::Receiver<Arc<Config>>,
+    metrics: Arc<Metrics>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
-    let shared = Arc::new(share(store, changing.clone(), draining.clone())?);
+    let shared = Arc::new(share(store, changing.clone(), metrics, draining.clone())?);
     tokio::spawn(hold(Arc::clone(&shared.quota), changing.clone()));
     let following = tokio::spawn(follow(Arc::clone(&shared.directory), Arc::clone(&shared.registry), changing.clone()));
     let admin = match admin_listener {
@@ -183,6 +202,7 @@ pub async fn run_with(
 fn share(
     store: Arc<dyn Store>,
     changing: watch::Receiver<Arc<Config>>,
+    metrics: Arc<Metrics>,
     draining: watch::Receiver<bool>,
 ) -> Result<Shared, RunError> {
     let config = Arc::clone(&changing.borrow());
@@ -190,8 +210,9 @@ fn share(
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let storage = storage_id(&*store, random)?;
     let peer = PeerId::new(format!("relay-{storage}")).expect("six characters and a UUID are within the bound");
-    let hub = Arc::new(Hub::default());
-    let folding = config.fold.clone().map(|command| Folding::start(Arc::clone(&store), command));
+    let hub = Arc::new(Hub::new(Arc::clone(metrics.backlog())));
+    let start = |command| Folding::start(Arc::clone(&store), command, Arc::clone(&metrics));
+    let folding = config.fold.clone().map(start);
     let folding = folding.transpose()?.map(Arc::new);
     getrandom::fill(&mut random).map_err(RunError::Entropy)?;
     let epoch = log::open(&*store, random)?;
@@ -204,9 +225,18 @@ fn share(
     let refusals = Refusals { audit: Arc::clone(&audit), registry: Arc::clone(&registry) };
     let quota = Arc::new(Quota::of(&config, Arc::clone(&directory)));
     let (told, held_to) = (Some(refusals.clone()), Arc::clone(&quota));
-    let log = GroupCommit::start_with(Arc::clone(&store), Arc::clone(&hub), folding.clone(), held_to, told)?;
+    let (written, counted) = (Arc::clone(&store), Arc::clone(&metrics));
+    let log = GroupCommit::start_with(written, Arc::clone(&hub), folding.clone(), held_to, told, counted)?;
     let log = Arc::new(log);
     log.set_restored_grace(Duration::from_secs(auth.restored_grace_days.saturating_mul(24 * 3_600)));
+    metrics.watch(Sources {
+        store: Arc::downgrade(&store),
+        directory: Arc::downgrade(&directory),
+        quota: Arc::downgrade(&quota),
+        data: config.data.clone(),
+        draining: draining.clone(),
+        epoch_since: log::epoch_since(&*store)?,
+    });
     let identity = Identity { peer, storage: Some(storage) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
@@ -214,6 +244,8 @@ fn share(
         store,
         hub,
         log,
+        metrics,
+        data: config.data.clone(),
         directory,
         folding,
         whole_documents,
@@ -278,8 +310,9 @@ const COMMIT_RESERVE: f64 = 0.4;
 
 fn router(app: App) -> Router {
     Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(|State(app): State<App>| async move { health::ready(&app.shared).await }))
+        .route("/startupz", get(health::started))
         .merge(auth::routes(Arc::clone(&app.shared)))
         .fallback(any_path)
         .layer(map_response(one_request_a_connection))
@@ -292,17 +325,6 @@ async fn one_request_a_connection(mut response: Response) -> Response {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-async fn ready(State(app): State<App>) -> Response {
-    if *app.shared.draining.borrow() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the relay is stopping\n").into_response();
-    }
-    if !app.shared.log.is_writable() {
-        app.shared.log.probe();
-        return (StatusCode::SERVICE_UNAVAILABLE, "the store cannot be written: see the log\n").into_response();
-    }
-    "ok\n".into_response()
 }
 
 /// A WebSocket at any path and query is a connection, classic unless it asks for more: clients are configured with all kinds of
@@ -358,21 +380,29 @@ async fn hold(quota: Arc<Quota>, mut config: watch::Receiver<Arc<Config>>) {
 fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers: &HeaderMap, uri: &Uri) -> Response {
     let config = app.shared.config();
     if !door::may_connect_from(headers, &config) {
+        app.shared.metrics.connection_refused(RefusedConnection::Origin);
         return (StatusCode::FORBIDDEN, "pages of this origin may not connect here\n").into_response();
     }
     if *app.shared.draining.borrow() {
+        app.shared.metrics.connection_refused(RefusedConnection::Stopping);
         return come_back_later("the relay is stopping\n");
     }
     let address = door::client_address(activity.address().ip(), headers, &config.limits);
     let share = match app.door.connect(address, Instant::now()) {
         Ok(share) => share,
-        Err(refused) => return come_back_later(refused.text()),
+        Err(refused) => {
+            app.shared.metrics.connection_refused(refused.into());
+            return come_back_later(refused.text());
+        }
     };
     let Ok(meter) = Meter::enter(&app.shared.quota, address) else { return held_back() };
     let credentials = Credentials::of(headers, uri);
     let permit = match credentials.admit(&app.shared.directory, address) {
         Ok(permit) => permit,
-        Err(refusal) => return refused(refusal),
+        Err(refusal) => {
+            app.shared.metrics.connection_refused(RefusedConnection::Unauthenticated);
+            return refused(refusal);
+        }
     };
     let activity = activity.of_client(address);
     if let Some(subprotocol) = credentials.subprotocol {

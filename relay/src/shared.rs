@@ -1,5 +1,8 @@
 //! What the connections of both protocols share, and do alike.
 
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +26,7 @@ use crate::fold::Folding;
 use crate::hub::Hub;
 use crate::limits::{CLOSE_WAIT, RECONNECTS_PER_SECOND};
 use crate::log::Log;
+use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::quarantine::Quarantine;
 use crate::quota::{Kind, Progress, Quota};
@@ -47,6 +51,9 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The directory of the data.
+    pub(crate) data: PathBuf,
     /// Makes snapshots, and takes whole documents apart.
     pub(crate) folding: Option<Arc<Folding>>,
     pub(crate) whole_documents: WholeDocuments,
@@ -213,6 +220,18 @@ pub(crate) async fn read(unread: &mut Option<Received>, stream: &mut SplitStream
 pub(crate) fn is_too_long(error: &axum::Error) -> bool {
     // The library's error for it is not reachable by type through the layers between.
     error.to_string().contains("too long")
+}
+
+/// Says whether a socket cannot be written because the other side takes nothing.
+pub(crate) fn is_stalled(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Waits until the relay is to stop.

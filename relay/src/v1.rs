@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::SplitStream;
@@ -18,21 +19,23 @@ use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
 use rejoin::sync::v1::{Offered, RelayIdentity, RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
+use tracing::Instrument as _;
 
 use crate::auth::{Permit, Refusal};
 use crate::ending::{self, Ending, Over};
-use crate::followers::Follower;
+use crate::followers::{Follower, News};
 use crate::glance::Glance;
 use crate::limits::{
     COMPLAINTS_LOGGED_MAX, FRAME_OVERHEAD_BYTES, GATHER_BYTES_MAX, LARGE_FRAME_BYTES, SEND_BATCH_BYTES,
 };
 use crate::log::{AppendError, Author};
-use crate::outbound::Outbound;
+use crate::metrics::{Connected, Direction, Protocol, RefusedConnection};
+use crate::outbound::{Outbound, Timed};
 use crate::presence;
 use crate::quota::Meter;
 use crate::registry::{Registered, Spoken};
 use crate::shared::{
-    KICKED, Next, Pulse, Received, Shared, TOO_MUCH, beside, bytes_of, drained, is_too_long, linger, read,
+    KICKED, Next, Pulse, Received, Shared, TOO_MUCH, beside, bytes_of, drained, is_stalled, is_too_long, linger, read,
 };
 use crate::show::Foreign;
 use crate::socket::Activity;
@@ -81,6 +84,13 @@ struct Connection {
     may_transmit: bool,
     pulse: Pulse,
     complaints: u64,
+    /// When the last frame was received.
+    received: Instant,
+    /// Since when the answer that is made now has been waited for.
+    answering: Option<Instant>,
+    /// Since when the next frame that is made has been waited for.
+    news: Option<Instant>,
+    counted: Connected,
 }
 
 /// Serves a WebSocket until it ends. `permit` is what its upgrade was shown to grant; a token in the client's hello stands in its
@@ -108,18 +118,27 @@ pub(crate) async fn serve(
         ending: Ending::never(),
         pushes: Pushes::new(Arc::clone(&shared.log)),
         follower,
+        outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::V1),
+        counted: shared.metrics.connected(Protocol::V1),
         shared,
-        outbound: Outbound::default(),
         unread: None,
         ended: false,
         draining: false,
         may_transmit: false,
         pulse,
         complaints: 0,
+        received: Instant::now(),
+        answering: None,
+        news: None,
     };
-    connection.run(socket).await;
-    let complaints = connection.complaints;
-    tracing::debug!(complaints, "a connection ended");
+    let span = tracing::info_span!("connection", id = connection.follower.id().number(), protocol = "v1");
+    let run = async {
+        tracing::debug!("a connection begins");
+        connection.run(socket).await;
+        let complaints = connection.complaints;
+        tracing::debug!(complaints, "a connection ended");
+    };
+    run.instrument(span).await;
 }
 
 impl Connection {
@@ -133,6 +152,7 @@ impl Connection {
             if let Err(error) = self.advance() {
                 self.store_failed(&error);
             }
+            self.counted.behind(self.news.is_some());
             if self.is_over() {
                 break;
             }
@@ -201,7 +221,7 @@ impl Connection {
         match event {
             Event::Sent(Ok(())) | Event::News | Event::Room => {}
             Event::Sent(Err(error)) => {
-                tracing::debug!(%error, "failed to send to a peer");
+                self.unsendable(&error);
                 return Next::End;
             }
             Event::Received(None) => return Next::End,
@@ -215,14 +235,21 @@ impl Connection {
             Event::Timer => {
                 // What was granted may have been taken away, and the client not be told for want of news.
                 self.session.handle_rights_changed();
-                return self.pulse.tick(&mut self.outbound, timer);
+                let next = self.pulse.tick(&mut self.outbound, timer);
+                if next == Next::End {
+                    self.shared.metrics.silent_peer_closed();
+                }
+                return next;
             }
             Event::Over(Over::Permit(ended)) => {
                 self.session.handle_refused(Code::Unauthenticated, ending::reason(ended));
             }
             // It does not read why.
             Event::Over(Over::Connection) => return Next::End,
-            Event::Late => self.session.handle_refused(Code::Unexpected, "no hello in time"),
+            Event::Late => {
+                self.shared.metrics.connection_refused(RefusedConnection::Late);
+                self.session.handle_refused(Code::Unexpected, "no hello in time");
+            }
             Event::Kicked => self.session.handle_refused(Code::GoingAway, KICKED),
             Event::Drain => self.draining = true,
         }
@@ -235,6 +262,8 @@ impl Connection {
         match message {
             Message::Binary(frame) => {
                 self.may_transmit = true;
+                self.received = Instant::now();
+                self.shared.metrics.frame(Protocol::V1, Direction::In, frame.len());
                 let (session, store) = (&mut self.session, &self.shared.store);
                 let is_long = frame.len() >= LARGE_FRAME_BYTES;
                 if let Err(error) = beside(is_long, || session.handle_frame(&frame, &Glance::new(&**store))) {
@@ -247,6 +276,13 @@ impl Connection {
         }
     }
 
+    fn unsendable(&mut self, error: &axum::Error) {
+        if is_stalled(error) {
+            self.shared.metrics.slow_consumer_closed();
+        }
+        tracing::debug!(error = %Foreign(&error.to_string()), "failed to send to a peer");
+    }
+
     fn unreadable(&mut self, error: &axum::Error) -> Next {
         if !is_too_long(error) {
             tracing::debug!(error = %Foreign(&error.to_string()), "failed to read from a peer");
@@ -257,8 +293,11 @@ impl Connection {
         Next::Continue
     }
 
-    fn answered(&mut self, (batch, answer): Answer) -> Result<(), StoreError> {
+    fn answered(&mut self, (batch, since, answer): Answer) -> Result<(), StoreError> {
         self.may_transmit = true;
+        // What is sent now, if anything, is the answer.
+        self.carry_out()?;
+        self.answering = Some(since);
         match answer {
             Ok(outcomes) => self.session.handle_appended(batch, outcomes, &Glance::new(&*self.shared.store))?,
             Err(error) => {
@@ -266,6 +305,8 @@ impl Connection {
                 self.session.handle_append_failed(batch, code, &Glance::new(&*self.shared.store))?;
             }
         }
+        self.carry_out()?;
+        self.answering = None;
         Ok(())
     }
 
@@ -292,7 +333,8 @@ impl Connection {
 
     /// Tells the session what the hub has.
     fn hear_news(&mut self) -> Result<(), StoreError> {
-        let (ends, changed) = (self.follower.inbox().take_ends(), self.follower.inbox().take_changed());
+        let News { ends, changed, since } = self.follower.inbox().take_news();
+        self.news = self.news.or(since);
         // Who pushed is answered before the followers are told: the answers to what these ends hold are there.
         while let Some(answer) = self.pushes.answered().now_or_never() {
             self.answered(answer)?;
@@ -326,7 +368,7 @@ impl Connection {
 
     fn perform(&mut self, output: RelayOutput) -> Result<(), StoreError> {
         match output {
-            RelayOutput::Send(frame) => self.outbound.push(frame),
+            RelayOutput::Send(frame) => self.outbound.push_timed(frame, self.answering.take().map(Timed::Answer)),
             RelayOutput::Hello { peer, storage, token } => {
                 let remembered = storage.is_some();
                 self.registered.set_peer(peer.as_str());
@@ -365,9 +407,10 @@ impl Connection {
             }
             RelayOutput::Append { batch, space, writes } => {
                 self.meter.appended(writes.len(), writes.iter().map(Offered::bytes).sum());
-                self.pushes.push(batch, self.author(), space, writes);
+                self.pushes.push(batch, self.received, self.author(), space, writes);
             }
-            RelayOutput::Refused { document, code, count } => {
+            RelayOutput::Refused { document, code, rule, count } => {
+                self.shared.metrics.refused(code, rule, count);
                 self.shared.refusals.note(&self.author(), &document, code.name(), None, count);
             }
             RelayOutput::Cursor { space, storage, position } => {
@@ -444,10 +487,12 @@ impl Connection {
         while bytes < SEND_BATCH_BYTES {
             let Some(frame) = self.session.poll_transmit(&tx, self.shared.hub.followers().live())? else {
                 self.may_transmit = false;
+                // What was committed was nothing to tell this peer of.
+                self.news = None;
                 break;
             };
             bytes += frame.len();
-            self.outbound.push(frame);
+            self.outbound.push_timed(frame, self.news.take().map(Timed::News));
         }
         Ok(())
     }
@@ -455,7 +500,8 @@ impl Connection {
     fn note_complaint(&mut self, code: Code, text: &str, is_fatal: bool) {
         self.complaints += 1;
         if self.complaints <= COMPLAINTS_LOGGED_MAX {
-            tracing::info!(%code, text = %Foreign(text), is_fatal, "a peer reports an error");
+            // Its text is the peer's own, and may be about anything.
+            tracing::info!(%code, text_bytes = text.len(), is_fatal, "a peer reports an error");
         }
     }
 

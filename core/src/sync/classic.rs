@@ -274,7 +274,12 @@ impl ClassicSession {
             }
             (_, Frame::Error { message, .. }) => {
                 // The other side closes by itself when it means it.
-                self.outputs.push_back(Output::Ignored { reason: format!("the peer reports an error: {message:?}") });
+                let reason = match self.role {
+                    // A stranger's words are nothing for the log of a relay: they may be about anything.
+                    Role::Server => format!("the peer reports an error, in {} bytes", message.len()),
+                    Role::Client => format!("the peer reports an error: {message:?}"),
+                };
+                self.outputs.push_back(Output::Ignored { reason });
             }
             (None, _) => self.fail(CLOSE_PROTOCOL_ERROR, "the first frame must be a join".to_owned()),
             (Some(_), Frame::Join { .. } | Frame::Peer { .. }) => {
@@ -517,7 +522,12 @@ impl ClassicSession {
             self.fail(error.close_code(), format!("failed to decode a frame: {error}"));
         } else {
             self.answer_unsupported(error);
-            self.outputs.push_back(Output::Ignored { reason: error.to_string() });
+            let reason = match self.role {
+                // As with the words of an error.
+                Role::Server => "a message of an unknown type".to_owned(),
+                Role::Client => error.to_string(),
+            };
+            self.outputs.push_back(Output::Ignored { reason });
         }
     }
 

@@ -19,6 +19,7 @@ use futures_util::future::BoxFuture;
 use rejoin::codec::v1::Outcome;
 use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
+use rejoin::ledger::Appended;
 use rejoin::store::{self, Store, StoreError, Table};
 use rejoin::sync::v1::{Offered, OfferedWrite};
 use rejoin::{ChangeHash, DocumentId, SpaceId};
@@ -31,8 +32,9 @@ use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
     APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
-    COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_REQUESTS_MAX, COMMIT_WAITS, RESTORED_GRACE,
+    COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_REQUESTS_MAX, COMMIT_WAITS, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE,
 };
+use crate::metrics::{AppendResult, Metrics};
 use crate::quota::Quota;
 use crate::show::Label;
 
@@ -63,8 +65,8 @@ struct Queue {
 #[derive(Debug)]
 enum Request {
     Write(Job),
-    /// See whether the store can be written again.
-    Probe,
+    /// Say whether the store can be written.
+    Probe(oneshot::Sender<bool>),
     Delete(Deletion),
     /// Finish what is queued, then end.
     Stop,
@@ -106,7 +108,7 @@ impl GroupCommit {
     /// Starts the thread that writes, where anything may be stored.
     #[cfg(test)]
     pub(crate) fn start(store: Arc<dyn Store>, hub: Arc<Hub>, folding: Option<Arc<Folding>>) -> std::io::Result<Self> {
-        Self::start_with(store, hub, folding, Arc::new(Quota::without_bounds()), None)
+        Self::start_with(store, hub, folding, Arc::new(Quota::without_bounds()), None, Arc::default())
     }
 
     /// Starts the thread that writes as much as there is room for, and has it record what it refuses.
@@ -120,6 +122,7 @@ impl GroupCommit {
         folding: Option<Arc<Folding>>,
         quota: Arc<Quota>,
         refusals: Option<Refusals>,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let restored_at_seconds = restored_at(&*store).map_err(std::io::Error::other)?;
         let owners_from = Arc::new(AtomicU64::new(0));
@@ -130,10 +133,11 @@ impl GroupCommit {
             store,
             hub,
             folding,
+            metrics,
             quota,
             inbox,
             jobs: VecDeque::new(),
-            writable: Arc::clone(&writable),
+            writable: Writable { is: Arc::clone(&writable), since: None },
             owners_from: Arc::clone(&owners_from),
         };
         let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
@@ -220,8 +224,13 @@ impl Log for GroupCommit {
         self.writable.load(Ordering::Relaxed)
     }
 
-    fn probe(&self) {
-        let _ = self.queue.requests.try_send(Request::Probe);
+    fn probe(&self) -> BoxFuture<'static, bool> {
+        let requests = self.queue.requests.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            // A thread that is gone writes nothing.
+            requests.send(Request::Probe(answer)).await.is_ok() && answered.await.unwrap_or(false)
+        })
     }
 
     fn finish(&self) -> BoxFuture<'_, ()> {
@@ -230,7 +239,7 @@ impl Log for GroupCommit {
             let _ = self.queue.requests.send(Request::Stop).await;
             let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
-                // Its panic, if there was one, was reported by itself, and `writable` shows it.
+                // Its panic, if there was one, was reported by itself, and shows to whoever asks for anything.
                 let _ = tokio::task::spawn_blocking(move || thread.join()).await;
             }
         })
@@ -243,29 +252,54 @@ struct Writer {
     hub: Arc<Hub>,
     /// Is told what grew.
     folding: Option<Arc<Folding>>,
+    metrics: Arc<Metrics>,
     /// Says how much may be stored.
     quota: Arc<Quota>,
     inbox: mpsc::Receiver<Request>,
     /// What is to be done, each in turn.
     jobs: VecDeque<Job>,
-    writable: Arc<AtomicBool>,
+    writable: Writable,
     /// From when on the owners of actors are asked, in seconds since 1970.
     owners_from: Arc<AtomicU64>,
     /// Records what is refused.
     refusals: Option<Refusals>,
 }
 
+/// Whether the store takes writes, as far as it was tried.
+struct Writable {
+    is: Arc<AtomicBool>,
+    /// When it was last tried.
+    since: Option<Instant>,
+}
+
+impl Writable {
+    fn get(&self) -> bool {
+        self.is.load(Ordering::Relaxed)
+    }
+
+    fn note(&mut self, is: bool) {
+        self.is.store(is, Ordering::Relaxed);
+        self.since = Some(Instant::now());
+    }
+
+    /// Says whether it is time to try it again.
+    fn is_due(&self) -> bool {
+        let interval = if self.get() { PROBE_INTERVAL } else { PROBE_AGAIN };
+        self.since.is_none_or(|since| since.elapsed() >= interval)
+    }
+}
+
+impl Drop for Writable {
+    fn drop(&mut self) {
+        // However the thread ends, nothing is written any more.
+        self.is.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A job and which of its writes go into the next commit.
 struct Slice {
     job: Job,
     writes: Range<usize>,
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // However the thread ends, nothing is written any more.
-        self.writable.store(false, Ordering::Relaxed);
-    }
 }
 
 impl Writer {
@@ -319,38 +353,44 @@ impl Writer {
     fn take(&mut self, request: Request) {
         match request {
             Request::Write(job) => self.jobs.push_back(job),
-            Request::Probe => self.probe(),
+            Request::Probe(answer) => {
+                // Whoever asked may have lost patience.
+                let _ = answer.send(self.probe());
+            }
             Request::Delete(deletion) => self.delete(deletion),
             Request::Stop => self.inbox.close(),
         }
     }
 
     /// Deletes at once: of changes to the document that wait for their commit, none is taken any more.
-    fn delete(&self, deletion: Deletion) {
+    fn delete(&mut self, deletion: Deletion) {
         let Deletion { author, document, tombstone, answer } = deletion;
         let what = OfferedWrite::Deleted(tombstone);
         let part = Part { author: &author, space: None, document, writes: vec![&what] };
         let done = self.commit_one(&part);
         let outcome = if done.is_some() { Ok(()) } else { Err(AppendError::Store) };
         let mut all: Vec<Done> = done.into_iter().collect();
+        self.count(std::slice::from_ref(&part), &all);
         self.tell_classic(&[part], &mut all);
         // Whoever asked may have gone; the document stays deleted.
         let _ = answer.send(outcome);
         self.tell_followers(&[(document, author.connection)], &mut all);
     }
 
-    fn probe(&self) {
-        // Of many that asked, the first has the answer.
-        if self.writable.load(Ordering::Relaxed) {
-            return;
-        }
-        match store::probe(&*self.store) {
-            Ok(()) => {
-                self.writable.store(true, Ordering::Relaxed);
-                tracing::info!("the store can be written again");
+    /// Says whether the store takes writes. Of many that ask within a time, the first has it tried.
+    fn probe(&mut self) -> bool {
+        if self.writable.is_due() {
+            let was = self.writable.get();
+            let outcome = store::probe(&*self.store);
+            self.writable.note(outcome.is_ok());
+            match outcome {
+                Ok(()) if !was => tracing::info!("the store can be written again"),
+                Ok(()) => {}
+                Err(error) if was => tracing::error!(%error, "the store cannot be written"),
+                Err(error) => tracing::warn!(%error, "the store still cannot be written"),
             }
-            Err(error) => tracing::warn!(%error, "the store still cannot be written"),
         }
+        self.writable.get()
     }
 
     /// Chooses what the next commit holds, first come first served, within its bounds and at least one write.
@@ -390,6 +430,7 @@ impl Writer {
             all_places.push(places);
         }
         let mut all = self.commit(&all_parts);
+        self.count(&all_parts, &all);
         self.tell_classic(&all_parts, &mut all);
         let touched: Vec<_> = all_parts.iter().map(|part| (part.document, part.author.connection)).collect();
         drop(all_parts);
@@ -412,7 +453,7 @@ impl Writer {
 
     /// Commits parts together. If that fails, one by one: what is wrong with one document is not the others' fault. What
     /// became of a part that failed is empty.
-    fn commit(&self, parts: &[Part<'_>]) -> Vec<Done> {
+    fn commit(&mut self, parts: &[Part<'_>]) -> Vec<Done> {
         if let [one] = parts {
             return vec![self.commit_one(one).unwrap_or_default()];
         }
@@ -430,11 +471,11 @@ impl Writer {
         each
     }
 
-    fn commit_one(&self, part: &Part<'_>) -> Option<Done> {
+    fn commit_one(&mut self, part: &Part<'_>) -> Option<Done> {
         match self.commit_together(std::slice::from_ref(part)) {
             Ok(mut all) => all.pop(),
             Err(error) => {
-                self.writable.store(false, Ordering::Relaxed);
+                self.writable.note(false);
                 tracing::error!(document = %Label(&part.document), %error, "failed to write to a document");
                 None
             }
@@ -446,12 +487,54 @@ impl Writer {
         from == 0 || SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|now| now.as_secs() >= from)
     }
 
-    fn commit_together(&self, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
-        let all = commit(&*self.store, parts, self.asks_owners(), &self.quota)?;
+    fn commit_together(&mut self, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
+        let begun = Instant::now();
+        let changes: usize = parts.iter().map(|part| part.writes.len()).sum();
+        let _span = tracing::debug_span!("commit", documents = parts.len(), changes).entered();
+        let outcome = commit(&*self.store, parts, self.asks_owners(), &self.quota);
+        let Ok(all) = &outcome else {
+            self.metrics.commit_failed();
+            return outcome;
+        };
         if all.iter().any(|done| done.recent.is_some() || done.deletion.is_some()) {
-            self.writable.store(true, Ordering::Relaxed);
+            self.writable.note(true);
+            self.metrics.committed(begun.elapsed(), changes);
         }
-        Ok(all)
+        outcome
+    }
+
+    /// Counts what became of writes.
+    fn count(&self, parts: &[Part<'_>], all: &[Done]) {
+        for (part, done) in parts.iter().zip(all) {
+            done.written.iter().for_each(|written| self.count_one(part, written));
+            // Of a part that failed nothing is known.
+            (done.written.len()..part.writes.len()).for_each(|_| self.metrics.appended(AppendResult::Failed));
+            if done.deletion.is_some() {
+                self.metrics.deleted();
+            }
+        }
+    }
+
+    fn count_one(&self, part: &Part<'_>, written: &Written) {
+        let result = match written {
+            Written::Change(Appended::Stored { .. }, _) => AppendResult::Stored,
+            Written::Change(Appended::Duplicate, _) => AppendResult::Duplicate,
+            Written::Change(Appended::Missing { .. }, _) => AppendResult::Missing,
+            Written::Change(Appended::Rejected(error), _) => {
+                // A classic session tells its connection of every refusal, and that counts it.
+                if part.space.is_some() {
+                    self.metrics.gate_rejected(error.rule());
+                }
+                return;
+            }
+            Written::Change(Appended::Deleted, _) => AppendResult::Deleted,
+            Written::Owned => AppendResult::Owned,
+            Written::Full(_) => AppendResult::Quota,
+            Written::Elsewhere => AppendResult::Elsewhere,
+            Written::Deleted(_) => return,
+            Written::Change(..) | Written::Failed => AppendResult::Failed,
+        };
+        self.metrics.appended(result);
     }
 
     /// Tells those who take part in a document what is new in it.

@@ -2,9 +2,13 @@
 
 use rejoin::Epoch;
 use rejoin::ledger::log;
-use rejoin::store::{Store, StoreError, StoreExt};
+use rejoin::store::{Store, StoreError, StoreExt, Table};
 
 use crate::limits::BACKFILL_DOCUMENTS;
+use crate::metrics::process::now_seconds;
+
+/// The key in the store's own table under which it stands when the epoch began.
+const SINCE_KEY: &[u8] = b"log-epoch-since";
 
 /// How many steps of filling go by without a word.
 const STEPS_A_LINE: usize = 25;
@@ -24,7 +28,10 @@ pub(crate) fn open(store: &dyn Store, random: [u8; 16]) -> Result<Epoch, StoreEr
     let known = log::epoch(&*store.read()?)?;
     let epoch = known.unwrap_or(Epoch::from_bytes(random));
     if known.is_none() {
-        if let Err(error) = store.write_with(|tx| log::set_epoch(tx, &epoch)) {
+        if let Err(error) = store.write_with(|tx| {
+            tx.put(Table::Meta, SINCE_KEY, &now_seconds().to_le_bytes())?;
+            log::set_epoch(tx, &epoch)
+        }) {
             tracing::error!(%error, "failed to store the log's epoch: it ends with this process");
             return Ok(epoch);
         }
@@ -34,6 +41,16 @@ pub(crate) fn open(store: &dyn Store, random: [u8; 16]) -> Result<Epoch, StoreEr
         tracing::error!(%error, "failed to log what was here before the log: the next start goes on with it");
     }
     Ok(epoch)
+}
+
+/// Returns when this life of the log began, in seconds since 1970, if it is known.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub(crate) fn epoch_since(store: &dyn Store) -> Result<Option<u64>, StoreError> {
+    let bytes = store.read()?.get(Table::Meta, SINCE_KEY)?;
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes))
 }
 
 /// Logs what was here before the log.

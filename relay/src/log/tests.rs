@@ -131,7 +131,7 @@ async fn what_was_queued_before_the_end_is_still_committed() {
     let (log, from) = start(&store);
     let (appended, ()) = tokio::join!(log.append(from.into(), document(1), chain(3)), log.finish());
     assert_eq!(appended.map(|results| results.appended.len()), Ok(3));
-    assert!(!log.is_writable());
+    assert!(!log.probe().await && !log.is_writable());
     assert_eq!(log.append(from.into(), document(1), chain(4)).await.err(), Some(AppendError::Stopped));
 }
 
@@ -236,7 +236,7 @@ async fn followers_get_a_commit_as_one_frame() {
     pushed(&log, hub.next_id(), SpaceId::DEFAULT, writes).await;
     log.append(hub.next_id().into(), document(1), changes).await.expect("a sound store");
     log.finish().await;
-    assert_eq!(reader.inbox().take_ends().into_iter().collect::<Vec<_>>(), [(SpaceId::DEFAULT, 5)]);
+    assert_eq!(reader.inbox().take_news().ends.into_iter().collect::<Vec<_>>(), [(SpaceId::DEFAULT, 5)]);
     let live = hub.followers().live();
     assert!(live.frame(&SpaceId::DEFAULT, 1, 5).is_none());
     let frame = live.frame(&SpaceId::DEFAULT, 2, 5).expect("it was just committed");

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,17 +14,17 @@ use rejoin::sync::v1::Offered;
 
 use crate::log::{AppendError, Author, Log, Pushed};
 
-/// What became of a push: its number, and what became of each of its writes.
-pub(super) type Answer = (u64, Result<Vec<Outcome>, AppendError>);
+/// What became of a push: its number, when it was received, and what became of each of its writes.
+pub(super) type Answer = (u64, Instant, Result<Vec<Outcome>, AppendError>);
 
 /// The pushes of one connection. How many there are is the session's to bound.
 pub(super) struct Pushes {
     log: Arc<dyn Log>,
-    waiting: VecDeque<(u64, Author, SpaceId, Vec<Offered>)>,
+    waiting: VecDeque<(u64, Instant, Author, SpaceId, Vec<Offered>)>,
     /// The one that waits for room in the queue of the log.
-    entering: Option<(u64, BoxFuture<'static, Result<Pushed, AppendError>>)>,
+    entering: Option<(u64, Instant, BoxFuture<'static, Result<Pushed, AppendError>>)>,
     /// Those in the queue, oldest first.
-    entered: VecDeque<(u64, Result<Pushed, AppendError>)>,
+    entered: VecDeque<(u64, Instant, Result<Pushed, AppendError>)>,
 }
 
 impl Pushes {
@@ -32,8 +33,8 @@ impl Pushes {
     }
 
     /// Takes a push in. It is begun when [`Pushes::answered`] is next awaited.
-    pub(super) fn push(&mut self, batch: u64, author: Author, space: SpaceId, writes: Vec<Offered>) {
-        self.waiting.push_back((batch, author, space, writes));
+    pub(super) fn push(&mut self, batch: u64, received: Instant, author: Author, space: SpaceId, writes: Vec<Offered>) {
+        self.waiting.push_back((batch, received, author, space, writes));
     }
 
     /// Says whether nothing is under way.
@@ -50,10 +51,10 @@ impl Pushes {
         self.enter(cx);
         let answer = match self.entered.front_mut() {
             None => return Poll::Pending,
-            Some((batch, Err(error))) => (*batch, Err(*error)),
-            Some((batch, Ok(pushed))) => match pushed.poll_unpin(cx) {
+            Some((batch, received, Err(error))) => (*batch, *received, Err(*error)),
+            Some((batch, received, Ok(pushed))) => match pushed.poll_unpin(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(answer) => (*batch, answer.unwrap_or(Err(AppendError::Stopped))),
+                Poll::Ready(answer) => (*batch, *received, answer.unwrap_or(Err(AppendError::Stopped))),
             },
         };
         self.entered.pop_front();
@@ -63,13 +64,13 @@ impl Pushes {
     /// Puts what waits into the queue, one after the other, as far as there is room.
     fn enter(&mut self, cx: &mut Context<'_>) {
         loop {
-            if let Some((batch, entering)) = &mut self.entering {
+            if let Some((batch, received, entering)) = &mut self.entering {
                 let Poll::Ready(entered) = entering.poll_unpin(cx) else { return };
-                self.entered.push_back((*batch, entered));
+                self.entered.push_back((*batch, *received, entered));
                 self.entering = None;
             }
-            let Some((batch, author, space, writes)) = self.waiting.pop_front() else { return };
-            self.entering = Some((batch, self.log.push(author, space, writes)));
+            let Some((batch, received, author, space, writes)) = self.waiting.pop_front() else { return };
+            self.entering = Some((batch, received, self.log.push(author, space, writes)));
         }
     }
 }

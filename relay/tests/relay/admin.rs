@@ -64,7 +64,8 @@ impl Administered {
             let stopped = async {
                 let _ = stopped.await;
             };
-            rejoin_relay::server::run_with(listener, Some(admin_listener), store, changing, stopped).await
+            let metrics = std::sync::Arc::default();
+            rejoin_relay::server::run_with(listener, Some(admin_listener), store, changing, metrics, stopped).await
         });
         let path = data.path().join(rejoin_relay::admin::TOKEN_FILE);
         let token = loop {

@@ -14,9 +14,13 @@ use tokio_tungstenite::tungstenite::Error;
 use crate::client::{Client, Raw, document};
 use crate::relay::Relay;
 
-async fn get(relay: &Relay, path: &str) -> (u16, String) {
+pub async fn get(relay: &Relay, path: &str) -> (u16, String) {
+    ask(relay, &format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n")).await
+}
+
+/// Sends a request as it is.
+pub async fn ask(relay: &Relay, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(relay.address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

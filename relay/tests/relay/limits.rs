@@ -216,7 +216,7 @@ async fn abuser_is_held_back_beside_an_honest_writer_and_loses_nothing() {
     let (stop, stopped) = oneshot::channel::<()>();
     let served = Arc::clone(&store);
     let running = tokio::spawn(async move {
-        rejoin_relay::server::run_reloading(listener, served, changing, async {
+        rejoin_relay::server::run_reloading(listener, served, changing, std::sync::Arc::default(), async {
             let _ = stopped.await;
         })
         .await

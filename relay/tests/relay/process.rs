@@ -23,12 +23,22 @@ impl Process {
     pub fn start_with(data: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = serve(data);
         change(&mut command);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        Self::of(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Waits until a relay listens. Its standard output is to be piped.
+    pub fn of(mut child: Child) -> Self {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim_end().trim_end_matches(')').rsplit(' ').next().unwrap().to_owned();
         assert!(line.starts_with("listening on http://127.0.0.1:") && url.starts_with("ws://127.0.0.1:"), "{line}");
         Self { child, url }
+    }
+
+    /// Stops it, and waits for its end.
+    pub fn end(mut self) {
+        self.signal("TERM");
+        self.child.wait().unwrap();
     }
 
     /// Returns what the relay logs, if that was asked for.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rejoin::store::{MemoryStore, RedbOptions, RedbStore, Store, StoreError};
 use rejoin_relay::Config;
+use rejoin_relay::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -23,13 +24,22 @@ impl Relay {
     }
 
     pub async fn start_with(store: Arc<dyn Store>, configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start_counting(store, Arc::default(), configure).await
+    }
+
+    /// Starts one that counts in these metrics.
+    pub async fn start_counting(
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = Config::new("", address);
         configure(&mut config);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {
-            rejoin_relay::run(listener, store, &config, async {
+            rejoin_relay::run_with_metrics(listener, store, &config, metrics, async {
                 let _ = stopped.await;
             })
             .await

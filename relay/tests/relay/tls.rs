@@ -34,8 +34,13 @@ impl TlsRelay {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let running =
-            tokio::spawn(rejoin_relay::run_reloading(listener, Arc::new(MemoryStore::new()), changing, shutdown));
+        let running = tokio::spawn(rejoin_relay::run_reloading(
+            listener,
+            Arc::new(MemoryStore::new()),
+            changing,
+            Arc::default(),
+            shutdown,
+        ));
         Self { address, config, stop, running }
     }
 

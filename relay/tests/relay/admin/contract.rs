@@ -138,7 +138,7 @@ async fn every_operation_answers_as_the_document_says() {
 }
 
 fn watched(judge: &mut Judge<'_>) {
-    for path in ["/livez", "/readyz", "/startupz", "/openapi.json"] {
+    for path in ["/livez", "/readyz", "/startupz", "/metrics", "/openapi.json"] {
         assert_eq!(judge.call_as(None, "GET", path, None).0, 200);
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::codec::v1::{Access, Code, Limits, Presence, Token};
 use crate::deletion::Tombstone;
-use crate::gate::CheckedChange;
+use crate::gate::{CheckedChange, Rule};
 use crate::id::{DocumentId, Epoch, PeerId, SpaceId, StorageId};
 
 /// Who the relay is, on every connection.
@@ -136,6 +136,8 @@ pub enum RelayOutput {
         document: DocumentId,
         /// Why.
         code: Code,
+        /// Which rule of the gate they break, if it is that.
+        rule: Option<Rule>,
         /// How many writes.
         count: u64,
     },

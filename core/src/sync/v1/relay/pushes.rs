@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::output::{Grants, Offered, OfferedWrite, RelayOutput};
 use super::rights::Rights;
 use crate::codec::v1::{About, AckRun, Code, Content, ErrorMessage, Outcome, Reject, RelayMessage, Write};
-use crate::gate::CheckedChange;
+use crate::gate::{CheckedChange, Rule};
 use crate::id::{DocumentId, SpaceId};
 use crate::limits::{BATCHES_UNDER_WAY_MAX, CHECKED_WRITE_BYTES, INTAKE_BYTES_MAX, REFUSALS_TOLD_MAX};
 use crate::store::{ReadTx, StoreError};
@@ -26,15 +26,17 @@ pub(super) struct Pushes {
 
 /// What was refused before it was offered, to be told.
 #[derive(Default)]
-struct Refusals(Vec<(DocumentId, Code, u64)>);
+struct Refusals(Vec<(DocumentId, Code, Option<Rule>, u64)>);
 
 impl Refusals {
     /// Notes a write. Those beyond the bound count with the last that is told.
-    fn note(&mut self, document: DocumentId, code: Code) {
+    fn note(&mut self, document: DocumentId, code: Code, rule: Option<Rule>) {
         let is_full = self.0.len() >= REFUSALS_TOLD_MAX;
         match self.0.last_mut() {
-            Some((last, why, count)) if is_full || (*last == document && *why == code) => *count += 1,
-            _ => self.0.push((document, code, 1)),
+            Some((last, why, which, count)) if is_full || (*last, *why, *which) == (document, code, rule) => {
+                *count += 1
+            }
+            _ => self.0.push((document, code, rule, 1)),
         }
     }
 }
@@ -145,7 +147,7 @@ impl Pushes {
     /// Returns what was refused since it was last asked: of which document, why, and how often.
     pub(super) fn take_refusals(&mut self) -> impl Iterator<Item = RelayOutput> {
         let told = std::mem::take(&mut self.refusals.0);
-        told.into_iter().map(|(document, code, count)| RelayOutput::Refused { document, code, count })
+        told.into_iter().map(|(document, code, rule, count)| RelayOutput::Refused { document, code, rule, count })
     }
 
     /// Takes in what became of the oldest portion without an answer.
@@ -261,7 +263,7 @@ fn check(
     for write in writes.by_ref() {
         // Before a look at its bytes: who may not write learns nothing of what would be taken.
         if let Some(code) = rights.refusal(tx, &write)? {
-            refusals.note(write.document, code);
+            refusals.note(write.document, code, None);
             portion.refused.push(Some(Reject::new(code)));
             continue;
         }
@@ -272,8 +274,8 @@ fn check(
                 offered.push(write);
                 portion.refused.push(None);
             }
-            Err(reject) => {
-                refusals.note(document, reject.code);
+            Err((reject, rule)) => {
+                refusals.note(document, reject.code, rule);
                 portion.refused.push(Some(reject));
             }
         }
@@ -287,15 +289,18 @@ fn check(
     Ok((portion, offered))
 }
 
+/// Why a write is not even offered: for the client, and the gate's rule if it is that.
+type Refusal = (Reject, Option<Rule>);
+
 /// Returns a write that was checked, and how many bytes it takes in memory.
-fn parse(document: DocumentId, content: Content, change_bytes_max: u64) -> Result<(Offered, usize), Reject> {
+fn parse(document: DocumentId, content: Content, change_bytes_max: u64) -> Result<(Offered, usize), Refusal> {
     let (what, bytes) = match content {
         Content::Change(bytes) => {
-            let change = CheckedChange::parse(&bytes).map_err(|error| Reject::from(&error))?;
+            let change = CheckedChange::parse(&bytes).map_err(|error| (Reject::from(&error), Some(error.rule())))?;
             let length = change.bytes().len();
             if length as u64 > change_bytes_max {
                 let text = format!("the change has {length} bytes, this relay takes {change_bytes_max}");
-                return Err(Reject { code: Code::ChangeLimit, text });
+                return Err((Reject { code: Code::ChangeLimit, text }, None));
             }
             (OfferedWrite::Change(change), length)
         }
