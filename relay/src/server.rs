@@ -162,8 +162,8 @@ pub async fn run_with(
     let config = Arc::clone(&changing.borrow());
     let (drain, draining) = watch::channel(false);
     let shared = Arc::new(share(store, changing.clone(), metrics, draining.clone())?);
-    tokio::spawn(hold(Arc::clone(&shared.quota), changing.clone()));
-    let following = tokio::spawn(follow(Arc::clone(&shared.directory), Arc::clone(&shared.registry), changing.clone()));
+    shared.hold_to(&config);
+    let following = tokio::spawn(follow(Arc::clone(&shared), changing.clone()));
     let admin = match admin_listener {
         Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
         None => None,
@@ -219,7 +219,6 @@ fn share(
     let auth = config.directory();
     let directory = Directory::open(Arc::clone(&store), &auth)?;
     let registry = Arc::new(Registry::default());
-    registry.set_principal_max(config.limits.connections_per_principal_max);
     let audit = Arc::new(Audit::start(Arc::clone(&store))?);
     let quarantine = Arc::new(Quarantine::open(&*store)?);
     let refusals = Refusals { audit: Arc::clone(&audit), registry: Arc::clone(&registry) };
@@ -263,12 +262,12 @@ fn share(
 }
 
 /// Tells those who keep something of the configuration whenever it changes.
-async fn follow(directory: Arc<Directory>, registry: Arc<Registry>, mut changing: watch::Receiver<Arc<Config>>) {
+async fn follow(shared: Arc<Shared>, mut changing: watch::Receiver<Arc<Config>>) {
     while changing.changed().await.is_ok() {
         let config = Arc::clone(&changing.borrow_and_update());
-        registry.set_principal_max(config.limits.connections_per_principal_max);
+        shared.hold_to(&config);
         let config = config.directory();
-        let directory = Arc::clone(&directory);
+        let directory = Arc::clone(&shared.directory);
         // It may read files.
         let reload = tokio::task::spawn_blocking(move || directory.reload(&config));
         if let Ok(Err(error)) = reload.await {
@@ -367,14 +366,6 @@ fn held_back() -> Response {
         (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
     ];
     (StatusCode::TOO_MANY_REQUESTS, headers, "too much from this address: come back later\n").into_response()
-}
-
-/// Holds everybody to each new configuration, for as long as the relay runs.
-async fn hold(quota: Arc<Quota>, mut config: watch::Receiver<Arc<Config>>) {
-    while config.changed().await.is_ok() {
-        let config = Arc::clone(&config.borrow_and_update());
-        quota.reload(&config);
-    }
 }
 
 fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers: &HeaderMap, uri: &Uri) -> Response {

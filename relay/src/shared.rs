@@ -82,6 +82,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Holds those who keep something of the configuration to it.
+    pub(crate) fn hold_to(&self, config: &Config) {
+        self.registry.set_principal_max(config.limits.connections_per_principal_max);
+        self.audit.set_rows_max(config.admin.audit_rows_max);
+        self.quota.reload(config);
+    }
+
     /// Returns what sessions ask about rights.
     pub(crate) fn allowed(&self, permit: &Permit) -> Box<Allowed> {
         Box::new(Allowed { permit: permit.clone(), quarantine: Arc::clone(&self.quarantine) })

@@ -15,11 +15,11 @@ use super::{ADMIN_LISTEN, Config, LogFormat};
 use crate::auth::KeyConfig;
 use crate::limits::{
     APPEND_BYTES_BURST_DEFAULT, APPEND_BYTES_PER_SECOND_DEFAULT, APPENDS_BURST_DEFAULT, APPENDS_PER_SECOND_DEFAULT,
-    BYTES_BURST_DEFAULT, BYTES_PER_SECOND_DEFAULT, CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT,
-    CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT, DEAD_AFTER, DOCUMENT_BYTES_MAX_DEFAULT, DRAIN_DEADLINE,
-    FRAMES_BURST_DEFAULT, FRAMES_PER_SECOND_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT, MISSES_PER_MINUTE_DEFAULT,
-    PING_INTERVAL, RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX, SHARES_PER_PRINCIPAL_MAX_DEFAULT, SOCKETS_SPARE,
-    UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
+    AUDIT_ROWS_MAX_DEFAULT, BYTES_BURST_DEFAULT, BYTES_PER_SECOND_DEFAULT, CONNECTIONS_MAX_DEFAULT,
+    CONNECTIONS_PER_ADDRESS_MAX_DEFAULT, CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT, DEAD_AFTER, DOCUMENT_BYTES_MAX_DEFAULT,
+    DRAIN_DEADLINE, FRAMES_BURST_DEFAULT, FRAMES_PER_SECOND_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT,
+    MISSES_PER_MINUTE_DEFAULT, PING_INTERVAL, RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX,
+    SHARES_PER_PRINCIPAL_MAX_DEFAULT, SOCKETS_SPARE, UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
 };
 
 /// The most connections that can be configured: each may cost a socket and the bookkeeping counts them in 32 bits.
@@ -255,6 +255,8 @@ keys! {
         listen: SocketAddr = ADMIN_LISTEN, any(), restart;
         /// A file with its credential; not set, `admin-token` in the directory of the data, made at the first start.
         token_file: Option<PathBuf> = None, any(), restart;
+        /// How many acts of administrators are kept on record, and as many refused writes; the oldest go first.
+        audit_rows_max: usize = AUDIT_ROWS_MAX_DEFAULT, from(1, 100_000_000), live;
     }
 
     /// TLS on the public listener: both files or none, in which case a proxy in front of the relay does it.

@@ -195,6 +195,7 @@ impl Rig {
                 RelayOutput::CloseDocuments { documents } => self.asked.push(format!("close {}", documents.len())),
                 RelayOutput::Presence { values, .. } => self.asked.push(format!("presence {}", values.len())),
                 RelayOutput::PeerError { code, text, .. } => self.asked.push(format!("{code}: {text}")),
+                RelayOutput::Refused { .. } => {}
                 RelayOutput::Close { code, .. } => self.closed = Some(code),
             }
         }
