@@ -41,7 +41,7 @@ impl Relay {
                 let _ = stopped.await;
             };
             let (_unchanged, config) = watch::channel(Arc::new(config));
-            rejoin_relay::server::run_with(listener, Some(admin_listener), kept, config, stopped, Arc::default()).await
+            rejoin_relay::server::run_with(listener, Some(admin_listener), kept, config, Arc::default(), stopped).await
         });
         let path = data.path().join(rejoin_relay::admin::TOKEN_FILE);
         let credential = loop {
