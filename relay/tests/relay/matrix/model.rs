@@ -248,10 +248,6 @@ impl Model {
         let change = |position| CheckedChange::parse(&ledger::change(&*tx, &id, position).unwrap()).unwrap();
         (0..count).map(change).collect()
     }
-
-    pub fn find(&self, id: DocumentId) -> usize {
-        self.documents.iter().position(|document| document.id == id).expect("a document that nobody made")
-    }
 }
 
 /// Returns the greatest that a list says of a space, or of a document in it.

@@ -182,7 +182,7 @@ impl RelaySession {
     fn hear_presence(
         &mut self,
         space: SpaceId,
-        mut values: Vec<Presence>,
+        values: Vec<Presence>,
         frame: &Bytes,
         tx: &dyn ReadTx,
     ) -> Result<(), StoreError> {
@@ -206,20 +206,20 @@ impl RelaySession {
         }
         let Phase::Admitted(grants) = &self.phase else { return Ok(()) };
         let rights = Rights::new(&**grants, &space);
-        let mut frame = frame.clone();
-        if !rights.sees_all() {
-            let mut may_say = Vec::with_capacity(values.len());
-            for value in values {
-                if rights.may_read_here(tx, &value.document)? {
-                    may_say.push(value);
-                }
+        let (mut frame, count) = (frame.clone(), values.len());
+        let mut may_say = Vec::with_capacity(count);
+        for value in values {
+            if rights.may_speak_of(tx, &value.document)? {
+                may_say.push(value);
             }
-            if may_say.is_empty() {
-                return Ok(());
-            }
-            values = may_say;
-            frame = RelayMessage::Presence { space, values: values.clone() }.encode();
         }
+        if may_say.is_empty() {
+            return Ok(());
+        }
+        if may_say.len() < count {
+            frame = RelayMessage::Presence { space, values: may_say.clone() }.encode();
+        }
+        let values = may_say;
         self.outputs.push_back(RelayOutput::Presence { space, frame, values });
         Ok(())
     }

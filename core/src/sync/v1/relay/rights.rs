@@ -7,7 +7,7 @@
 use super::output::Grants;
 use crate::codec::v1::{Access, Code, Content, Write};
 use crate::id::{DocumentId, SpaceId};
-use crate::ledger::spaces;
+use crate::ledger::{self, spaces};
 use crate::store::{ReadTx, StoreError};
 
 /// The rights of a client in a space.
@@ -37,9 +37,15 @@ impl<'a> Rights<'a> {
         self.grants.is_held(document)
     }
 
-    /// Says whether the client may read a document, and it is in the space.
-    pub(super) fn may_read_here(&self, tx: &dyn ReadTx, document: &DocumentId) -> Result<bool, StoreError> {
-        Ok(self.sees_all() || (self.may_read(document) && self.is_here(tx, document)?))
+    /// Says whether the client may say something about a document to those who follow the space: about one that it may read and
+    /// that is in the space, or nowhere yet. Cost: a lookup or two.
+    pub(super) fn may_speak_of(&self, tx: &dyn ReadTx, document: &DocumentId) -> Result<bool, StoreError> {
+        if !self.may_read(document) {
+            return Ok(false);
+        }
+        let home = spaces::of(tx, document)?;
+        let may_come_here = || self.sees_all() && home == SpaceId::DEFAULT;
+        Ok(home == *self.space || may_come_here() && ledger::state(tx, document)?.is_none())
     }
 
     /// Returns why a write is not taken, if the client has no right to it. It is the same whether the document is there or not.

@@ -213,6 +213,21 @@ fn presence_is_said_and_heard_about_what_may_be_read() {
 }
 
 #[test]
+fn presence_about_a_document_of_another_space_is_for_nobody_here() {
+    let mut rig = client(&Granted::default().space(TEAM, Access::Read).space(OTHER, Access::Read));
+    rig.say(ClientMessage::Subscribe { subscriptions: vec![behind(OTHER, 0)] });
+    let say = |rig: &mut Rig, numbers: &[u8]| {
+        let values = numbers.iter().map(|number| presence(*number)).collect();
+        rig.say(ClientMessage::Presence { space: OTHER, values });
+    };
+    say(&mut rig, &[1]);
+    // One that is nowhere yet may come to be here.
+    say(&mut rig, &[1, 7]);
+    let said: Vec<_> = rig.asked.iter().filter(|asked| asked.starts_with("presence")).collect();
+    assert_eq!(said, ["presence 1"]);
+}
+
+#[test]
 fn renewal_puts_other_rights_in_the_place_of_those_before() {
     let mut rig = client(&Granted::default().space(TEAM, Access::Write).space(OTHER, Access::Read));
     rig.say(ClientMessage::Subscribe { subscriptions: vec![behind(TEAM, 3), behind(OTHER, 0)] });
