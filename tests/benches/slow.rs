@@ -19,7 +19,7 @@ async fn main() {
     println!("|---|---|---|---|");
     for readers in [0_u32, 1, 20] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let relay = RelayProcess::start_with(folder.path(), &SETTINGS);
+        let relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
         let mut sockets = Vec::new();
         for number in 0..readers {
             sockets.push(deaf(relay.address(), SPACE, number).await.expect("the relay takes it"));

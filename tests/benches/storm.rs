@@ -25,7 +25,7 @@ const PART: Duration = Duration::from_secs(10);
 async fn main() {
     let count: u32 = std::env::var("STORM").ok().and_then(|count| count.parse().ok()).unwrap_or(5_000);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut relay = RelayProcess::start_with(folder.path(), &SETTINGS);
+    let mut relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
     let (url, address) = (relay.url(), relay.address());
     println!("| beside an honest client that writes 200 times a second | ack p50 | p99 | of alone, p99 | |");
     println!("|---|---|---|---|---|");

@@ -5,6 +5,7 @@ import { Repo } from "@automerge/automerge-repo"
 import * as Automerge from "@automerge/automerge"
 import { WebSocketClientAdapter } from "@automerge/automerge-repo-network-websocket"
 import { NodeFSStorageAdapter } from "@automerge/automerge-repo-storage-nodefs"
+import { sign, ticket } from "./token.mjs"
 
 // Standard output carries answers and nothing else.
 for (const level of ["log", "info", "warn", "debug"]) console[level] = (...words) => console.error(...words)
@@ -14,6 +15,8 @@ const storage = storageFlag > 0 ? new NodeFSStorageAdapter(process.argv[storageF
 const repo = new Repo({ storage, network: [] })
 const handles = new Map()
 const ephemerals = new Map()
+// What the adapter threw, which is how it reports that a server does not let it in.
+const thrown = []
 let adapter
 
 const hex = bytes => Buffer.from(bytes).toString("hex")
@@ -81,11 +84,17 @@ async function until(timeout, check) {
 }
 
 const commands = {
-  async connect({ url }) {
+  async connect({ url, timeout_ms = 20_000 }) {
     adapter = new WebSocketClientAdapter(url, 250)
     repo.networkSubsystem.addNetworkAdapter(adapter)
-    await until(20_000, () => (repo.peers.length > 0 ? true : undefined))
+    await until(timeout_ms, () => (repo.peers.length > 0 ? true : undefined))
     return { peer: repo.networkSubsystem.peerId }
+  },
+  async peers() {
+    return { count: repo.peers.length, thrown: thrown.splice(0) }
+  },
+  async ticket({ relay, secret, claims }) {
+    return ticket(relay, sign(secret, claims))
   },
   async disconnect() {
     repo.networkSubsystem.removeNetworkAdapter(adapter)
@@ -159,5 +168,8 @@ lines.on("line", async line => {
     process.stdout.write(JSON.stringify({ id, ok: false, error: String(error?.message ?? error) }) + "\n")
   }
 })
-process.on("uncaughtException", error => console.error("uncaught", error))
+process.on("uncaughtException", error => {
+  thrown.push(String(error?.message ?? error))
+  console.error("uncaught", error)
+})
 process.on("unhandledRejection", error => console.error("unhandled", error))

@@ -15,7 +15,7 @@ const OTHER: SpaceId = SpaceId::from_bytes([0xe2; 16]);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn honest_client_is_served_beside_crowds_floods_drips_and_guesses() {
     let folder = tempfile::tempdir().unwrap();
-    let relay = RelayProcess::start_with(folder.path(), &SETTINGS);
+    let relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
     let (url, address) = (relay.url(), relay.address());
     let honest = Honest::start(url.clone(), SPACE, Duration::from_millis(10));
 
@@ -51,7 +51,7 @@ async fn honest_client_is_served_beside_crowds_floods_drips_and_guesses() {
 async fn readers_that_never_read_cost_no_memory() {
     const MIB: u64 = 1_024;
     let folder = tempfile::tempdir().unwrap();
-    let relay = RelayProcess::start_with(folder.path(), &SETTINGS);
+    let relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
     let mut readers = Vec::new();
     for number in 0..8 {
         readers.push(deaf(relay.address(), SPACE, number).await.unwrap());

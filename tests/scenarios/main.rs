@@ -12,6 +12,7 @@ mod hostile_mutants;
 mod hostile_relay;
 mod hostile_session;
 mod hostile_v1;
+mod interop_auth;
 mod interop_native;
 mod interop_relay;
 mod keystrokes;

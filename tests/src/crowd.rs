@@ -33,10 +33,12 @@ use crate::raw::RawClient;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Settings under which a relay takes a crowd from one machine.
-pub const SETTINGS: [(&str, &str); 3] = [
-    ("LIMITS_CONNECTIONS_MAX", "19000"),
-    ("LIMITS_CONNECTIONS_PER_ADDRESS_MAX", "19000"),
-    ("LIMITS_UPGRADES_PER_SECOND", "0"),
+pub const SETTINGS: [&str; 5] = [
+    "--open",
+    "--admin-enabled=false",
+    "--limits-connections-max=19000",
+    "--limits-connections-per-address-max=19000",
+    "--limits-upgrades-per-second=0",
 ];
 
 /// How many connect at once.

@@ -10,21 +10,19 @@ pub struct RelayProcess {
     child: Child,
     port: u16,
     data: PathBuf,
-    settings: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 impl RelayProcess {
-    /// Starts a relay on a free port of the loopback address.
+    /// Starts a relay on a free port of the loopback address, where everybody may do everything.
     pub fn start(data: &Path) -> Self {
-        Self::start_with(data, &[])
+        Self::start_with(data, &["--open".to_owned(), "--admin-enabled=false".to_owned()])
     }
 
-    /// Starts a relay with settings of the environment: their names without `REJOIN_RELAY_`, and their values.
-    pub fn start_with(data: &Path, settings: &[(&str, &str)]) -> Self {
+    /// Starts a relay on a free port of the loopback address with these arguments and no others.
+    pub fn start_with(data: &Path, arguments: &[String]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings: Vec<_> =
-            settings.iter().map(|(name, value)| (format!("REJOIN_RELAY_{name}"), (*value).to_owned())).collect();
-        Self { child: spawn(data, port, &settings), port, data: data.to_owned(), settings }
+        Self { child: spawn(data, port, arguments), port, data: data.to_owned(), arguments: arguments.to_owned() }
     }
 
     /// Returns the address it listens on.
@@ -55,9 +53,9 @@ impl RelayProcess {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again on the same data and port.
+    /// Starts it again on the same data and port, with the same arguments.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.data, self.port, &self.settings);
+        self.child = spawn(&self.data, self.port, &self.arguments);
     }
 }
 
@@ -69,10 +67,10 @@ impl Drop for RelayProcess {
 }
 
 /// Starts the binary and waits until it listens.
-fn spawn(data: &Path, port: u16, settings: &[(String, String)]) -> Child {
+fn spawn(data: &Path, port: u16, arguments: &[String]) -> Child {
     let mut child = Command::new(crate::binary("rejoin-relay"))
-        .envs(settings.iter().map(|(name, value)| (name, value)))
-        .args(["serve", "--open", "--admin-enabled=false"])
+        .arg("serve")
+        .args(arguments)
         .arg("--data")
         .arg(data)
         .arg("--listen")

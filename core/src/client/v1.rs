@@ -4,7 +4,7 @@
 //! an id may have what it names; every other one as a whole, from the cursor on. Where this store syncs with other relays
 //! too, a cursor tells only half: what came from the others is compared when a connection begins, and passed on as it comes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,9 +49,11 @@ pub(super) struct Driver {
     opening: Option<(SpaceId, Option<DocumentId>)>,
     /// In which spaces they are to be opened next.
     to_open: BTreeSet<SpaceId>,
-    /// Those that were opened and did not come yet, and how many there were.
-    unopened: HashSet<DocumentId>,
+    /// Those that were opened and did not come yet, with their spaces, and how many there were.
+    unopened: HashMap<DocumentId, SpaceId>,
     opened: u64,
+    /// Spaces that the relay does not give on this connection.
+    denied: HashSet<SpaceId>,
     /// Spaces with a delivery that waits for a document to be unfolded: those behind it wait too.
     held_spaces: Arc<Mutex<HashSet<SpaceId>>>,
     held: BTreeMap<SpaceId, VecDeque<Delivery>>,
@@ -88,7 +90,8 @@ impl Driver {
             followed: BTreeMap::new(),
             opening: None,
             to_open: BTreeSet::new(),
-            unopened: HashSet::new(),
+            unopened: HashMap::new(),
+            denied: HashSet::new(),
             opened: 0,
             held_spaces: Arc::default(),
             held: BTreeMap::new(),
@@ -291,7 +294,11 @@ impl Driver {
     }
 
     fn open(&mut self, space: SpaceId, document: DocumentId) {
-        if self.session.open(space, document) && self.unopened.insert(document) {
+        // What is in a space that the relay does not give is on no way here: nothing waits for it.
+        if self.session.open(space, document)
+            && !self.denied.contains(&space)
+            && self.unopened.insert(document, space).is_none()
+        {
             self.opened += 1;
         }
     }

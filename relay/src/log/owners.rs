@@ -84,6 +84,7 @@ mod tests {
     use crate::log::commit::{Part, commit};
     use crate::log::tests::chain;
     use crate::log::{Author, Written};
+    use crate::quota::Quota;
 
     /// Counts what is asked of it, and of the owners' table apart.
     #[derive(Default)]
@@ -160,7 +161,7 @@ mod tests {
             let document = DocumentId::from_bytes([1; 16]);
             let part = Part { author: &author, space: None, document, writes: offered.iter().collect() };
             let before = (self.all.load(Ordering::Relaxed), self.owners.load(Ordering::Relaxed));
-            let done = commit(self, &[part], asks, &crate::quota::Quota::without_bounds()).unwrap().remove(0);
+            let done = commit(self, &[part], asks, &Quota::without_bounds()).unwrap().remove(0);
             let owners = self.owners.load(Ordering::Relaxed) - before.1;
             (done.written, owners, self.all.load(Ordering::Relaxed) - before.0 - owners)
         }

@@ -10,10 +10,10 @@ use rejoin::codec::v1::{
 use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::ledger::{self, owners};
 use rejoin::store::{MemoryStore, Store};
-use rejoin::{ActorId, SpaceId};
+use rejoin::{ActorId, ConnectOptions, Protocol, Repo, SpaceId};
 use rejoin_relay::auth::{AuthConfig, Directory, Grant, NewToken, PrincipalId, Target};
 
-use crate::client::{Client, document};
+use crate::client::{Client, PATIENCE, document};
 use crate::relay::Relay;
 use crate::v1::client::{TEAM, V1, all_of, chain, stored};
 
@@ -241,4 +241,21 @@ async fn grant_that_ends_takes_the_subscription_with_it_and_not_the_connection()
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     panic!("the right does not end");
+}
+
+#[tokio::test]
+async fn device_with_a_single_space_is_caught_up_whatever_else_it_asked_for() {
+    let closed = Closed::new();
+    let token = closed.enter("ada", Target::Space(TEAM), Access::Read);
+    let relay = closed.start().await;
+    let repo = Repo::in_memory().unwrap();
+    // What is not known to be in a space is asked for in the default one, which this token does not give.
+    let before = repo.open_or_fetch(document(8)).await.unwrap();
+    repo.space(TEAM).follow().await.unwrap();
+    let options = ConnectOptions::new().protocol(Protocol::RejoinV1).token(token);
+    let mut connection = repo.connect_with(&relay.url(), &options).unwrap();
+    connection.wait_caught_up(PATIENCE).await.unwrap();
+    let after = repo.open_or_fetch(document(9)).await.unwrap();
+    connection.wait_caught_up(PATIENCE).await.unwrap();
+    assert_ne!(before.id(), after.id());
 }

@@ -29,10 +29,15 @@ const WHY: Readonly<Record<string, string>> = {
 export function RejectedDialog({ rejected, onClose }: { rejected: readonly RejectedWrite[]; onClose: () => void }): ReactNode {
   const [dropped, setDropped] = useState<readonly Branch[]>([]);
   const told = useTold(rejected);
+  const repo = useRepo();
+  // How much has come to stand behind them since is told by no event.
+  useEffect(() => void repo?.rejected.load().catch(() => {}), [repo]);
   const act = (work: () => Promise<void>): void => void work().catch(tellFailure);
   return (
     <Dialog title="Refused changes" onClose={onClose}>
-      <p className="fine">The relay will not take these. They are on this device and nowhere else, and what was written on top of them waits.</p>
+      {rejected.length > 0 && (
+        <p className="fine">The relay will not take these. They are on this device and nowhere else, and what was written on top of them waits.</p>
+      )}
       {rejected.length === 0 && dropped.length === 0 && <p className="empty">There are none.</p>}
       <ul className="rejected">
         {rejected.map((write) => (
@@ -93,7 +98,7 @@ function Refused({ write, told, onRetry, onDrop }: RefusedProps): ReactNode {
       <p>{WHY[write.code] ?? (write.text || "The relay gave no reason.")}</p>
       <p className="fine">
         <code>{write.code}</code>
-        {write.blocked > 0 && `, and ${write.blocked} more behind it`} {ago(write.time)}
+        {write.blocked > 0 && ` · and ${write.blocked} more behind it`} · {ago(write.time)}
       </p>
       <div className="actions">
         <button type="button" onClick={onRetry}>

@@ -51,6 +51,7 @@ impl Driver {
                 if access == Access::Read {
                     tracing::info!(%space, "the space may be read and not written");
                 }
+                self.denied.remove(&space);
                 self.inner.note_rights(space, SpaceRights::Given(access));
             }
             ClientOutput::Permitted { seconds } => drop(self.permit.send_replace(Permit::lasting(seconds))),
@@ -80,6 +81,8 @@ impl Driver {
             }
             ClientOutput::Denied { space, code, text } => {
                 tracing::warn!(%space, code = code.name(), %text, "the relay does not give the space");
+                self.denied.insert(space);
+                self.unopened.retain(|_, of| *of != space);
                 if matches!(code, Code::Forbidden | Code::SpaceUnknown) {
                     self.inner.note_rights(space, SpaceRights::Denied);
                 }
