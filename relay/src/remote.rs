@@ -25,10 +25,23 @@ use crate::admin::TOKEN_FILE;
 #[derive(Debug, Clone, clap::Args)]
 pub struct AdminArgs {
     /// Where the admin API is
-    #[arg(long, global = true, env = "REJOIN_ADMIN_URL", value_name = "URL", default_value = "http://127.0.0.1:3031")]
+    #[arg(
+        long,
+        global = true,
+        overrides_with = "url",
+        env = "REJOIN_ADMIN_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:3031"
+    )]
     pub url: String,
     /// File with the credential; default: admin-token in --data
-    #[arg(long, global = true, env = "REJOIN_RELAY_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        overrides_with = "token_file",
+        env = "REJOIN_RELAY_ADMIN_TOKEN_FILE",
+        value_name = "FILE"
+    )]
     pub token_file: Option<PathBuf>,
     /// Directory of the relay's data, where the credential is
     #[arg(long, global = true, env = "REJOIN_RELAY_DATA", value_name = "DIR")]

@@ -37,14 +37,9 @@ struct Rig {
 impl Rig {
     fn with(store: Arc<MemoryStore>, quota: Quota) -> Self {
         let (hub, quota) = (Arc::new(Hub::default()), Arc::new(quota));
-        let log = GroupCommit::start_with(
-            Arc::clone(&store) as Arc<dyn Store>,
-            Arc::clone(&hub),
-            None,
-            Arc::clone(&quota),
-            None,
-            Arc::default(),
-        );
+        super::open(&*store, [7; 16]).expect("in memory");
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let log = GroupCommit::start_with(shared, Arc::clone(&hub), None, Arc::clone(&quota), None, Arc::default());
         Self { store, quota, log: log.expect("a thread"), from: hub.enter().id() }
     }
 

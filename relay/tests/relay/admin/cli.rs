@@ -79,10 +79,14 @@ async fn operator_does_the_usual_things_on_the_command_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_one_line_that_says_what_to_do() {
     let relay = Administered::start().await;
-    assert!(bad(&relay, &["space", "delete", &TEAM.to_string()]).contains("--yes"));
-    assert!(bad(&relay, &["space", "show", &TEAM.to_string()]).contains("(space-unknown)"));
-    assert!(bad(&relay, &["token", "create", "nobody"]).contains("principal create"));
-    assert!(bad(&relay, &["--url", "http://127.0.0.1:1", "space", "list"]).contains("is the relay running"));
+    let unsure = bad(&relay, &["space", "delete", &TEAM.to_string()]);
+    assert!(unsure.contains("--yes"), "{unsure}");
+    let unknown = bad(&relay, &["space", "show", &TEAM.to_string()]);
+    assert!(unknown.contains("(space-unknown)"), "{unknown}");
+    let unknown = bad(&relay, &["token", "create", "nobody"]);
+    assert!(unknown.contains("principal create"), "{unknown}");
+    let nobody = bad(&relay, &["--url", "http://127.0.0.1:1", "space", "list"]);
+    assert!(nobody.contains("is the relay running"), "{nobody}");
     let file = relay.data.path().join("other");
     std::fs::write(&file, "rja_0123456789012345678901234567890123456789012").unwrap();
     let wrong = bad(&relay, &["--token-file", file.to_str().unwrap(), "space", "list"]);
