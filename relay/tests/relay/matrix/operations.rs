@@ -232,8 +232,8 @@ impl World {
         let (id, number) = (self.model.documents[document].id, self.number());
         client.client.say(id, number, b"\x01");
         client.barrier(&self.model).await;
-        let is_heard = self.model.may_read(client.token, document) && self.model.documents[document].is_live();
-        Some(if is_heard { Event::Presence(document, number) } else { Event::Unheard(document, number) })
+        let may_say = self.model.may_read(client.token, document);
+        self.said(document, number, may_say)
     }
 
     /// Says something over rejoin.v1 to those who have a document.
@@ -256,8 +256,17 @@ impl World {
         client.send(&ClientMessage::Presence { space, values: vec![value] }).await;
         client.barrier(&self.model).await;
         let may_say = self.model.access(token, space, Some(it.id)).is_some() && it.home == Some(space);
-        let is_heard = may_say && self.model.knows(token, space) && !it.deleted;
-        Some(if is_heard { Event::Presence(document, number) } else { Event::Unheard(document, number) })
+        let is_said = may_say && self.model.knows(token, space);
+        self.said(document, number, is_said)
+    }
+
+    /// What was said of a document that is not there may be heard or not by who may read it.
+    fn said(&self, document: usize, number: u64, may_say: bool) -> Option<Event> {
+        match (may_say, self.model.documents[document].is_live()) {
+            (true, true) => Some(Event::Presence(document, number)),
+            (false, true) => Some(Event::Unheard(document, number)),
+            (_, false) => None,
+        }
     }
 }
 
