@@ -151,10 +151,10 @@ async fn reload_at(mut hangup: Signal, mut reloader: Reloader, log: Logging) {
         };
         systemd::reloading();
         let reloaded = reloader.reload();
-        if reloaded.is_ok() {
-            if let Err(error) = log.set_filter(&current.borrow().log.filter) {
-                tracing::error!(%error, "the filter of the log stays as it was");
-            }
+        if reloaded.is_ok()
+            && let Err(error) = log.set_filter(&current.borrow().log.filter)
+        {
+            tracing::error!(%error, "the filter of the log stays as it was");
         }
         systemd::ready();
         // Who asked may have given up.

@@ -125,9 +125,12 @@ pub(crate) fn follow(mut config: watch::Receiver<Arc<Config>>) -> Result<Current
     Ok(current)
 }
 
+/// When a file was written, how long it is, and which it is: another one differs in something of it.
+type Stamp = (SystemTime, u64, u64);
+
 /// By what it is told that a file is another one.
 #[derive(PartialEq, Eq)]
-struct Seen([Option<(PathBuf, Option<(SystemTime, u64, u64)>)>; 2]);
+struct Seen([Option<(PathBuf, Option<Stamp>)>; 2]);
 
 impl Seen {
     fn of(config: &Config) -> Self {
@@ -136,7 +139,7 @@ impl Seen {
     }
 }
 
-fn stamp(path: &Path) -> io::Result<(SystemTime, u64, u64)> {
+fn stamp(path: &Path) -> io::Result<Stamp> {
     use std::os::unix::fs::MetadataExt as _;
     // Opened, so that a name that was moved to another file counts as that one.
     let about = File::open(path).and_then(|file| file.metadata()).or_else(|_| fs::metadata(path))?;

@@ -1,6 +1,6 @@
 //! Backups of stores that are written meanwhile, chains of them, and what becomes of damaged ones.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -301,8 +301,11 @@ fn carry_out(store: &RedbStore, step: &Step) {
         .unwrap();
 }
 
+/// The rows of a table.
+type Rows = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Everything that has to be the same, however it was restored.
-fn content(store: &dyn Store) -> (Exports, Vec<Vec<(Vec<u8>, Vec<u8>)>>) {
+fn content(store: &dyn Store) -> (Exports, Vec<Rows>) {
     let view = store.read().unwrap();
     let tables = [
         Table::Tombstone,

@@ -121,12 +121,12 @@ pub fn example() -> String {
     for key in KEYS {
         if key.section != section {
             section = key.section;
-            let _ = write!(text, "\n");
+            text.push('\n');
             let about = SECTIONS.iter().find(|(name, _)| *name == section).map_or("", |(_, about)| about.trim());
             commented(&mut text, about);
             let _ = writeln!(text, "[{section}]");
         }
-        let _ = write!(text, "\n");
+        text.push('\n');
         commented(&mut text, key.meaning());
         // Writing to a String cannot fail.
         let _ = match (key.show)(&defaults) {

@@ -188,7 +188,8 @@ mod tests {
     #[test]
     fn parties_beyond_the_bound_share_an_account_and_idle_ones_make_room() {
         let (parties, rates) = (Parties::default(), rates());
-        for number in 0..PARTIES_MAX as u32 {
+        let parties_max = u32::try_from(PARTIES_MAX).expect("it is small");
+        for number in 0..parties_max {
             // Half of them have something to be remembered for.
             let amount = if number % 2 == 0 { 1_000 } else { 0 };
             parties.get(name(number), SECOND).account().append(SECOND, amount, 0, &rates);
@@ -199,7 +200,7 @@ mod tests {
         assert!(Arc::ptr_eq(&held, &parties.get(name(1), SECOND)));
         assert!(!Arc::ptr_eq(&newcomers[0], &newcomers[1]));
         // Once all have something to be remembered for, newcomers share.
-        for number in 0..2 * PARTIES_MAX as u32 {
+        for number in 0..2 * parties_max {
             parties.get(name(number), SECOND).account().append(SECOND, 1_000, 0, &rates);
         }
         assert_eq!(parties.count(), PARTIES_MAX);

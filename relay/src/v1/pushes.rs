@@ -17,12 +17,15 @@ use crate::log::{AppendError, Author, Log, Pushed};
 /// What became of a push: its number, when it was received, and what became of each of its writes.
 pub(super) type Answer = (u64, Instant, Result<Vec<Outcome>, AppendError>);
 
+/// A push that waits for room in the queue of the log.
+type Entering = BoxFuture<'static, Result<Pushed, AppendError>>;
+
 /// The pushes of one connection. How many there are is the session's to bound.
 pub(super) struct Pushes {
     log: Arc<dyn Log>,
     waiting: VecDeque<(u64, Instant, Author, SpaceId, Vec<Offered>)>,
     /// The one that waits for room in the queue of the log.
-    entering: Option<(u64, Instant, BoxFuture<'static, Result<Pushed, AppendError>>)>,
+    entering: Option<(u64, Instant, Entering)>,
     /// Those in the queue, oldest first.
     entered: VecDeque<(u64, Instant, Result<Pushed, AppendError>)>,
 }

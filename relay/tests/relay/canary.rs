@@ -49,7 +49,7 @@ fn write_secret(store: &MemoryStore, document: DocumentId) {
             seq: ledger::last_seq(tx, &document, &actor)? + 1,
             start_op: state.max_op + 1,
             timestamp: 0,
-            message: Some(message.as_str().into()),
+            message: Some(message.as_str()),
             deps: state.head_hashes(),
             ops: vec![op],
             actor: actor.clone(),

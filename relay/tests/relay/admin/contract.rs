@@ -124,7 +124,7 @@ async fn every_operation_answers_as_the_document_says() {
     let guarded: Vec<_> =
         operations(&judge.document).into_iter().filter(|(_, path)| path.starts_with("/v1/")).collect();
     for (method, path) in &guarded {
-        let path = path.replace("{number}", "1").replace("{job}", "1").replace('{', "").replace('}', "");
+        let path = path.replace("{number}", "1").replace("{job}", "1").replace(['{', '}'], "");
         let (status, answer) = judge.call_as(None, &method.to_uppercase(), &path, None);
         assert_eq!((status, &answer["code"]), (401, &json!("unauthorized")), "{method} {path}");
     }
