@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rejoin::DocumentId;
 use rejoin::codec::classic::Frame;
+use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -11,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::http::Relay;
 use super::model::{Kind, Model};
 use super::modern::holds;
-use crate::client::Client;
+use crate::client::{Client, PATIENCE};
 
 /// How a client without a token in its protocol shows one.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +87,8 @@ impl Classic {
 
     /// Waits until the relay has closed because the token is over.
     pub async fn ended(&mut self) {
-        assert_eq!(self.client.closed().await.map(|close| u16::from(close.code)), Some(1008));
+        let closed = timeout(PATIENCE, self.client.closed()).await.expect("the relay does not close");
+        assert_eq!(closed.map(|close| u16::from(close.code)), Some(1008));
     }
 
     /// Nothing that may not be read is anywhere in a frame; but what was asked for by name may be said not to be there.

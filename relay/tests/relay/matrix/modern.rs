@@ -90,13 +90,21 @@ impl Modern {
 
     /// Reads the next message, looks whether its reader may read it, and takes note of it.
     pub async fn next(&mut self, model: &Model) -> Next {
-        let frame = loop {
-            match timeout(PATIENCE, self.socket.next()).await.expect("the relay says nothing") {
-                Some(Ok(Message::Binary(frame))) => break frame,
-                Some(Ok(Message::Close(close))) => return Next::Closed(close.map(|close| close.code.into())),
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Next::Closed(None),
+        // Pings keep coming, so a single frame is not what to wait for.
+        let socket = &mut self.socket;
+        let read = timeout(PATIENCE, async {
+            loop {
+                match socket.next().await {
+                    Some(Ok(Message::Binary(frame))) => return Ok(frame),
+                    Some(Ok(Message::Close(close))) => return Err(close.map(|close| close.code.into())),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(None),
+                }
             }
+        });
+        let frame = match read.await.expect("the relay says nothing") {
+            Ok(frame) => frame,
+            Err(code) => return Next::Closed(code),
         };
         let message = RelayMessage::decode(&frame).unwrap();
         self.look_at(model, &frame, &message);
