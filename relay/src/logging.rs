@@ -7,10 +7,10 @@
 //! Three laws hold whatever the operator asks for:
 //!
 //! 1. No token, no content of a document and no text of a peer that was not escaped and cut stands in a line. Libraries below us
-//!    know no such law, so they are heard only when they warn ([`cap`](fn@cap)).
+//!    know no such law, so they are heard only when they warn (`cap`).
 //! 2. An event's message is its name: it is the same for every event of its kind, and all that differs is in fields.
 //! 3. Nobody outside can fill the disk: of each kind of line so many come in a time, and how many were left out is said later
-//!    ([`throttle`]).
+//!    (`throttle`).
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;

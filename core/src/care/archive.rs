@@ -393,7 +393,10 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>, Vec<u8>)>, ArchiveError> {
+    /// A row: its table's name, its key, its value.
+    type Row = (String, Vec<u8>, Vec<u8>);
+
+    fn read(bytes: &[u8]) -> Result<Vec<Row>, ArchiveError> {
         let (mut reader, header) = ArchiveReader::open(bytes, BOUND)?;
         if header != HEADER {
             return Err(ArchiveError::Foreign);

@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::codec::v1::{Content, DocumentHeads, Presence, Write};
 
-/// What is granted, to be changed while it is asked.
+/// What is granted: for spaces, and for documents.
+type Lists = (BTreeMap<SpaceId, Access>, BTreeMap<DocumentId, Access>);
+
+/// The same, to be changed while it is asked.
 #[derive(Clone, Default)]
-struct Granted(Arc<Mutex<(BTreeMap<SpaceId, Access>, BTreeMap<DocumentId, Access>)>>);
+struct Granted(Arc<Mutex<Lists>>);
 
 impl Granted {
     fn space(self, space: SpaceId, access: Access) -> Self {
