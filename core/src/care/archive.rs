@@ -393,10 +393,10 @@ mod tests {
         bytes
     }
 
-    /// A row: its table's name, its key, its value.
-    type Row = (String, Vec<u8>, Vec<u8>);
+    /// A row as it is read: its table, its key, its value.
+    type Read = (String, Vec<u8>, Vec<u8>);
 
-    fn read(bytes: &[u8]) -> Result<Vec<Row>, ArchiveError> {
+    fn read(bytes: &[u8]) -> Result<Vec<Read>, ArchiveError> {
         let (mut reader, header) = ArchiveReader::open(bytes, BOUND)?;
         if header != HEADER {
             return Err(ArchiveError::Foreign);
