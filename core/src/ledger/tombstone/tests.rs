@@ -36,7 +36,7 @@ fn filled() -> MemoryStore {
             snapshot::note_failure(tx, &document, 2)?;
             spaces::put(tx, &document, &TEAM)?;
             let rows = [Table::Object, Table::Pack, Table::PackIndex, Table::NodeV1, Table::ActorV1, Table::Receipt];
-            let rows = rows.into_iter().chain([Table::Rejected, Table::Branch]);
+            let rows = rows.into_iter().chain([Table::Rejected, Table::Branch, Table::Owner]);
             rows.into_iter().try_for_each(|table| tx.put(table, &tail_key(&document, b"row"), b"row"))?;
             tx.put(Table::Meta, &[&b"folded/"[..], document.as_bytes()].concat(), &[])
         };
@@ -67,8 +67,8 @@ fn deleting_here_leaves_no_trace_in_any_table() {
     let tables: std::collections::BTreeSet<_> = traces(&store, &DOCUMENT).iter().map(|trace| trace.0).collect();
     assert_eq!(
         tables.len(),
-        Table::ALL.len() - 6,
-        "all but tombstones, log, logged, cursors, seen and requests: {tables:?}"
+        Table::ALL.len() - 9,
+        "all but tombstones, log, logged, cursors, seen, requests, directory, grants and audit trail: {tables:?}"
     );
     let others = traces(&store, &OTHER);
     store.write_with(|tx| ledger::delete(tx, &DOCUMENT)).unwrap();
