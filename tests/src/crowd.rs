@@ -385,7 +385,7 @@ pub async fn write_bytes(url: &str, space: SpaceId, bytes: u64) {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let (mut written, mut under_way) = (0, 0);
     while written < bytes || under_way > 0 {
-        if written < bytes && under_way < 8 {
+        if written < bytes && under_way < 3 {
             let writes = chains.iter_mut().take(4).map(|chain| {
                 for word in value.chunks_exact_mut(8) {
                     seed ^= seed << 13;
