@@ -52,6 +52,9 @@ impl Relay {
             // What one address may do is not what is looked at here: the attackers and the others share theirs.
             config.limits.connections_per_address_max = 10_000;
             config.limits.upgrades_per_second = 0;
+            config.limits.misses_per_minute = 0;
+            config.limits.frames_per_second = 0;
+            config.limits.bytes_per_second = 0;
             rejoin_relay::run(listener, shared, &config, async { drop(stopped.await) }).await
         });
         Self { address, store, stop, running }
