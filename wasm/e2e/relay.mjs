@@ -1,5 +1,6 @@
 /** A real relay in a process of its own, and a server in front of it that wants a token. */
 import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -8,6 +9,17 @@ import { fileURLToPath } from "node:url";
 import WebSocket, { WebSocketServer } from "ws";
 
 const BINARY = process.env.RELAY ?? fileURLToPath(new URL("../../target/debug/rejoin-relay", import.meta.url));
+
+/** What the relay's tokens are signed with. */
+const SECRET = "a secret of thirty-two bytes or more, for tests";
+
+/** Signs a token that lets its holder do everything for ten minutes; each name gives another one. */
+export function token(name) {
+  const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const claims = { sub: "page", jti: name, exp: Math.floor(Date.now() / 1_000) + 600, rejoin: { grants: [{ space: "*", access: "admin" }] } };
+  const said = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(claims)}`;
+  return `${said}.${createHmac("sha256", SECRET).update(said).digest("base64url")}`;
+}
 
 /** A port that nobody listens on. */
 export async function freePort() {
@@ -22,7 +34,9 @@ export async function freePort() {
 export async function startRelay({ port } = {}) {
   const data = await mkdtemp(join(tmpdir(), "rejoin-relay-"));
   const at = port ?? (await freePort());
-  const child = spawn(BINARY, ["serve", "--open", "--admin-enabled=false", "--data", data, "--listen", `127.0.0.1:${at}`], { stdio: ["ignore", "pipe", "ignore"] });
+  const keys = `[{ alg = "HS256", secret = "${SECRET}" }]`;
+  const options = ["--open", "--admin-enabled=false", "--auth-keys", keys, "--data", data, "--listen", `127.0.0.1:${at}`];
+  const child = spawn(BINARY, ["serve", ...options], { stdio: ["ignore", "pipe", "ignore"] });
   const ended = new Promise((resolve) => child.once("exit", resolve));
   await new Promise((resolve, reject) => {
     child.once("error", (error) => reject(new Error(`failed to start ${BINARY} (cargo build -p rejoin-relay): ${error.message}`)));
