@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -194,7 +194,10 @@ impl Honest {
 
 async fn write_steadily(url: &str, space: SpaceId, interval: Duration, stopped: &AtomicBool) -> Vec<f64> {
     let mut client = RawClient::connect(url, "honest", Vec::new()).await;
-    let mut chain = Chain::new(load::document(u32::MAX), 1);
+    // One that starts anew goes on with another document.
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let mut chain = Chain::new(load::document(u32::MAX - 16 - number), 1);
     let mut waits = Vec::new();
     let start = Instant::now();
     for turn in 0_u32.. {
