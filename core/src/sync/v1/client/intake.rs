@@ -55,9 +55,11 @@ impl Intake {
         bytes
     }
 
-    /// Tells whether a delivery of a space is under way that moves its cursor.
-    fn moves_cursor(&self, space: &SpaceId) -> bool {
-        self.under_way.values().any(|one| one.space == *space && one.cursor.is_some())
+    /// Tells whether a delivery of a space is under way that moves its cursor. What an older subscription brought moves
+    /// none: nothing would be said when it is applied.
+    fn moves_cursor(&self, space: &SpaceId, generation: u64) -> bool {
+        let moves = |one: &UnderWay| one.space == *space && one.generation == generation && one.cursor.is_some();
+        self.under_way.values().any(moves)
     }
 }
 
@@ -396,7 +398,7 @@ impl ClientSession {
 
     /// Moves the cursor where nothing else brings it along: our own pushes were told, or there was nothing to tell.
     pub(super) fn move_cursor(&mut self, space: &SpaceId) {
-        if self.intake.moves_cursor(space) {
+        if self.intake.moves_cursor(space, self.spaces.generation(space)) {
             return;
         }
         let Some(live) = self.spaces.live(space) else { return };

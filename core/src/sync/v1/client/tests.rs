@@ -110,6 +110,27 @@ fn gap_that_no_ack_tells_is_compared_and_a_relay_that_repeats_it_is_left() {
 }
 
 #[test]
+fn what_an_older_subscription_brought_does_not_hold_back_the_cursor_of_the_next() {
+    let (mut device, other) = (Device::new(1), Device::new(2));
+    let change = other.write(document(1));
+    let mut session = begin(&mut device);
+    let lacking = RelayMessage::Lacking { space: TEAM, documents: vec![], is_last: true };
+    // The driver is in the middle of something: it hears all of this before it applies what the first message brought.
+    let mut hear = |message: &RelayMessage| {
+        session.handle_frame(&message.encode(), &*device.store.read().unwrap()).unwrap();
+        while session.poll_transmit(&*device.store.read().unwrap()).unwrap().is_some() {}
+    };
+    hear(&entries(1, vec![entry(document(1), &change)]));
+    hear(&entries(30, vec![Entry::Skipped { count: 1 }]));
+    hear(&subscribed(true, 30, 30));
+    hear(&lacking);
+    hear(&caught_up(30));
+    device.carry_out(&mut session);
+    assert_eq!(device.cursor(), Some(Cursor { epoch: EPOCH, position: 30 }));
+    assert_eq!(cursors(&device.take_sent()), [30]);
+}
+
+#[test]
 fn comparing_names_documents_in_order_and_has_a_cursor_only_when_caught_up() {
     let (mut device, other) = (Device::new(1), Device::new(2));
     for number in [9, 3, 7] {

@@ -66,6 +66,8 @@ impl Device {
         let tombstone = Tombstone { kind: DeletionKind::Deleted, time_seconds: 5, by: "me".to_owned() };
         self.store
             .write_with(|tx| {
+                // One that was never here would be told in the default space, which none of these tests follows.
+                spaces::put(tx, &document, &TEAM)?;
                 tombstone::bury(tx, &document, &tombstone)?;
                 tombstone::wait(tx, &document)
             })

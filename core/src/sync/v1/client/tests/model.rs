@@ -295,6 +295,14 @@ proptest! {
     }
 }
 
+/// Seeds that once failed.
+#[test]
+fn seeds_that_failed_once_pass() {
+    for seed in [3_689_216_421_660_326_087] {
+        run(seed);
+    }
+}
+
 #[test]
 fn mutated_messages_of_a_relay_never_panic() {
     let mut dice = SmallRng::seed_from_u64(7);
