@@ -20,7 +20,7 @@ use std::ops::{ControlFlow, Range};
 #[cfg(feature = "redb")]
 pub(crate) mod batches;
 mod memory;
-pub(crate) mod record;
+pub mod record;
 #[cfg(feature = "redb")]
 mod redb;
 #[cfg(any(test, feature = "testing"))]

@@ -26,11 +26,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::audit::{Kind, Record};
+use crate::clock::now_seconds;
 use crate::config::Config;
 use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_DEADLINE, ADMIN_REQUESTS_MAX, ADMIN_SOCKETS_MAX, ADMIN_TEXT_BYTES_MAX,
 };
-use crate::registry::now_seconds;
 use crate::shared::Shared;
 use crate::socket::{Accept, Activity};
 
@@ -115,6 +115,9 @@ impl Admin {
 /// Serves the admin API until the relay stops.
 pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>, mut draining: watch::Receiver<bool>) {
     let config = Config::clone(&admin.shared.config());
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "the admin API listens");
+    }
     let accept = Accept::beside(listener, config, ADMIN_SOCKETS_MAX, ADMIN_DEADLINE);
     let service = router(admin).into_make_service_with_connect_info::<Activity>();
     let server = axum::serve(accept, service).with_graceful_shutdown(async move {

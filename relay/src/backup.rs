@@ -20,12 +20,14 @@ use std::io;
 use std::num::NonZeroU64;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rejoin::SpaceId;
 use rejoin::care::{self, DumpError, Standpoint};
 use rejoin::store::{Store, StoreError, Table};
 
+use crate::clock::now_seconds;
+use crate::config::BackupConfig;
 use crate::limits::{BACKUP_DURATION_MAX, BACKUP_FILE_BYTES};
 
 pub mod command;
@@ -72,6 +74,15 @@ pub struct OnlineOptions {
 impl Default for OnlineOptions {
     fn default() -> Self {
         Self { duration_max: BACKUP_DURATION_MAX, bytes_per_second: None, file_bytes: BACKUP_FILE_BYTES }
+    }
+}
+
+impl OnlineOptions {
+    /// As it is configured.
+    pub fn of(config: &BackupConfig) -> Self {
+        let BackupConfig { bytes_per_second, duration_max_seconds } = *config;
+        let bytes_per_second = NonZeroU64::new(bytes_per_second.into());
+        Self { duration_max: duration_max_seconds, bytes_per_second, ..Self::default() }
     }
 }
 
@@ -273,20 +284,6 @@ impl Meter {
 fn random() -> Result<[u8; 16], getrandom::Error> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map(|()| random)
-}
-
-fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Writes bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 /// Reads 16 bytes back from their digits.

@@ -25,7 +25,9 @@ mod show;
 mod tests;
 
 pub use check::ConfigError;
-pub use keys::{AdminConfig, AuthSection, DrainConfig, KEYS, Key, LimitsConfig, LogConfig, QuotaConfig, TlsConfig};
+pub use keys::{
+    AdminConfig, AuthSection, BackupConfig, DrainConfig, KEYS, Key, LimitsConfig, LogConfig, QuotaConfig, TlsConfig,
+};
 pub use read::{ConfigErrors, Loaded, RawConfig, Source};
 pub use show::{documentation, example};
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub auth: AuthSection,
     /// The admin API. Default: in the library off, in the binary on.
     pub admin: AdminConfig,
+    /// Backups of the running relay.
+    pub backup: BackupConfig,
     /// TLS on the public listener.
     pub tls: TlsConfig,
     /// What is logged.
@@ -109,6 +113,7 @@ impl Config {
             quota: QuotaConfig::default(),
             auth: AuthSection::default(),
             admin: AdminConfig::default(),
+            backup: BackupConfig::default(),
             tls: TlsConfig::default(),
             log: LogConfig::default(),
             drain: DrainConfig::default(),

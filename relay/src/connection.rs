@@ -29,7 +29,6 @@ use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
 use tokio::time::{Sleep, sleep, sleep_until};
-use tracing::Instrument as _;
 
 use crate::auth::Permit;
 use crate::deletion::Deletions;
@@ -47,7 +46,7 @@ use crate::quota::Meter;
 use crate::registry::{Registered, Spoken};
 use crate::shared::{
     CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, TOO_MUCH,
-    beside, bytes_of, drained, is_stalled, is_too_long, linger, read,
+    beside, bytes_of, drained, in_span, is_too_long, linger, note_unsendable, read,
 };
 use crate::show::{Foreign, Label};
 use crate::socket::Activity;
@@ -158,14 +157,11 @@ pub(crate) async fn serve(
         connection.shared.metrics.connection_refused(RefusedConnection::Principal);
         connection.outbound.close(CLOSE_POLICY, "the principal has too many connections: close one");
     }
-    let span = tracing::info_span!("connection", id = connection.member.id().number(), protocol = "classic");
-    let run = async {
-        tracing::debug!("a connection begins");
+    in_span(connection.member.id(), Spoken::Classic, async {
         connection.run(socket).await;
-        let complaints = connection.complaints;
-        tracing::debug!(complaints, "a connection ended");
-    };
-    run.instrument(span).await;
+        connection.complaints
+    })
+    .await;
 }
 
 impl Connection {
@@ -269,7 +265,7 @@ impl Connection {
         let outcome = match event {
             Event::Sent(Ok(())) | Event::Hint | Event::Room => Ok(()),
             Event::Sent(Err(error)) => {
-                self.unsendable(&error);
+                note_unsendable(&error, &self.shared.metrics);
                 return Next::End;
             }
             Event::Received(message) => return self.receive(message),
@@ -283,13 +279,7 @@ impl Connection {
                 self.deleted(document, &tombstone, outcome);
                 Ok(())
             }
-            Event::Timer => {
-                let next = self.pulse.tick(&mut self.outbound, timer);
-                if next == Next::End {
-                    self.shared.metrics.silent_peer_closed();
-                }
-                return next;
-            }
+            Event::Timer => return self.pulse.tick(&mut self.outbound, timer),
             Event::Late => {
                 self.shared.metrics.connection_refused(RefusedConnection::Late);
                 self.outbound.close(CLOSE_PROTOCOL_ERROR, "no join in time");
@@ -351,13 +341,6 @@ impl Connection {
         }
     }
 
-    fn unsendable(&mut self, error: &axum::Error) {
-        if is_stalled(error) {
-            self.shared.metrics.slow_consumer_closed();
-        }
-        tracing::debug!(error = %Foreign(&error.to_string()), "failed to send to a peer");
-    }
-
     fn unreadable(&mut self, error: &axum::Error) -> Next {
         if !is_too_long(error) {
             let text = error.to_string();
@@ -374,8 +357,8 @@ impl Connection {
         match results {
             Ok(Results { appended: results, owned, full }) => {
                 self.may_transmit = true;
-                self.note_owned(&document, &owned);
-                self.note_full(&document, &full);
+                self.note_dropped(&document, &owned, "their actor belongs to somebody else");
+                self.note_dropped(&document, &full, "there is no room for them");
                 let (session, store) = (&mut self.session, &self.shared.store);
                 // The next changes of a long message are then checked.
                 let bytes: usize = results.iter().map(|(change, _)| change.bytes().len()).sum();
@@ -414,18 +397,13 @@ impl Connection {
             self.may_transmit = true;
         }
         self.carry_out()?;
+        let shared = Arc::clone(&self.shared);
+        let tx = Glance::new(&*shared.store);
         while self.outbound.has_room()
             && let Some(message) = self.member.mailbox().take_ephemeral()
         {
             let Ephemeral { document, sender, session_id, count, data } = &*message;
-            self.session.send_ephemeral(
-                *document,
-                sender,
-                session_id,
-                *count,
-                data,
-                &Glance::new(&*self.shared.store),
-            )?;
+            self.session.send_ephemeral(*document, sender, session_id, *count, data, &tx)?;
             self.carry_out()?;
         }
         self.begin_append();
@@ -572,22 +550,11 @@ impl Connection {
         }
     }
 
-    fn note_owned(&mut self, document: &DocumentId, changes: &[CheckedChange]) {
+    fn note_dropped(&mut self, document: &DocumentId, changes: &[CheckedChange], why: &'static str) {
         if !changes.is_empty() {
             self.session.refuse(document, changes);
             if self.may_complain() {
-                let count = changes.len();
-                tracing::info!(document = %Label(document), count, "changes under an actor of somebody else were refused");
-            }
-        }
-    }
-
-    fn note_full(&mut self, document: &DocumentId, changes: &[CheckedChange]) {
-        if !changes.is_empty() {
-            self.session.refuse(document, changes);
-            if self.may_complain() {
-                let count = changes.len();
-                tracing::info!(document = %Label(document), count, "changes were dropped that there is no room for");
+                tracing::info!(document = %Label(document), count = changes.len(), why, "changes were refused");
             }
         }
     }

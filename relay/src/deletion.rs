@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rejoin::DocumentId;
 use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::ledger::tombstone;
 use rejoin::store::{Store, StoreError, StoreExt};
 
+use crate::clock::now_seconds;
 use crate::log::{AppendError, Author};
 use crate::shared::Shared;
 use crate::show::Label;
@@ -39,8 +39,7 @@ fn bury(store: &dyn Store, document: &DocumentId, tombstone: &Tombstone) -> Resu
 /// [`StoreError`]. If only the last step fails, the document is deleted all the same, and its bytes go when the store is
 /// opened the next time.
 pub fn purge(store: &dyn Store, document: &DocumentId, by: &str) -> Result<bool, StoreError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let tombstone = Tombstone { kind: DeletionKind::Purged, time_seconds: now, by: by.to_owned() };
+    let tombstone = Tombstone { kind: DeletionKind::Purged, time_seconds: now_seconds(), by: by.to_owned() };
     bury(store, document, &tombstone)?;
     store.scrub()
 }

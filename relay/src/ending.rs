@@ -1,12 +1,13 @@
 //! When what a connection was let in with is over, the connection is.
 
 use std::future::pending;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 
 use crate::auth::{Ended, Permit};
+use crate::clock::now_seconds;
 
 /// How long a connection whose permit is over has to take what was said to it before: with the second in which a permit notices
 /// that it is over, no one lasts longer than two.
@@ -64,6 +65,5 @@ pub(crate) fn reason(ended: Ended) -> &'static str {
 
 /// Returns after how many seconds a permit ends by itself, 1 or more; 0 if it does not.
 pub(crate) fn seconds_left(permit: &Permit) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    permit.expires().map_or(0, |expires| expires.saturating_sub(now).max(1))
+    permit.expires().map_or(0, |expires| expires.saturating_sub(now_seconds()).max(1))
 }

@@ -25,6 +25,7 @@ mod audit;
 pub mod auth;
 pub mod backup;
 pub mod care;
+mod clock;
 pub mod config;
 mod connection;
 mod deletion;

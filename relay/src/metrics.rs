@@ -32,6 +32,7 @@ pub use labels::{AppendResult, Direction, FoldResult, Protocol, RefusedConnectio
 pub use panics::watch_panics;
 
 use crate::auth::{Directory, Reason};
+use crate::clock::now_seconds;
 use crate::quota::{Kind, Quota};
 use labels::{QuotaLabel, ReasonLabel, RuleLabel, Way};
 use series::{Counters, Gauges, Histogram, Histograms};
@@ -277,7 +278,7 @@ impl Metrics {
         to.register_with_unit("cpu", "Processor time that was used", Unit::Seconds, state.cpu_seconds.clone());
         let help = "When the process began, in seconds since 1970";
         let start: Gauge<u64, AtomicU64> = Gauge::default();
-        start.set(process::now_seconds());
+        start.set(now_seconds());
         to.register_with_unit("start_time", help, Unit::Seconds, start);
     }
 
@@ -327,7 +328,7 @@ impl Metrics {
         let disk = process::disk(&sources.data);
         set(&found.disk_free_bytes, disk.map(|disk| disk.free_bytes));
         set(&found.disk_size_bytes, disk.map(|disk| disk.size_bytes));
-        set(&found.epoch_age_seconds, sources.epoch_since.map(|since| process::now_seconds().saturating_sub(since)));
+        set(&found.epoch_age_seconds, sources.epoch_since.map(|since| now_seconds().saturating_sub(since)));
     }
 
     fn long_reads(&self) -> std::sync::MutexGuard<'_, LongReads> {

@@ -7,19 +7,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
 use crate::auth::PrincipalId;
+use crate::clock::now_seconds;
 use crate::hub::ConnectionId;
 use crate::show::Foreign;
 use crate::socket::Activity;
-
-/// Returns the time by the wall clock, in seconds since 1970.
-pub(crate) fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
 
 /// Which protocol a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +24,14 @@ pub(crate) enum Spoken {
 }
 
 impl Spoken {
+    /// Returns its name in logs.
+    pub(crate) fn short(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::V1 => "v1",
+        }
+    }
+
     /// Returns its name in listings.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
@@ -352,19 +352,12 @@ fn refused(refusal: Refusal) -> Response {
         Refusal::Throttled => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::UNAUTHORIZED,
     };
-    let headers = [
-        (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
-    ];
-    (status, headers, format!("{refusal}\n")).into_response()
+    (status, [(WWW_AUTHENTICATE, "Bearer")], format!("{refusal}\n")).into_response()
 }
 
 /// Says to somebody who does not stop asking for what is not there when to come back.
 fn held_back() -> Response {
-    let headers = [
-        (RETRY_AFTER, HeaderValue::from(MISSES_REFUSED_FOR.as_secs())),
-        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
-    ];
+    let headers = [(RETRY_AFTER, HeaderValue::from(MISSES_REFUSED_FOR.as_secs()))];
     (StatusCode::TOO_MANY_REQUESTS, headers, "too much from this address: come back later\n").into_response()
 }
 
@@ -419,9 +412,5 @@ fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers:
 /// Refuses a WebSocket, and asks each client to come back at another time.
 fn come_back_later(text: &'static str) -> Response {
     let seconds = RETRY_AFTER_SECONDS + getrandom::u32().unwrap_or_default() % RETRY_AFTER_SECONDS;
-    let headers = [
-        (RETRY_AFTER, HeaderValue::from(seconds)),
-        (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
-    ];
-    (StatusCode::SERVICE_UNAVAILABLE, headers, text).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, HeaderValue::from(seconds))], text).into_response()
 }

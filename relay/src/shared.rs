@@ -18,20 +18,22 @@ use rejoin::sync::v1::RelayIdentity;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, timeout};
+use tracing::Instrument as _;
 
 use crate::audit::{Audit, Refusals};
 use crate::auth::{Directory, Permit};
 use crate::config::Config;
 use crate::fold::Folding;
-use crate::hub::Hub;
+use crate::hub::{ConnectionId, Hub};
 use crate::limits::{CLOSE_WAIT, RECONNECTS_PER_SECOND};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::quarantine::Quarantine;
 use crate::quota::{Kind, Progress, Quota};
-use crate::registry::Registry;
+use crate::registry::{Registry, Spoken};
 use crate::rights::Allowed;
+use crate::show::Foreign;
 use crate::socket::Activity;
 
 /// WebSocket close code: the relay is going away.
@@ -145,15 +147,18 @@ pub(crate) struct Pulse {
     start: Instant,
     progress: Progress,
     quota: Arc<Quota>,
+    metrics: Arc<Metrics>,
 }
 
 impl Pulse {
     pub(crate) fn new(activity: Activity, shared: &Shared) -> Self {
-        let (now, config, quota) = (Instant::now(), shared.config.clone(), Arc::clone(&shared.quota));
+        let (now, config) = (Instant::now(), shared.config.clone());
+        let (quota, metrics) = (Arc::clone(&shared.quota), Arc::clone(&shared.metrics));
         let next_ping = now + config.borrow().limits.ping_seconds;
         let mut progress = Progress::default();
         progress.message(activity.bytes().0);
-        Self { activity, config, was_listening: true, listening_since: now, next_ping, start: now, progress, quota }
+        let (was_listening, listening_since, start) = (true, now, now);
+        Self { activity, config, was_listening, listening_since, next_ping, start, progress, quota, metrics }
     }
 
     /// Learns that a message came.
@@ -179,6 +184,7 @@ impl Pulse {
         let now = Instant::now();
         if self.was_listening && now >= self.gone_at() {
             tracing::debug!("a peer is silent and counts as gone");
+            self.metrics.silent_peer_closed();
             return Next::End;
         }
         let since_start = now.saturating_duration_since(self.start);
@@ -230,7 +236,7 @@ pub(crate) fn is_too_long(error: &axum::Error) -> bool {
 }
 
 /// Says whether a socket cannot be written because the other side takes nothing.
-pub(crate) fn is_stalled(error: &axum::Error) -> bool {
+fn is_stalled(error: &axum::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
@@ -239,6 +245,25 @@ pub(crate) fn is_stalled(error: &axum::Error) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Takes note of why nothing more can be sent to a peer.
+pub(crate) fn note_unsendable(error: &axum::Error, metrics: &Metrics) {
+    if is_stalled(error) {
+        metrics.slow_consumer_closed();
+    }
+    tracing::debug!(error = %Foreign(&error.to_string()), "failed to send to a peer");
+}
+
+/// Runs a connection to its end; it returns how much was wrong with what it heard.
+pub(crate) async fn in_span(id: ConnectionId, spoken: Spoken, connection: impl Future<Output = u64>) {
+    let span = tracing::info_span!("connection", id = id.number(), protocol = spoken.short());
+    let run = async {
+        tracing::debug!("a connection begins");
+        let complaints = connection.await;
+        tracing::debug!(complaints, "a connection ended");
+    };
+    run.instrument(span).await;
 }
 
 /// Waits until the relay is to stop.

@@ -32,6 +32,14 @@ impl fmt::Display for Label<'_> {
     }
 }
 
+/// Writes bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -353,3 +353,6 @@ impl Connected<IncomingStream<'_, Accept>> for Activity {
         stream.io().activity.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

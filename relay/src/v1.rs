@@ -19,7 +19,6 @@ use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
 use rejoin::sync::v1::{Offered, RelayIdentity, RelayOutput, RelaySession};
 use tokio::time::{Sleep, sleep, sleep_until};
-use tracing::Instrument as _;
 
 use crate::auth::{Permit, Refusal};
 use crate::ending::{self, Ending, Over};
@@ -35,7 +34,8 @@ use crate::presence;
 use crate::quota::Meter;
 use crate::registry::{Registered, Spoken};
 use crate::shared::{
-    KICKED, Next, Pulse, Received, Shared, TOO_MUCH, beside, bytes_of, drained, is_stalled, is_too_long, linger, read,
+    KICKED, Next, Pulse, Received, Shared, TOO_MUCH, beside, bytes_of, drained, in_span, is_too_long, linger,
+    note_unsendable, read,
 };
 use crate::show::Foreign;
 use crate::socket::Activity;
@@ -131,14 +131,11 @@ pub(crate) async fn serve(
         answering: None,
         news: None,
     };
-    let span = tracing::info_span!("connection", id = connection.follower.id().number(), protocol = "v1");
-    let run = async {
-        tracing::debug!("a connection begins");
+    in_span(connection.follower.id(), Spoken::V1, async {
         connection.run(socket).await;
-        let complaints = connection.complaints;
-        tracing::debug!(complaints, "a connection ended");
-    };
-    run.instrument(span).await;
+        connection.complaints
+    })
+    .await;
 }
 
 impl Connection {
@@ -221,7 +218,7 @@ impl Connection {
         match event {
             Event::Sent(Ok(())) | Event::News | Event::Room => {}
             Event::Sent(Err(error)) => {
-                self.unsendable(&error);
+                note_unsendable(&error, &self.shared.metrics);
                 return Next::End;
             }
             Event::Received(None) => return Next::End,
@@ -235,11 +232,7 @@ impl Connection {
             Event::Timer => {
                 // What was granted may have been taken away, and the client not be told for want of news.
                 self.session.handle_rights_changed();
-                let next = self.pulse.tick(&mut self.outbound, timer);
-                if next == Next::End {
-                    self.shared.metrics.silent_peer_closed();
-                }
-                return next;
+                return self.pulse.tick(&mut self.outbound, timer);
             }
             Event::Over(Over::Permit(ended)) => {
                 self.session.handle_refused(Code::Unauthenticated, ending::reason(ended));
@@ -274,13 +267,6 @@ impl Connection {
             // The library answers pings and closes; any byte has reset the silence.
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => {}
         }
-    }
-
-    fn unsendable(&mut self, error: &axum::Error) {
-        if is_stalled(error) {
-            self.shared.metrics.slow_consumer_closed();
-        }
-        tracing::debug!(error = %Foreign(&error.to_string()), "failed to send to a peer");
     }
 
     fn unreadable(&mut self, error: &axum::Error) -> Next {

@@ -1,12 +1,12 @@
 /** A real relay in a process of its own, and a server in front of it that wants a token. */
 import { spawn } from "node:child_process";
-import { createHmac } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import WebSocket, { WebSocketServer } from "ws";
+import { sign } from "../../tests/interop/token.mjs";
 
 const BINARY = process.env.RELAY ?? fileURLToPath(new URL("../../target/debug/rejoin-relay", import.meta.url));
 
@@ -15,10 +15,7 @@ const SECRET = "a secret of thirty-two bytes or more, for tests";
 
 /** Signs a token that lets its holder do everything for ten minutes; each name gives another one. */
 export function token(name) {
-  const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const claims = { sub: "page", jti: name, exp: Math.floor(Date.now() / 1_000) + 600, rejoin: { grants: [{ space: "*", access: "admin" }] } };
-  const said = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(claims)}`;
-  return `${said}.${createHmac("sha256", SECRET).update(said).digest("base64url")}`;
+  return sign(SECRET, { sub: "page", jti: name, rejoin: { grants: [{ space: "*", access: "admin" }] } });
 }
 
 /** A port that nobody listens on. */

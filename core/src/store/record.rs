@@ -1,7 +1,8 @@
 //! How records are written inside keys and values: fixed-width big-endian in keys, LEB128 in values.
 //!
 //! What is read here was written by us, so a record that does not decode means a damaged file, never a hostile peer; it
-//! is still read with every length checked.
+//! is still read with every length checked. Whoever keeps rows of its own beside the engine's, as the relay does, writes them
+//! the same way.
 
 use automerge::{ActorId, ChangeHash};
 
@@ -44,7 +45,7 @@ pub(crate) fn prefix_end(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// Appends an unsigned LEB128.
-pub(crate) fn put_uint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_uint(out: &mut Vec<u8>, mut value: u64) {
     loop {
         let byte = (value & 0x7f).to_le_bytes()[0];
         value >>= 7;
@@ -62,35 +63,46 @@ pub(crate) fn put_int(out: &mut Vec<u8>, value: i64) {
 }
 
 /// Appends bytes with their length before them.
-pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_uint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-/// Reads a record from front to back.
-pub(crate) struct Reader<'r> {
+/// Reads a record from front to back. Whatever is not there is [`StoreError::Damaged`], named as the record is.
+#[derive(Debug)]
+pub struct Reader<'r> {
     rest: &'r [u8],
     what: &'static str,
 }
 
 impl<'r> Reader<'r> {
     /// Begins to read a record; `what` names it in errors.
-    pub(crate) fn new(bytes: &'r [u8], what: &'static str) -> Self {
+    pub fn new(bytes: &'r [u8], what: &'static str) -> Self {
         Self { rest: bytes, what }
     }
 
     /// Returns the error that this record is damaged.
-    pub(crate) fn damaged(&self) -> StoreError {
+    pub fn damaged(&self) -> StoreError {
         StoreError::Damaged { what: self.what }
     }
 
-    pub(crate) fn byte(&mut self) -> Result<u8, StoreError> {
+    /// Reads a byte.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if it is not there.
+    pub fn byte(&mut self) -> Result<u8, StoreError> {
         let (first, rest) = self.rest.split_first().ok_or(StoreError::Damaged { what: self.what })?;
         self.rest = rest;
         Ok(*first)
     }
 
-    pub(crate) fn uint(&mut self) -> Result<u64, StoreError> {
+    /// Reads an unsigned LEB128.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if it is not there.
+    pub fn uint(&mut self) -> Result<u64, StoreError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -107,25 +119,49 @@ impl<'r> Reader<'r> {
         Ok((folded >> 1).cast_signed() ^ -(folded & 1).cast_signed())
     }
 
-    pub(crate) fn take(&mut self, length: usize) -> Result<&'r [u8], StoreError> {
+    /// Reads this many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if it is not there.
+    pub fn take(&mut self, length: usize) -> Result<&'r [u8], StoreError> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(StoreError::Damaged { what: self.what })?;
         self.rest = rest;
         Ok(taken)
     }
 
-    pub(crate) fn bytes(&mut self) -> Result<&'r [u8], StoreError> {
+    /// Reads bytes that have their length before them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if it is not there.
+    pub fn bytes(&mut self) -> Result<&'r [u8], StoreError> {
         let length = usize::try_from(self.uint()?).map_err(|_| self.damaged())?;
         self.take(length)
     }
 
-    pub(crate) fn text(&mut self) -> Result<&'r str, StoreError> {
+    /// Reads UTF-8 that has its length before it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if it is not there.
+    pub fn text(&mut self) -> Result<&'r str, StoreError> {
         let what = self.what;
         std::str::from_utf8(self.bytes()?).map_err(|_| StoreError::Damaged { what })
     }
 
+    /// Reads an array.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if it is not there.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+        let bytes = self.take(N)?;
+        bytes.try_into().map_err(|_| self.damaged())
+    }
+
     pub(crate) fn hash(&mut self) -> Result<ChangeHash, StoreError> {
-        let bytes = self.take(32)?;
-        bytes.try_into().map(ChangeHash).map_err(|_| self.damaged())
+        self.array().map(ChangeHash)
     }
 
     pub(crate) fn actor(&mut self) -> Result<ActorId, StoreError> {
@@ -133,12 +169,12 @@ impl<'r> Reader<'r> {
     }
 
     /// Says whether nothing is left.
-    pub(crate) fn is_at_end(&self) -> bool {
+    pub fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// Returns all that is left.
-    pub(crate) fn rest(self) -> &'r [u8] {
+    pub fn rest(self) -> &'r [u8] {
         self.rest
     }
 }

@@ -12,12 +12,13 @@ use rejoin::{DocumentId, SpaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::extract::{self, Asked, At, Body, PageOf, hex, page, space_text};
+use super::extract::{self, Asked, At, Body, PageOf, page, space_text};
 use super::problem::{Answer, Code, Problem};
 use super::{ADMIN, Admin, App, text};
+use crate::clock::now_seconds;
 use crate::log::AppendError;
 use crate::quarantine::Held;
-use crate::registry::now_seconds;
+use crate::show::hex;
 
 /// A document.
 #[derive(Debug, Serialize, ToSchema)]

@@ -48,6 +48,19 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     }
 }
 
+/// Which part of a list is asked for, and whose.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageOfPrincipal {
+    /// Only those of this principal.
+    pub(super) principal: Option<String>,
+    /// Where to go on: `next` of the page before.
+    pub(super) after: Option<String>,
+    /// The most items, 1 to 1,000. Default: 100.
+    pub(super) limit: Option<usize>,
+}
+
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -110,14 +123,6 @@ where
     T: Deserialize<'de>,
 {
     Option::deserialize(deserializer).map(Some)
-}
-
-/// Writes bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
-        text
-    })
 }
 
 /// Makes the type of a page: the items, and where to go on.

@@ -7,7 +7,7 @@ use rejoin::codec::v1::Access;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{self, Asked, Body, page, space_text};
+use super::extract::{self, Asked, Body, PageOfPrincipal, page, space_text};
 use super::principals::{Removed, name};
 use super::problem::{Answer, Code, Problem};
 use super::{App, about};
@@ -95,19 +95,6 @@ impl From<auth::Grant> for Grant {
 
 page!(GrantPage, Grant, String, "grants");
 
-/// Which grants are asked for.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// Only those of this principal.
-    principal: Option<String>,
-    /// Where to go on: `next` of the page before.
-    after: Option<String>,
-    /// The most items, 1 to 1,000. Default: 100.
-    limit: Option<usize>,
-}
-
 /// Where a page ended: the target, which holds no space, and the principal, which may.
 fn cursor(grant: &auth::Grant) -> String {
     format!("{} {}", target_text(&grant.target), grant.principal)
@@ -120,8 +107,11 @@ fn read_cursor(text: &str) -> Answer<(PrincipalId, Target)> {
 }
 
 /// Lists what was granted, by principal.
-#[utoipa::path(get, path = "/v1/grants", params(Which), responses((status = 200, body = GrantPage)))]
-pub(super) async fn grant_list(State(app): State<App>, Asked(which): Asked<Which>) -> Answer<Json<GrantPage>> {
+#[utoipa::path(get, path = "/v1/grants", params(PageOfPrincipal), responses((status = 200, body = GrantPage)))]
+pub(super) async fn grant_list(
+    State(app): State<App>,
+    Asked(which): Asked<PageOfPrincipal>,
+) -> Answer<Json<GrantPage>> {
     let limit = extract::limit(which.limit)?;
     let principal = which.principal.as_deref().map(|text| name(text, Code::QueryInvalid)).transpose()?;
     let after = extract::after(which.after.as_deref(), read_cursor)?;

@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use super::problem::{Answer, Code, Problem};
+use crate::clock::now_seconds;
 use crate::limits::ADMIN_JOBS_KEPT;
-use crate::registry::now_seconds;
 
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

@@ -10,9 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::documents::require_space;
-use super::extract::{self, Asked, At, hex};
+use super::extract::{self, Asked, At};
 use super::problem::{Answer, Code, Problem};
 use crate::limits::ADMIN_LOG_BYTES_MAX;
+use crate::show::hex;
 
 /// What happened at a position.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]

@@ -17,7 +17,7 @@ use super::extract::{self, Asked, At, Body, page};
 use super::jobs::{Job, JobKind, JobProgress, Running};
 use super::problem::{Answer, Code, Problem};
 use super::{Admin, App, about};
-use crate::backup::{self, BackupError, Manifest};
+use crate::backup::{self, BackupError, Manifest, OnlineOptions};
 
 page!(JobPage, Job, u64, "jobs");
 
@@ -183,7 +183,8 @@ pub(super) async fn backup_start(State(app): State<App>, Body(wanted): Body<Back
         return Err(Problem::new(Code::FileExists, format!("{} is there already", to.display())));
     }
     start(&app, JobKind::Backup, move |app, running| {
-        let manifest = backup::online(&*app.shared.store, &to, since.as_ref(), &mut |progress| {
+        let options = OnlineOptions::of(&app.shared.config().backup);
+        let manifest = backup::online_with(&*app.shared.store, &to, since.as_ref(), &options, &mut |progress| {
             running.progress(JobProgress { documents: 0, rows: progress.rows, bytes: progress.bytes });
             // A relay that stops waits for nobody.
             if *app.shared.draining.borrow() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -23,7 +23,7 @@ use super::jobs::{JobKind, JobProgress, Running};
 use super::problem::{Answer, Code, Problem};
 use super::{Admin, App, about, operate, text};
 use crate::auth::SpaceRecord;
-use crate::registry::now_seconds;
+use crate::clock::now_seconds;
 
 /// A space.
 #[derive(Debug, Serialize, ToSchema)]

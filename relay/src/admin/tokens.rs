@@ -5,15 +5,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use super::extract::{self, Asked, At, Body, page};
+use super::extract::{self, Asked, At, Body, PageOfPrincipal, page};
 use super::grants::{self, Level};
 use super::principals::{Removed, name};
 use super::problem::{Answer, Code, Problem};
 use super::{App, about, text};
 use crate::auth::{self, NewToken, SecretText, TokenId, TokenKind, TokenRecord};
-use crate::registry::now_seconds;
+use crate::clock::now_seconds;
 
 /// A stored token. Its text is not known to the relay.
 #[derive(Debug, Serialize, ToSchema)]
@@ -81,26 +81,16 @@ impl From<TokenRecord> for Token {
 
 page!(TokenPage, Token, String, "tokens");
 
-/// Which tokens are asked for.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Which {
-    /// Only those of this principal.
-    principal: Option<String>,
-    /// Where to go on: `next` of the page before.
-    after: Option<String>,
-    /// The most items, 1 to 1,000. Default: 100.
-    limit: Option<usize>,
-}
-
 fn token_id(text: &str, fault: Code) -> Answer<TokenId> {
     text.parse().map_err(|error: auth::ParseTokenIdError| Problem::new(fault, format!("token: {error}")))
 }
 
 /// Lists tokens and share links, by id.
-#[utoipa::path(get, path = "/v1/tokens", params(Which), responses((status = 200, body = TokenPage)))]
-pub(super) async fn token_list(State(app): State<App>, Asked(which): Asked<Which>) -> Answer<Json<TokenPage>> {
+#[utoipa::path(get, path = "/v1/tokens", params(PageOfPrincipal), responses((status = 200, body = TokenPage)))]
+pub(super) async fn token_list(
+    State(app): State<App>,
+    Asked(which): Asked<PageOfPrincipal>,
+) -> Answer<Json<TokenPage>> {
     let limit = extract::limit(which.limit)?;
     let principal = which.principal.as_deref().map(|text| name(text, Code::QueryInvalid)).transpose()?;
     let after = extract::after(which.after.as_deref(), |text| token_id(text, Code::QueryInvalid))?;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use rejoin::{ChangeHash, DocumentId};
 
 use super::{Audit, Kind, Record};
+use crate::clock::now_seconds;
 use crate::log::Author;
-use crate::registry::{Registry, now_seconds};
+use crate::registry::Registry;
 
 /// Records writes that are refused. Never waits.
 #[derive(Clone)]

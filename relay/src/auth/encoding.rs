@@ -4,6 +4,7 @@
 
 use rejoin::codec::v1::Access;
 use rejoin::store::StoreError;
+use rejoin::store::record::{Reader, put_bytes, put_uint};
 use rejoin::{DocumentId, SpaceId};
 
 use super::PrincipalId;
@@ -64,7 +65,7 @@ pub(super) fn read_principal(id: &[u8], value: &[u8]) -> Result<Principal, Store
     let id = reader.principal(id)?;
     let disabled = reader.flag()?;
     let created_seconds = reader.uint()?;
-    let label = reader.option(Reader::text)?;
+    let label = reader.option(Reader::label)?;
     reader.end()?;
     Ok(Principal { id, label, disabled, created_seconds })
 }
@@ -107,7 +108,7 @@ pub(super) fn read_token(id: &[u8], value: &[u8]) -> Result<StoredToken, StoreEr
     let created = reader.uint()?;
     let expires = reader.option(Reader::uint)?;
     let principal = reader.option(|reader| reader.bytes().and_then(|id| reader.principal(id)))?;
-    let label = reader.option(Reader::text)?;
+    let label = reader.option(Reader::label)?;
     let parent = reader.option(|reader| reader.array().map(TokenId::from_bytes))?;
     let home = reader.option(|reader| reader.array().map(SpaceId::from_bytes))?;
     let scope = reader.option(Reader::scopes)?;
@@ -131,7 +132,7 @@ pub(super) fn read_space(id: &[u8], value: &[u8]) -> Result<SpaceRecord, StoreEr
     let archived = reader.flag()?;
     let created_seconds = reader.uint()?;
     let bytes_max = reader.option(Reader::uint)?;
-    let name = reader.option(Reader::text)?;
+    let name = reader.option(Reader::label)?;
     reader.end()?;
     Ok(SpaceRecord { id, name, archived, created_seconds, bytes_max })
 }
@@ -178,25 +179,6 @@ pub(super) fn access_byte(access: Access) -> u8 {
     }
 }
 
-/// Appends an unsigned LEB128.
-pub(super) fn put_uint(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let byte = (value & 0x7f).to_le_bytes()[0];
-        value >>= 7;
-        if value == 0 {
-            out.push(byte);
-            return;
-        }
-        out.push(byte | 0x80);
-    }
-}
-
-/// Appends bytes with their length before them.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_uint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
 /// Appends 0, or 1 and what is there.
 fn put_option<T>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
     out.push(u8::from(value.is_some()));
@@ -205,28 +187,26 @@ fn put_option<T>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec
     }
 }
 
-/// Reads a record from front to back.
-pub(super) struct Reader<'r> {
-    rest: &'r [u8],
-    what: &'static str,
+/// What the directory's records are made of, besides what every record is.
+pub(super) trait Fields: Sized {
+    /// Reads [`VERSION`].
+    fn version(&mut self) -> Result<(), StoreError>;
+    fn flag(&mut self) -> Result<bool, StoreError>;
+    fn label(&mut self) -> Result<String, StoreError>;
+    fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<Option<T>, StoreError>;
+    /// Takes bytes that were read for a principal's id.
+    fn principal(&self, bytes: &[u8]) -> Result<PrincipalId, StoreError>;
+    fn target(&mut self) -> Result<Target, StoreError>;
+    fn access(&mut self) -> Result<Access, StoreError>;
+    fn scopes(&mut self) -> Result<Vec<Scope>, StoreError>;
+    /// Wants nothing to be left.
+    fn end(self) -> Result<(), StoreError>;
 }
 
-impl<'r> Reader<'r> {
-    pub(super) fn new(rest: &'r [u8], what: &'static str) -> Self {
-        Self { rest, what }
-    }
-
-    pub(super) fn damaged(&self) -> StoreError {
-        StoreError::Damaged { what: self.what }
-    }
-
-    pub(super) fn version(&mut self) -> Result<(), StoreError> {
+impl Fields for Reader<'_> {
+    fn version(&mut self) -> Result<(), StoreError> {
         let version = self.byte()?;
         if version == VERSION { Ok(()) } else { Err(self.damaged()) }
-    }
-
-    pub(super) fn byte(&mut self) -> Result<u8, StoreError> {
-        self.array().map(|[byte]| byte)
     }
 
     fn flag(&mut self) -> Result<bool, StoreError> {
@@ -237,48 +217,19 @@ impl<'r> Reader<'r> {
         }
     }
 
-    pub(super) fn uint(&mut self) -> Result<u64, StoreError> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(self.damaged())
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'r [u8], StoreError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(StoreError::Damaged { what: self.what })?;
-        self.rest = rest;
-        Ok(taken)
-    }
-
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
-        let taken = self.take(N)?;
-        taken.try_into().map_err(|_| self.damaged())
-    }
-
-    pub(super) fn bytes(&mut self) -> Result<&'r [u8], StoreError> {
-        let length = usize::try_from(self.uint()?).map_err(|_| self.damaged())?;
-        self.take(length)
-    }
-
-    fn text(&mut self) -> Result<String, StoreError> {
-        let bytes = self.bytes()?;
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.damaged())
-    }
-
-    pub(super) fn principal(&self, bytes: &[u8]) -> Result<PrincipalId, StoreError> {
-        std::str::from_utf8(bytes).ok().and_then(PrincipalId::new).ok_or_else(|| self.damaged())
+    fn label(&mut self) -> Result<String, StoreError> {
+        self.text().map(str::to_owned)
     }
 
     fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
         if self.flag()? { read(self).map(Some) } else { Ok(None) }
     }
 
-    pub(super) fn target(&mut self) -> Result<Target, StoreError> {
+    fn principal(&self, bytes: &[u8]) -> Result<PrincipalId, StoreError> {
+        std::str::from_utf8(bytes).ok().and_then(PrincipalId::new).ok_or_else(|| self.damaged())
+    }
+
+    fn target(&mut self) -> Result<Target, StoreError> {
         match self.byte()? {
             0 => Ok(Target::Everything),
             1 => Ok(Target::Space(SpaceId::from_bytes(self.array()?))),
@@ -287,7 +238,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    pub(super) fn access(&mut self) -> Result<Access, StoreError> {
+    fn access(&mut self) -> Result<Access, StoreError> {
         match self.byte()? {
             1 => Ok(Access::Read),
             2 => Ok(Access::Write),
@@ -296,13 +247,13 @@ impl<'r> Reader<'r> {
         }
     }
 
-    pub(super) fn scopes(&mut self) -> Result<Vec<Scope>, StoreError> {
+    fn scopes(&mut self) -> Result<Vec<Scope>, StoreError> {
         let count = self.uint()?;
         // Each takes two bytes at least, so a damaged count ends with the bytes.
         (0..count).map(|_| Ok(Scope { target: self.target()?, access: self.access()? })).collect()
     }
 
-    pub(super) fn end(self) -> Result<(), StoreError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
+    fn end(self) -> Result<(), StoreError> {
+        if self.is_at_end() { Ok(()) } else { Err(self.damaged()) }
     }
 }

@@ -7,11 +7,12 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rejoin::store::record::{Reader, put_bytes, put_uint};
 use rejoin::store::{Store, StoreError, StoreExt, Table};
 use std::sync::Arc;
 
 use super::directory::{Directory, DirectoryError};
-use super::encoding::{self, Reader, TICKET_KEY};
+use super::encoding::{self, Fields as _, TICKET_KEY};
 use super::permit::Permit;
 use super::record::{Scope, TokenId};
 use super::refusal::Reason;
@@ -64,7 +65,7 @@ impl TicketKey {
     /// Seals what a ticket stands for.
     fn write(&self, principal: Option<&PrincipalId>, origin: &Origin, expires: u64) -> Option<SecretText> {
         let mut payload = vec![encoding::VERSION];
-        encoding::put_uint(&mut payload, expires);
+        put_uint(&mut payload, expires);
         match (origin, principal) {
             (Origin::Stored(id), _) => {
                 payload.push(0);
@@ -72,9 +73,9 @@ impl TicketKey {
             }
             (Origin::Jwt { claims, expires, .. }, Some(principal)) => {
                 payload.push(1);
-                encoding::put_uint(&mut payload, *expires);
-                encoding::put_bytes(&mut payload, principal.as_str().as_bytes());
-                encoding::put_uint(&mut payload, claims.len() as u64);
+                put_uint(&mut payload, *expires);
+                put_bytes(&mut payload, principal.as_str().as_bytes());
+                put_uint(&mut payload, claims.len() as u64);
                 for (target, right) in &**claims {
                     encoding::put_target(&mut payload, target);
                     payload.push(encoding::access_byte(right.access));

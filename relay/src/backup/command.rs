@@ -10,6 +10,7 @@ use rejoin::store::Store;
 use serde_json::json;
 
 use super::{Manifest, RestoreOptions, RestoreProgress, Step, check, online, rehearse, restore};
+use crate::show::hex;
 
 /// The arguments of `rejoin-relay restore`.
 #[derive(Debug, Clone, clap::Args)]
@@ -78,7 +79,7 @@ pub fn restore_data(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), Strin
             "change_bytes": change_bytes,
             "tombstones": restored.manifest.tombstones,
             "made_seconds": made_seconds,
-            "epoch": super::hex(restored.epoch.as_bytes()),
+            "epoch": hex(restored.epoch.as_bytes()),
             "storage_id": restored.storage.to_string(),
         })
         .to_string()

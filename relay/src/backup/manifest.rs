@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::target::Done;
-use super::{hex, unhex};
+use super::unhex;
 use crate::limits::MANIFEST_BYTES_MAX;
+use crate::show::hex;
 
 /// The manifest's file in a backup's directory.
 pub const MANIFEST_FILE: &str = "manifest.json";

@@ -12,8 +12,10 @@ use rejoin::store::{RedbOptions, RedbStore, Store, StoreError, Table};
 use rejoin::{Epoch, StorageId};
 
 use super::target::{Hashing, sync_directory};
-use super::{Manifest, ManifestError, PartFile, hex, now_seconds, random, unhex};
+use super::{Manifest, ManifestError, PartFile, random, unhex};
+use crate::clock::now_seconds;
 use crate::limits::{BACKUP_CHAIN_MAX, STORE_CACHE_BYTES};
+use crate::show::hex;
 use crate::start::STORE_FILE;
 
 /// What is added to the store's file name while it is restored.

@@ -15,7 +15,8 @@ use rejoin::store::{ReadTx, Store, StoreError, StoreExt, Table, WriteTx, storage
 use rejoin::{DocumentId, SpaceId};
 use serde::{Deserialize, Serialize};
 
-use super::{now_seconds, random};
+use super::random;
+use crate::clock::now_seconds;
 use crate::limits::{
     DELETE_CHANGES, DELETE_DOCUMENTS, DELETE_PASSES, IMPORT_BYTES, IMPORT_CHANGES, IMPORT_REFUSALS_MAX,
 };

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rejoin::care::archive::{ArchiveHeader, ArchiveWriter, Purpose};
 use sha2::{Digest, Sha256};
 
-use super::{BackupError, MANIFEST_FILE, Manifest, PartFile, hex};
+use super::{BackupError, MANIFEST_FILE, Manifest, PartFile};
+use crate::show::hex;
 
 /// What is added to a backup's name while it is made.
 const TEMPORARY_SUFFIX: &str = ".rejoin-backup";

@@ -15,10 +15,10 @@ use super::{ADMIN_LISTEN, Config, LogFormat};
 use crate::auth::KeyConfig;
 use crate::limits::{
     APPEND_BYTES_BURST_DEFAULT, APPEND_BYTES_PER_SECOND_DEFAULT, APPENDS_BURST_DEFAULT, APPENDS_PER_SECOND_DEFAULT,
-    AUDIT_ROWS_MAX_DEFAULT, BYTES_BURST_DEFAULT, BYTES_PER_SECOND_DEFAULT, CONNECTIONS_MAX_DEFAULT,
-    CONNECTIONS_PER_ADDRESS_MAX_DEFAULT, CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT, DEAD_AFTER, DOCUMENT_BYTES_MAX_DEFAULT,
-    DRAIN_DEADLINE, FRAMES_BURST_DEFAULT, FRAMES_PER_SECOND_DEFAULT, HANDSHAKE_DEADLINE_DEFAULT,
-    MISSES_PER_MINUTE_DEFAULT, PING_INTERVAL, RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX,
+    AUDIT_ROWS_MAX_DEFAULT, BACKUP_DURATION_MAX, BYTES_BURST_DEFAULT, BYTES_PER_SECOND_DEFAULT,
+    CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT, CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT, DEAD_AFTER,
+    DOCUMENT_BYTES_MAX_DEFAULT, DRAIN_DEADLINE, FRAMES_BURST_DEFAULT, FRAMES_PER_SECOND_DEFAULT,
+    HANDSHAKE_DEADLINE_DEFAULT, MISSES_PER_MINUTE_DEFAULT, PING_INTERVAL, RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX,
     SHARES_PER_PRINCIPAL_MAX_DEFAULT, SOCKETS_SPARE, UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
 };
 
@@ -257,6 +257,14 @@ keys! {
         token_file: Option<PathBuf> = None, any(), restart;
         /// How many acts of administrators are kept on record, and as many refused writes; the oldest go first.
         audit_rows_max: usize = AUDIT_ROWS_MAX_DEFAULT, from(1, 100_000_000), live;
+    }
+
+    /// Backups of the running relay, which the admin API makes.
+    [backup] BackupConfig {
+        /// How fast the store is read for one, so that clients do not wait for the disk; 0 is no bound.
+        bytes_per_second: u32 = 0, from(0, RATE_CEILING), live;
+        /// How long one may take before it is given up: what is freed meanwhile is not used again, so the store's file grows.
+        duration_max_seconds: Duration = BACKUP_DURATION_MAX, from(1, 7 * DAY_SECONDS), live;
     }
 
     /// TLS on the public listener: both files or none, in which case a proxy in front of the relay does it.

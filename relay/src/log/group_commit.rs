@@ -13,14 +13,15 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use rejoin::care;
 use rejoin::codec::v1::Outcome;
 use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::Appended;
-use rejoin::store::{self, Store, StoreError, Table};
+use rejoin::store::{self, Store, StoreError};
 use rejoin::sync::v1::{Offered, OfferedWrite};
 use rejoin::{ChangeHash, DocumentId, SpaceId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -28,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::commit::{Done, Part, commit, news, parts};
 use super::{AppendError, Author, Log, Pushed, Results, Written};
 use crate::audit::Refusals;
+use crate::clock::now_seconds;
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
@@ -37,9 +39,6 @@ use crate::limits::{
 use crate::metrics::{AppendResult, Metrics};
 use crate::quota::Quota;
 use crate::show::Label;
-
-/// The key in [`Table::Meta`] that says when the store was restored from a backup: seconds since 1970, 8 bytes, little-endian.
-const RESTORED_AT_KEY: &[u8] = b"restored-at";
 
 /// The queue's room is counted in these many bytes, so that the count fits 32 bits.
 const ROOM_UNIT_BYTES: usize = 1 << 10;
@@ -124,7 +123,7 @@ impl GroupCommit {
         refusals: Option<Refusals>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let restored_at_seconds = restored_at(&*store).map_err(std::io::Error::other)?;
+        let restored_at_seconds = store.read().and_then(|tx| care::restored_at(&*tx)).map_err(std::io::Error::other)?;
         let owners_from = Arc::new(AtomicU64::new(0));
         let (requests, inbox) = mpsc::channel(COMMIT_REQUESTS_MAX);
         let writable = Arc::new(AtomicBool::new(true));
@@ -484,7 +483,7 @@ impl Writer {
 
     fn asks_owners(&self) -> bool {
         let from = self.owners_from.load(Ordering::Relaxed);
-        from == 0 || SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|now| now.as_secs() >= from)
+        from == 0 || now_seconds() >= from
     }
 
     fn commit_together(&mut self, parts: &[Part<'_>]) -> Result<Vec<Done>, StoreError> {
@@ -572,13 +571,6 @@ impl Writer {
             self.hub.followers().publish_end(&space, end);
         }
     }
-}
-
-/// Returns when the store was restored from a backup, in seconds since 1970, if it was.
-fn restored_at(store: &dyn Store) -> Result<Option<u64>, StoreError> {
-    let Some(bytes) = store.read()?.get(Table::Meta, RESTORED_AT_KEY)? else { return Ok(None) };
-    let bytes = bytes.try_into().map_err(|_| StoreError::Damaged { what: "when the store was restored" })?;
-    Ok(Some(u64::from_le_bytes(bytes)))
 }
 
 /// Takes out what became of a write; of those of a part that failed nothing is known.

@@ -4,8 +4,8 @@ use rejoin::Epoch;
 use rejoin::ledger::log;
 use rejoin::store::{Store, StoreError, StoreExt, Table};
 
+use crate::clock::now_seconds;
 use crate::limits::BACKFILL_DOCUMENTS;
-use crate::metrics::process::now_seconds;
 
 /// The key in the store's own table under which it stands when the epoch began.
 const SINCE_KEY: &[u8] = b"log-epoch-since";

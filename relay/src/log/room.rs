@@ -1,7 +1,6 @@
 //! How much may be stored, at the log of a relay: what there is no room for is refused, and nothing else is.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rejoin::deletion::DeletionKind;
 use rejoin::ledger;
@@ -11,6 +10,7 @@ use rejoin::sync::v1::OfferedWrite;
 use super::tests::chain;
 use super::*;
 use crate::auth::{AuthConfig, Directory, SpaceRecord};
+use crate::clock::now_seconds;
 use crate::config::Config;
 use crate::deletion::purge;
 use crate::hub::Hub;
@@ -186,9 +186,8 @@ async fn write_that_had_no_room_is_taken_once_the_operator_makes_some() {
     let mut config = Config::new("", "127.0.0.1:0".parse().expect("an address"));
     config.quota.space_bytes_max = 1 << 30;
     let rig = Rig::with(store, Quota::of(&config, Arc::clone(&directory)));
-    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let bound = |bytes_max| {
-        let record = SpaceRecord { id: TEAM, name: None, archived: false, created_seconds: seconds, bytes_max };
+        let record = SpaceRecord { id: TEAM, name: None, archived: false, created_seconds: now_seconds(), bytes_max };
         directory.put_space(record).expect("in memory");
     };
     bound(Some(bytes_of(&changes[..2])));

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::bucket::Bucket;
 use super::party::{Name, Party, Verdict};
-use super::{Kind, Quota};
+use super::{Kind, Quota, Rates};
 use crate::auth::PrincipalId;
 
 /// What one connection sent, and to whose account.
@@ -82,13 +82,14 @@ impl Meter {
 
     fn set_principal_at(&mut self, principal: &PrincipalId, now: Duration) {
         let party = self.quota.parties.get(Name::Principal(principal.clone()), now);
+        let rates = self.quota.rates();
         let verdict = {
             let mut account = party.account();
             account.connections += 1;
-            account.judge(now, &self.quota.rates())
+            account.judge(now, &rates)
         };
         self.principal = Some(Place(party));
-        self.settle(now, verdict);
+        self.settle(now, verdict, &rates);
     }
 
     /// Takes in that a message was read.
@@ -100,7 +101,7 @@ impl Meter {
         let rates = self.quota.rates();
         self.frames.take(now, 1, &rates.frames);
         self.bytes.take(now, wide(bytes), &rates.bytes);
-        self.settle(now, Verdict::Fine);
+        self.settle(now, Verdict::Fine, &rates);
     }
 
     /// Takes in that changes were brought.
@@ -109,8 +110,9 @@ impl Meter {
     }
 
     fn appended_at(&mut self, changes: usize, bytes: usize, now: Duration) {
-        let verdict = self.party().account().append(now, wide(changes), wide(bytes), &self.quota.rates());
-        self.settle(now, verdict);
+        let rates = self.quota.rates();
+        let verdict = self.party().account().append(now, wide(changes), wide(bytes), &rates);
+        self.settle(now, verdict, &rates);
     }
 
     /// Takes in that something was asked for that is not there, or not for who asked: how often, in tenths.
@@ -121,8 +123,9 @@ impl Meter {
     }
 
     fn missed_at(&mut self, tenths: u64, now: Duration) {
-        let verdict = self.party().account().miss(now, tenths, &self.quota.rates());
-        self.settle(now, verdict);
+        let rates = self.quota.rates();
+        let verdict = self.party().account().miss(now, tenths, &rates);
+        self.settle(now, verdict, &rates);
     }
 
     /// Says whether the connection is not to be read from.
@@ -151,8 +154,9 @@ impl Meter {
     /// Looks whether there is room again. Others of the same party may have used it up meanwhile.
     fn look(&mut self, now: Duration) {
         self.held_until = None;
-        let verdict = self.party().account().judge(now, &self.quota.rates());
-        self.settle(now, verdict);
+        let rates = self.quota.rates();
+        let verdict = self.party().account().judge(now, &rates);
+        self.settle(now, verdict, &rates);
     }
 
     fn party(&self) -> &Party {
@@ -160,8 +164,7 @@ impl Meter {
     }
 
     /// Notes what comes of what was taken, by the connection's own rates and by its party's.
-    fn settle(&mut self, now: Duration, verdict: Verdict) {
-        let rates = self.quota.rates();
+    fn settle(&mut self, now: Duration, verdict: Verdict, rates: &Rates) {
         let own = [(self.frames.room_at(&rates.frames), Kind::Frames), (self.bytes.room_at(&rates.bytes), Kind::Bytes)];
         let own = own.into_iter().filter(|(room_at, _)| *room_at > now);
         let of_party = match verdict {
@@ -198,9 +201,9 @@ impl Quota {
 mod tests {
     use super::*;
     use crate::limits::{BUSY_AFTER, MISSES_REFUSED_FOR};
+    use crate::quota::Bounds;
     use crate::quota::bucket::Rate;
     use crate::quota::tests::{SECOND, rates};
-    use crate::quota::{Bounds, Rates};
 
     const HOME: [u8; 4] = [192, 0, 2, 1];
     const AWAY: [u8; 4] = [192, 0, 2, 2];

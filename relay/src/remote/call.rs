@@ -11,7 +11,7 @@ use super::args::{
     LogVerb, Noun, PrincipalVerb, SpaceVerb, StatsVerb, TokenVerb, VerifyVerb,
 };
 use super::show::Column;
-use crate::registry::now_seconds;
+use crate::clock::now_seconds;
 
 /// What is asked, and how the answer is shown.
 #[derive(Debug)]

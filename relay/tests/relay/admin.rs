@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rejoin::codec::v1::Start;
-use rejoin::store::{MemoryStore, Store};
+use rejoin::store::{MemoryStore, Store, StoreExt as _, Table};
 use rejoin::{DocumentId, SpaceId};
 use rejoin_relay::reload::Reloader;
 use rejoin_relay::{Config, RawConfig};
@@ -473,5 +473,22 @@ async fn store_is_backed_up_to_the_relays_machine() {
     let next = json!({ "to": relay.data.path().join("backup-2"), "since": to });
     let job = relay.job(&relay.ask("POST", "/v1/backup", Some(&next))).await;
     assert_eq!(job["state"], "done", "{job}");
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_is_given_up_that_takes_longer_than_is_configured() {
+    let store = Arc::new(MemoryStore::new());
+    let large = vec![7; 600_000];
+    store.write_with(|tx| (0..3).try_for_each(|key| tx.put(Table::Register, &[key], &large))).unwrap();
+    let relay = Administered::start_with(store, |config| {
+        config.backup.bytes_per_second = 1;
+        config.backup.duration_max_seconds = Duration::from_millis(10);
+    })
+    .await;
+    let to = relay.data.path().join("backup");
+    let job = relay.job(&relay.ask("POST", "/v1/backup", Some(&json!({ "to": to })))).await;
+    assert_eq!(job["state"], "failed", "{job}");
+    assert!(!to.exists());
     relay.stop().await;
 }

@@ -3,7 +3,7 @@
 //! Each secret holds the same rare word. Everything that a stranger can make the relay say is made to be said, at the finest level
 //! and in both formats, and the word is looked for in all that came out: lines, errors, close reasons, answers.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -188,16 +188,60 @@ async fn knock_with_tokens(url: &str, heard: &mut Heard) {
     }
 }
 
-/// Runs the real relay at its most talkative, and returns what it said.
-async fn run(data: &Path, arguments: &[&str]) -> (String, Heard) {
+/// Asks the admin API with one secret and another. Returns those that were made here, which are nobody's business either.
+fn administer(address: &str, data: &Path, url: &str, heard: &mut Heard) -> Vec<String> {
+    let admin = std::fs::read_to_string(data.join(rejoin_relay::admin::TOKEN_FILE)).unwrap().trim().to_owned();
+    let config = ureq::config::Config::builder().http_status_as_error(false);
+    let agent = config.build().new_agent();
+    let ask = |token: &str, method: &str, path: &str, body: String| {
+        let request = ureq::http::Request::builder().method(method).uri(format!("http://{address}{path}"));
+        let request = request.header("authorization", format!("Bearer {token}"));
+        let answer = agent.run(request.header("content-type", "application/json").body(body).unwrap());
+        let text = answer.unwrap().body_mut().read_to_string().unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap_or_default()
+    };
+    heard.note(ask(CANARY, "GET", "/v1/spaces", String::new()));
+    heard.note(ask(&admin, "GET", &format!("/v1/tokens?limit={CANARY}"), String::new())["code"].as_str());
+    heard.note(ask(&admin, "POST", "/v1/tokens", format!("{{\"secret\":\"{CANARY}\"}}"))["code"].as_str());
+    assert_eq!(ask(&admin, "POST", "/v1/principals", r#"{"id":"ada"}"#.to_owned())["id"], "ada");
+    let made = ask(&admin, "POST", "/v1/tokens", r#"{"principal":"ada"}"#.to_owned());
+    let (id, secret) = (made["token"]["id"].as_str().unwrap(), made["secret"].as_str().unwrap().to_owned());
+    let turned = ask(&admin, "POST", &format!("/v1/tokens/{id}/rotate"), r#"{"grace_seconds":60}"#.to_owned());
+    let turned = turned["secret"].as_str().unwrap().to_owned();
+    // What its holder does after it was taken back is refused, and says nothing of it either.
+    for is_revoked in [false, true] {
+        if is_revoked {
+            ask(&admin, "DELETE", &format!("/v1/tokens/{id}"), String::new());
+        }
+        let http = url.replacen("ws://", "http://", 1);
+        let base = http.split("/any").next().unwrap();
+        let request = agent.post(format!("{base}/ticket")).header("authorization", format!("Bearer {secret}"));
+        let status = request.send_empty().unwrap().status().as_u16();
+        assert_eq!(status, if is_revoked { 401 } else { 200 });
+    }
+    vec![admin, secret, turned]
+}
+
+/// Runs the real relay at its most talkative, and returns what it said, and more secrets than [`CANARY`].
+async fn run(data: &Path, arguments: &[&str]) -> (String, Heard, Vec<String>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rejoin-relay"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(arguments);
     command.env("RUST_LOG", "trace").env("REJOIN_RELAY_ADMIN_LISTEN", "127.0.0.1:0").env("RUST_BACKTRACE", "1");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let mut stderr = child.stderr.take().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    // Where the admin API is, the log says.
+    let admin = loop {
+        let begin = text.len();
+        assert_ne!(stderr.read_line(&mut text).unwrap(), 0, "it ended: {text}");
+        if let Some((_, rest)) = text[begin..].split_once("127.0.0.1:").filter(|_| text[begin..].contains("admin API"))
+        {
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            break format!("127.0.0.1:{port}");
+        }
+    };
     let log = std::thread::spawn(move || {
-        let mut text = String::new();
         stderr.read_to_string(&mut text).unwrap();
         text
     });
@@ -209,13 +253,14 @@ async fn run(data: &Path, arguments: &[&str]) -> (String, Heard) {
         speak_v1(&url, &mut heard).await;
     }
     knock_with_tokens(&url, &mut heard).await;
+    let secrets = tokio::task::block_in_place(|| administer(&admin, data, &url, &mut heard));
     process.end();
-    (log.join().unwrap(), heard)
+    (log.join().unwrap(), heard, secrets)
 }
 
-fn assert_clean(log: &str, heard: &Heard) {
-    let leaks: Vec<_> =
-        log.lines().chain(heard.0.iter().map(String::as_str)).filter(|line| line.contains(CANARY)).collect();
+fn assert_clean(log: &str, heard: &Heard, secrets: &[String]) {
+    let leaks = |line: &&str| line.contains(CANARY) || secrets.iter().any(|secret| line.contains(secret.as_str()));
+    let leaks: Vec<_> = log.lines().chain(heard.0.iter().map(String::as_str)).filter(leaks).collect();
     assert!(leaks.is_empty(), "{} lines hold a secret, the first: {}", leaks.len(), leaks[0]);
 }
 
@@ -223,8 +268,8 @@ fn assert_clean(log: &str, heard: &Heard) {
 async fn no_line_of_an_open_relays_log_holds_a_secret() {
     for format in ["human", "json"] {
         let folder = tempfile::tempdir().unwrap();
-        let (log, heard) = run(folder.path(), &["--open", "--log-format", format]).await;
-        assert_clean(&log, &heard);
+        let (log, heard, secrets) = run(folder.path(), &["--open", "--log-format", format]).await;
+        assert_clean(&log, &heard, &secrets);
         for said in ["a connection ended", "a connection is closed", "a peer reports an error"] {
             assert!(log.contains(said), "{said} is not in the log, so the test shows nothing: {log}");
         }
@@ -237,6 +282,6 @@ async fn no_line_of_an_open_relays_log_holds_a_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_line_of_a_closed_relays_log_holds_a_token() {
     let folder = tempfile::tempdir().unwrap();
-    let (log, heard) = run(folder.path(), &["--log-format", "json"]).await;
-    assert_clean(&log, &heard);
+    let (log, heard, secrets) = run(folder.path(), &["--log-format", "json"]).await;
+    assert_clean(&log, &heard, &secrets);
 }

@@ -1,6 +1,7 @@
 //! The real binary: starting, stopping, and what it says when it cannot.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -121,6 +122,55 @@ async fn killed_relay_has_kept_what_it_acknowledged() {
     let mut bob = Client::connect(&second.url, "bob").await;
     bob.open(document(1));
     bob.until(|bob| bob.count(document(1)) == 1).await;
+}
+
+/// Starts a relay that does not end as long as somebody is half-way through a request, and returns it with that somebody once it
+/// was told to stop. A second of the two that it has goes to the commits.
+fn stopping(data: &Path, deadline_seconds: &str) -> (Process, BufReader<std::process::ChildStderr>, TcpStream) {
+    let mut relay = Process::start_with(data, |command| {
+        command.args(["--drain-deadline-seconds", deadline_seconds, "--limits-handshake-seconds", "600"]);
+        command.stderr(Stdio::piped());
+    });
+    let mut somebody = TcpStream::connect(relay.url.trim_start_matches("ws://")).unwrap();
+    somebody.write_all(b"GET / HTTP/1.1\r\nhost: relay\r\n").unwrap();
+    // The relay has it once it has accepted the next one.
+    let mut another = TcpStream::connect(relay.url.trim_start_matches("ws://")).unwrap();
+    another.write_all(b"GET /livez HTTP/1.1\r\nhost: relay\r\n\r\n").unwrap();
+    another.read_to_end(&mut Vec::new()).unwrap();
+    let mut log = BufReader::new(relay.log());
+    relay.signal("TERM");
+    until(&mut log, "the relay is stopping");
+    (relay, log, somebody)
+}
+
+/// Reads a log up to a line with these words.
+fn until(log: &mut impl BufRead, words: &str) {
+    let mut line = String::new();
+    while !line.contains(words) {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "{words:?} was never said");
+    }
+}
+
+#[test]
+fn second_signal_ends_a_relay_that_would_wait_for_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut relay, _log, _somebody) = stopping(directory.path(), "600");
+    assert_eq!(relay.child.try_wait().unwrap(), None);
+    relay.signal("TERM");
+    assert_eq!(relay.child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn relay_that_stops_cuts_those_who_do_not_end_in_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut relay, mut log, mut somebody) = stopping(directory.path(), "1");
+    until(&mut log, "some connections");
+    assert!(relay.child.wait().unwrap().success());
+    // Whether it is told so or finds nobody there any more: it is not answered.
+    let mut answer = Vec::new();
+    let _ = somebody.read_to_end(&mut answer);
+    assert_eq!(answer, b"");
 }
 
 #[test]
