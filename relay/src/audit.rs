@@ -29,7 +29,7 @@ mod refusals;
 
 pub(crate) use refusals::Refusals;
 
-pub(crate) use read::{Filter, Page, read, read_last};
+pub(crate) use read::{Filter, Page, check, read, read_last};
 
 const HEADER_KEY: &[u8] = &[0];
 

@@ -145,16 +145,20 @@ pub fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<bool, String> {
     Ok(report.is_sound())
 }
 
-/// Checks a relay's store: what every store has, and the directory of principals, tokens and grants.
+/// Checks a relay's store: what every store has, the directory of principals, tokens and grants, and the audit trail.
 ///
 /// # Errors
 ///
 /// [`StoreError`] if the store cannot be read at all. Damage is no error but a finding.
 pub fn check_store(store: &dyn Store, progress: &mut dyn FnMut(care::Progress)) -> Result<Report, StoreError> {
     let mut report = care::verify(store, &VerifyOptions::new(Registers::Absent), progress)?;
-    match crate::auth::check(store.read()?.as_ref()) {
-        Err(StoreError::Damaged { .. }) => report.add(None, Fault::Table { table: Table::Directory }),
-        outcome => outcome?,
+    let tx = store.read()?;
+    let own = [(Table::Directory, crate::auth::check(&*tx)), (Table::Audit, crate::audit::check(&*tx))];
+    for (table, outcome) in own {
+        match outcome {
+            Err(StoreError::Damaged { .. }) => report.add(None, Fault::Table { table }),
+            outcome => outcome?,
+        }
     }
     Ok(report)
 }

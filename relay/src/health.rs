@@ -33,10 +33,17 @@ pub(crate) async fn started() -> &'static str {
 /// Answers `/readyz`.
 pub(crate) async fn ready(shared: &Shared) -> Response {
     let checks = check(shared).await;
-    let is_ready = checks.iter().all(|check| check.failure.is_none());
-    shared.metrics.found_ready(is_ready);
-    let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if is_well(&checks) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, show(&checks)).into_response()
+}
+
+/// Looks whether the relay is ready, for who reads its metrics.
+pub(crate) async fn look(shared: &Shared) {
+    check(shared).await;
+}
+
+fn is_well(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.failure.is_none())
 }
 
 /// What one check found.
@@ -52,12 +59,14 @@ async fn check(shared: &Shared) -> Vec<Check> {
     let room = tokio::task::spawn_blocking(move || (disk_failure(&data), fds_failure())).await;
     let (disk, fds) = room.unwrap_or_default();
     let store = if stopping { None } else { store_failure(shared).await };
-    vec![
+    let checks = vec![
         Check { name: "draining", failure: stopping.then(|| "the relay is stopping".to_owned()) },
         Check { name: "store", failure: store },
         Check { name: "disk", failure: disk },
         Check { name: "fds", failure: fds },
-    ]
+    ];
+    shared.metrics.found_ready(is_well(&checks));
+    checks
 }
 
 async fn store_failure(shared: &Shared) -> Option<String> {

@@ -430,6 +430,7 @@ impl Connection {
         };
         match admitted {
             Ok(permit) if self.registered.admit(permit.principal()).is_err() => {
+                self.shared.metrics.connection_refused(RefusedConnection::Principal);
                 self.session.handle_refused(Code::TooMany, TOO_MANY);
             }
             Ok(permit) => {
@@ -438,7 +439,10 @@ impl Connection {
                 self.session.handle_admitted(grants, seconds, &Glance::new(&*self.shared.store))?;
                 self.may_transmit = true;
             }
-            Err(refusal) => self.session.handle_refused(Code::Unauthenticated, &advice(refusal)),
+            Err(refusal) => {
+                self.shared.metrics.connection_refused(RefusedConnection::Unauthenticated);
+                self.session.handle_refused(Code::Unauthenticated, &advice(refusal));
+            }
         }
         Ok(())
     }

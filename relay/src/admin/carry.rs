@@ -13,6 +13,8 @@ use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use rejoin::SpaceId;
+use rejoin::ledger::{log, spaces};
+use rejoin::store::StoreError;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -145,14 +147,30 @@ pub(super) async fn space_import(
         let app = Arc::clone(&app);
         move || {
             let mut input = Incoming { chunks: received, rest: Bytes::new() };
-            backup::import_space(&*app.shared.store, &mut input, Some(id), &mut |_| ControlFlow::Continue(()))
+            let store = &*app.shared.store;
+            let imported = backup::import_space(store, &mut input, Some(id), &mut |_| ControlFlow::Continue(()));
+            // What came before an error stays.
+            let told = tell(&app, &id);
+            imported.map_err(problem).and_then(|imported| told.map(|()| imported).map_err(Problem::from))
         }
     });
     feed(body, &chunks).await;
     drop(chunks);
-    let imported = importing.await.map_err(|_| Problem::plain(Code::Internal))?.map_err(problem)?;
-    app.shared.hub.followers().publish_end(&id, imported.end);
+    let imported = importing.await.map_err(|_| Problem::plain(Code::Internal))??;
     Ok(Json(imported.into()))
+}
+
+/// Tells everybody who takes part in a document of a space, or follows it, that something came.
+fn tell(app: &Admin, space: &SpaceId) -> Result<(), StoreError> {
+    let (hub, tx) = (&app.shared.hub, app.shared.store.read()?);
+    let end = log::end(&*tx, space)?;
+    spaces::documents(&*tx, space, None, &mut |document| {
+        hub.come_back(&document, Some((*space, end)));
+        ControlFlow::Continue(())
+    })?;
+    // Whoever follows a space in which everything was deleted hears that, too.
+    hub.followers().publish_end(space, end);
+    Ok(())
 }
 
 /// Hands a body on, until it ends or nobody wants it any more.

@@ -32,5 +32,6 @@ pub(super) async fn started() -> &'static str {
 /// Returns what the relay counts and measures, as OpenMetrics text.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8")))]
 pub(super) async fn metrics(State(app): State<App>) -> Response {
+    health::look(&app.shared).await;
     crate::metrics::render(Arc::clone(&app.shared.metrics)).await
 }

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use rejoin::care::{self, Registers, VerifyOptions};
+use rejoin::care;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -18,6 +18,7 @@ use super::jobs::{Job, JobKind, JobProgress, Running};
 use super::problem::{Answer, Code, Problem};
 use super::{Admin, App, about};
 use crate::backup::{self, BackupError, Manifest, OnlineOptions};
+use crate::care::check_store;
 
 page!(JobPage, Job, u64, "jobs");
 
@@ -62,13 +63,13 @@ pub(super) fn start(
     Ok(about(format!("job/{}", job.id()), (StatusCode::ACCEPTED, Json(job)).into_response()))
 }
 
-/// Checks the store while the relay runs, on one state of it: every hash, dependency, head, count and log. A job; its result
+/// Checks the store while the relay runs, on one state of it: every hash, dependency, head, count and log, the
+/// directory and the audit trail. A job; its result
 /// is the report.
 #[utoipa::path(post, path = "/v1/verify", responses((status = 202, body = Job)))]
 pub(super) async fn store_verify(State(app): State<App>) -> Answer<Response> {
     start(&app, JobKind::Verify, |app, running| {
-        let options = VerifyOptions::new(Registers::Absent);
-        let report = care::verify(&*app.shared.store, &options, &mut |progress| running.progress(progress))?;
+        let report = check_store(&*app.shared.store, &mut |progress| running.progress(progress))?;
         Ok(report.to_json())
     })
 }

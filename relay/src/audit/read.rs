@@ -95,6 +95,32 @@ pub(crate) fn read_last(tx: &(impl ReadTx + ?Sized), filter: &Filter, limit: usi
     }
 }
 
+/// Checks that every record can be read, and that there are as many as the trail's header says. Cost: reads the whole trail.
+///
+/// # Errors
+///
+/// [`StoreError::Damaged`] if that is not so; others if the store cannot be read.
+pub(crate) fn check(tx: &(impl ReadTx + ?Sized)) -> Result<(), StoreError> {
+    let header = Header::read(tx)?;
+    for kind in Kind::ALL {
+        let (mut count, mut is_sound) = (0, true);
+        tx.scan(Table::Audit, &[kind.byte()]..&[kind.byte() + 1], &mut |key, value| {
+            let is_numbered = number_of(key).is_some_and(|number| number < header.next);
+            is_sound &= is_numbered && serde_json::from_slice::<Record>(value).is_ok();
+            count += 1;
+            ControlFlow::Continue(())
+        })?;
+        if !is_sound || count != header.counts[usize::from(kind.byte() - 1)] {
+            return Err(StoreError::Damaged { what: "a record in audit-1" });
+        }
+    }
+    Ok(())
+}
+
+fn number_of(key: &[u8]) -> Option<u64> {
+    key.get(1..).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
+}
+
 /// Looks through one kind: what fits, and up to which number everything was looked at.
 fn scan(
     tx: &(impl ReadTx + ?Sized),
@@ -107,8 +133,7 @@ fn scan(
     let Some(first) = after.checked_add(1) else { return Ok((found, until)) };
     let mut is_damaged = false;
     tx.scan(Table::Audit, &key(kind, first)..&[kind.byte() + 1], &mut |key, value| {
-        let number = key.get(1..).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-        let (Some(number), Ok(record)) = (number, serde_json::from_slice::<Record>(value)) else {
+        let (Some(number), Ok(record)) = (number_of(key), serde_json::from_slice::<Record>(value)) else {
             is_damaged = true;
             return ControlFlow::Break(());
         };

@@ -417,6 +417,8 @@ async fn classic_client_gets_nothing_of_a_quarantined_document() {
 #[tokio::test(flavor = "multi_thread")]
 async fn store_is_verified_and_counted_while_the_relay_runs() {
     let relay = Administered::start().await;
+    // Reading the metrics looks whether the relay is ready: nobody has to ask that first.
+    assert!(relay.send("GET", "/metrics", None).2.contains("rejoin_relay_ready 1\n"));
     let mut alice = V1::follow(&relay.url(), "alice", TEAM).await;
     alice.store(TEAM, chain(document(1), "alice", 3, "k")).await;
     let verified = relay.job(&relay.ask("POST", "/v1/verify", None)).await;
@@ -442,6 +444,10 @@ async fn space_is_carried_from_relay_to_relay() {
 
     let second = Administered::start().await;
     let mut bob = V1::follow(&second.url(), "bob", TEAM).await;
+    // Knows the document's id, and waits for it.
+    let mut carol = Client::connect(&second.url(), "carol").await;
+    carol.open(document(1));
+    carol.until(|carol| carol.unavailable.contains(&document(1))).await;
     let path = format!("/v1/spaces/{TEAM}/import");
     let send =
         |bytes: Vec<u8>| second.send_bytes(Some(&second.token), "POST", &path, "application/octet-stream", Some(bytes));
@@ -451,6 +457,7 @@ async fn space_is_carried_from_relay_to_relay() {
     // Who follows the space hears of it.
     let read = bob.changes(3).await;
     assert_eq!(read.into_iter().map(|(_, write)| write).collect::<Vec<_>>(), writes);
+    carol.until(|carol| carol.count(document(1)) == 3).await;
     let again: Json = serde_json::from_str(&send(export.clone()).2).unwrap();
     assert_eq!((&again["stored"], &again["duplicates"]), (&json!(0), &json!(3)));
     for damaged in [export[..export.len() / 2].to_vec(), b"no export".to_vec(), Vec::new()] {

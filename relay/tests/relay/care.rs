@@ -90,6 +90,19 @@ fn damage_ends_with_one_and_is_repaired() {
 }
 
 #[test]
+fn damage_of_the_directory_and_of_the_audit_trail_is_found() {
+    for (table, key) in [(Table::Directory, &[1, b'a'][..]), (Table::Audit, &[1, 0, 0, 0, 0, 0, 0, 0, 1])] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = filled(directory.path());
+        store.write_with(|tx| tx.put(table, key, b"no record")).unwrap();
+        drop(store);
+        let said = run(&["verify"], directory.path());
+        assert_eq!(said.code, 1);
+        assert!(said.out.contains(table.name()), "{}", said.out);
+    }
+}
+
+#[test]
 fn nothing_is_made_where_nothing_is_and_a_store_in_use_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     for command in ["verify", "stats"] {

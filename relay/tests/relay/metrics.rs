@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::SinkExt;
-use rejoin::codec::v1::{ClientMessage, Content, Presence, Write};
+use rejoin::codec::v1::{ClientMessage, Content, Hello, Presence, Token, Write};
 use rejoin::deletion::DeletionKind;
 use rejoin::store::{MemoryStore, Store};
 use rejoin_relay::metrics::{FoldResult, Metrics, RefusedConnection, watch_panics};
@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::client::{Client, Raw, document, peer};
 use crate::folder::script;
 use crate::relay::{Relay, open_store};
-use crate::v1::client::{HOME, TEAM, V1, chain};
+use crate::v1::client::{HOME, TEAM, V1, chain, hello};
 
 /// Reads the text as a scraper does: each series with its value.
 pub fn series(text: &str) -> BTreeMap<String, f64> {
@@ -179,6 +179,10 @@ async fn v1_traffic(relay: &Relay, watched: &mut Watched) {
     let url = relay.url();
     let mut alice = V1::follow(&url, "alice", TEAM).await;
     let mut bob = V1::follow(&url, "bob", TEAM).await;
+    let mut mallory = V1::connect(&url).await;
+    mallory.send(&ClientMessage::Hello(Hello { token: Token::new("none"), ..hello("mallory", Vec::new()) })).await;
+    watched.until("rejoin_relay_connections_refused_total{reason=\"unauthenticated\"}").await;
+    drop(mallory);
     let writes = chain(document(2), "alice", 2, "k");
     alice.store(TEAM, writes.clone()).await;
     bob.changes(2).await;
