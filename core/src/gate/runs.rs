@@ -10,6 +10,12 @@ use super::{GateError, Rule};
 pub(crate) trait Cell<'a>: Copy + PartialEq {
     /// Reads one value.
     fn read(reader: &mut Reader<'a>) -> Result<Self, GateError>;
+
+    /// Passes over a value that was read before.
+    #[inline]
+    fn skip(reader: &mut Reader<'a>) -> Result<(), GateError> {
+        Self::read(reader).map(drop)
+    }
 }
 
 impl<'a> Cell<'a> for u64 {
@@ -30,6 +36,12 @@ impl<'a> Cell<'a> for &'a str {
     #[inline]
     fn read(reader: &mut Reader<'a>) -> Result<Self, GateError> {
         std::str::from_utf8(reader.prefixed()?).map_err(|_| Rule::Text.error())
+    }
+
+    // That it is UTF-8 was found when it was read: to look one key up among a thousand is not to check them all again.
+    #[inline]
+    fn skip(reader: &mut Reader<'a>) -> Result<(), GateError> {
+        reader.prefixed().map(drop)
     }
 }
 
@@ -148,32 +160,30 @@ impl<'a, T: Cell<'a>> Runs<'a, T> {
         if self.literal { T::read(&mut self.reader).map(Some) } else { Ok(self.value) }
     }
 
-    /// Passes over rows. Cost: O(bytes) of the runs passed, however long they are.
-    pub(crate) fn skip_rows(&mut self, rows: u64) -> Result<(), GateError> {
-        self.pass(rows, |_, _| Ok(()))
-    }
-
-    /// Passes over rows and tells each value with how often it stands.
-    fn pass(&mut self, mut rows: u64, mut tell: impl FnMut(T, u64) -> Result<(), GateError>) -> Result<(), GateError> {
+    /// Passes over rows of a column that was scanned. Cost: O(bytes) of the runs passed, however long they are.
+    pub(crate) fn skip_rows(&mut self, mut rows: u64) -> Result<(), GateError> {
         while rows > 0 {
-            if self.left == 0 {
-                if self.reader.is_empty() {
-                    return Ok(());
-                }
-                self.start_run()?;
+            let passed = self.pass(rows)?;
+            if passed == 0 {
+                return Ok(());
             }
-            let passed = rows.min(self.left);
             if self.literal {
-                for _ in 0..passed {
-                    tell(T::read(&mut self.reader)?, 1)?;
-                }
-            } else if let Some(value) = self.value {
-                tell(value, passed)?;
+                (0..passed).try_for_each(|_| T::skip(&mut self.reader))?;
             }
-            self.left -= passed;
             rows -= passed;
         }
         Ok(())
+    }
+
+    /// Goes on to where rows are left, and returns how many of these are of one run; 0 at the column's end. Of literals, the values
+    /// are still to be read.
+    fn pass(&mut self, rows: u64) -> Result<u64, GateError> {
+        if self.left == 0 && !self.reader.is_empty() {
+            self.start_run()?;
+        }
+        let passed = rows.min(self.left);
+        self.left -= passed;
+        Ok(passed)
     }
 
     fn start_run(&mut self) -> Result<(), GateError> {
@@ -202,18 +212,35 @@ impl<'a> Deltas<'a> {
     #[inline]
     pub(crate) fn next_row(&mut self) -> Result<Option<u64>, GateError> {
         let Some(delta) = self.runs.next_row()? else { return Ok(None) };
-        self.absolute = self.absolute.checked_add(delta).ok_or_else(|| Rule::Reference.error())?;
+        self.add(delta, 1)?;
         u64::try_from(self.absolute).map(Some).map_err(|_| Rule::Reference.error())
     }
 
     /// Passes over rows. Cost: O(bytes) of the runs passed.
-    pub(crate) fn skip_rows(&mut self, rows: u64) -> Result<(), GateError> {
-        let absolute = &mut self.absolute;
-        self.runs.pass(rows, |delta, times| {
-            let step = i64::try_from(times).ok().and_then(|times| delta.checked_mul(times));
-            *absolute = step.and_then(|step| absolute.checked_add(step)).ok_or_else(|| Rule::Reference.error())?;
-            Ok(())
-        })
+    pub(crate) fn skip_rows(&mut self, mut rows: u64) -> Result<(), GateError> {
+        while rows > 0 {
+            let passed = self.runs.pass(rows)?;
+            if passed == 0 {
+                return Ok(());
+            }
+            if self.runs.literal {
+                for _ in 0..passed {
+                    let delta = i64::read(&mut self.runs.reader)?;
+                    self.add(delta, 1)?;
+                }
+            } else if let Some(delta) = self.runs.value {
+                self.add(delta, passed)?;
+            }
+            rows -= passed;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, delta: i64, times: u64) -> Result<(), GateError> {
+        let step = i64::try_from(times).ok().and_then(|times| delta.checked_mul(times));
+        let absolute = step.and_then(|step| self.absolute.checked_add(step));
+        self.absolute = absolute.ok_or_else(|| Rule::Reference.error())?;
+        Ok(())
     }
 }
 
