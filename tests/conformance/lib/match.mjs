@@ -19,7 +19,7 @@ function look(variables, name) {
 
 /**
  * Why a value does not match a pattern, or null if it does. An object matches one that has its keys and maybe others; `$any`,
- * `$one_of`, `$text`, `$begins`, `$at_least`, `$not`, `$set` and `$absent` are told in README.md; all else has to be equal.
+ * `$one_of`, `$text`, `$begins`, `$at_least`, `$at_most`, `$not`, `$set` and `$absent` are told in README.md; all else has to be equal.
  */
 export function mismatch(pattern, value, path = "") {
   const differs = () => `${path || "it"} is ${show(value)} and not ${show(pattern)}`
@@ -34,6 +34,7 @@ export function mismatch(pattern, value, path = "") {
   if ("$begins" in pattern) return typeof value === "string" && value.startsWith(pattern.$begins) ? null : differs()
   if ("$at_least" in pattern) return typeof value === "number" && value >= pattern.$at_least ? null : differs()
   if ("$one_of" in pattern) return pattern.$one_of.some(one => mismatch(one, value, path) === null) ? null : differs()
+  if ("$at_most" in pattern) return typeof value === "number" && value <= pattern.$at_most ? null : differs()
   if ("$not" in pattern) return mismatch(pattern.$not, value, path) === null ? differs() : null
   if ("$set" in pattern) return sameSet(pattern.$set, value) ? null : differs()
   if (value === null || typeof value !== "object" || Array.isArray(value)) return differs()

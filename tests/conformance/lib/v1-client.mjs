@@ -92,6 +92,26 @@ export class V1Client extends Client {
     this.say({ kind: "push", batch: this.batch, space, writes })
   }
 
+  /** Pushes the same write over and over until half of the credit is used up, and waits for more. */
+  async pushUntilCredit(space, write) {
+    const most = this.world.variables.get(`${this.name}.credit`)
+    const batch = Array.from({ length: Math.max(1, Math.min(100, Math.floor(most / 4 / (write.change.length / 2 + 32)))) }, () => write)
+    this.between = ["hint", "seen"]
+    for (let used = 0; used <= most / 2; used += batch.length * (write.change.length / 2)) {
+      this.push(space, batch)
+      await this.until("an ack", () => this.acks.shift())
+    }
+    await this.expect({ kind: "credit", bytes: { $at_least: 1 } })
+  }
+
+  /** Pushes more than all of the credit in one message, which may be, and then on, which may not. */
+  overrun(space, write) {
+    const most = this.world.variables.get(`${this.name}.credit`)
+    const count = Math.ceil(most / (write.change.length / 2))
+    this.push(space, Array.from({ length: count }, () => write))
+    for (let more = 0; more < 20; more++) this.push(space, [write])
+  }
+
   /** Waits for the next ack, and compares what became of each of its writes. */
   async acked(results) {
     const runs = await this.until("an ack", () => this.acks.shift())
@@ -158,6 +178,14 @@ export const STEPS = {
     return world.client(who).told(space, Object.fromEntries(hashed))
   },
   filled: (world, { who, space, writes }) => world.client(who).untilFilled(space, writes.map(write => hashOf(world, write))),
+  not_told: async (world, { who, space, positions, milliseconds = 300 }) => {
+    const client = world.client(who)
+    await new Promise(resolve => setTimeout(resolve, milliseconds))
+    const found = positions.find(position => client.log.get(space)?.has(position))
+    if (found !== undefined) throw new Failure(`${who} was told of position ${found}, which must not come`)
+  },
+  push_until_credit: (world, { who, space, document, change }) => world.client(who).pushUntilCredit(space, { document, change: world.chunk(change) }),
+  overrun: (world, { who, space, document, change }) => world.client(who).overrun(space, { document, change: world.chunk(change) }),
   not_filled: (world, { who, space, writes }) => {
     const came = world.client(who).filled(space)
     const bad = writes.map(write => hashOf(world, write)).find(write => came.some(one => mismatch(write, one) === null))

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { hex, toBase58Check } from "./bytes.mjs"
 import { Failure } from "./client.mjs"
-import { fill } from "./match.mjs"
+import { fill, mismatch } from "./match.mjs"
 import { STEPS as CLASSIC } from "./classic-client.mjs"
 import { STEPS as V1 } from "./v1-client.mjs"
 
@@ -25,6 +25,10 @@ const COMMON = {
   is_open: (world, { who }) => {
     const { closed } = world.client(who)
     if (closed) throw new Failure(`the server closed ${who} with ${closed.code} (${closed.reason})`)
+  },
+  is: (_, { value, match }) => {
+    const why = mismatch(match, value)
+    if (why) throw new Failure(why)
   },
   close: (world, { who }) => world.forget(who),
 }
