@@ -15,14 +15,16 @@ const FILES = {
   v1: [["v1/frames.json", (bytes, frame) => v1.decode(bytes, frame.from), meaning => v1.encode(meaning)]],
 }
 
-/** Checks every frame of a protocol. Returns how many there are, and what is wrong, a line each. */
-export function checkFrames(protocol) {
+/**
+ * Checks every frame of a protocol, after `doctor` has changed it. Returns how many there are, and what is wrong, a line each.
+ */
+export function checkFrames(protocol, doctor = frame => frame) {
   const wrong = []
   let count = 0
   for (const [file, decode, encode] of FILES[protocol]) {
     for (const frame of JSON.parse(readFileSync(new URL(`../${file}`, import.meta.url))).frames) {
       count += 1
-      const why = check(frame, decode, encode)
+      const why = check(doctor(frame), decode, encode)
       if (why) wrong.push(`${file}: ${frame.name}: ${why}`)
     }
   }

@@ -33,7 +33,8 @@ const COMMON = {
   close: (world, { who }) => world.forget(who),
 }
 
-const STEPS = { classic: { ...COMMON, ...CLASSIC }, v1: { ...COMMON, ...V1 } }
+/** What each step does, by protocol. */
+export const STEPS = { classic: { ...COMMON, ...CLASSIC }, v1: { ...COMMON, ...V1 } }
 
 class World {
   constructor(session, protocol, { url, headers, patience }) {
