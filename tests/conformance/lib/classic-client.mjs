@@ -149,10 +149,10 @@ export const STEPS = {
     if (!client.socket) await client.connect()
     await client.join(step)
   },
-  send: (world, { who, message, hex: bytes, text }) => {
+  send: (world, { who, message, hex: bytes, text, zeros }) => {
     const client = world.client(who)
     if (message !== undefined) client.say(message)
-    else client.send(text ?? unhex(bytes))
+    else client.send(text ?? (zeros === undefined ? unhex(bytes) : Buffer.alloc(zeros)))
   },
   open: (world, { who, document, with: changes = [] }) => world.client(who).open(document, world.chunks(changes)),
   write: (world, { who, document, changes }) => world.client(who).write(document, world.chunks(changes)),

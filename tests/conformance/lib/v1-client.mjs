@@ -164,10 +164,10 @@ export const STEPS = {
     if (!client.socket) await client.connect()
     await client.hello(fields)
   },
-  send: (world, { who, message, hex: bytes, text }) => {
+  send: (world, { who, message, hex: bytes, text, zeros }) => {
     const client = world.client(who)
     if (message !== undefined) client.say(message)
-    else client.send(text ?? unhex(bytes))
+    else client.send(text ?? (zeros === undefined ? unhex(bytes) : Buffer.alloc(zeros)))
   },
   push: (world, { who, space, writes }) => {
     world.client(who).push(space, writes.map(write => (write.change === undefined ? write : { ...write, change: world.chunk(write.change) })))
@@ -193,4 +193,4 @@ export const STEPS = {
   },
 }
 
-const hashOf = (world, what) => (what.change === undefined ? what : { ...what, change: world.hashes([what.change])[0] })
+const hashOf = (world, what) => (typeof what.change !== "string" ? what : { ...what, change: world.hashes([what.change])[0] })
