@@ -50,13 +50,26 @@ function checkSession(protocol, file, session) {
 }
 
 let count = 0
+const deviations = new Map()
 for (const protocol of ["classic", "v1"]) {
   const folder = new URL(`${protocol}/sessions/`, import.meta.url)
   for (const file of readdirSync(folder)) {
     count += 1
-    checkSession(protocol, file, JSON.parse(readFileSync(new URL(file, folder))))
+    const session = JSON.parse(readFileSync(new URL(file, folder)))
+    checkSession(protocol, file, session)
+    Object.keys(session.deviations ?? {}).forEach(name => deviations.set(name, (deviations.get(name) ?? 0) + 1))
   }
 }
+// What README.md tells of others is what the sessions say.
+const readme = readFileSync(new URL("README.md", import.meta.url)).toString()
+const classic = readdirSync(new URL("classic/sessions/", import.meta.url)).length
+const rows = [
+  `| Rejoin relay, classic | ${classic} | none |`,
+  `| Rejoin relay, \`rejoin.v1\` | ${count - classic} | none |`,
+  `| automerge-repo 2.5.6 | ${classic - deviations.get("automerge-repo")} | ${deviations.get("automerge-repo")} |`,
+  `| samod 0.16 | ${classic - deviations.get("samod")} | ${deviations.get("samod")} |`,
+]
+rows.filter(row => !readme.includes(row)).forEach(row => wrong.push(`README.md lacks the row ${row}`))
 const material = JSON.parse(readFileSync(new URL("material.json", import.meta.url)))
 for (const [name, { hex, hash, deps }] of Object.entries(material.changes)) {
   const change = changeOf(hex)
