@@ -43,6 +43,16 @@ test-browser: package demo binaries interop chromium
 	cd web-demo && npm test
 	cd tests/interop && npm run browser
 
+## The conformance kit by itself, against our relay, with a line for each session. `make test` runs it against others too.
+.PHONY: conformance
+conformance:
+	cargo build --locked -p rejoin-relay
+	cd tests/conformance && node run.mjs --frames && node check.mjs
+	for protocol in classic v1; do \
+		node tests/conformance/run.mjs --protocol $$protocol --strict --implementation rejoin --server \
+			"./target/debug/rejoin-relay serve --open --admin-enabled=false --data {dir} --listen 127.0.0.1:0" || exit 1; \
+	done
+
 # The relay and the programs that tests run: their runner does not build those of other packages.
 binaries:
 	cargo build --workspace --locked --examples --bins

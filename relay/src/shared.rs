@@ -283,7 +283,14 @@ where
         if sink.close().await.is_err() {
             return;
         }
-        while let Some(Ok(_)) = stream.next().await {}
+        while let Some(read) = stream.next().await {
+            match read {
+                Ok(_) => {}
+                // It stays unread, so there is no end to wait for; but who is still sending it has to be left time to read why.
+                Err(error) if is_too_long(&error) => std::future::pending().await,
+                Err(_) => return,
+            }
+        }
     };
     // Past the deadline the socket is dropped, whatever the other side does.
     let _ = timeout(CLOSE_WAIT, closing).await;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod conformance;
+mod conformance_frames;
 mod copied;
 mod crash;
 mod crowd;
