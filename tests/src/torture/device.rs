@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rejoin::{DocumentId, Protocol};
@@ -94,7 +95,8 @@ impl Device {
         self.orders.run += 1;
         let mut looking = self.spawn(&Orders { only_looks: true, ..self.orders.clone() });
         let ended = wait(&mut looking.child);
-        (ended != Some(0)).then(|| format!("{} could not look into its store: it ended with {ended:?}", self.name))
+        (!ended.is_some_and(|ended| ended.success()))
+            .then(|| format!("{} could not look into its store: it ended with {ended:?}", self.name))
     }
 
     pub(super) fn kill(&mut self) {
@@ -107,7 +109,9 @@ impl Device {
         let mut running = self.running.take()?;
         signal(running.child.id(), "TERM");
         let ended = wait(&mut running.child);
-        (ended != Some(0)).then(|| format!("{} was asked to end, and ended with {ended:?}", self.name))
+        // One that has only just begun does not listen yet.
+        let is_well = ended.is_some_and(|ended| ended.success() || ended.signal() == Some(15));
+        (!is_well).then(|| format!("{} was asked to end, and ended with {ended:?}", self.name))
     }
 
     pub(super) fn pause(&mut self) {
@@ -164,12 +168,12 @@ pub(super) fn panics(name: &str, log: &Path) -> Vec<String> {
     text.lines().filter(|line| line.contains("panicked at")).take(5).map(|line| format!("{name}: {line}")).collect()
 }
 
-/// Waits until a process has ended, and returns its code; `None` if it was killed, or does not end.
-fn wait(child: &mut Child) -> Option<i32> {
+/// Waits until a process has ended, and returns how; `None` if it does not.
+fn wait(child: &mut Child) -> Option<ExitStatus> {
     let begun = Instant::now();
     while begun.elapsed() < ENDS_WITHIN {
         if let Some(ended) = child.try_wait().unwrap() {
-            return ended.code();
+            return Some(ended);
         }
         std::thread::sleep(Duration::from_millis(5));
     }

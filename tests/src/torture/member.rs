@@ -137,6 +137,7 @@ struct Former {
 
 /// Does what a client is told, until it is asked to end, or whoever started it is gone.
 pub async fn run(orders: Orders) {
+    let mut stop = signal(SignalKind::terminate()).unwrap();
     let former = Former::read(&orders.history);
     let log = Log::append(&orders.history);
     log.say(&Said::Run(orders.run));
@@ -155,7 +156,6 @@ pub async fn run(orders: Orders) {
         quiet: watch::Sender::new(false),
     });
     client.take_up(&former, &names).await;
-    let mut stop = signal(SignalKind::terminate()).unwrap();
     if client.orders.protocol == Protocol::RejoinV1 {
         space.follow().await.unwrap();
     } else {
@@ -223,14 +223,22 @@ impl Former {
 
 /// Tells all writes that the store has, and returns which changes they are.
 async fn look(repo: &Repo, log: &Log) -> HashMap<WriteId, ChangeHash> {
-    let found = repo.look(|tx| {
-        let mut found = Vec::new();
-        for document in ledger::documents(tx)? {
-            writes(tx, &document, &mut |id, hash| found.push((id, hash)))?;
+    let found = loop {
+        let found = repo.look(|tx| {
+            let mut found = Vec::new();
+            for document in ledger::documents(tx)? {
+                writes(tx, &document, &mut |id, hash| found.push((id, hash)))?;
+            }
+            Ok(found)
+        });
+        match found.await {
+            // A history that came whole is being taken apart.
+            Err(RepoError::Store(error)) if matches!(*error, StoreError::Folded) => {
+                tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            }
+            found => break found.unwrap(),
         }
-        Ok(found)
-    });
-    let found = found.await.unwrap();
+    };
     log.say_all(&Said::has(found.iter().map(|(id, _)| *id).collect()));
     log.say(&Said::Looked);
     found.into_iter().collect()
@@ -304,10 +312,10 @@ impl Client {
                         one.said = stage;
                         self.log.say(&Said::Stage(one.id, stage));
                     }
-                    Ok(_) => waits.push((one.written.document(), one.said)),
-                    // The application takes it out, or tries it again: both tell.
-                    Err(RepoError::Gone) => continue,
-                    Err(_) => {}
+                    // It was taken out.
+                    Err(RepoError::Gone | RepoError::Closed) => continue,
+                    // One that was rejected goes on when it is tried again.
+                    Ok(_) | Err(_) => waits.push((one.written.document(), one.said)),
                 }
                 if one.said < Receipt::Seen {
                     left.push_back(one);

@@ -18,7 +18,7 @@ impl World {
     pub(super) async fn torture(mut self) -> Self {
         let tortured = tokio::task::spawn_blocking(move || {
             let mut random = StdRng::seed_from_u64(self.options.seed ^ 0x5eed);
-            self.look_at_relay(true);
+            self.look_at_relay();
             for client in 0..self.devices.len() {
                 self.start_client(client, random.random());
             }
@@ -131,14 +131,10 @@ impl World {
         relay.restart();
     }
 
-    /// Looks once into the store of the relay, which runs.
-    fn look_at_relay(&mut self, goes_on: bool) {
-        let (space, relay) = (self.space, &mut self.relays[0]);
-        relay.kill();
-        relay.look(space, &self.log, !goes_on);
-        if goes_on {
-            relay.restart();
-        }
+    /// Looks into the store of the relay, which is killed for that.
+    fn look_at_relay(&mut self) {
+        self.relays[0].kill();
+        self.come_back(0);
     }
 
     fn roll_back(&mut self, client: usize, seed: u64) {
@@ -196,7 +192,7 @@ impl World {
     /// Undoes everything that was done, so that all can come to the same; nobody writes any more.
     fn heal(&mut self, random: &mut StdRng) {
         self.relays.iter_mut().for_each(super::node::Node::resume);
-        self.look_at_relay(true);
+        self.look_at_relay();
         for client in 0..self.devices.len() {
             self.devices[client].proxy.set_fault(None);
             if self.options.cuts_in_the_end {

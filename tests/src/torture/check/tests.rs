@@ -170,10 +170,14 @@ fn seen_write_that_no_other_device_had_then_is_a_false_receipt() {
     breaks(&[Rule::FalseReceipt], |evidence| forget(evidence, 1, 0));
     breaks(&[Rule::FalseReceipt], |evidence| {
         // It came later, which is too late.
-        let later = [at(70, Said::Run(3)), at(71, Said::Has(0, 1, vec![(1, 1)])), at(72, Said::Looked)];
+        let later = [
+            at(70, Said::Run(3)),
+            at(71, Said::Has(0, 1, vec![(1, 1)])),
+            at(71, Said::Has(1, 1, vec![(1, 1)])),
+            at(72, Said::Looked),
+        ];
         forget(evidence, 1, 0);
         evidence.devices[1].extend(later);
-        evidence.devices[1].extend([at(71, Said::Has(1, 1, vec![(1, 1)])), at(72, Said::Looked)]);
     });
 }
 
