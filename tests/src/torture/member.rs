@@ -118,6 +118,8 @@ struct Client {
     /// Writes on their way.
     followed: Mutex<VecDeque<Followed>>,
     quiet: watch::Sender<bool>,
+    /// Held by whoever writes or drops, so that what is told of a client that is quiet stays so.
+    writing: tokio::sync::Mutex<()>,
 }
 
 /// A write on its way.
@@ -154,6 +156,7 @@ pub async fn run(orders: Orders) {
         log,
         followed: Mutex::default(),
         quiet: watch::Sender::new(false),
+        writing: tokio::sync::Mutex::default(),
     });
     client.take_up(&former, &names).await;
     if client.orders.protocol == Protocol::RejoinV1 {
@@ -338,6 +341,10 @@ impl Client {
             }
             let burst = if random.random_ratio(1, 20) { random.random_range(5..30) } else { 1 };
             for _ in 0..burst {
+                let _writing = self.writing.lock().await;
+                if *self.quiet.borrow() {
+                    break;
+                }
                 number += 1;
                 let document = self.document(&mut random).await;
                 let op = Op::ALL[random.random_range(0..Op::ALL.len())];
@@ -405,6 +412,7 @@ impl Client {
             let mut told: Vec<(ChangeHash, u64)> = Vec::new();
             loop {
                 tokio::time::sleep(RETRY).await;
+                let _writing = self.writing.lock().await;
                 for write in self.repo.rejected().await.unwrap() {
                     let key = (write.change, write.time_seconds);
                     if !told.contains(&key) {
@@ -466,6 +474,7 @@ impl Client {
             if !is_quiet {
                 continue;
             }
+            drop(self.writing.lock().await);
             // As an application does that knows that the network is there again.
             self.repo.retry_now();
             let mut now = Vec::new();
