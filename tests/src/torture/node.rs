@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::{self, log};
@@ -15,6 +16,7 @@ use rejoin::store::{RedbOptions, RedbStore, Store};
 use rejoin::{DocumentId, SpaceId};
 use serde_json::Value as Json;
 
+use super::PATIENCE;
 use super::check::Document;
 use super::history::{Done, Log};
 use super::member::writes;
@@ -82,8 +84,19 @@ impl Node {
     /// Asks the admin API, of a relay that goes on for that.
     pub(super) fn admin(&mut self, arguments: &[&str]) -> Json {
         self.resume();
+        self.await_admin();
         let arguments = [&["admin", "--json", "--url", self.admin.as_str()], arguments].concat();
         serde_json::from_str(&Self::command(&arguments, &[("--data", &self.data())])).unwrap_or_default()
+    }
+
+    /// Waits until the admin API listens: a relay says that it does itself a moment before.
+    fn await_admin(&self) {
+        let begun = Instant::now();
+        let address = self.admin.trim_start_matches("http://");
+        while !self.data().join("admin-token").exists() || TcpStream::connect(address).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "the admin API does not listen at {address}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Makes a principal with a token, which may write to a space.
