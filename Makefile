@@ -3,7 +3,7 @@
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 
-.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench lint interop tools
+.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench torture lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
@@ -78,6 +78,13 @@ bench: interop
 	cargo bench --locked -p rejoin-tests --bench reconnect
 	cargo bench --locked -p rejoin-tests --bench fetch
 	cargo bench --locked -p rejoin-tests --bench idle
+
+## Tortures clients and a relay for MINUTES, by the schedule of SEED, and checks what they said: tests/docs/torture.md.
+MINUTES ?= 30
+SEED ?= $(shell date +%s)
+torture:
+	cargo build --release --locked -p rejoin-relay -p rejoin-tests --bins
+	./target/release/rejoin-tests-torture --minutes $(MINUTES) --seed $(SEED)
 
 ## What CI checks besides the tests.
 lint:

@@ -26,6 +26,7 @@ mod presence;
 mod restored;
 mod samod;
 mod tls;
+mod torture;
 mod v1;
 mod whole;
 

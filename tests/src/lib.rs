@@ -11,6 +11,7 @@ pub mod raw;
 pub mod relay;
 pub mod samod;
 pub mod stored;
+pub mod torture;
 pub mod trace;
 
 use std::path::PathBuf;
@@ -22,9 +23,8 @@ pub fn package_dir() -> PathBuf {
 
 /// Returns a binary of this workspace, built beside the tests.
 pub fn binary(name: &str) -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let folder = tests.parent().and_then(|deps| deps.parent()).unwrap();
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is not built: run `cargo build --workspace`, or `make test`", path.display());
-    path
+    let this = std::env::current_exe().unwrap();
+    // A test is one folder further down than the programs.
+    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{name} is not built: run `cargo build --workspace`, or `make test`"))
 }

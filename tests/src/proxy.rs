@@ -1,4 +1,9 @@
-//! A TCP proxy before a relay that counts what goes by: bytes both ways, and WebSocket messages.
+//! A TCP proxy before a relay that counts what goes by, bytes both ways and WebSocket messages, and that behaves as bad
+//! networks do if it is told to.
+
+mod fault;
+
+pub use fault::{Fault, Way};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+
+use fault::Faults;
 
 /// What went by in one direction.
 #[derive(Debug, Default)]
@@ -47,6 +54,7 @@ pub struct Proxy {
     port: u16,
     start: Instant,
     ways: Arc<[Counted; 2]>,
+    faults: Faults,
 }
 
 impl Proxy {
@@ -56,18 +64,40 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (start, ways) = (Instant::now(), Arc::new(<[Counted; 2]>::default()));
-        let counted = Arc::clone(&ways);
+        let (counted, faults) = (Arc::clone(&ways), Faults::default());
+        let told = faults.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&server).await.unwrap();
-                client.set_nodelay(true).unwrap();
-                server.set_nodelay(true).unwrap();
+                // The server may be away: whoever came hears that by the end of the connection.
+                let server = if told.refuses() { continue } else { TcpStream::connect(&server).await };
+                let Ok(server) = server else { continue };
+                if client.set_nodelay(true).and_then(|()| server.set_nodelay(true)).is_err() {
+                    continue;
+                }
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-                tokio::spawn(pass(from_client, to_server, Arc::clone(&counted), 0, start));
-                tokio::spawn(pass(from_server, to_client, Arc::clone(&counted), 1, start));
+                for (way, from, to) in [(Way::Up, from_client, to_server), (Way::Down, from_server, to_client)] {
+                    let (counted, faults) = (Arc::clone(&counted), told.clone());
+                    tokio::spawn(async move {
+                        let mut cut = faults.cuts();
+                        tokio::select! {
+                            () = pass(from, to, counted, way, start, &faults) => {}
+                            _ = cut.changed() => {}
+                        }
+                    });
+                }
             }
         });
-        Self { port, start, ways }
+        Self { port, start, ways, faults }
+    }
+
+    /// Does this to all connections from now on, until it is told otherwise; `None` for nothing.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.faults.set(fault);
+    }
+
+    /// Ends every connection at once.
+    pub fn cut(&self) {
+        self.faults.cut();
     }
 
     /// Returns the WebSocket address.
@@ -99,13 +129,23 @@ impl Proxy {
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, ways: Arc<[Counted; 2]>, way: usize, start: Instant) {
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    ways: Arc<[Counted; 2]>,
+    way: Way,
+    start: Instant,
+    faults: &Faults,
+) {
     let mut frames = Frames::default();
     let mut buffer = vec![0; 64 << 10];
-    let counted = &ways[way];
+    let counted = &ways[way as usize];
     while let Ok(length) = from.read(&mut buffer).await {
         counted.last.store(u64::try_from(start.elapsed().as_millis()).unwrap(), Ordering::Relaxed);
-        if length == 0 || to.write_all(&buffer[..length]).await.is_err() {
+        if faults.swallow(way) {
+            return fault::stay_half_open(from, to).await;
+        }
+        if length == 0 || faults.carry(&buffer[..length], &mut to).await.is_err() {
             break;
         }
         counted.bytes.fetch_add(length as u64, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! A relay in a process of its own, that can be killed and started again.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,8 @@ pub struct RelayProcess {
     port: u16,
     data: PathBuf,
     arguments: Vec<String>,
+    /// Where its log goes; nowhere by default.
+    log: Option<PathBuf>,
 }
 
 impl RelayProcess {
@@ -21,8 +24,14 @@ impl RelayProcess {
 
     /// Starts a relay on a free port of the loopback address with these arguments and no others.
     pub fn start_with(data: &Path, arguments: &[String]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { child: spawn(data, port, arguments), port, data: data.to_owned(), arguments: arguments.to_owned() }
+        Self::start_logged(data, arguments, None)
+    }
+
+    /// Starts a relay as [`RelayProcess::start_with`] does, whose log is added to a file.
+    pub fn start_logged(data: &Path, arguments: &[String], log: Option<&Path>) -> Self {
+        let (port, log) = (free_port(), log.map(Path::to_owned));
+        let child = spawn(data, port, arguments, log.as_deref());
+        Self { child, port, data: data.to_owned(), arguments: arguments.to_owned(), log }
     }
 
     /// Returns the address it listens on.
@@ -48,14 +57,18 @@ impl RelayProcess {
 
     /// Asks the process to stop, and waits until it has.
     pub fn stop(&mut self) {
-        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
-        assert!(asked.success());
+        signal(self.child.id(), "TERM");
         self.child.wait().unwrap();
     }
 
     /// Starts it again on the same data and port, with the same arguments.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.data, self.port, &self.arguments);
+        self.child = spawn(&self.data, self.port, &self.arguments, self.log.as_deref());
+    }
+
+    /// Returns how the process ended, if it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 }
 
@@ -66,8 +79,23 @@ impl Drop for RelayProcess {
     }
 }
 
+/// Returns a port of the loopback address that nobody listens on, below those that systems give to connections: one of these may
+/// have it while a relay is down that is to come back to it.
+pub fn free_port() -> u16 {
+    let tried = std::iter::repeat_with(|| rand::random_range(12_000..32_000_u16)).take(1_000);
+    tried.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
+/// Sends a process a signal by its name, such as `STOP`.
+pub fn signal(process: u32, name: &str) {
+    let asked = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status().unwrap();
+    assert!(asked.success(), "{name} to process {process}");
+}
+
 /// Starts the binary and waits until it listens.
-fn spawn(data: &Path, port: u16, arguments: &[String]) -> Child {
+fn spawn(data: &Path, port: u16, arguments: &[String], log: Option<&Path>) -> Child {
+    let log =
+        log.map_or_else(Stdio::null, |log| OpenOptions::new().create(true).append(true).open(log).unwrap().into());
     let mut child = Command::new(crate::binary("rejoin-relay"))
         .arg("serve")
         .args(arguments)
@@ -77,7 +105,7 @@ fn spawn(data: &Path, port: u16, arguments: &[String]) -> Child {
         .arg(format!("127.0.0.1:{port}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap();
     let mut line = String::new();

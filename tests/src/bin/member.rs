@@ -1,7 +1,8 @@
 //! A device of a space that writes into its documents by `rejoin.v1`, and says of each write how far it has come. Made to be
 //! killed.
 //!
-//! Arguments: the store, the relay's address, the space, a seed. Each line is a stage, the document, the change, and a full
+//! Arguments: the store, the relay's address, the space, a seed; or `torture` and the orders of a client of such a run, which
+//! tells its history in a file. Each line is a stage, the document, the change, and a full
 //! stop, so that a line that was cut short is known by it: `Relayed 3f.. 9c.. .`
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a helper of tests: its output is its purpose")]
@@ -11,6 +12,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rejoin::{ConnectOptions, DocHandle, Protocol, Receipt, Repo, Written};
+use rejoin_tests::torture::member::{self, Orders};
 
 /// How many documents are written to by turns.
 const DOCUMENTS: usize = 3;
@@ -20,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((_, orders)) = arguments.split_first().filter(|(first, _)| *first == "torture") {
+        return member::run(Orders::read(orders)).await;
+    }
     let [store, relay, space, seed] = arguments.as_slice() else { return };
     let mut random = StdRng::seed_from_u64(seed.parse().unwrap());
     let repo = Repo::open(store).await.unwrap();
