@@ -28,6 +28,7 @@ use rejoin::store::StoreError;
 use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::auth::Permit;
@@ -198,6 +199,8 @@ impl Connection {
                 self.ended = true;
             } else if gathers {
                 self.gather(&mut stream);
+                // Whoever sends without a pause is never done: others have their turn on this thread first.
+                yield_now().await;
             }
         }
         // Whatever happens now, the connection takes part in nothing any more.

@@ -100,12 +100,31 @@ pub const COMMIT_CHANGES_MAX: usize = 16_384;
 /// The most bytes of changes in one commit: 8 MiB. A commit holds at least one change.
 pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 
-/// The most requests in one commit, and the most that wait for the one after it.
+/// The most requests in one commit.
 pub const COMMIT_REQUESTS_MAX: usize = 1_024;
 
-/// The most bytes of changes that wait for a commit or are in one: 64 MiB. A connection whose changes do not fit waits,
-/// and is not read from meanwhile.
+/// How much a commit holds while several connections write: 128 KiB, with [`APPEND_OVERHEAD_BYTES`] for each change. That is some 200
+/// keystrokes, 2 ms of work and a flush, so nobody waits long for who writes without a pause.
+pub const COMMIT_SHARED_BYTES: usize = 128 << 10;
+
+/// How much of it is an author's at least, however many wait: 8 KiB, some 12 keystrokes. So a thousand that write a little fit one
+/// commit, as long as it is within [`COMMIT_BYTES_MAX`].
+pub const COMMIT_SHARE_BYTES_MIN: usize = 8 << 10;
+
+/// For how long after a connection wrote another one is not alone: 10 s. Whoever types now and then does not wait for the long
+/// commits of a first upload.
+pub const COMMIT_SHARED_FOR: Duration = Duration::from_secs(10);
+
+/// The most bytes of changes that wait for a commit or are in one: 64 MiB, beside [`AUTHOR_QUEUE_BYTES_FREE`] of each author. A
+/// connection whose changes do not fit waits, and is not read from meanwhile.
 pub const APPEND_QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// How much of it one author gets at most: half, which the longest message fits.
+pub const AUTHOR_QUEUE_BYTES_MAX: usize = APPEND_QUEUE_BYTES_MAX / 2;
+
+/// How much an author may have waiting without asking whether there is room: 256 KiB, some 400 keystrokes. It was read from the
+/// socket already, so to let it wait elsewhere would save nothing.
+pub const AUTHOR_QUEUE_BYTES_FREE: usize = 256 << 10;
 
 /// What a waiting change costs beside its bytes: its parsed header with hash, dependencies and actors.
 pub const APPEND_OVERHEAD_BYTES: usize = 512;
@@ -241,8 +260,10 @@ const _: () = assert!(
 const _: () = assert!(PING_INTERVAL.as_secs() * 2 < DEAD_AFTER.as_secs());
 // Nobody waits for longer because many wait.
 const _: () = assert!(COMMIT_INTERVAL_MIN.as_millis() <= COMMIT_INTERVAL.as_millis());
-// The largest message fits the queue that waits for a commit, so that it is never refused.
-const _: () = assert!(FRAME_BYTES_MAX < APPEND_QUEUE_BYTES_MAX);
+// The largest message fits what one author may have waiting for a commit.
+const _: () = assert!(FRAME_BYTES_MAX <= AUTHOR_QUEUE_BYTES_MAX && AUTHOR_QUEUE_BYTES_FREE < AUTHOR_QUEUE_BYTES_MAX);
+// A share of a commit is a part of it, and every author has room for its share.
+const _: () = assert!(COMMIT_SHARE_BYTES_MIN <= COMMIT_SHARED_BYTES && COMMIT_SHARED_BYTES <= AUTHOR_QUEUE_BYTES_FREE);
 // One presence frame of the largest size fits its queue: its data, and authors and keys of the longest.
 const _: () = assert!(
     rejoin::limits::PRESENCE_BYTES_MAX

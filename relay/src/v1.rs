@@ -18,6 +18,7 @@ use rejoin::codec::v1::Code;
 use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
 use rejoin::sync::v1::{Offered, RelayIdentity, RelayOutput, RelaySession};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::auth::{Permit, Refusal};
@@ -171,6 +172,8 @@ impl Connection {
                 self.ended = true;
             } else if gathers {
                 self.gather(&mut stream);
+                // Whoever sends without a pause is never done: others have their turn on this thread first.
+                yield_now().await;
             }
         }
         // Whatever happens now, the connection follows nothing any more.
