@@ -189,6 +189,16 @@ pub const PRESENCE_QUEUE_MAX: usize = EPHEMERAL_QUEUE_MAX;
 /// The most bytes of them: 4 MiB, three of the longest.
 pub const PRESENCE_QUEUE_BYTES_MAX: usize = 4 << 20;
 
+/// Of how many presence values it is remembered that a connection showed them, so that they are taken back when it ends: 256, one
+/// message of them. Others run out by themselves.
+pub const PRESENCE_SHOWN_MAX: usize = rejoin::limits::PRESENCE_VALUES_MAX;
+
+/// How long after a connection ended its values are taken back: 2 s, in which a client whose network changed comes back.
+pub const PRESENCE_DEPARTURE_GRACE: Duration = Duration::from_secs(2);
+
+/// The most values of all connections that wait for that: 65,536, some 10 MB. Beyond it they are taken back at once.
+pub const PRESENCE_DEPARTING_MAX: usize = 1 << 16;
+
 /// The most devices and spaces whose cursors wait to be told to one connection: 1,024, 48 bytes each. What does not fit is
 /// left out; the device's next cursor comes.
 pub const SEEN_WAITING_MAX: usize = 1_024;
