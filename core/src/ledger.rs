@@ -45,7 +45,7 @@ mod walk;
 pub use append::Appender;
 pub use compare::{Compared, compare};
 pub use migrate::from_1_to_2;
-pub use packs::{compact, compact_fully};
+pub use packs::{Packing, compact, compact_fully, prepare_packing, put_packing};
 pub use walk::{covers, missing};
 
 const NODE: &str = "node-2";

@@ -28,10 +28,12 @@ use rejoin::store::StoreError;
 use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
 use rejoin::{DocumentId, ledger};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::auth::Permit;
 use crate::deletion::Deletions;
+use crate::departure::{self, Shown};
 use crate::ending::{self, Ending, Over};
 use crate::glance::Glance;
 use crate::hub::{Ephemeral, Member};
@@ -90,6 +92,8 @@ struct Connection {
     appending: Option<Appending>,
     appends: VecDeque<(DocumentId, Brought)>,
     deletions: Deletions,
+    /// What it showed of its peer.
+    shown: Shown,
     /// What has to wait for the appends before it, so that whoever is answered knows that they are done.
     waiting: VecDeque<Output>,
     /// What was read too early, for the same reason.
@@ -141,6 +145,7 @@ pub(crate) async fn serve(
         appending: None,
         appends: VecDeque::new(),
         deletions: Deletions::default(),
+        shown: Shown::default(),
         waiting: VecDeque::new(),
         unread: None,
         appends_changes: false,
@@ -198,10 +203,13 @@ impl Connection {
                 self.ended = true;
             } else if gathers {
                 self.gather(&mut stream);
+                // Whoever sends without a pause is never done: others have their turn on this thread first.
+                yield_now().await;
             }
         }
         // Whatever happens now, the connection takes part in nothing any more.
         self.member = self.shared.hub.enter();
+        departure::tell(&self.shared, self.shown.take_back(|_| true, Instant::now()));
         linger(sink, stream).await;
     }
 
@@ -445,8 +453,13 @@ impl Connection {
             Output::Append { document, changes } => self.bring(document, changes),
             Output::Snapshot { document, chunk, .. } => self.appends.push_back((document, Brought::Whole(chunk))),
             Output::Ephemeral { document, sender, session_id, count, data } => {
+                // What it passes on of others is not its own to take back.
+                let is_own = self.session.peer() == Some(&sender);
                 let message = Ephemeral { document, sender, session_id, count, data };
-                presence::from_classic(&self.shared, message, self.member.id())?;
+                let passed_on = presence::from_classic(&self.shared, message, self.member.id())?;
+                if let Some((space, value)) = passed_on.filter(|_| is_own) {
+                    self.shown.note(&space, &value, Instant::now());
+                }
             }
             Output::Refused { document, error } => {
                 self.shared.metrics.gate_rejected(error.rule());

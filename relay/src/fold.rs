@@ -2,7 +2,9 @@
 //!
 //! One thread waits for documents that may have grown enough, reads their changes, hands them to a child process
 //! ([`rejoin::fold`]) and stores what comes back. No transaction is open while the child works. What a document does to
-//! its child is nobody else's affair: it fails, is noted, and goes out as changes as before.
+//! its child is nobody else's affair: it fails, is noted, and goes out as changes as before. Old changes are packed on the way.
+//!
+//! While several connections write, what is stored here takes half a percent of the time, so that it shows to none of them.
 //!
 //! The queue is short and forgets what does not fit: a document that goes on growing comes again, and so does one that
 //! somebody asks for.
@@ -10,6 +12,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -20,13 +23,13 @@ use rejoin::fold::{FoldCommand, FoldError, Folder, Input};
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::{self, Appended, snapshot};
 use rejoin::limits::{FOLD_CHANGES_MIN, PACK_KEEP};
-use rejoin::store::{Store, StoreError, StoreExt};
+use rejoin::store::{Store, StoreError, StoreExt, WriteTx};
 use rejoin::{ChangeHash, DocumentId};
 use tokio::sync::Semaphore;
 
 use crate::limits::{
-    FOLD_CHECK_EVERY, FOLD_QUEUE_MAX, FOLD_STARTS_FAILED_MAX, UNFOLD_CPU_SECONDS, UNFOLD_REFUSED_MAX, UNFOLD_TIMEOUT,
-    UNFOLDS_AT_ONCE,
+    FOLD_CHECK_EVERY, FOLD_LOOK, FOLD_QUEUE_MAX, FOLD_REST_FACTOR, FOLD_REST_MAX, FOLD_STARTS_FAILED_MAX,
+    UNFOLD_CPU_SECONDS, UNFOLD_REFUSED_MAX, UNFOLD_TIMEOUT, UNFOLDS_AT_ONCE,
 };
 use crate::metrics::{FoldResult, Metrics};
 use crate::show::Label;
@@ -44,6 +47,8 @@ pub(crate) struct Folding {
     unfolds: Semaphore,
     /// Documents of which a whole form could not be taken apart: nobody is asked for one again.
     refused: Mutex<HashSet<DocumentId>>,
+    /// Several write: the store is not kept from them for long.
+    is_shared: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
@@ -54,6 +59,7 @@ struct Worker {
     inbox: Receiver<DocumentId>,
     queued: Arc<Mutex<HashSet<DocumentId>>>,
     starts_failed: u32,
+    is_shared: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
@@ -77,12 +83,14 @@ impl Folding {
         hasty.timeout = hasty.timeout.min(UNFOLD_TIMEOUT);
         let (folder, unfolder) = (Arc::new(Folder::new(command)), Arc::new(Folder::new(hasty)));
         let queued = Arc::<Mutex<HashSet<_>>>::default();
+        let is_shared = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             store,
             folder: Arc::clone(&folder),
             inbox,
             queued: Arc::clone(&queued),
             starts_failed: 0,
+            is_shared: Arc::clone(&is_shared),
             metrics: Arc::clone(&metrics),
         };
         let thread = std::thread::Builder::new().name("fold".to_owned()).spawn(move || worker.run())?;
@@ -94,6 +102,7 @@ impl Folding {
             thread: Mutex::new(Some(thread)),
             unfolds: Semaphore::new(UNFOLDS_AT_ONCE),
             refused: Mutex::default(),
+            is_shared,
             metrics,
         })
     }
@@ -107,6 +116,11 @@ impl Folding {
         if results.any(is_time) {
             self.look_at(document);
         }
+    }
+
+    /// Learns whether several write at the moment.
+    pub(crate) fn set_shared(&self, is_shared: bool) {
+        self.is_shared.store(is_shared, Ordering::Relaxed);
     }
 
     /// Learns that somebody takes part in a document of this many changes.
@@ -230,10 +244,9 @@ impl Worker {
         match self.folder.fold(input, &heads) {
             Ok(folded) => {
                 self.starts_failed = 0;
-                let put = |tx: &mut dyn rejoin::store::WriteTx| {
-                    snapshot::put(tx, &document, folded.count, &folded.heads, &folded.chunk)
-                };
-                let kept = self.store.write_with(put)?;
+                let put =
+                    |tx: &mut dyn WriteTx| snapshot::put(tx, &document, folded.count, &folded.heads, &folded.chunk);
+                let kept = self.write(put)?;
                 self.metrics.folded(FoldResult::Done);
                 let (bytes_after, ms) = (folded.chunk.len(), begun.elapsed().as_millis());
                 tracing::info!(
@@ -248,12 +261,34 @@ impl Worker {
 
     /// Packs the document's old changes, each pack in a transaction of its own, between those of the connections.
     fn pack(&self, document: DocumentId) -> Result<(), StoreError> {
-        while self.store.write_with(|tx| ledger::compact(tx, &document, PACK_KEEP))? > 0 {
-            if self.folder.is_stopped() {
+        while !self.folder.is_stopped() {
+            let packing = ledger::prepare_packing(&*self.store.read()?, &document, PACK_KEEP)?;
+            let Some(packing) = packing else { break };
+            // None are packed if the document became another one meanwhile: it comes again.
+            if self.write(|tx| ledger::put_packing(tx, &packing))? == 0 {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Writes to the store, and then leaves it to others for many times as long as that took, if there are any.
+    fn write<T>(&self, work: impl FnOnce(&mut dyn WriteTx) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        // What it waits for its turn is others' time.
+        let mut begun = Instant::now();
+        let outcome = self.store.write_with(|tx| {
+            begun = Instant::now();
+            work(tx)
+        });
+        let rest = (begun.elapsed() * FOLD_REST_FACTOR).min(FOLD_REST_MAX);
+        let ended = Instant::now();
+        while !self.folder.is_stopped()
+            && self.is_shared.load(Ordering::Relaxed)
+            && let Some(left) = rest.checked_sub(ended.elapsed()).filter(|left| !left.is_zero())
+        {
+            std::thread::sleep(left.min(FOLD_LOOK));
+        }
+        outcome
     }
 
     fn failed(&mut self, document: DocumentId, count: u64, error: &FoldError) -> Result<(), StoreError> {

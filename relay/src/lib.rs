@@ -16,7 +16,8 @@
 //! * `audit` keeps what administrators did and what was refused; `quarantine` has the documents that were put aside.
 //! * `quota` holds everybody to what they may send and store.
 //! * `hub` knows who takes part in which document, and passes hints and ephemeral messages on; `followers` does so for whole
-//!   spaces, and `live` has the frames that all followers share. `presence` passes ephemeral messages across the protocols.
+//!   spaces, and `live` has the frames that all followers share. `presence` passes ephemeral messages across the protocols,
+//!   and `departure` tells who is gone.
 //!
 //! The binary does nothing but parse arguments: see [`config`], [`start`] and [`care`].
 
@@ -30,6 +31,7 @@ pub mod config;
 mod connection;
 mod deletion;
 mod demo;
+mod departure;
 mod door;
 mod ending;
 mod fold;

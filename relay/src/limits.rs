@@ -100,12 +100,31 @@ pub const COMMIT_CHANGES_MAX: usize = 16_384;
 /// The most bytes of changes in one commit: 8 MiB. A commit holds at least one change.
 pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 
-/// The most requests in one commit, and the most that wait for the one after it.
+/// The most requests in one commit.
 pub const COMMIT_REQUESTS_MAX: usize = 1_024;
 
-/// The most bytes of changes that wait for a commit or are in one: 64 MiB. A connection whose changes do not fit waits,
-/// and is not read from meanwhile.
+/// How much a commit holds while several connections write: 128 KiB, with [`APPEND_OVERHEAD_BYTES`] for each change. That is some 200
+/// keystrokes, 2 ms of work and a flush, so nobody waits long for who writes without a pause.
+pub const COMMIT_SHARED_BYTES: usize = 128 << 10;
+
+/// How much of it is an author's at least, however many wait: 8 KiB, some 12 keystrokes. So a thousand that write a little fit one
+/// commit, as long as it is within [`COMMIT_BYTES_MAX`].
+pub const COMMIT_SHARE_BYTES_MIN: usize = 8 << 10;
+
+/// For how long after a connection wrote another one is not alone: 10 s. Whoever types now and then does not wait for the long
+/// commits of a first upload.
+pub const COMMIT_SHARED_FOR: Duration = Duration::from_secs(10);
+
+/// The most bytes of changes that wait for a commit or are in one: 64 MiB, beside [`AUTHOR_QUEUE_BYTES_FREE`] of each author. A
+/// connection whose changes do not fit waits, and is not read from meanwhile.
 pub const APPEND_QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// How much of it one author gets at most: half, which the longest message fits.
+pub const AUTHOR_QUEUE_BYTES_MAX: usize = APPEND_QUEUE_BYTES_MAX / 2;
+
+/// How much an author may have waiting without asking whether there is room: 256 KiB, some 400 keystrokes. It was read from the
+/// socket already, so to let it wait elsewhere would save nothing.
+pub const AUTHOR_QUEUE_BYTES_FREE: usize = 256 << 10;
 
 /// What a waiting change costs beside its bytes: its parsed header with hash, dependencies and actors.
 pub const APPEND_OVERHEAD_BYTES: usize = 512;
@@ -170,6 +189,16 @@ pub const PRESENCE_QUEUE_MAX: usize = EPHEMERAL_QUEUE_MAX;
 /// The most bytes of them: 4 MiB, three of the longest.
 pub const PRESENCE_QUEUE_BYTES_MAX: usize = 4 << 20;
 
+/// Of how many presence values it is remembered that a connection showed them, so that they are taken back when it ends: 256, one
+/// message of them. Others run out by themselves.
+pub const PRESENCE_SHOWN_MAX: usize = rejoin::limits::PRESENCE_VALUES_MAX;
+
+/// How long after a connection ended its values are taken back: 2 s, in which a client whose network changed comes back.
+pub const PRESENCE_DEPARTURE_GRACE: Duration = Duration::from_secs(2);
+
+/// The most values of all connections that wait for that: 65,536, some 10 MB. Beyond it they are taken back at once.
+pub const PRESENCE_DEPARTING_MAX: usize = 1 << 16;
+
 /// The most devices and spaces whose cursors wait to be told to one connection: 1,024, 48 bytes each. What does not fit is
 /// left out; the device's next cursor comes.
 pub const SEEN_WAITING_MAX: usize = 1_024;
@@ -206,6 +235,16 @@ pub const FOLD_CHECK_EVERY: u64 = FOLD_CHANGES_MIN / FOLD_GROWTH_DIVISOR;
 /// The most documents that wait to be folded. One beyond that comes again when it has grown.
 pub const FOLD_QUEUE_MAX: usize = 1_024;
 
+/// How many times as long as a snapshot or a pack took to be stored nothing of the kind is stored, while several connections write: 200.
+/// So of a hundred writes less than one waits for that.
+pub const FOLD_REST_FACTOR: u32 = 200;
+
+/// The longest such rest: 10 s, in which a document that grows without a pause grows no further than a few packs.
+pub const FOLD_REST_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the rest can be ended: every 50 ms.
+pub const FOLD_LOOK: Duration = Duration::from_millis(50);
+
 /// How many child processes in a row may fail to start before folding is given up.
 pub const FOLD_STARTS_FAILED_MAX: u32 = 5;
 
@@ -231,8 +270,10 @@ const _: () = assert!(
 const _: () = assert!(PING_INTERVAL.as_secs() * 2 < DEAD_AFTER.as_secs());
 // Nobody waits for longer because many wait.
 const _: () = assert!(COMMIT_INTERVAL_MIN.as_millis() <= COMMIT_INTERVAL.as_millis());
-// The largest message fits the queue that waits for a commit, so that it is never refused.
-const _: () = assert!(FRAME_BYTES_MAX < APPEND_QUEUE_BYTES_MAX);
+// The largest message fits what one author may have waiting for a commit.
+const _: () = assert!(FRAME_BYTES_MAX <= AUTHOR_QUEUE_BYTES_MAX && AUTHOR_QUEUE_BYTES_FREE < AUTHOR_QUEUE_BYTES_MAX);
+// A share of a commit is a part of it, and every author has room for its share.
+const _: () = assert!(COMMIT_SHARE_BYTES_MIN <= COMMIT_SHARED_BYTES && COMMIT_SHARED_BYTES <= AUTHOR_QUEUE_BYTES_FREE);
 // One presence frame of the largest size fits its queue: its data, and authors and keys of the longest.
 const _: () = assert!(
     rejoin::limits::PRESENCE_BYTES_MAX

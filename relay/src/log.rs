@@ -22,9 +22,14 @@ mod commit;
 mod crash;
 #[cfg(test)]
 mod cuts;
+mod entrance;
+#[cfg(test)]
+mod fairness;
 mod group_commit;
+mod inbox;
 mod opening;
 mod owners;
+mod queue;
 #[cfg(test)]
 mod room;
 #[cfg(test)]
@@ -40,6 +45,22 @@ pub(crate) struct Author {
     pub(crate) connection: ConnectionId,
     /// Who it is; nobody in particular on a relay that is open.
     pub(crate) principal: Option<PrincipalId>,
+}
+
+/// Who shares a turn with whom: all connections of a principal, or one of nobody in particular alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum AuthorKey {
+    Principal(PrincipalId),
+    Connection(ConnectionId),
+}
+
+impl Author {
+    fn key(&self) -> AuthorKey {
+        match &self.principal {
+            Some(principal) => AuthorKey::Principal(principal.clone()),
+            None => AuthorKey::Connection(self.connection),
+        }
+    }
 }
 
 impl From<ConnectionId> for Author {
@@ -110,7 +131,7 @@ pub(crate) trait Log: Send + Sync {
     fn is_writable(&self) -> bool;
 
     /// Finds out whether the store takes writes: by the last commits, or by a write of its own if they were long ago. It takes
-    /// as long as what is queued before it.
+    /// as long as the commit under way.
     ///
     /// Without it a relay that shows itself as not ready, and so gets no changes, would never find out that it is again.
     fn probe(&self) -> BoxFuture<'static, bool>;

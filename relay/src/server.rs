@@ -258,6 +258,7 @@ fn share(
         quarantine,
         crowd: AtomicUsize::new(0),
         draining,
+        departing: Default::default(),
     })
 }
 

@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 use crate::audit::{Audit, Refusals};
 use crate::auth::{Directory, Permit};
 use crate::config::Config;
+use crate::departure;
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{CLOSE_WAIT, RECONNECTS_PER_SECOND};
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) crowd: AtomicUsize,
     /// Becomes true when the relay is to stop.
     pub(crate) draining: watch::Receiver<bool>,
+    /// What waits to be taken back of those who are gone.
+    pub(crate) departing: departure::Waiting,
 }
 
 impl Shared {

@@ -18,9 +18,11 @@ use rejoin::codec::v1::Code;
 use rejoin::ledger::{self, log};
 use rejoin::store::StoreError;
 use rejoin::sync::v1::{Offered, RelayIdentity, RelayOutput, RelaySession};
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::auth::{Permit, Refusal};
+use crate::departure::{self, Shown};
 use crate::ending::{self, Ending, Over};
 use crate::followers::{Follower, News};
 use crate::glance::Glance;
@@ -71,6 +73,8 @@ struct Connection {
     follower: Follower,
     outbound: Outbound,
     pushes: Pushes,
+    /// What it showed of its peer.
+    shown: Shown,
     meter: Meter,
     /// How many bytes may wait for the socket before nothing is read any more.
     queue_bytes_max: usize,
@@ -117,6 +121,7 @@ pub(crate) async fn serve(
         permit,
         ending: Ending::never(),
         pushes: Pushes::new(Arc::clone(&shared.log)),
+        shown: Shown::default(),
         follower,
         outbound: Outbound::new(Arc::clone(&shared.metrics), Protocol::V1),
         counted: shared.metrics.connected(Protocol::V1),
@@ -171,10 +176,13 @@ impl Connection {
                 self.ended = true;
             } else if gathers {
                 self.gather(&mut stream);
+                // Whoever sends without a pause is never done: others have their turn on this thread first.
+                yield_now().await;
             }
         }
         // Whatever happens now, the connection follows nothing any more.
         self.follower = Follower::new(&self.shared.hub);
+        departure::tell(&self.shared, self.shown.take_back(|_| true, Instant::now()));
         linger(sink, stream).await;
     }
 
@@ -376,6 +384,7 @@ impl Connection {
             RelayOutput::Unfollow { space } => {
                 self.follower.unfollow(&space);
                 self.registered.set_subscriptions(self.follower.count());
+                self.leave_spaces();
             }
             RelayOutput::OpenDocuments { documents } => {
                 if let Some(folding) = &self.shared.folding {
@@ -390,6 +399,7 @@ impl Connection {
             RelayOutput::CloseDocuments { documents } => {
                 self.follower.close(&documents);
                 self.registered.set_subscriptions(self.follower.count());
+                self.leave_spaces();
             }
             RelayOutput::Append { batch, space, writes } => {
                 self.meter.appended(writes.len(), writes.iter().map(Offered::bytes).sum());
@@ -403,6 +413,8 @@ impl Connection {
                 self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
             }
             RelayOutput::Presence { space, frame, values } => {
+                let now = Instant::now();
+                values.iter().for_each(|value| self.shown.note(&space, value, now));
                 presence::from_v1(&self.shared, &space, &frame, values, self.follower.id())?;
             }
             RelayOutput::PeerError { code, text, is_fatal } => self.note_complaint(code, &text, is_fatal),
@@ -414,6 +426,12 @@ impl Connection {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes back what was shown in spaces that are not subscribed to any more.
+    fn leave_spaces(&mut self) {
+        let left = self.shown.take_back(|space| !self.session.is_subscribed(space), Instant::now());
+        departure::tell(&self.shared, left);
     }
 
     fn author(&self) -> Author {

@@ -1,7 +1,8 @@
 //! An honest client that writes 200 times a second, alone and beside storms: 5,000 connections at once, a flood of pushes, 5,000 that
 //! come back after the relay was started again, 1,000 that send a byte a second, and guesses of document ids.
 //!
-//! `STORM` says how many connections a storm has. The peers of the storm use the same processors, which counts against the relay.
+//! `STORM` says how many connections a storm has, and `STORM_PART` in which parts (a part of their names) besides the first. The peers of
+//! the storm use the same processors, which counts against the relay.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
@@ -74,8 +75,12 @@ async fn main() {
     .await;
 }
 
-/// Measures the honest client while something happens, and returns its 99th percentile.
+/// Measures the honest client while something happens, if that is wanted, and returns its 99th percentile.
 async fn part(url: &str, name: &str, alone: Option<f64>, storm: impl Future<Output = String>) -> f64 {
+    let wanted = std::env::var("STORM_PART").unwrap_or_default();
+    if alone.is_some() && !name.contains(&wanted) {
+        return 0.0;
+    }
     let honest = Honest::start(url.to_owned(), SPACE, INTERVAL);
     let start = Instant::now();
     let said = storm.await;

@@ -8,6 +8,9 @@ use serde_json::{Value as Json, json};
 
 use crate::{PATIENCE, eventually, fetch};
 
+/// Far longer than any test waits: what is gone before was not left to run out.
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// Makes a repo in memory that speaks one protocol.
 fn device(relay: &RelayProcess, protocol: Protocol) -> (Repo, Connection) {
     let repo = Repo::in_memory().unwrap();
@@ -64,7 +67,7 @@ async fn two_clients_of_our_protocol_and_a_classic_one_see_each_other() {
 }
 
 #[tokio::test]
-async fn values_of_a_client_that_is_gone_run_out_and_come_again_with_its_connection() {
+async fn values_of_a_client_that_is_gone_are_gone_though_they_had_an_hour_to_live_and_come_again_with_its_connection() {
     let folder = tempfile::tempdir().unwrap();
     let mut relay = RelayProcess::start(&folder.path().join("relay"));
     let (ada, _ada_connection) = device(&relay, Protocol::RejoinV1);
@@ -75,7 +78,7 @@ async fn values_of_a_client_that_is_gone_run_out_and_come_again_with_its_connect
     note.set("title", "for the team").await.unwrap().wait(Receipt::Seen, PATIENCE).await.unwrap();
     let copy = ben.find(note.id()).await.unwrap().unwrap();
     let (of_ada, of_ben) = (note.presence(), copy.presence());
-    of_ben.set("cursor", json!(1), Duration::from_secs(2)).unwrap();
+    of_ben.set("cursor", json!(1), HOUR).unwrap();
     shows(&of_ada, &[("cursor", json!(1))]).await;
 
     // A connection that is cut says nothing of values any more, as a process that is killed.
@@ -84,10 +87,40 @@ async fn values_of_a_client_that_is_gone_run_out_and_come_again_with_its_connect
     let _again = ben.connect(&relay.url()).unwrap();
     shows(&of_ada, &[("cursor", json!(1))]).await;
 
+    // Where there is no relay that could tell, it is the silence that does.
+    of_ben.set("cursor", json!(2), Duration::from_secs(2)).unwrap();
+    shows(&of_ada, &[("cursor", json!(2))]).await;
     relay.kill();
     shows(&of_ada, &[]).await;
     relay.restart();
-    shows(&of_ada, &[("cursor", json!(1))]).await;
+    shows(&of_ada, &[("cursor", json!(2))]).await;
+}
+
+#[tokio::test]
+async fn leaver_is_gone_for_all_who_can_be_told_whichever_way_they_have_the_document() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&folder.path().join("relay"));
+    let (ada, _ada_connection) = device(&relay, Protocol::RejoinV1);
+    let (ben, ben_connection) = device(&relay, Protocol::RejoinV1);
+    let (cleo, cleo_connection) = device(&relay, Protocol::Classic);
+    let note = ada.create().await.unwrap();
+    note.set("title", "for all").await.unwrap().wait(Receipt::Relayed, PATIENCE).await.unwrap();
+    let (of_ben, of_cleo) = (fetch(&ben, &note.url()).await, fetch(&cleo, &note.url()).await);
+    let [ada, of_ben, of_cleo] = [&note, &of_ben, &of_cleo].map(DocHandle::presence);
+    of_ben.set("ben", json!("one"), HOUR).unwrap();
+    of_ben.set("more", json!("two"), HOUR).unwrap();
+    of_cleo.set("cleo", json!("three"), None).unwrap();
+    let of_cleo_shown = [("cleo", json!("three"))];
+    shows(&ada, &[("ben", json!("one")), of_cleo_shown[0].clone(), ("more", json!("two"))]).await;
+    // Cut, and at once there again: what it shows now is what counts.
+    ben_connection.disconnect().await;
+    let again = ben.connect(&relay.url()).unwrap();
+    of_ben.set("ben", json!("anew"), HOUR).unwrap();
+    shows(&ada, &[("ben", json!("anew")), of_cleo_shown[0].clone(), ("more", json!("two"))]).await;
+    again.disconnect().await;
+    shows(&ada, &of_cleo_shown).await;
+    cleo_connection.disconnect().await;
+    shows(&ada, &[]).await;
 }
 
 #[tokio::test]

@@ -87,6 +87,32 @@ await run({
   "the leader goes to another page": ({ context, url }) => leaderEnds(context, url, (page) => page.goto("about:blank")),
   "the leader's link is closed in order": ({ context, url }) => leaderEnds(context, url, (page) => page.evaluate(() => ((window.isWriting = false), window.link.close()))),
 
+  "what a tab showed is gone with it, though it had an hour to live": async ({ context, url }) => {
+    if (!isReal) return "with the real engine only";
+    const [a, b, c] = await three(context, url);
+    const d = await tab(context, url);
+    const shown = () => a.evaluate(() => window.events.filter(({ e }) => e === "presence").at(-1)?.values.map(({ key }) => key).sort().join() ?? "");
+    const shows = async (wanted) => {
+      const since = performance.now();
+      // Far less than an hour: what is gone by then was taken back.
+      for (let left = 1_000; (await shown()) !== wanted; left--) {
+        assert.ok(left, `${wanted} and not ${await shown()}`);
+        await a.waitForTimeout(10);
+      }
+      return (performance.now() - since).toFixed(0);
+    };
+    await ask(a, "presenceWatch", DOC);
+    const keys = ["b", "c", "d"];
+    for (const [i, page] of [b, c, d].entries()) await ask(page, "presenceSet", DOC, keys[i], 1, 3_600_000);
+    await shows("b,c,d");
+    await b.close();
+    const closed = await shows("c,d");
+    await crash(c);
+    const crashed = await shows("d");
+    await d.goto("about:blank");
+    return `gone ${closed} ms after a tab was closed, ${crashed} ms after one crashed, ${await shows("")} ms after one went elsewhere`;
+  },
+
   "the worker of a page ends in the middle of its requests": async ({ context, url }) => {
     const page = await tab(context, url, { options: { ownWorker: true } });
     await words.make(page);

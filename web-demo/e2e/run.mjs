@@ -53,8 +53,8 @@ await story("who is here is seen, and what they look at; gone when they leave", 
   await a.getByRole("img", { name: "Cleo, is here" }).waitFor();
   await shots(a, "presence");
   await visitor.close();
-  // Nobody says goodbye: it is the silence that tells.
-  await a.getByRole("img", { name: "Cleo, is here" }).waitFor({ state: "detached" });
+  // What a page shows is good for 30 s and told again every 10 s: until 20 s from now it cannot have run out. It is the relay that takes it back.
+  await a.getByRole("img", { name: "Cleo, is here" }).waitFor({ state: "detached", timeout: 15_000 });
   await b.keyboard.press("Escape");
 });
 

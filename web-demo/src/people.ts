@@ -11,18 +11,15 @@ export interface Here extends Person {
   readonly card: string | null;
 }
 
-/** After this long without a sign of them, somebody is gone: a tab that is closed, or a train in a tunnel, has no time to say so. */
-const GONE_MS = 6_000;
-
-/** Shows where this person is, and returns the others: each once, however many tabs they have open. */
+/**
+ * Shows where this person is, and returns the others: each once, however many tabs they have open. Whose tab is closed, or whose connection ends, is
+ * taken back by the engine or the relay; nothing has to be told again from here.
+ */
 export function usePeopleHere(index: string, board: string | null, card: string | null): readonly Here[] {
   const self = useRemembered(me);
   const { others, set } = usePresence(index);
   useEffect(() => {
-    const show = (): void => void set("here", { id: self.id, name: self.name, colour: self.colour, board, card } satisfies Here, { ttl: GONE_MS }).catch(() => {});
-    show();
-    const timer = setInterval(show, GONE_MS / 3);
-    return () => clearInterval(timer);
+    set("here", { id: self.id, name: self.name, colour: self.colour, board, card } satisfies Here).catch(() => {});
   }, [set, self, board, card]);
   return useMemo(() => {
     const people = new Map<string, Here>();

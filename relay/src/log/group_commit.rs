@@ -6,10 +6,9 @@
 //! same for one change as for ten, and whoever reads them gets those ten in one message. The more of them wait the sooner it
 //! begins, down to [`COMMIT_INTERVAL_MIN`]: when they have waited together [`COMMIT_WAITS`] times as long as a commit takes.
 //!
-//! A request with more changes than fit a commit is carried out over several, between those of others.
+//! What a commit holds is chosen so that nobody waits for who writes without a pause ([`queue`](super::queue)). A request with more
+//! changes than fit a commit, or its author's share of one, is carried out over several, between those of others.
 
-use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,90 +16,39 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use rejoin::care;
-use rejoin::codec::v1::Outcome;
 use rejoin::deletion::Tombstone;
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::Appended;
 use rejoin::store::{self, Store, StoreError};
 use rejoin::sync::v1::{Offered, OfferedWrite};
 use rejoin::{ChangeHash, DocumentId, SpaceId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::commit::{Done, Part, commit, news, parts};
+use super::entrance::Entrance;
+use super::inbox::{Deletion, Inbox, Urgent};
+use super::queue::{Answer, Job, Slice, bytes_of, weight};
 use super::{AppendError, Author, Log, Pushed, Results, Written};
 use crate::audit::Refusals;
 use crate::clock::now_seconds;
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
 use crate::limits::{
-    APPEND_OVERHEAD_BYTES, APPEND_QUEUE_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
-    COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_REQUESTS_MAX, COMMIT_WAITS, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE,
+    COMMIT_INTERVAL, COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_WAITS, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE,
 };
 use crate::metrics::{AppendResult, Metrics};
 use crate::quota::Quota;
 use crate::show::Label;
 
-/// The queue's room is counted in these many bytes, so that the count fits 32 bits.
-const ROOM_UNIT_BYTES: usize = 1 << 10;
-
 /// Hands writes to the thread that writes.
 #[derive(Debug)]
 pub(crate) struct GroupCommit {
-    queue: Queue,
+    inbox: Arc<Inbox>,
+    entrance: Arc<Entrance>,
     writable: Arc<AtomicBool>,
     owners_from: Arc<AtomicU64>,
     restored_at_seconds: Option<u64>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// The way to the thread.
-#[derive(Debug, Clone)]
-struct Queue {
-    requests: mpsc::Sender<Request>,
-    /// How much more may wait.
-    room: Arc<Semaphore>,
-}
-
-#[derive(Debug)]
-enum Request {
-    Write(Job),
-    /// Say whether the store can be written.
-    Probe(oneshot::Sender<bool>),
-    Delete(Deletion),
-    /// Finish what is queued, then end.
-    Stop,
-}
-
-/// A request under way.
-#[derive(Debug)]
-struct Job {
-    author: Author,
-    /// Where its documents have to be, or come to be.
-    space: Option<SpaceId>,
-    /// When it was queued.
-    since: Instant,
-    writes: Vec<Offered>,
-    /// What became of the first ones; the rest is still to do.
-    done: Vec<Written>,
-    answer: Answer,
-    /// The request's room in the queue, given back when it is answered.
-    _room: OwnedSemaphorePermit,
-}
-
-/// Who is answered, and how.
-#[derive(Debug)]
-enum Answer {
-    Results(oneshot::Sender<Result<Results, AppendError>>),
-    Outcomes(oneshot::Sender<Result<Vec<Outcome>, AppendError>>),
-}
-
-/// A deletion on its way to the thread.
-#[derive(Debug)]
-struct Deletion {
-    author: Author,
-    document: DocumentId,
-    tombstone: Tombstone,
-    answer: oneshot::Sender<Result<(), AppendError>>,
 }
 
 impl GroupCommit {
@@ -125,7 +73,7 @@ impl GroupCommit {
     ) -> std::io::Result<Self> {
         let restored_at_seconds = store.read().and_then(|tx| care::restored_at(&*tx)).map_err(std::io::Error::other)?;
         let owners_from = Arc::new(AtomicU64::new(0));
-        let (requests, inbox) = mpsc::channel(COMMIT_REQUESTS_MAX);
+        let inbox = Arc::new(Inbox::new());
         let writable = Arc::new(AtomicBool::new(true));
         let writer = Writer {
             refusals,
@@ -134,15 +82,13 @@ impl GroupCommit {
             folding,
             metrics,
             quota,
-            inbox,
-            jobs: VecDeque::new(),
+            inbox: Taking(Arc::clone(&inbox)),
             writable: Writable { is: Arc::clone(&writable), since: None },
             owners_from: Arc::clone(&owners_from),
         };
         let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
-        let room = Arc::new(Semaphore::new(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES));
-        let queue = Queue { requests, room };
-        let log = Self { queue, writable, owners_from, restored_at_seconds, thread: Mutex::new(Some(thread)) };
+        let (entrance, thread) = (Arc::new(Entrance::new()), Mutex::new(Some(thread)));
+        let log = Self { inbox, entrance, writable, owners_from, restored_at_seconds, thread };
         log.set_restored_grace(RESTORED_GRACE);
         Ok(log)
     }
@@ -155,22 +101,34 @@ impl GroupCommit {
     }
 }
 
-impl Queue {
-    async fn write(
-        self,
+impl GroupCommit {
+    /// Says whether anything waits for the thread.
+    #[cfg(test)]
+    pub(super) fn has_waiting(&self) -> bool {
+        self.inbox.has_jobs()
+    }
+
+    /// Queues a request when there is room for it.
+    fn queue(
+        &self,
         author: Author,
         space: Option<SpaceId>,
         writes: Vec<Offered>,
         answer: Answer,
-    ) -> Result<(), AppendError> {
-        let bytes: usize = writes.iter().map(|write| bytes_of(write) + APPEND_OVERHEAD_BYTES).sum();
-        // A million tiny changes outgrow the queue by their overhead alone: they get all of it.
-        let units = bytes.div_ceil(ROOM_UNIT_BYTES).min(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let room = self.room.acquire_many_owned(units).await.map_err(|_| AppendError::Stopped)?;
-        let done = Vec::with_capacity(writes.len());
-        let job = Job { author, space, since: Instant::now(), writes, done, answer, _room: room };
-        self.requests.send(Request::Write(job)).await.map_err(|_| AppendError::Stopped)
+    ) -> impl Future<Output = Result<(), AppendError>> + Send + use<> {
+        let (inbox, entrance) = (Arc::clone(&self.inbox), Arc::clone(&self.entrance));
+        async move {
+            let bytes = writes.iter().map(|write| weight(bytes_of(write))).sum();
+            let room = entrance.enter(&author.key(), bytes).await?;
+            let done = Vec::with_capacity(writes.len());
+            inbox.push(Job { author, space, since: Instant::now(), writes, done, answer, _room: room })
+        }
+    }
+}
+
+impl Drop for GroupCommit {
+    fn drop(&mut self) {
+        self.inbox.close();
     }
 }
 
@@ -181,11 +139,11 @@ impl Log for GroupCommit {
         document: DocumentId,
         changes: Vec<CheckedChange>,
     ) -> BoxFuture<'static, Result<Results, AppendError>> {
-        let queue = self.queue.clone();
+        let (answer, answered) = oneshot::channel();
+        let writes = changes.into_iter().map(|change| Offered { document, what: OfferedWrite::Change(change) });
+        let queued = self.queue(author, None, writes.collect(), Answer::Results(answer));
         Box::pin(async move {
-            let (answer, answered) = oneshot::channel();
-            let writes = changes.into_iter().map(|change| Offered { document, what: OfferedWrite::Change(change) });
-            queue.write(author, None, writes.collect(), Answer::Results(answer)).await?;
+            queued.await?;
             answered.await.map_err(|_| AppendError::Stopped)?
         })
     }
@@ -196,10 +154,10 @@ impl Log for GroupCommit {
         space: SpaceId,
         writes: Vec<Offered>,
     ) -> BoxFuture<'static, Result<Pushed, AppendError>> {
-        let queue = self.queue.clone();
+        let (answer, answered) = oneshot::channel();
+        let queued = self.queue(author, Some(space), writes, Answer::Outcomes(answer));
         Box::pin(async move {
-            let (answer, answered) = oneshot::channel();
-            queue.write(author, Some(space), writes, Answer::Outcomes(answer)).await?;
+            queued.await?;
             Ok(answered)
         })
     }
@@ -210,11 +168,10 @@ impl Log for GroupCommit {
         document: DocumentId,
         tombstone: Tombstone,
     ) -> BoxFuture<'static, Result<(), AppendError>> {
-        let requests = self.queue.requests.clone();
+        let inbox = Arc::clone(&self.inbox);
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
-            let deletion = Deletion { author, document, tombstone, answer };
-            requests.send(Request::Delete(deletion)).await.map_err(|_| AppendError::Stopped)?;
+            inbox.tell(Urgent::Delete(Deletion { author, document, tombstone, answer }))?;
             answered.await.map_err(|_| AppendError::Stopped)?
         })
     }
@@ -224,18 +181,17 @@ impl Log for GroupCommit {
     }
 
     fn probe(&self) -> BoxFuture<'static, bool> {
-        let requests = self.queue.requests.clone();
+        let inbox = Arc::clone(&self.inbox);
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();
             // A thread that is gone writes nothing.
-            requests.send(Request::Probe(answer)).await.is_ok() && answered.await.unwrap_or(false)
+            inbox.tell(Urgent::Probe(answer)).is_ok() && answered.await.unwrap_or(false)
         })
     }
 
     fn finish(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            // An error means that the thread is gone already.
-            let _ = self.queue.requests.send(Request::Stop).await;
+            self.inbox.close();
             let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(thread) = thread {
                 // Its panic, if there was one, was reported by itself, and shows to whoever asks for anything.
@@ -254,9 +210,7 @@ struct Writer {
     metrics: Arc<Metrics>,
     /// Says how much may be stored.
     quota: Arc<Quota>,
-    inbox: mpsc::Receiver<Request>,
-    /// What is to be done, each in turn.
-    jobs: VecDeque<Job>,
+    inbox: Taking,
     writable: Writable,
     /// From when on the owners of actors are asked, in seconds since 1970.
     owners_from: Arc<AtomicU64>,
@@ -295,69 +249,82 @@ impl Drop for Writable {
     }
 }
 
-/// A job and which of its writes go into the next commit.
-struct Slice {
-    job: Job,
-    writes: Range<usize>,
+/// What the thread takes from. However the thread ends, nobody waits for it any more.
+struct Taking(Arc<Inbox>);
+
+impl std::ops::Deref for Taking {
+    type Target = Inbox;
+
+    fn deref(&self) -> &Inbox {
+        &self.0
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 impl Writer {
     fn run(mut self) {
         let mut last = Instant::now().checked_sub(COMMIT_INTERVAL).unwrap_or_else(Instant::now);
         let mut took = Duration::ZERO;
+        let mut is_left = false;
         loop {
             // What an earlier commit had no room for does not wait.
-            if self.jobs.is_empty() {
-                match self.inbox.blocking_recv() {
-                    Some(request) => self.take(request),
-                    None => return,
+            if !is_left {
+                if !self.inbox.wait() {
+                    return;
                 }
                 self.gather(last, took);
             }
-            last = Instant::now();
-            self.take_waiting();
-            let slices = self.next_slices();
-            self.carry_out(slices);
-            took = last.elapsed();
+            self.do_urgent();
+            let now = Instant::now();
+            let turn = self.inbox.take(now);
+            if let Some(folding) = &self.folding {
+                folding.set_shared(turn.is_shared);
+            }
+            is_left = turn.is_left;
+            if !turn.slices.is_empty() {
+                last = now;
+                is_left |= self.carry_out(turn.slices);
+                took = last.elapsed();
+            }
         }
     }
 
-    /// Takes requests in until it is time for the next commit. The last one began then, and took so long.
+    /// Waits until it is time for the next commit. The last one began then, and took so long.
     fn gather(&mut self, last: Instant, took: Duration) {
         let enough = took * COMMIT_WAITS;
         loop {
-            self.take_waiting();
+            self.do_urgent();
             let now = Instant::now();
-            let waited: Duration = self.jobs.iter().map(|job| now.saturating_duration_since(job.since)).sum();
-            let are_many = self.jobs.len() > 1 && waited >= enough;
-            let interval = if are_many { COMMIT_INTERVAL_MIN } else { COMMIT_INTERVAL };
+            let interval = if self.inbox.are_many(now, enough) { COMMIT_INTERVAL_MIN } else { COMMIT_INTERVAL };
             let left = (last + interval).saturating_duration_since(now);
             // The relay's end does not wait.
-            if left.is_zero() || self.inbox.is_closed() {
+            if left.is_zero() || self.inbox.is_closed() || !self.inbox.has_jobs() {
                 return;
             }
             std::thread::sleep(left.min(COMMIT_LOOK));
         }
     }
 
-    /// Takes in what is there, as much as fits a commit.
-    fn take_waiting(&mut self) {
-        while self.jobs.len() < COMMIT_REQUESTS_MAX
-            && let Ok(request) = self.inbox.try_recv()
-        {
-            self.take(request);
-        }
-    }
-
-    fn take(&mut self, request: Request) {
-        match request {
-            Request::Write(job) => self.jobs.push_back(job),
-            Request::Probe(answer) => {
-                // Whoever asked may have lost patience.
-                let _ = answer.send(self.probe());
+    /// Does what does not wait for a commit. A deletion is one: of several, the others wait for those who write.
+    fn do_urgent(&mut self) {
+        while let Some(urgent) = self.inbox.pop_urgent() {
+            match urgent {
+                Urgent::Probe(answer) => {
+                    // Whoever asked may have lost patience.
+                    let _ = answer.send(self.probe());
+                }
+                Urgent::Delete(deletion) => {
+                    self.delete(deletion);
+                    if self.inbox.has_jobs() {
+                        return;
+                    }
+                }
             }
-            Request::Delete(deletion) => self.delete(deletion),
-            Request::Stop => self.inbox.close(),
         }
     }
 
@@ -392,34 +359,10 @@ impl Writer {
         self.writable.get()
     }
 
-    /// Chooses what the next commit holds, first come first served, within its bounds and at least one write.
-    fn next_slices(&mut self) -> Vec<Slice> {
-        let mut slices = Vec::new();
-        let (mut count, mut bytes) = (0, 0);
-        while let Some(job) = self.jobs.pop_front() {
-            let start = job.done.len();
-            let mut end = start;
-            for write in &job.writes[start..] {
-                bytes += bytes_of(write);
-                if count > 0 && (count >= COMMIT_CHANGES_MAX || bytes > COMMIT_BYTES_MAX) {
-                    break;
-                }
-                count += 1;
-                end += 1;
-            }
-            if end == start && !job.writes.is_empty() {
-                self.jobs.push_front(job);
-                break;
-            }
-            slices.push(Slice { job, writes: start..end });
-        }
-        slices
-    }
-
-    /// Commits slices together, tells what is new, and answers the requests that are done.
+    /// Commits slices together, tells what is new, and answers the requests that are done. Says whether some are not.
     ///
     /// Who pushed is answered before the followers are told, so that nobody is sent what it wrote itself.
-    fn carry_out(&mut self, slices: Vec<Slice>) {
+    fn carry_out(&mut self, slices: Vec<Slice>) -> bool {
         let mut all_parts = Vec::new();
         let mut all_places = Vec::with_capacity(slices.len());
         for Slice { job, writes } in &slices {
@@ -443,11 +386,10 @@ impl Writer {
             }
             unfinished.extend(settle(slice, written));
         }
-        // What is pushed goes on before what its connection pushed later; all else waits for its next turn.
-        for job in unfinished.into_iter().rev() {
-            if job.space.is_some() { self.jobs.push_front(job) } else { self.jobs.push_back(job) }
-        }
+        let is_left = !unfinished.is_empty();
+        self.inbox.put_back(unfinished);
         self.tell_followers(&touched, &mut all);
+        is_left
     }
 
     /// Commits parts together. If that fails, one by one: what is wrong with one document is not the others' fault. What
@@ -631,12 +573,4 @@ fn settle(slice: Slice, written: Vec<Written>) -> Option<Job> {
         }
     }
     None
-}
-
-/// Returns how many bytes a write brings.
-fn bytes_of(write: &Offered) -> usize {
-    match &write.what {
-        OfferedWrite::Change(change) => change.bytes().len(),
-        OfferedWrite::Deleted(tombstone) => tombstone.by.len(),
-    }
 }

@@ -16,6 +16,7 @@ use crate::relay::Relay;
 
 mod bad_input;
 pub mod client;
+mod leaving;
 
 use client::{HOME, TEAM, V1, all_of, chain, connect, stored};
 

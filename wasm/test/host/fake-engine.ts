@@ -23,6 +23,8 @@ class FakeEngine implements Engine {
   poison = new Map<string, string[]>();
   done = new Map<string, number>();
   sessions = new Map<string, Map<string, number>>();
+  /** What each session shows of itself. */
+  presence = new Map<string, number>();
   sockets: Socket[] = [];
   waiting = new Set<(why: unknown) => void>();
   isClosed = false;
@@ -71,6 +73,7 @@ class FakeEngine implements Engine {
 
   detach(session: string): void {
     this.sessions.delete(session);
+    this.presence.delete(session);
   }
 
   async close(): Promise<void> {
@@ -157,6 +160,14 @@ class FakeEngine implements Engine {
 
   do_sessions(): number {
     return this.sessions.size;
+  }
+
+  do_show({ session }: { session: string }, value: number): void {
+    this.presence.set(session, value);
+  }
+
+  do_shown(): number[] {
+    return [...this.presence.values()].sort();
   }
 
   do_signOut(_: object, refusal?: string): void {

@@ -143,12 +143,16 @@ describe("one engine for all tabs", () => {
 });
 
 describe("hand-over", () => {
-  it("detaches the session of a tab that is gone", async () => {
-    const [a, b] = (await tabs(2)) as [FakeTab, FakeTab];
-    expect(await ask(a, "sessions")).toBe(2);
-    world.crash(b);
-    await settle();
-    expect(await ask(a, "sessions")).toBe(1);
+  it.each([
+    ["crashes", (tab: FakeTab): void => world.crash(tab)],
+    ["is closed", (tab: FakeTab): void => void tab.link.close()],
+    ["is put to sleep", (tab: FakeTab): void => tab.tell({ t: "pause" })],
+  ])("takes back what a tab shows that %s, and nothing of others", async (_, end) => {
+    const [a, b, c] = (await tabs(3)) as [FakeTab, FakeTab, FakeTab];
+    for (const [value, tab] of [a, b, c].entries()) await ask(tab, "show", value);
+    expect([await ask(a, "shown"), await ask(a, "sessions")]).toEqual([[0, 1, 2], 3]);
+    end(b);
+    await vi.waitFor(async () => expect([await ask(a, "shown"), await ask(c, "sessions")]).toEqual([[0, 2], 2]));
   });
 
   it("loses nothing acknowledged when the leader crashes, and drives again what was under way", async () => {

@@ -74,7 +74,10 @@ impl Board {
         }
         let of_author = self.rooms.get(document).and_then(|room| room.authors.get(sender));
         let old = of_author.and_then(|values| values.get(key));
-        if old.is_some_and(|old| old.sequence >= *count) {
+        // A relay takes a value back with the value's own number, so that it means that one and none that came after it.
+        let is_late =
+            |old: &Kept| old.sequence >= *count && (*ttl_ms > 0 || old.sequence > *count || old.data.is_none());
+        if old.is_some_and(is_late) {
             return Heard::default();
         }
         let is_known = of_author.is_some_and(|values| values.values().any(|kept| kept.data.is_some()));

@@ -132,6 +132,11 @@ impl RelaySession {
         self.peer.as_ref()
     }
 
+    /// Says whether the client subscribed to a space, in whatever mode.
+    pub fn is_subscribed(&self, space: &SpaceId) -> bool {
+        self.spaces.contains_key(space)
+    }
+
     /// Says whether the session has ended; whatever is handed in then is dropped.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)

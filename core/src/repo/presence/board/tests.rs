@@ -122,6 +122,21 @@ fn value_that_was_taken_back_does_not_come_back_late() {
 }
 
 #[test]
+fn value_is_taken_back_with_its_own_number_and_what_came_after_it_is_not() {
+    let mut rig = Rig::new();
+    rig.hear(ONE, "ada", "cursor", 7, 60_000, b"3");
+    assert!(rig.hear(ONE, "ada", "cursor", 7, 0, b"").is_change);
+    assert!(rig.shown(ONE).is_empty());
+    assert_eq!(rig.hear(ONE, "ada", "cursor", 7, 0, b""), Heard::default(), "it is told once");
+    assert_eq!(rig.hear(ONE, "ada", "cursor", 7, 60_000, b"3"), Heard::default(), "it comes late by another relay");
+    assert!(rig.hear(ONE, "ada", "cursor", 8, 60_000, b"3").is_change);
+    // She came back before it was told that she had gone.
+    assert_eq!(rig.hear(ONE, "ada", "cursor", 7, 0, b""), Heard::default());
+    assert_eq!(rig.shown(ONE), ["ada cursor 3"]);
+    rig.check();
+}
+
+#[test]
 fn version_is_another_one_when_something_else_is_shown_and_only_then() {
     let mut rig = Rig::new();
     assert_eq!(rig.board.version(&ONE), 0);

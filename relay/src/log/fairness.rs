@@ -1,0 +1,365 @@
+//! Turns at the log: whoever writes without a pause does not keep others waiting. Told by what each commit holds, not by time.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
+use rejoin::ledger;
+use rejoin::store::{MemoryStore, ReadTx, Store, StoreError, WriteTx};
+use rejoin::{ActorId, ScalarValue};
+use tokio::sync::oneshot;
+
+use super::entrance::Entrance;
+use super::queue::{Answer, Job, Lanes, Slice, bytes_of, weight};
+use super::tests::{chain, offered};
+use super::*;
+use crate::hub::Hub;
+use crate::limits::{
+    COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR,
+};
+
+const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
+
+fn document(number: u16) -> DocumentId {
+    let [high, low] = number.to_be_bytes();
+    DocumentId::from_bytes([high, low, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9])
+}
+
+/// A queue without a thread, and a clock that stands.
+struct Table {
+    hub: Hub,
+    entrance: Entrance,
+    lanes: Lanes,
+    now: Instant,
+}
+
+impl Table {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { hub: Hub::default(), entrance: Entrance::new(), lanes: Lanes::new(now), now }
+    }
+
+    fn author(&self, principal: Option<&str>) -> Author {
+        let principal = principal.map(|name| PrincipalId::new(name).unwrap());
+        Author { connection: self.hub.next_id(), principal }
+    }
+
+    /// Queues a push to a document.
+    fn push(&mut self, author: &Author, number: u16, changes: Vec<CheckedChange>) {
+        self.queue(author, Some(TEAM), number, changes);
+    }
+
+    fn queue(&mut self, author: &Author, space: Option<SpaceId>, number: u16, changes: Vec<CheckedChange>) {
+        let writes = offered(document(number), changes);
+        let _room = self.entrance.enter(&author.key(), 0).now_or_never().unwrap().unwrap();
+        let (answer, _) = oneshot::channel();
+        let answer = Answer::Outcomes(answer);
+        self.lanes.push(Job {
+            author: author.clone(),
+            space,
+            since: self.now,
+            writes,
+            done: Vec::new(),
+            answer,
+            _room,
+        });
+    }
+
+    /// Carries out the next commit: of each slice, whose it is, of which document, and which writes.
+    fn commit(&mut self) -> Vec<(ConnectionId, DocumentId, std::ops::Range<usize>)> {
+        let slices = self.lanes.take(self.now);
+        let mut told = Vec::new();
+        let mut unfinished = Vec::new();
+        for Slice { mut job, writes } in slices {
+            assert_eq!(job.done.len(), writes.start);
+            told.push((job.author.connection, job.writes[0].document, writes.clone()));
+            job.done.resize(writes.end, Written::Failed);
+            if job.done.len() < job.writes.len() {
+                unfinished.push(job);
+            }
+        }
+        unfinished.into_iter().rev().for_each(|job| self.lanes.put_back(job, self.now));
+        told
+    }
+}
+
+/// As many small changes, which no store would take.
+fn small(count: usize) -> Vec<CheckedChange> {
+    vec![chain(1).remove(0); count]
+}
+
+/// A change of at least so many bytes.
+fn large(bytes: usize) -> CheckedChange {
+    let op = DraftOp {
+        object: DraftObject::Root,
+        key: "k".to_owned(),
+        action: Action::Put,
+        value: ScalarValue::Bytes(vec![7; bytes]),
+        preds: Vec::new(),
+    };
+    let draft = ChangeDraft {
+        actor: ActorId::from(&b"alice"[..]),
+        seq: 1,
+        start_op: 1,
+        timestamp: 0,
+        message: None,
+        deps: Vec::new(),
+        ops: vec![op],
+    };
+    encode(&draft).unwrap()
+}
+
+fn weight_of_small() -> usize {
+    weight(bytes_of(&offered(document(0), small(1))[0]))
+}
+
+#[test]
+fn thousands_of_requests_of_one_delay_nobody_beyond_the_next_commit() {
+    let mut table = Table::new();
+    let (flooder, honest) = (table.author(None), table.author(None));
+    for _ in 0..5 {
+        for number in 0..1_000 {
+            table.push(&flooder, number, small(4));
+        }
+    }
+    // Alone it has the whole commit.
+    assert_eq!(table.commit().len(), COMMIT_REQUESTS_MAX);
+    table.push(&honest, 7_000, small(3));
+    let commit = table.commit();
+    assert!(commit.contains(&(honest.connection, document(7_000), 0..3)));
+    let of_flooder: usize =
+        commit.iter().filter(|(from, ..)| *from == flooder.connection).map(|(.., it)| it.len()).sum();
+    let most = COMMIT_SHARED_BYTES / 2 / weight_of_small() + 1;
+    assert!((most / 2..=most).contains(&of_flooder), "{of_flooder} of {most}");
+    // For a while the commits stay short, since another one may come soon.
+    let of_flooder: usize = table.commit().iter().map(|(.., it)| it.len()).sum();
+    assert!(of_flooder <= 2 * most, "{of_flooder}");
+    table.now += COMMIT_SHARED_FOR;
+    assert_eq!(table.commit().len(), COMMIT_REQUESTS_MAX);
+}
+
+#[test]
+fn pushes_of_a_connection_keep_their_order_whatever_is_left_of_them() {
+    let mut table = Table::new();
+    let (one, other) = (table.author(None), table.author(None));
+    for number in 0..6 {
+        table.push(&one, number, small(500));
+    }
+    let mut written = Vec::new();
+    let mut commits = 0;
+    while !table.lanes.is_empty() {
+        if commits < 20 {
+            table.push(&other, 100 + commits, small(1));
+        }
+        commits += 1;
+        let commit = table.commit();
+        assert!(commit.len() > 1 || commits > 20);
+        written.extend(commit);
+    }
+    let of_one: Vec<_> = written.iter().filter(|(from, ..)| *from == one.connection).collect();
+    let mut next = (0, 0);
+    for (_, of, range) in of_one {
+        assert_eq!((*of, range.start), (document(next.0), next.1));
+        next = if range.end == 500 { (next.0 + 1, 0) } else { (next.0, range.end) };
+    }
+    assert_eq!(next, (6, 0));
+    let of_other = written.iter().filter(|(from, ..)| *from == other.connection).map(|(_, of, _)| *of);
+    assert_eq!(of_other.collect::<Vec<_>>(), (100..120).map(document).collect::<Vec<_>>());
+}
+
+#[test]
+fn rest_of_what_is_not_pushed_waits_behind_what_came_later() {
+    let mut table = Table::new();
+    let (one, other) = (table.author(None), table.author(None));
+    table.queue(&one, None, 1, small(1_000));
+    table.queue(&one, None, 2, small(1));
+    table.push(&other, 3, small(1));
+    assert!(matches!(&table.commit()[..], [(_, first, _), _] if *first == document(1)));
+    assert!(
+        matches!(&table.commit()[..], [(_, first, _), (_, second, _)] if (*first, *second) == (document(2), document(1)))
+    );
+}
+
+#[test]
+fn big_request_goes_on_between_those_of_others() {
+    let mut table = Table::new();
+    let (big, honest) = (table.author(None), table.author(None));
+    table.push(&big, 1, small(3 * COMMIT_CHANGES_MAX));
+    let mut done = 0;
+    let mut commits = 0;
+    while done < 3 * COMMIT_CHANGES_MAX {
+        table.push(&honest, 2, small(1));
+        let commit = table.commit();
+        assert!(commit.iter().any(|(from, ..)| *from == honest.connection));
+        let of_big = commit.iter().find(|(from, ..)| *from == big.connection).map(|(.., it)| it.clone()).unwrap();
+        assert_eq!(of_big.start, done);
+        done = of_big.end;
+        commits += 1;
+    }
+    assert!(commits > 3 * COMMIT_CHANGES_MAX * weight_of_small() / COMMIT_SHARED_BYTES, "{commits}");
+}
+
+#[test]
+fn many_who_write_a_little_are_in_one_commit() {
+    let mut table = Table::new();
+    for number in 0..1_000 {
+        let author = table.author(None);
+        table.push(&author, number, small(2));
+    }
+    assert_eq!(table.commit().len(), 1_000);
+    // And those that did not fit are the first in the next.
+    let authors: Vec<Author> = (0..COMMIT_REQUESTS_MAX + 10).map(|_| table.author(None)).collect();
+    for author in &authors {
+        table.push(author, 1, small(2));
+    }
+    let (first, second) = (table.commit(), table.commit());
+    assert_eq!((first.len(), second.len()), (COMMIT_REQUESTS_MAX, 10));
+    assert_eq!(second[0].0, authors[COMMIT_REQUESTS_MAX].connection);
+}
+
+#[test]
+fn connections_of_a_principal_share_its_turn() {
+    let mut table = Table::new();
+    let honest = table.author(Some("honest"));
+    for _ in 0..8 {
+        let flooder = table.author(Some("flooder"));
+        table.push(&flooder, 1, small(1_000));
+    }
+    table.push(&honest, 2, small(1_000));
+    let commit = table.commit();
+    let counts = |mine: bool| -> usize {
+        commit.iter().filter(|(from, ..)| (*from == honest.connection) == mine).map(|(.., it)| it.len()).sum()
+    };
+    assert_eq!(commit.len(), 9);
+    assert!(counts(false) <= counts(true) + 8, "{} beside {}", counts(false), counts(true));
+    // However many they are, another one is in the next commit, and each of them gets on.
+    for _ in 0..256 {
+        let flooder = table.author(Some("flooder"));
+        table.push(&flooder, 1, small(2));
+    }
+    let late = table.author(Some("late"));
+    table.push(&late, 3, small(COMMIT_SHARE_BYTES_MIN / weight_of_small()));
+    let commit = table.commit();
+    assert!(commit.iter().any(|(_, of, range)| *of == document(3) && range.start == 0));
+    assert!(commit.len() > 256, "{}", commit.len());
+}
+
+#[test]
+fn write_that_is_heavier_than_its_share_goes_whole_and_is_made_up_for() {
+    let mut table = Table::new();
+    let (heavy, honest) = (table.author(None), table.author(None));
+    let share = COMMIT_SHARED_BYTES / 2;
+    table.push(&heavy, 1, vec![large(10 * share); 2]);
+    let mut passed = Vec::new();
+    for number in 0_u16.. {
+        table.push(&honest, 100 + number, small(1));
+        let commit = table.commit();
+        assert!(commit.iter().any(|(from, ..)| *from == honest.connection));
+        if commit.len() == 2 {
+            passed.push(number);
+        }
+        if passed.len() == 2 {
+            break;
+        }
+    }
+    assert_eq!(passed[0], 0);
+    assert!((9..=11).contains(&passed[1]), "{passed:?}");
+    // Where nobody waits, nothing is held back for its sake.
+    table.push(&heavy, 1, vec![large(10 * share); 3]);
+    for _ in 0..3 {
+        assert_eq!(table.commit().len(), 1);
+    }
+    assert!(table.lanes.is_empty());
+}
+
+#[test]
+fn requests_that_wait_are_counted_whatever_becomes_of_them() {
+    let mut table = Table::new();
+    let (one, other) = (table.author(None), table.author(None));
+    table.push(&one, 1, small(1_000));
+    table.push(&other, 2, small(1));
+    let later = table.now + Duration::from_millis(10);
+    assert!(table.lanes.are_many(later, Duration::from_millis(20)));
+    assert!(!table.lanes.are_many(later, Duration::from_millis(21)));
+    table.commit();
+    assert!(!table.lanes.are_many(later, Duration::ZERO), "one is left");
+    table.push(&other, 2, small(1));
+    assert!(table.lanes.are_many(later, Duration::from_millis(20)));
+    while !table.lanes.is_empty() {
+        table.commit();
+    }
+    table.push(&one, 1, small(1));
+    table.push(&other, 2, small(1));
+    assert!(table.lanes.are_many(later, Duration::from_millis(20)));
+    assert!(!table.lanes.are_many(later, Duration::from_millis(21)));
+}
+
+/// Commits only while the gate is open, and notes how many changes each document has after each commit.
+struct Gated {
+    inner: MemoryStore,
+    gate: Mutex<()>,
+    commits: Mutex<Vec<BTreeMap<DocumentId, u64>>>,
+    watched: Vec<DocumentId>,
+}
+
+impl Store for Gated {
+    fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
+        self.inner.read()
+    }
+
+    fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let _open = self.gate.lock().unwrap();
+        let mut counts = BTreeMap::new();
+        self.inner.write(&mut |tx| {
+            work(tx)?;
+            for document in &self.watched {
+                counts.insert(*document, ledger::state(tx, document)?.map_or(0, |state| state.count));
+            }
+            Ok(())
+        })?;
+        self.commits.lock().unwrap().push(counts);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_flood_is_in_the_commit_after_the_one_under_way() {
+    let [flooded, honest] = [document(1), document(2)];
+    let store = Arc::new(Gated {
+        inner: MemoryStore::new(),
+        gate: Mutex::default(),
+        commits: Mutex::default(),
+        watched: vec![flooded, honest],
+    });
+    let hub = Arc::new(Hub::default());
+    let log = GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), None).unwrap();
+    let (flooder, other) = (Author::from(hub.next_id()), Author::from(hub.next_id()));
+    let changes = chain(3_000);
+    let mut answers = Vec::new();
+    {
+        // The first commit is held up until everything is queued.
+        let closed = store.gate.lock().unwrap();
+        answers.push(log.push(flooder.clone(), TEAM, offered(flooded, changes[..1].to_vec())).now_or_never().unwrap());
+        while log.has_waiting() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for some in changes[1..].chunks(3) {
+            answers.push(log.push(flooder.clone(), TEAM, offered(flooded, some.to_vec())).now_or_never().unwrap());
+        }
+        answers.push(log.push(other, TEAM, offered(honest, chain(2))).now_or_never().unwrap());
+        drop(closed);
+    }
+    for answer in answers {
+        let outcomes = answer.unwrap().await.unwrap().unwrap();
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Stored { .. })));
+    }
+    let commits = store.commits.lock().unwrap().clone();
+    assert_eq!(commits[0], BTreeMap::from([(flooded, 1), (honest, 0)]));
+    assert_eq!(commits[1][&honest], 2, "{commits:?}");
+    assert!(commits[1][&flooded] > 1 && commits[1][&flooded] < 1_000);
+    assert_eq!(commits.last().unwrap()[&flooded], 3_000);
+    assert!(commits.len() > 3_000 * weight_of_small() / COMMIT_SHARED_BYTES, "{}", commits.len());
+}

@@ -1,0 +1,308 @@
+//! What waits for a commit, and whose turn it is.
+//!
+//! Each connection has a lane of its own, in which its requests keep their order. A commit takes from the lanes in turn. While
+//! several connections write, each author (a principal with all its connections, or a connection of nobody in particular) gets a
+//! share of it by weight: the bytes of its changes, and [`APPEND_OVERHEAD_BYTES`] for each. So a commit is short, whoever has
+//! written little is in the next one, and whoever writes without a pause goes on in as many as it takes. A write is never divided:
+//! one that is heavier than its share goes whole, and is made up for in the next commits.
+//!
+//! Where one connection writes alone, there is nobody to be fair to, and a commit holds as much as fits it.
+//!
+//! It knows no clock: time is an argument.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use rejoin::SpaceId;
+use rejoin::codec::v1::Outcome;
+use rejoin::sync::v1::{Offered, OfferedWrite};
+use tokio::sync::oneshot;
+
+use super::entrance::Room;
+use super::{AppendError, Author, AuthorKey, Results, Written};
+use crate::hub::ConnectionId;
+use crate::limits::{
+    APPEND_OVERHEAD_BYTES, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN,
+    COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR,
+};
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) author: Author,
+    /// Where its documents have to be, or come to be.
+    pub(super) space: Option<SpaceId>,
+    /// When it was queued.
+    pub(super) since: Instant,
+    pub(super) writes: Vec<Offered>,
+    /// What became of the first ones; the rest is still to do.
+    pub(super) done: Vec<Written>,
+    pub(super) answer: Answer,
+    /// The request's room in the queue, given back when it is answered.
+    pub(super) _room: Room,
+}
+
+/// Who is answered, and how.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Results(oneshot::Sender<Result<Results, AppendError>>),
+    Outcomes(oneshot::Sender<Result<Vec<Outcome>, AppendError>>),
+}
+
+/// A job and which of its writes go into the next commit.
+#[derive(Debug)]
+pub(super) struct Slice {
+    pub(super) job: Job,
+    pub(super) writes: Range<usize>,
+}
+
+/// What waits, connection by connection.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    lanes: HashMap<ConnectionId, Lane>,
+    /// Whose turn it is, the next first; each lane stands here once.
+    turns: VecDeque<ConnectionId>,
+    /// How many lanes each author has.
+    authors: HashMap<AuthorKey, usize>,
+    /// By how much connections had more than their share. One that has nothing waiting pays too, so that coming back saves nothing.
+    owed_bytes: HashMap<ConnectionId, usize>,
+    /// How many requests wait, and how long after `start` they were queued, together.
+    count: u32,
+    since_start: Duration,
+    start: Instant,
+    /// The two connections that wrote last, the later first, and when.
+    last: [Option<(ConnectionId, Instant)>; 2],
+}
+
+/// What waits of one connection: never nothing.
+#[derive(Debug)]
+struct Lane {
+    author: AuthorKey,
+    jobs: VecDeque<Job>,
+}
+
+/// What a commit holds so far.
+#[derive(Debug, Default)]
+struct Filling {
+    requests: usize,
+    changes: usize,
+    bytes: usize,
+}
+
+impl Filling {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.changes == 0 || self.changes < COMMIT_CHANGES_MAX && self.bytes + bytes <= COMMIT_BYTES_MAX
+    }
+
+    fn is_full(&self) -> bool {
+        self.requests >= COMMIT_REQUESTS_MAX
+    }
+}
+
+impl Lanes {
+    /// Makes a queue in which nothing waits.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            lanes: HashMap::new(),
+            turns: VecDeque::new(),
+            authors: HashMap::new(),
+            owed_bytes: HashMap::new(),
+            count: 0,
+            since_start: Duration::ZERO,
+            start: now,
+            last: [None; 2],
+        }
+    }
+
+    /// Says whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    /// Says whether two or more requests wait that have waited so long together.
+    pub(super) fn are_many(&self, now: Instant, waited: Duration) -> bool {
+        let all = now.saturating_duration_since(self.start).saturating_mul(self.count);
+        self.count > 1 && all.saturating_sub(self.since_start) >= waited
+    }
+
+    /// Says whether more than one connection writes, or did of late.
+    pub(super) fn is_shared(&self, now: Instant) -> bool {
+        let is_recent = |at| now.saturating_duration_since(at) < COMMIT_SHARED_FOR;
+        self.turns.len() > 1 || self.last[1].is_some_and(|(_, at)| is_recent(at))
+    }
+
+    /// Adds a request behind all others of its connection.
+    pub(super) fn push(&mut self, job: Job) {
+        self.note(job.author.connection, job.since);
+        self.count += 1;
+        self.since_start += job.since.saturating_duration_since(self.start);
+        self.lane(&job.author).jobs.push_back(job);
+    }
+
+    /// Puts back what is not finished: what is pushed goes on before what its connection pushed later, all else waits for its next
+    /// turn. Of several, the one that came last is put back first.
+    pub(super) fn put_back(&mut self, job: Job, now: Instant) {
+        self.note(job.author.connection, now);
+        self.count += 1;
+        self.since_start += job.since.saturating_duration_since(self.start);
+        let jobs = &mut self.lane(&job.author).jobs;
+        if job.space.is_some() { jobs.push_front(job) } else { jobs.push_back(job) }
+    }
+
+    /// Takes out what the next commit holds: from each lane in turn, within the commit's bounds, and at least one write.
+    pub(super) fn take(&mut self, now: Instant) -> Vec<Slice> {
+        let is_shared = self.is_shared(now);
+        if is_shared {
+            self.forgive();
+        } else {
+            self.owed_bytes.clear();
+        }
+        let mut filling = Filling::default();
+        let mut slices = Vec::new();
+        for _ in 0..self.turns.len() {
+            let Some(connection) = self.turns.pop_front() else { break };
+            let Some(allowance) = self.allowance(&connection, is_shared) else {
+                self.turns.push_back(connection);
+                continue;
+            };
+            let Some(lane) = self.lanes.get_mut(&connection) else { continue };
+            let before = slices.len();
+            let used = lane.take(allowance, &mut filling, &mut slices);
+            if slices.len() == before {
+                // The commit is full: in the next one it is the first one's turn.
+                self.turns.push_front(connection);
+                break;
+            }
+            if used > allowance {
+                self.owed_bytes.insert(connection, used - allowance);
+            }
+            let is_left = !lane.jobs.is_empty();
+            self.count -= u32::try_from(slices.len() - before).unwrap_or(u32::MAX);
+            let taken = slices[before..].iter().map(|slice| slice.job.since.saturating_duration_since(self.start));
+            self.since_start = self.since_start.saturating_sub(taken.sum());
+            if is_left {
+                self.turns.push_back(connection);
+            } else {
+                self.remove(&connection);
+            }
+        }
+        slices
+    }
+
+    /// Takes out all that waits.
+    pub(super) fn clear(&mut self) -> Vec<Job> {
+        let lanes = std::mem::replace(self, Self::new(self.start)).lanes;
+        lanes.into_values().flat_map(|lane| lane.jobs).collect()
+    }
+
+    /// Notes that a connection writes.
+    fn note(&mut self, connection: ConnectionId, at: Instant) {
+        if self.last[0].is_none_or(|(last, _)| last != connection) {
+            self.last[1] = self.last[0];
+        }
+        self.last[0] = Some((connection, at));
+    }
+
+    fn lane(&mut self, author: &Author) -> &mut Lane {
+        self.lanes.entry(author.connection).or_insert_with(|| {
+            let author_key = author.key();
+            *self.authors.entry(author_key.clone()).or_default() += 1;
+            self.turns.push_back(author.connection);
+            Lane { author: author_key, jobs: VecDeque::new() }
+        })
+    }
+
+    fn remove(&mut self, connection: &ConnectionId) {
+        let Some(lane) = self.lanes.remove(connection) else { return };
+        if let Some(count) = self.authors.get_mut(&lane.author) {
+            *count -= 1;
+            if *count == 0 {
+                self.authors.remove(&lane.author);
+            }
+        }
+    }
+
+    /// Returns how much of a commit is a lane's: an equal part for each author, and of that one for each of its lanes.
+    fn share(&self, connection: &ConnectionId) -> usize {
+        let of_author = (COMMIT_SHARED_BYTES / self.authors.len().max(1)).max(COMMIT_SHARE_BYTES_MIN);
+        let lanes = self.lanes.get(connection).and_then(|lane| self.authors.get(&lane.author)).copied();
+        (of_author / lanes.unwrap_or(1).max(1)).max(1)
+    }
+
+    /// Returns how much a lane may have of this commit, or `None` if it has to make up for what it had before.
+    fn allowance(&mut self, connection: &ConnectionId, is_shared: bool) -> Option<usize> {
+        if !is_shared {
+            return Some(usize::MAX);
+        }
+        let share = self.share(connection);
+        let Some(owed) = self.owed_bytes.remove(connection) else { return Some(share) };
+        if owed < share {
+            return Some(share - owed);
+        }
+        self.owed_bytes.insert(*connection, owed - share);
+        None
+    }
+
+    /// Lets those pay who have nothing waiting, and then as many turns pass as it takes until one is due.
+    fn forgive(&mut self) {
+        let mut owed_bytes = std::mem::take(&mut self.owed_bytes);
+        let owed = |connection: &ConnectionId| owed_bytes.get(connection).copied().unwrap_or_default();
+        let passes = self.turns.iter().map(|connection| owed(connection) / self.share(connection)).min().unwrap_or(0);
+        owed_bytes.retain(|connection, owed| {
+            let turns = if self.lanes.contains_key(connection) { passes } else { passes + 1 };
+            *owed = owed.saturating_sub(self.share(connection).saturating_mul(turns));
+            *owed > 0
+        });
+        self.owed_bytes = owed_bytes;
+    }
+}
+
+impl Lane {
+    /// Takes out what the commit has room for, until it weighs as much as is allowed or more. Returns its weight.
+    fn take(&mut self, allowance: usize, filling: &mut Filling, slices: &mut Vec<Slice>) -> usize {
+        let mut used = 0;
+        while used < allowance
+            && !filling.is_full()
+            && let Some(job) = self.jobs.pop_front()
+        {
+            let start = job.done.len();
+            let mut end = start;
+            for write in &job.writes[start..] {
+                let bytes = bytes_of(write);
+                if used >= allowance || !filling.has_room(bytes) {
+                    break;
+                }
+                filling.changes += 1;
+                filling.bytes += bytes;
+                used = used.saturating_add(weight(bytes));
+                end += 1;
+            }
+            if end == start && !job.writes.is_empty() {
+                self.jobs.push_front(job);
+                break;
+            }
+            filling.requests += 1;
+            // Nothing goes before the rest of it.
+            let is_whole = end == job.writes.len();
+            slices.push(Slice { job, writes: start..end });
+            if !is_whole {
+                break;
+            }
+        }
+        used
+    }
+}
+
+/// What a change of this length counts.
+pub(super) fn weight(bytes: usize) -> usize {
+    bytes.saturating_add(APPEND_OVERHEAD_BYTES)
+}
+
+/// Returns how many bytes a write brings.
+pub(super) fn bytes_of(write: &Offered) -> usize {
+    match &write.what {
+        OfferedWrite::Change(change) => change.bytes().len(),
+        OfferedWrite::Deleted(tombstone) => tombstone.by.len(),
+    }
+}
