@@ -44,11 +44,11 @@ export async function open({ dir, url, group = randomUUID() }) {
   if (file && existsSync(file)) await persister.load()
   let synchronizer
   const start = async () => {
-    // Nothing is acknowledged; but the server answers a ping after everything that was sent before it.
-    if (synchronizer) return ponged(synchronizer.getWebSocket())
     synchronizer = await createWsSynchronizer(store, new WebSocket(`${url}/${group}`), 60)
     await synchronizer.startSync()
   }
+  // Before anything is written: what is written then goes to the server in one message, and only then does a ping tell that it is there.
+  if (url) await start()
   const docs = new Map()
   const keep = id => {
     const kept = {
@@ -82,13 +82,9 @@ export async function open({ dir, url, group = randomUUID() }) {
       return made
     },
     here: async id => docs.get(id) ?? keep(id),
-    find: async id => {
-      await start()
-      return docs.get(id) ?? keep(id)
-    },
+    find: async id => docs.get(id) ?? keep(id),
     durable,
-    push: start,
-    synced: start,
+    synced: () => ponged(synchronizer.getWebSocket()),
     close: async () => {
       await durable()
       await synchronizer?.destroy()
@@ -97,6 +93,7 @@ export async function open({ dir, url, group = randomUUID() }) {
   }
 }
 
+/** Nothing is acknowledged; but the server answers a ping after everything that was sent before it. */
 function ponged(socket) {
   return new Promise(resolve => {
     socket.once("pong", resolve)

@@ -6,7 +6,7 @@ export default {
   title: "Catch-up: a device that was away",
   story: s =>
     `${s.documents} documents on the device and the server; while it was away, ${s.changed} of them were written ${s.writes} times each. Until all of that can be read and is in its store.`,
-  scale: { full: { documents: 1_000, changed: 100, writes: 10 }, quick: { documents: 30, changed: 5, writes: 3 } },
+  scale: { full: { documents: 500, changed: 50, writes: 10 }, quick: { documents: 30, changed: 5, writes: 3 } },
   metrics: [
     { key: "time", title: "until all is there", unit: "ms" },
     { key: "bytes", title: "on the wire", unit: "kB" },

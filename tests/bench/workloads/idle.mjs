@@ -7,7 +7,7 @@ export default {
   title: "Idle connections: the server's memory",
   story: s =>
     `${s.clients} clients, each with a connection and a document of its own, of 10 fields, are in sync and then say nothing. Resident memory of the server's process, less what it was with ${s.before}.`,
-  scale: { full: { clients: 200, before: 20 }, quick: { clients: 6, before: 2 } },
+  scale: { full: { clients: 100, before: 20 }, quick: { clients: 6, before: 2 } },
   metrics: [
     { key: "each", title: "a connection", unit: "kB" },
     { key: "total", title: "the whole process", unit: "MB" },

@@ -5,7 +5,7 @@ import { fields, readAll } from "../lib/fields.mjs"
 export default {
   title: "Reconnect: many devices, nothing new",
   story: s => `${s.clients} devices, each with the same ${s.documents} documents in its store, start and connect at once; until each knows that it has everything.`,
-  scale: { full: { clients: 10, documents: 200 }, quick: { clients: 2, documents: 10 } },
+  scale: { full: { clients: 10, documents: 100 }, quick: { clients: 2, documents: 10 } },
   metrics: [
     { key: "time", title: "until all know", unit: "ms" },
     { key: "bytes", title: "on the wire, a device", unit: "kB" },

@@ -5,7 +5,7 @@ import { fields, readAll } from "../lib/fields.mjs"
 export default {
   title: "First sync: a fresh device fetches everything",
   story: s => `${s.documents} documents of 10 fields on the server, none on the device: until a field of each can be read and all are in its store.`,
-  scale: { full: { documents: 1_000 }, quick: { documents: 30 } },
+  scale: { full: { documents: 500 }, quick: { documents: 30 } },
   metrics: [
     { key: "time", title: "until all is there", unit: "ms" },
     { key: "bytes", title: "on the wire", unit: "kB" },
