@@ -61,6 +61,7 @@ export async function run({ workloads = workloadNames(), peers = peerNames(), qu
 
 /** Whether a peer takes part: with its server where there must be one, and not twice where its client is another peer's. */
 function applies(work, peer) {
+  if (work.inBrowser) return peer.browser !== undefined
   return work.server ? peer.server !== undefined : !peer.onlyWithServer
 }
 

@@ -14,14 +14,16 @@ const START = 15_000
 export async function startServer(name, { server }, dir) {
   const port = await freePort()
   const [child, url] = server.command ? startBinary(server, dir, port) : startScript(name, dir, port)
-  const ended = new Promise(resolve => child.once("exit", resolve))
+  // What cannot be started never exits.
+  const ended = new Promise(resolve => child.once("exit", resolve).once("error", resolve))
   const stop = async () => {
     child.kill("SIGKILL")
     await ended
   }
   const trouble = said(child)
   try {
-    const failed = ended.then(code => Promise.reject(new Error(`the server ended with ${code}: ${trouble()}`)))
+    const failed = ended.then(how => Promise.reject(how instanceof Error ? how : new Error(`the server ended with ${how}: ${trouble()}`)))
+    failed.catch(() => {})
     return { url: await within(START, Promise.race([url, failed]), "the server's start"), pid: child.pid, stop }
   } catch (error) {
     await stop()
@@ -31,8 +33,7 @@ export async function startServer(name, { server }, dir) {
 
 function startBinary(server, dir, port) {
   const child = spawn(...server.command(dir, port), { stdio: ["ignore", "pipe", "pipe"] })
-  const url = new Promise((resolve, reject) => {
-    child.once("error", reject)
+  const url = new Promise(resolve => {
     createInterface({ input: child.stdout }).on("line", line => {
       const address = server.address ? server.address(line) : line.includes("listening") && `ws://127.0.0.1:${port}`
       if (address) resolve(address)

@@ -16,6 +16,9 @@ export const durable = {
   server: "SQLite, the whole document, 2 to 10 s after a change or when its last reader leaves; acknowledged and passed on before",
 }
 
+/** What does without a server is Yjs'. */
+export const onlyWithServer = true
+
 export const browser = {
   entry: `export * from "yjs"
     export { HocuspocusProvider, HocuspocusProviderWebsocket } from "@hocuspocus/provider"

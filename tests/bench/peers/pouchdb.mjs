@@ -54,17 +54,16 @@ export async function open({ dir, url, group = `g${randomUUID()}` }) {
   const watched = new Map()
   const keep = id => {
     let last = Promise.resolve()
-    let rev
+    let mine
     const kept = {
       id,
       get: async key => (await db.get(id))[key],
       // Every write is a new revision of the whole document, and names the one before: so one after the other.
       set: (key, value) =>
         (last = last.then(async () => {
-          const doc = await db.get(id)
-          doc[key] = value
-          rev = (await db.put(doc)).rev
-          return rev
+          mine ??= await db.get(id)
+          const doc = { ...mine, [key]: value }
+          mine = { ...doc, _rev: (await db.put(doc)).rev }
         })),
       settled: () => last,
       watch: told => {

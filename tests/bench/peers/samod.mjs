@@ -1,7 +1,7 @@
 // samod's server, written in Rust, with automerge-repo's clients: it has no client for JavaScript.
 
 import { binary } from "../lib/binaries.mjs"
-import { browser as theirBrowser, open } from "./automerge-repo.mjs"
+import { open } from "./automerge-repo.mjs"
 
 export { open }
 export const title = "samod (server) + automerge-repo"
@@ -13,8 +13,6 @@ export const durable = {
 }
 /** What does without a server is automerge-repo's. */
 export const onlyWithServer = true
-
-export const browser = theirBrowser
 
 export const server = {
   command: () => [binary("rejoin-tests-samod-server", "REJOIN_SAMOD_SERVER"), []],

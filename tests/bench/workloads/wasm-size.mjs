@@ -17,6 +17,7 @@ export default {
     { key: "all", title: "all", unit: "kB" },
     { key: "wasm", title: "of it WASM", unit: "kB" },
   ],
+  inBrowser: true,
   rounds: 1,
   async run({ peer, scale, measure }) {
     const { entry, files, alias } = peer.browser

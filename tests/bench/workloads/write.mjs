@@ -8,6 +8,7 @@ export default {
   scale: { full: { writes: 10_000, fields: 100 }, quick: { writes: 200, fields: 100 } },
   metrics: [{ key: "write", title: "a write", unit: "µs" }],
   where: "client",
+  seconds: 120,
   async run({ peer, dir, scale, measure }) {
     const client = await peer.open({ dir })
     const doc = await client.create(fields(0, scale.fields))
