@@ -51,22 +51,26 @@ function onTheWire() {
   return sum
 }
 
-/** Processor time of a process, its threads and its children, living or not, in milliseconds: the kernel's account, in steps of 10. */
+/**
+ * Processor time of a process, its threads and its children, in milliseconds: the scheduler's account of what lives, in nanoseconds, and of
+ * children that have ended the kernel's, in steps of 10 ms.
+ */
 export function cpuOf(pid) {
-  let ticks = 0
+  let milliseconds = 0
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
     const fields = stat.slice(stat.lastIndexOf(") ") + 2).split(" ")
-    // utime, stime, and those of children that have ended.
-    for (const at of [11, 12, 13, 14]) ticks += Number(fields[at])
+    milliseconds += (Number(fields[13]) + Number(fields[14])) * 10
     for (const task of readdirSync(`/proc/${pid}/task`)) {
+      milliseconds += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1e6
       const children = readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").trim()
-      for (const child of children ? children.split(" ") : []) ticks += cpuOf(child) / 10
+      for (const child of children ? children.split(" ") : []) milliseconds += cpuOf(child)
     }
   } catch (error) {
+    // It, or one of its threads, has ended meanwhile.
     if (error.code !== "ENOENT" && error.code !== "ESRCH") throw error
   }
-  return ticks * 10
+  return milliseconds
 }
 
 /** Resident memory of a process, in bytes. */
