@@ -4,6 +4,7 @@ DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 
 .PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench torture lint interop tools
+.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser test-bench bench bench-native bench-peers lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
@@ -14,7 +15,7 @@ run: demo
 .NOTPARALLEL:
 
 ## Installs what the tests need and runs them all.
-test: interop package demo binaries test-js test-wasm test-browser test-rust
+test: interop package demo binaries test-js test-wasm test-browser test-bench test-rust
 
 ## Everything in Rust.
 test-rust: interop binaries
@@ -52,6 +53,9 @@ conformance:
 		node tests/conformance/run.mjs --protocol $$protocol --strict --implementation rejoin --server \
 			"./target/debug/rejoin-relay serve --open --admin-enabled=false --data {dir} --listen 127.0.0.1:0" || exit 1; \
 	done
+## Every workload of the benchmark suite, in small, with ours and two peers: none of it is broken.
+test-bench: package binaries tests/bench/node_modules/.package-lock.json
+	cd tests/bench && npm test
 
 # The relay and the programs that tests run: their runner does not build those of other packages.
 binaries:
@@ -66,7 +70,9 @@ demo: package web-demo/node_modules/.package-lock.json
 	cd web-demo && npm run build
 
 ## Measures against the peers; ratios are taken in one run.
-bench: interop
+bench: bench-native bench-peers
+
+bench-native: interop
 	cargo build --release --locked --bins
 	cargo bench --locked -p rejoin --bench fields
 	cargo bench --locked -p rejoin --bench size
@@ -85,6 +91,12 @@ SEED ?= $(shell date +%s)
 torture:
 	cargo build --release --locked -p rejoin-relay -p rejoin-tests --bins
 	./target/release/rejoin-tests-torture --minutes $(MINUTES) --seed $(SEED)
+
+## Measures this package and relay against all peers, from Node: tests/bench/RESULTS.md and its charts. About 20 minutes.
+bench-peers: package tests/bench/node_modules/.package-lock.json
+	cargo build --release --locked -p rejoin-relay
+	cargo build --release --locked -p rejoin-tests --bin rejoin-tests-samod-server
+	cd tests/bench && npm rebuild sqlite3 --ignore-scripts=false && node run.mjs
 
 ## What CI checks besides the tests.
 lint:

@@ -177,6 +177,22 @@ describe("the relay", () => {
     expect(engine.calls).toContainEqual(["setOffline", true]);
   });
 
+  test("is waited for until this device has what it had, though nothing waits to be sent", async () => {
+    const mine = await open({});
+    engine.status = { ...engine.status, state: "syncing" };
+    let isOver = false;
+    const waiting = mine.waitSynced().then(() => (isOver = true));
+    await turn();
+    await turn();
+    expect(isOver).toBe(false);
+    await expect(mine.waitSynced(5)).rejects.toMatchObject({ code: "timeout" });
+    engine.status = { ...engine.status, state: "synced" };
+    engine.tell({ e: "status", ...engine.status });
+    await waiting;
+    // Nobody is waited for where there is no relay.
+    await repo.waitSynced(5);
+  });
+
   test("gets a new token when it wants one", async () => {
     let made = 0;
     const mine = await open({ token: () => `token ${++made}` });

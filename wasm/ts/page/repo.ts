@@ -325,7 +325,11 @@ export class Repo {
    * ```
    */
   async waitSynced(milliseconds = FOREVER): Promise<void> {
-    await this.#session.call("synced", Math.min(milliseconds, FOREVER));
+    const limit = Math.min(milliseconds, FOREVER);
+    const until = performance.now() + limit;
+    // The engine answers when nothing waits here, which may be before anything was heard of the relay.
+    await this.#session.call("synced", limit);
+    if (this.#relay) await this.#caughtUp(until);
   }
 
   /**
@@ -357,6 +361,27 @@ export class Repo {
       this.#docs.clear();
     });
     return this.#closing;
+  }
+
+  /** Waits until the engine says that the relay and this device have the same. */
+  async #caughtUp(until: number): Promise<void> {
+    let told = (): void => {};
+    const stop = this.#told.on(() => told());
+    try {
+      for (;;) {
+        // Before it is asked: what is told while it answers must not be missed.
+        const next = new Promise<void>((resolve) => (told = resolve));
+        if ((await this.#session.call<WireStatus>("status")).state === "synced") return;
+        const left = until - performance.now();
+        if (left <= 0) throw new RejoinError("timeout", "failed to sync in time: what the relay has is not all here");
+        let timer: ReturnType<typeof setTimeout> | undefined;
+        const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, left)));
+        await Promise.race([next, late]);
+        clearTimeout(timer);
+      }
+    } finally {
+      stop();
+    }
   }
 
   /** Opens a document and counts who holds it. Null if it is not here and was not to be fetched. */
