@@ -123,7 +123,27 @@ impl GroupCommit {
         refusals: Option<Refusals>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let restored_at_seconds = store.read().and_then(|tx| care::restored_at(&*tx)).map_err(std::io::Error::other)?;
+        let made = Self::make(store, hub, folding, quota, refusals, metrics);
+        let (log, writer) = made.map_err(std::io::Error::other)?;
+        let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
+        *log.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(log)
+    }
+
+    /// Makes both ends of the queue, and starts nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub(crate) fn make(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        folding: Option<Arc<Folding>>,
+        quota: Arc<Quota>,
+        refusals: Option<Refusals>,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Writer), StoreError> {
+        let restored_at_seconds = care::restored_at(&*store.read()?)?;
         let owners_from = Arc::new(AtomicU64::new(0));
         let (requests, inbox) = mpsc::channel(COMMIT_REQUESTS_MAX);
         let writable = Arc::new(AtomicBool::new(true));
@@ -139,12 +159,11 @@ impl GroupCommit {
             writable: Writable { is: Arc::clone(&writable), since: None },
             owners_from: Arc::clone(&owners_from),
         };
-        let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
         let room = Arc::new(Semaphore::new(APPEND_QUEUE_BYTES_MAX / ROOM_UNIT_BYTES));
         let queue = Queue { requests, room };
-        let log = Self { queue, writable, owners_from, restored_at_seconds, thread: Mutex::new(Some(thread)) };
+        let log = Self { queue, writable, owners_from, restored_at_seconds, thread: Mutex::new(None) };
         log.set_restored_grace(RESTORED_GRACE);
-        Ok(log)
+        Ok((log, writer))
     }
 
     /// Sets for how long after a restore the owners of actors are not asked, so that devices bring back under whatever actor what
@@ -246,7 +265,7 @@ impl Log for GroupCommit {
 }
 
 /// The thread that writes.
-struct Writer {
+pub(crate) struct Writer {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     /// Is told what grew.
@@ -320,6 +339,24 @@ impl Writer {
             self.carry_out(slices);
             took = last.elapsed();
         }
+    }
+
+    /// Says whether nothing waits.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.inbox.is_empty()
+    }
+
+    /// Does what the thread does once round, with what waits now. Says whether there was anything.
+    #[cfg(feature = "testing")]
+    pub(crate) fn turn(&mut self) -> bool {
+        self.take_waiting();
+        if self.jobs.is_empty() {
+            return false;
+        }
+        let slices = self.next_slices();
+        self.carry_out(slices);
+        true
     }
 
     /// Takes requests in until it is time for the next commit. The last one began then, and took so long.
