@@ -3,7 +3,7 @@
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 
-.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench lint interop tools
+.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench sim lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
@@ -68,6 +68,11 @@ bench: interop
 	cargo bench --locked -p rejoin-tests --bench reconnect
 	cargo bench --locked -p rejoin-tests --bench fetch
 	cargo bench --locked -p rejoin-tests --bench idle
+
+## Simulates devices and relays from one seed after the other, for MINUTES on all cores; prints steps an hour.
+MINUTES ?= 10
+sim:
+	cargo run --release --locked -p rejoin-tests --bin rejoin-tests-simulate -- --minutes $(MINUTES)
 
 ## What CI checks besides the tests.
 lint:

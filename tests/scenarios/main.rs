@@ -23,6 +23,7 @@ mod notes;
 mod presence;
 mod restored;
 mod samod;
+mod simulator;
 mod tls;
 mod v1;
 mod whole;
