@@ -72,7 +72,7 @@ bench: interop
 ## Simulates devices and relays from one seed after the other, for MINUTES on all cores; prints steps an hour.
 MINUTES ?= 10
 sim:
-	cargo run --release --locked -p rejoin-tests --bin rejoin-tests-simulate -- --minutes $(MINUTES)
+	cargo run --locked -p rejoin-tests --bin rejoin-tests-simulate -- --minutes $(MINUTES)
 
 ## What CI checks besides the tests.
 lint:

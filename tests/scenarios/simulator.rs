@@ -65,7 +65,10 @@ fn is_found(canary: Canary, expected: &[&str]) {
 
 #[test]
 fn relay_that_answers_before_it_is_durable_is_found() {
-    is_found(Canary::EarlyAck, &["with its power", "does not open", "come to the same", "is not on relay", "said to be"]);
+    is_found(
+        Canary::EarlyAck,
+        &["with its power", "does not open", "come to the same", "is not on relay", "said to be"],
+    );
 }
 
 #[test]

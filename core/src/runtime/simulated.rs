@@ -216,7 +216,7 @@ impl Drop for Simulation {
 
 /// Says whether this thread is a world.
 pub(crate) fn is_on() -> bool {
-    WORLD.with_borrow(Option::is_some)
+    WORLD.try_with(|world| world.try_borrow().is_ok_and(|world| world.is_some())).unwrap_or(false)
 }
 
 /// Returns the time that passes here.

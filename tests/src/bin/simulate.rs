@@ -56,7 +56,8 @@ fn parse() -> Result<Args, String> {
             "--only" => {
                 let text = value()?;
                 let numbers = text.split(',').filter(|text| !text.is_empty()).map(str::parse);
-                args.plan.only = Some(numbers.collect::<Result<BTreeSet<usize>, _>>().map_err(|error| error.to_string())?);
+                args.plan.only =
+                    Some(numbers.collect::<Result<BTreeSet<usize>, _>>().map_err(|error| error.to_string())?);
             }
             "--without" => {
                 for name in value()?.split(',') {

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use automerge::transaction::Transactable;
 use automerge::{ObjType, ReadDoc};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use rejoin::fields::EditAction;
 use rejoin::repo::ChangeOptions;
 use rejoin::store::testing::disk::CutDisk;
@@ -56,7 +56,7 @@ impl World {
 
     /// Makes a document on a device.
     fn create(&mut self, node: usize, chance: &mut SmallRng) {
-        let document = DocumentId::from_random_bytes(chance.random());
+        let document = DocumentId::from_bytes(chance.random());
         let is_classic = self.nodes[node].speaks == Protocol::Classic;
         let space = if is_classic || chance.random_range(0..3) == 0 { SpaceId::DEFAULT } else { TEAM };
         self.make(node, document, space);
@@ -126,9 +126,12 @@ impl World {
             _ => vec![Edit::set(key, text.as_str())],
         };
         let what = kind.name();
-        self.work(node, Some(tag), what, async move {
-            Ok(repo.handle(document).edit_with(options, edits).await?.change())
-        });
+        self.work(
+            node,
+            Some(tag),
+            what,
+            async move { Ok(repo.handle(document).edit_with(options, edits).await?.change()) },
+        );
     }
 
     /// Has an application do something.
@@ -151,10 +154,7 @@ impl World {
         let ms = chance.random_range(500..40_000);
         for line in lines {
             match kind {
-                Kind::Cut => {
-                    self.relays[relay].served.remove(&line);
-                    self.wires.cut(line, "the line is cut");
-                }
+                Kind::Cut => self.cut(node, relay),
                 Kind::HalfOpen => {
                     self.wires.mute(line);
                     // Now and then it is the relay that has forgotten it.
@@ -169,6 +169,14 @@ impl World {
         }
         if kind == Kind::Partition && self.partitions.insert((node, relay)) {
             self.after(ms, Event::Rejoined(node, relay));
+        }
+    }
+
+    /// Cuts all lines between a device and a relay.
+    fn cut(&mut self, node: usize, relay: usize) {
+        for line in self.wires.between(node, relay) {
+            self.relays[relay].served.remove(&line);
+            self.wires.cut(line, "the line is cut");
         }
     }
 
@@ -242,6 +250,8 @@ impl World {
         if self.nodes[node].images.is_empty() || self.nodes[node].disk.is_cut() {
             return;
         }
+        // The classic protocol has no word for a refused change, so its author could not write it anew.
+        let with_chance = with_chance && self.nodes[node].speaks == Protocol::RejoinV1;
         let index = chance.random_range(0..self.nodes[node].images.len());
         let (bytes, seed) = (self.nodes[node].images[index].bytes.clone(), self.nodes[node].images[index].seed);
         let before = self.holding(false, node);
@@ -263,7 +273,10 @@ impl World {
         }
         if set_grant(running.directory(), node, space, is_granted) {
             self.model.grants.insert((relay, node, space), is_granted);
-            if !is_granted {
+            if is_granted {
+                // Who was denied a space asks again on its next connection.
+                self.cut(node, relay);
+            } else {
                 self.model.revoked.insert(node);
             }
         }
@@ -376,9 +389,11 @@ async fn edit_text(
     let edit = move |transaction: &mut automerge::transaction::Transaction<'_>| {
         let failed = |error: automerge::AutomergeError| RepoError::Typed(error.to_string());
         let found = transaction.get(automerge::ROOT, "text").map_err(failed)?;
+        let found = found
+            .and_then(|(value, object)| matches!(value, automerge::Value::Object(ObjType::Text)).then_some(object));
         let object = match found {
-            Some((automerge::Value::Object(ObjType::Text), object)) => object,
-            _ => transaction.put_object(automerge::ROOT, "text", ObjType::Text).map_err(failed)?,
+            Some(object) => object,
+            None => transaction.put_object(automerge::ROOT, "text", ObjType::Text).map_err(failed)?,
         };
         let length = transaction.length(&object);
         let at = at % (length + 1);

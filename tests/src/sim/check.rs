@@ -11,7 +11,7 @@ use rejoin::care::{self, Registers, VerifyOptions};
 use rejoin::codec::v1::Code;
 use rejoin::ledger::{self, receipts, tombstone};
 use rejoin::repo::Receipt;
-use rejoin::{DocumentId, Protocol, SpaceId};
+use rejoin::{DocumentId, Protocol};
 
 use super::model::Holding;
 use super::node::TEAM;
@@ -107,8 +107,7 @@ impl World {
         let tx = store.read().ok()?;
         let state = ledger::state(&*tx, document).ok()?;
         let follows = is_relay
-            || self.nodes[number].speaks == Protocol::RejoinV1
-                && self.model.documents.get(document) == Some(&TEAM);
+            || self.nodes[number].speaks == Protocol::RejoinV1 && self.model.documents.get(document) == Some(&TEAM);
         (state.is_some() || follows).then(|| state.unwrap_or_default().head_hashes())
     }
 
@@ -116,7 +115,7 @@ impl World {
     fn differences(&mut self) -> Option<String> {
         for node in 0..self.nodes.len() {
             let Some(store) = self.nodes[node].store() else { return Some(format!("device {node} does not run")) };
-            let tx = store.read().ok()?;
+            let Ok(tx) = store.read() else { return Some(format!("device {node} cannot read its store")) };
             let waiting = ledger::outbox::count(&*tx).unwrap_or(u64::MAX);
             let rejected = ledger::rejected::count(&*tx).unwrap_or(u64::MAX);
             if waiting + rejected > 0 && !self.may_stay_refused() {
@@ -197,12 +196,16 @@ impl World {
                 let own = holdings.get(&(false, write.node)).is_some_and(|own| own.tags.contains(tag));
                 let is_refused = own && self.model.has_twins && self.is_refused(write.node);
                 if !is_refused {
-                    lost.push(format!("write {tag} of device {} is not on relay {relay} (on the device: {own})", write.node));
+                    lost.push(format!(
+                        "write {tag} of device {} is not on relay {relay} (on the device: {own})",
+                        write.node
+                    ));
                 }
             }
         }
         for (document, is_acknowledged) in self.model.deleted.clone() {
-            let everywhere = holdings.iter().all(|((is_relay, _), holding)| !is_relay || holding.buried.contains(&document));
+            let everywhere =
+                holdings.iter().all(|((is_relay, _), holding)| !is_relay || holding.buried.contains(&document));
             if is_acknowledged && !everywhere {
                 lost.push(format!("the deletion of {document} is not on all relays"));
             }
@@ -225,7 +228,10 @@ impl World {
             if let Ok(Some(Receipt::Local)) = receipts::get(&*tx, &write.document, position)
                 && !self.may_stay_refused()
             {
-                wrong.push(format!("write {tag} of device {} is on the relay, and the device does not know", write.node));
+                wrong.push(format!(
+                    "write {tag} of device {} is on the relay, and the device does not know",
+                    write.node
+                ));
             }
         }
         wrong.into_iter().for_each(|one| self.complain(one));
@@ -323,13 +329,11 @@ impl World {
         let shown = shown.borrow().clone();
         for ((node, document), json) in shown {
             if expected.get(&document) != Some(&json) {
-                self.complain(format!("device {node} shows {document} as {json}, automerge as {:?}", expected.get(&document)));
+                self.complain(format!(
+                    "device {node} shows {document} as {json}, automerge as {:?}",
+                    expected.get(&document)
+                ));
             }
         }
     }
-}
-
-/// Names a space for people.
-pub(super) fn name_of(space: SpaceId) -> &'static str {
-    if space == TEAM { "the team's space" } else { "the default space" }
 }

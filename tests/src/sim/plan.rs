@@ -134,8 +134,7 @@ pub enum Canary {
 
 impl Canary {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::EarlyAck, Self::LyingDisk, Self::DeafRelay, Self::CursorAhead, Self::LoserWins];
+    pub const ALL: [Self; 5] = [Self::EarlyAck, Self::LyingDisk, Self::DeafRelay, Self::CursorAhead, Self::LoserWins];
 
     /// Returns its name.
     pub fn name(self) -> &'static str {
@@ -239,8 +238,10 @@ impl Plan {
 
     /// Returns the command that does this run again and shows what happens.
     pub fn command(&self) -> String {
-        let mut command =
-            format!("cargo run -p rejoin-tests --bin rejoin-tests-simulate -- --seed {} --acts {}", self.seed, self.acts);
+        let mut command = format!(
+            "cargo run -p rejoin-tests --bin rejoin-tests-simulate -- --seed {} --acts {}",
+            self.seed, self.acts
+        );
         if let Some(clients) = self.clients {
             command += &format!(" --clients {clients}");
         }

@@ -203,6 +203,11 @@ impl Wires {
         });
     }
 
+    /// Says whether a line carries nothing any more.
+    pub fn is_mute(&self, line: LineId) -> bool {
+        self.with(line, |line| line.is_mute).unwrap_or(false)
+    }
+
     /// Has the line carry nothing any more, without telling.
     pub fn mute(&self, line: LineId) {
         self.with(line, |line| line.is_mute = true);
@@ -292,8 +297,7 @@ impl End {
         net.dialed.push(line);
         let (up, down) = (Lane::default(), Lane::default());
         let (state, frames_max) = (State::Dialing, LINE_FRAMES_MAX);
-        let made =
-            Line { ends, state, up, down, reader: None, writer: None, broken: None, frames_max, is_mute: false };
+        let made = Line { ends, state, up, down, reader: None, writer: None, broken: None, frames_max, is_mute: false };
         net.lines.insert(line, made);
         drop(net);
         Self { wires: wires.clone(), line }

@@ -354,8 +354,9 @@ impl World {
 
     fn leave(&mut self, line: LineId) {
         if self.wires.is_up(line) {
-            // A line that is mute tells nobody: the relay finds out by itself.
-            let delay = self.chance.random_range(1..60);
+            // A line that is mute tells nobody: the relay finds out by itself that nothing comes.
+            let most = if self.wires.is_mute(line) { 60_000 } else { 60 };
+            let delay = self.chance.random_range(1..most);
             self.after(delay, Event::Left(line));
         } else {
             self.after(0, Event::Left(line));
@@ -402,7 +403,9 @@ impl World {
             Event::Commit(relay) => self.commit(relay),
             Event::Look(relay) => self.look(relay),
             Event::Act(act) => self.act(act),
-            Event::Rejoined(node, relay) => drop(self.partitions.remove(&(node, relay))),
+            Event::Rejoined(node, relay) => {
+                self.partitions.remove(&(node, relay));
+            }
             Event::Crash(node) => self.crash(node),
             Event::Boot(node) => self.boot(node, None),
             Event::RelayCrash(relay) => self.crash_relay(relay),
@@ -450,7 +453,11 @@ impl World {
                 None => break,
                 Some(Said::Frame(frame)) => {
                     // What a first message holds is drawn anew in each run.
-                    let shown = if frame.len() < 400 && frame.windows(4).any(|some| some == b"rjt_") { 0 } else { brief(&frame) };
+                    let shown = if frame.len() < 400 && frame.windows(4).any(|some| some == b"rjt_") {
+                        0
+                    } else {
+                        brief(&frame)
+                    };
                     served.receive(&frame);
                     served.advance();
                     self.note(format_args!("line {line} up {} {shown:x}", frame.len()));
