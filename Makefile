@@ -5,6 +5,7 @@ LISTEN ?= 127.0.0.1:3030
 
 .PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench torture lint interop tools
 .PHONY: run demo package binaries test test-rust test-js test-wasm test-browser test-bench bench bench-native bench-peers lint interop tools
+.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench sim lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
@@ -97,6 +98,11 @@ bench-peers: package tests/bench/node_modules/.package-lock.json
 	cargo build --release --locked -p rejoin-relay
 	cargo build --release --locked -p rejoin-tests --bin rejoin-tests-samod-server
 	cd tests/bench && npm rebuild sqlite3 --ignore-scripts=false && node run.mjs
+
+## Simulates devices and relays from one seed after the other, for MINUTES on all cores; prints steps an hour.
+MINUTES ?= 10
+sim:
+	cargo run --locked -p rejoin-tests --bin rejoin-tests-simulate -- --minutes $(MINUTES)
 
 ## What CI checks besides the tests.
 lint:

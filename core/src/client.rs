@@ -95,7 +95,7 @@ impl Connection {
 
     /// Waits until the state, the progress, the protocol or the permit is another one; returns false when the connection has ended.
     pub async fn changed(&mut self) -> bool {
-        let changed = tokio::select! {
+        let changed = runtime::select! {
             changed = self.state.changed() => changed,
             changed = self.progress.changed() => changed,
             changed = self.protocol.changed() => changed,
@@ -209,7 +209,7 @@ async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopp
     let mut offline = inner.offline.subscribe();
     let mut hurried = inner.hurried.subscribe();
     loop {
-        let ended = tokio::select! {
+        let ended = runtime::select! {
             ended = relay.connect_once(&inner, &shown, &mut backoff) => Some(ended),
             () = switched(&mut offline, true) => None,
             () = told_to_stop(&mut stopped) => break,
@@ -230,7 +230,7 @@ async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopp
             }
             None => Duration::ZERO,
         };
-        tokio::select! {
+        runtime::select! {
             () = runtime::sleep(retry_in) => {}
             () = switched(&mut offline, true) => {}
             // The sender lives as long as the repo, which this task holds.
@@ -239,7 +239,7 @@ async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopp
         }
         if *offline.borrow() {
             shown.state.send_replace(ConnectionState::Offline);
-            tokio::select! {
+            runtime::select! {
                 () = switched(&mut offline, false) => {}
                 () = told_to_stop(&mut stopped) => break,
             }

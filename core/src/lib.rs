@@ -23,6 +23,8 @@ pub mod pack;
 pub mod repo;
 #[cfg(feature = "repo")]
 mod runtime;
+#[cfg(all(feature = "repo", feature = "testing", not(target_family = "wasm")))]
+pub use runtime::simulated as simulation;
 pub mod store;
 pub mod sync;
 pub mod value;

@@ -15,7 +15,7 @@ use crate::id::{DocumentId, PeerId, SpaceId, StorageId};
 use crate::ledger;
 use crate::limits::EPHEMERALS_BEHIND_MAX;
 use crate::migrate;
-use crate::runtime::{self, SystemTime, UNIX_EPOCH};
+use crate::runtime::{self, UNIX_EPOCH};
 use crate::store::{self, MemoryStore, ReadTx, Store, StoreError};
 
 mod actors;
@@ -334,6 +334,10 @@ pub(crate) async fn in_order<T>(queue: &mpsc::Sender<T>, message: T) -> Result<(
 /// Returns random bytes from the operating system.
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
+    #[cfg(all(feature = "testing", not(target_family = "wasm")))]
+    if runtime::simulated::fill(&mut bytes) {
+        return bytes;
+    }
     getrandom::fill(&mut bytes).expect("the operating system has randomness; without it no id would be safe");
     bytes
 }
@@ -345,5 +349,5 @@ pub(crate) fn random_actor() -> ActorId {
 
 /// Returns the seconds since the Unix epoch, for display in histories.
 pub(crate) fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    runtime::clock().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

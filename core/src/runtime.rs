@@ -5,6 +5,8 @@
 
 #[cfg(target_family = "wasm")]
 mod tasks;
+#[cfg(all(feature = "testing", not(target_family = "wasm")))]
+pub mod simulated;
 #[cfg(not(target_family = "wasm"))]
 mod threads;
 
@@ -12,9 +14,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 #[cfg(target_family = "wasm")]
-pub(crate) use tasks::{Bell, breathe, sleep, spawn, start, unblock};
+pub(crate) use tasks::{Bell, breathe, clock, now, sleep, spawn, start, unblock};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use threads::{Bell, breathe, sleep, spawn, start, unblock};
+pub(crate) use threads::{Bell, breathe, clock, now, sleep, spawn, start, unblock};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use threads::{send_and_wait, wait_for};
 pub(crate) use web_time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// `Send` where there are threads to send something to.
@@ -40,6 +44,29 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 /// The time was up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Elapsed;
+
+/// Waits for the first of several things, as `tokio::select!` does. In a simulation they are tried in their order, since chance
+/// is not to come from outside there.
+#[cfg(all(feature = "testing", not(target_family = "wasm")))]
+macro_rules! select {
+    ($($branches:tt)*) => {
+        if $crate::runtime::simulated::is_on() {
+            tokio::select! { biased; $($branches)* }
+        } else {
+            tokio::select! { $($branches)* }
+        }
+    };
+}
+
+/// Waits for the first of several things, as `tokio::select!` does.
+#[cfg(not(all(feature = "testing", not(target_family = "wasm"))))]
+macro_rules! select {
+    ($($branches:tt)*) => {
+        tokio::select! { $($branches)* }
+    };
+}
+
+pub(crate) use select;
 
 /// Waits for a future, but not longer than this.
 pub(crate) async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {

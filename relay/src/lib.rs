@@ -61,6 +61,8 @@ mod shared;
 mod show;
 mod socket;
 pub mod start;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tls;
 mod v1;
 

@@ -36,6 +36,8 @@ mod room;
 mod tests;
 
 pub(crate) use group_commit::GroupCommit;
+#[cfg(feature = "testing")]
+pub(crate) use group_commit::Writer;
 pub(crate) use opening::{epoch_since, open};
 
 /// Whose writes they are.

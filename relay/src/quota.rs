@@ -102,7 +102,7 @@ impl Quota {
     }
 
     /// Begins with rates as they are by default, and any amount may be stored.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn without_bounds() -> Self {
         Self::new(Rates::default(), Bounds::default())
     }

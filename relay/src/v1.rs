@@ -42,7 +42,7 @@ use crate::shared::{
 use crate::show::Foreign;
 use crate::socket::Activity;
 
-mod pushes;
+pub(crate) mod pushes;
 
 use pushes::{Answer, Pushes};
 

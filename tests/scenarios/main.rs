@@ -25,6 +25,7 @@ mod notes;
 mod presence;
 mod restored;
 mod samod;
+mod simulator;
 mod tls;
 mod torture;
 mod v1;

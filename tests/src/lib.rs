@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod raw;
 pub mod relay;
 pub mod samod;
+pub mod sim;
 pub mod stored;
 pub mod torture;
 pub mod trace;

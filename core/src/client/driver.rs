@@ -357,7 +357,7 @@ async fn pump(
     source: Source,
 ) {
     loop {
-        tokio::select! {
+        runtime::select! {
             event = events.recv() => match event {
                 Ok(event) => match event.kind {
                     EventKind::Deleted => mailbox.put_deleted(event.document),

@@ -12,6 +12,8 @@ use crate::codec::v1::Token;
 use crate::id::DocumentId;
 use crate::limits::PRESENCE_QUEUE_MAX;
 use crate::repo::Ephemeral;
+#[cfg(not(target_family = "wasm"))]
+use crate::runtime;
 
 /// How many bytes of received frames wait for the driver before the socket is read no further. One frame always fits.
 const INCOMING_BYTES_MAX: usize = 4 << 20;
@@ -233,7 +235,7 @@ impl Outbox {
     /// Queues a frame, and waits while there is no room; says whether the socket is still there.
     #[cfg(not(target_family = "wasm"))]
     pub(super) fn send(&self, outgoing: Outgoing) -> bool {
-        self.0.blocking_send(outgoing).is_ok()
+        runtime::send_and_wait(&self.0, outgoing, "task")
     }
 
     /// Queues a frame. Nobody would make room while this waits: without room the socket counts as gone.

@@ -23,17 +23,17 @@ pub(super) struct Permit {
 impl Permit {
     /// One that ends after so many seconds from now; 0 if it does not.
     pub(super) fn lasting(seconds: u64) -> Self {
-        Self { since: Instant::now(), life: (seconds > 0).then(|| Duration::from_secs(seconds)) }
+        Self { since: runtime::now(), life: (seconds > 0).then(|| Duration::from_secs(seconds)) }
     }
 
     /// Returns after how long it ends; `None` if it does not.
     pub(super) fn ends_in(&self) -> Option<Duration> {
-        self.life.map(|life| life.saturating_sub(self.since.elapsed()))
+        self.life.map(|life| life.saturating_sub(runtime::now().saturating_duration_since(self.since)))
     }
 
     /// Returns after how long it is to be renewed: at 80 % of its life, and if that fails halfway to its end, again and again.
     pub(super) fn renew_in(&self) -> Option<Duration> {
-        self.life.map(|life| wait(life, self.since.elapsed()))
+        self.life.map(|life| wait(life, runtime::now().saturating_duration_since(self.since)))
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn keep_renewed(
 ) {
     loop {
         let renew_in = permits.borrow_and_update().renew_in();
-        let provider = tokio::select! {
+        let provider = runtime::select! {
             Ok(()) = permits.changed() => continue,
             Ok(()) = tokens.changed() => {
                 mailbox.put_token(tokens.borrow_and_update().clone());

@@ -120,7 +120,7 @@ impl Relay {
         tokio::pin!(pump);
         let mut greeted = false;
         let ended = loop {
-            tokio::select! {
+            runtime::select! {
                 ended = &mut served => break ended,
                 () = &mut pump => break "the repo is gone".into(),
                 () = &mut renewed => {}
@@ -186,7 +186,7 @@ fn meaning(code: u16, reason: &str) -> Option<Code> {
 async fn serve(socket: Dialed, frames: mpsc::Receiver<driver::Outgoing>, mailbox: &Mailbox) -> Ended {
     let Dialed { has_pings, incoming, outgoing, .. } = socket;
     let life = Life::default();
-    tokio::select! {
+    runtime::select! {
         ended = read(incoming, &life, mailbox) => ended,
         ended = write(outgoing, frames, has_pings.then_some(&life), mailbox) => ended,
     }
@@ -220,9 +220,9 @@ async fn write(
     life: Option<&Life>,
     mailbox: &Mailbox,
 ) -> Ended {
-    let mut pinged = Instant::now();
+    let mut pinged = runtime::now();
     loop {
-        let (said, ends) = tokio::select! {
+        let (said, ends) = runtime::select! {
             frame = frames.recv() => match frame {
                 Some(driver::Outgoing::Frame(frame)) => (Said::Frame(frame), None),
                 Some(driver::Outgoing::Close { code, reason, told }) => {
@@ -232,8 +232,8 @@ async fn write(
                 }
                 None => return "the session ended".into(),
             },
-            () = runtime::sleep(PING_INTERVAL.saturating_sub(pinged.elapsed())) => {
-                pinged = Instant::now();
+            () = runtime::sleep(PING_INTERVAL.saturating_sub(runtime::now().saturating_duration_since(pinged))) => {
+                pinged = runtime::now();
                 mailbox.put_while();
                 match life {
                     Some(life) if life.elapsed() > DEAD_AFTER => return "the relay gave no sign of life".into(),
@@ -262,16 +262,16 @@ struct Life(Mutex<Instant>);
 
 impl Default for Life {
     fn default() -> Self {
-        Self(Mutex::new(Instant::now()))
+        Self(Mutex::new(runtime::now()))
     }
 }
 
 impl Life {
     fn shown(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = runtime::now();
     }
 
     fn elapsed(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        runtime::now().saturating_duration_since(*self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -58,7 +58,7 @@ pub(super) struct Driver {
     held_spaces: Arc<Mutex<HashSet<SpaceId>>>,
     held: BTreeMap<SpaceId, VecDeque<Delivery>>,
     /// Documents of which the relay put off what we pushed.
-    put_off: HashSet<DocumentId>,
+    put_off: BTreeSet<DocumentId>,
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
@@ -95,7 +95,7 @@ impl Driver {
             opened: 0,
             held_spaces: Arc::default(),
             held: BTreeMap::new(),
-            put_off: HashSet::new(),
+            put_off: BTreeSet::new(),
             room: 0,
             ended: false,
             told: None,
@@ -158,7 +158,7 @@ impl Driver {
         } else if batch.follows {
             self.follow()?;
         }
-        let put_off = if batch.a_while { std::mem::take(&mut self.put_off) } else { HashSet::new() };
+        let put_off = if batch.a_while { std::mem::take(&mut self.put_off) } else { BTreeSet::new() };
         for document in batch.retried.into_iter().chain(put_off) {
             self.session.handle_retry(document);
         }

@@ -123,6 +123,11 @@ fn register(
 }
 
 fn winner(bytes: &[u8]) -> Result<Option<FieldValue>, StoreError> {
+    #[cfg(all(feature = "repo", feature = "testing", not(target_family = "wasm")))]
+    if crate::runtime::simulated::is_broken(crate::runtime::simulated::Broken::LoserWins) {
+        let last = RegisterReader::new(bytes)?.last().transpose()?;
+        return Ok(last.map(|(id, content)| content.into_value(&id)));
+    }
     let Some(first) = RegisterReader::new(bytes)?.next() else { return Ok(None) };
     let (id, content) = first?;
     Ok(Some(content.into_value(&id)))

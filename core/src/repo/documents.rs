@@ -152,7 +152,7 @@ impl Documents {
 
     #[cfg(not(target_family = "wasm"))]
     fn send_from_thread(&self, message: Message) -> Result<(), RepoError> {
-        self.calls.blocking_send(message).map_err(|_| RepoError::Closed)
+        runtime::send_and_wait(&self.calls, message, "rejoin-documents").then_some(()).ok_or(RepoError::Closed)
     }
 
     /// Where there is one thread, nobody would make room meanwhile: then the document is loaded again when it is used.

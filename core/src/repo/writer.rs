@@ -50,7 +50,7 @@ impl<T> Answer<T> {
     /// Waits for the commit, on a thread that may. In a browser it commits.
     pub(crate) fn wait(self) -> Result<T, RepoError> {
         #[cfg(not(target_family = "wasm"))]
-        let outcome = self.outcome.blocking_recv().ok();
+        let outcome = runtime::wait_for(self.outcome, "rejoin-writer");
         #[cfg(target_family = "wasm")]
         let outcome = {
             let mut outcome = self.outcome;

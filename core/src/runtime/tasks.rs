@@ -6,7 +6,7 @@ use std::time::Duration;
 use gloo_timers::future::TimeoutFuture;
 use tokio::sync::Notify;
 
-use super::{Instant, timeout};
+use super::{Instant, SystemTime, timeout};
 use crate::repo::RepoError;
 
 /// Runs a future as a task. What it waits for the disk, everybody waits for.
@@ -24,6 +24,16 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
 /// Does work that may wait for the disk.
 pub(crate) async fn unblock<T>(work: impl FnOnce() -> T) -> Result<T, RepoError> {
     Ok(work())
+}
+
+/// Returns the time that never goes back.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Returns what the clock shows.
+pub(crate) fn clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Waits that long; at most for 24 days, which is what browsers count up to.

@@ -71,9 +71,30 @@ impl GroupCommit {
         refusals: Option<Refusals>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let restored_at_seconds = store.read().and_then(|tx| care::restored_at(&*tx)).map_err(std::io::Error::other)?;
+        let made = Self::make(store, hub, folding, quota, refusals, metrics, Instant::now);
+        let (log, writer) = made.map_err(std::io::Error::other)?;
+        let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
+        *log.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(log)
+    }
+
+    /// Makes both ends of the queue, and starts nothing. The clock tells whose turn it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub(crate) fn make(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        folding: Option<Arc<Folding>>,
+        quota: Arc<Quota>,
+        refusals: Option<Refusals>,
+        metrics: Arc<Metrics>,
+        clock: fn() -> Instant,
+    ) -> Result<(Self, Writer), StoreError> {
+        let restored_at_seconds = care::restored_at(&*store.read()?)?;
         let owners_from = Arc::new(AtomicU64::new(0));
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::new(clock));
         let writable = Arc::new(AtomicBool::new(true));
         let writer = Writer {
             refusals,
@@ -86,11 +107,10 @@ impl GroupCommit {
             writable: Writable { is: Arc::clone(&writable), since: None },
             owners_from: Arc::clone(&owners_from),
         };
-        let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
-        let (entrance, thread) = (Arc::new(Entrance::new()), Mutex::new(Some(thread)));
+        let (entrance, thread) = (Arc::new(Entrance::new()), Mutex::new(None));
         let log = Self { inbox, entrance, writable, owners_from, restored_at_seconds, thread };
         log.set_restored_grace(RESTORED_GRACE);
-        Ok(log)
+        Ok((log, writer))
     }
 
     /// Sets for how long after a restore the owners of actors are not asked, so that devices bring back under whatever actor what
@@ -121,7 +141,7 @@ impl GroupCommit {
             let bytes = writes.iter().map(|write| weight(bytes_of(write))).sum();
             let room = entrance.enter(&author.key(), bytes).await?;
             let done = Vec::with_capacity(writes.len());
-            inbox.push(Job { author, space, since: Instant::now(), writes, done, answer, _room: room })
+            inbox.push(Job { author, space, since: inbox.now(), writes, done, answer, _room: room })
         }
     }
 }
@@ -202,7 +222,7 @@ impl Log for GroupCommit {
 }
 
 /// The thread that writes.
-struct Writer {
+pub(crate) struct Writer {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     /// Is told what grew.
@@ -292,6 +312,24 @@ impl Writer {
                 took = last.elapsed();
             }
         }
+    }
+
+    /// Says whether nothing waits.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inbox.is_idle()
+    }
+
+    /// Does what the thread does once round, with what waits now. Says whether there was anything.
+    #[cfg(feature = "testing")]
+    pub(crate) fn turn(&mut self) -> bool {
+        let is_idle = self.inbox.is_idle();
+        self.do_urgent();
+        let turn = self.inbox.take(self.inbox.now());
+        if !turn.slices.is_empty() {
+            self.carry_out(turn.slices);
+        }
+        !is_idle
     }
 
     /// Waits until it is time for the next commit. The last one began then, and took so long.

@@ -17,6 +17,7 @@ pub(super) struct Inbox {
     state: Mutex<State>,
     /// Wakes the thread.
     bell: Condvar,
+    clock: fn() -> Instant,
 }
 
 #[derive(Debug)]
@@ -54,9 +55,20 @@ pub(super) struct Turn {
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
-        let lanes = Lanes::new(Instant::now());
-        Self { state: Mutex::new(State { lanes, urgent: VecDeque::new(), is_closed: false }), bell: Condvar::new() }
+    pub(super) fn new(clock: fn() -> Instant) -> Self {
+        let state = State { lanes: Lanes::new(clock()), urgent: VecDeque::new(), is_closed: false };
+        Self { state: Mutex::new(state), bell: Condvar::new(), clock }
+    }
+
+    /// Returns the time by which requests take turns.
+    pub(super) fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
+    /// Says whether nothing waits.
+    #[cfg(feature = "testing")]
+    pub(super) fn is_idle(&self) -> bool {
+        self.state().is_idle()
     }
 
     /// Adds a request.
@@ -130,7 +142,7 @@ impl Inbox {
 
     /// Puts back what is not finished, in the order in which it was taken out.
     pub(super) fn put_back(&self, unfinished: Vec<Job>) {
-        let (mut state, now) = (self.state(), Instant::now());
+        let (mut state, now) = (self.state(), self.now());
         unfinished.into_iter().rev().for_each(|job| state.lanes.put_back(job, now));
     }
 

@@ -15,13 +15,13 @@ use rejoin::sync::v1::Offered;
 use crate::log::{AppendError, Author, Log, Pushed};
 
 /// What became of a push: its number, when it was received, and what became of each of its writes.
-pub(super) type Answer = (u64, Instant, Result<Vec<Outcome>, AppendError>);
+pub(crate) type Answer = (u64, Instant, Result<Vec<Outcome>, AppendError>);
 
 /// A push that waits for room in the queue of the log.
 type Entering = BoxFuture<'static, Result<Pushed, AppendError>>;
 
 /// The pushes of one connection. How many there are is the session's to bound.
-pub(super) struct Pushes {
+pub(crate) struct Pushes {
     log: Arc<dyn Log>,
     waiting: VecDeque<(u64, Instant, Author, SpaceId, Vec<Offered>)>,
     /// The one that waits for room in the queue of the log.
@@ -31,22 +31,22 @@ pub(super) struct Pushes {
 }
 
 impl Pushes {
-    pub(super) fn new(log: Arc<dyn Log>) -> Self {
+    pub(crate) fn new(log: Arc<dyn Log>) -> Self {
         Self { log, waiting: VecDeque::new(), entering: None, entered: VecDeque::new() }
     }
 
     /// Takes a push in. It is begun when [`Pushes::answered`] is next awaited.
-    pub(super) fn push(&mut self, batch: u64, received: Instant, author: Author, space: SpaceId, writes: Vec<Offered>) {
+    pub(crate) fn push(&mut self, batch: u64, received: Instant, author: Author, space: SpaceId, writes: Vec<Offered>) {
         self.waiting.push_back((batch, received, author, space, writes));
     }
 
     /// Says whether nothing is under way.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.entering.is_none() && self.entered.is_empty()
     }
 
     /// Waits for what became of the oldest push, for ever if there is none. It may be given up at any time.
-    pub(super) async fn answered(&mut self) -> Answer {
+    pub(crate) async fn answered(&mut self) -> Answer {
         poll_fn(|cx| self.poll_answered(cx)).await
     }
 

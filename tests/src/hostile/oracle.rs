@@ -154,7 +154,7 @@ fn edit(document: &Automerge, chunks: &[Bytes]) -> Result<(), Complaint> {
 /// # Errors
 ///
 /// The first difference.
-pub fn compare_registers(store: &MemoryStore, id: DocumentId, document: &Automerge) -> Result<usize, Complaint> {
+pub fn compare_registers(store: &dyn Store, id: DocumentId, document: &Automerge) -> Result<usize, Complaint> {
     let tx = store.read().unwrap();
     let mut objects = vec![ObjectId::Root];
     for chunk in export_of(store, id) {
@@ -184,7 +184,7 @@ pub fn compare_registers(store: &MemoryStore, id: DocumentId, document: &Automer
 }
 
 fn compare_map(
-    store: &MemoryStore,
+    store: &dyn Store,
     id: DocumentId,
     document: &Automerge,
     object: &ObjectId,
@@ -246,7 +246,7 @@ pub fn check_store(store: &MemoryStore, document: DocumentId) -> Result<(), Comp
     Ok(())
 }
 
-fn export_of(store: &MemoryStore, document: DocumentId) -> Vec<Bytes> {
+fn export_of(store: &dyn Store, document: DocumentId) -> Vec<Bytes> {
     super::session::export(store, document)
 }
 

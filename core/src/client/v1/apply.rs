@@ -12,6 +12,8 @@ use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
 use crate::ledger::{self, Appended, cursor};
 use crate::repo::{self, Source, now_seconds, publish_received};
+#[cfg(all(feature = "testing", not(target_family = "wasm")))]
+use crate::runtime;
 use crate::store::StoreError;
 
 /// What became of a delivery.
@@ -126,6 +128,10 @@ fn carry_in(
     }
     let mut taken = Taken { id: delivery.id, accepted: Vec::new(), buried: Vec::new(), acknowledged: Vec::new() };
     for (document, changes) in &delivery.changes {
+        #[cfg(all(feature = "testing", not(target_family = "wasm")))]
+        if runtime::simulated::is_broken(runtime::simulated::Broken::CursorAhead) && cursor_is_late(&delivery) {
+            continue;
+        }
         if !is_wanted(tx, document, &space)? {
             continue;
         }
@@ -167,6 +173,12 @@ fn carry_in(
         cursor::put(tx, relay, &space, cursor)?;
     }
     Ok(Outcome::Applied(taken))
+}
+
+/// Chooses the deliveries that are lost where that is broken.
+#[cfg(all(feature = "testing", not(target_family = "wasm")))]
+fn cursor_is_late(delivery: &Delivery) -> bool {
+    delivery.cursor.is_some_and(|cursor| cursor.position % 5 == 0)
 }
 
 /// Says whether a document of a space is taken in: not if it is in another one here, or was deleted from this device.

@@ -17,7 +17,7 @@ use crate::id::{DocumentId, PeerId};
 use crate::limits::PRESENCE_JITTER_MS;
 use crate::repo::events::Ephemeral;
 use crate::repo::random_bytes;
-use crate::runtime::{self, Bell, Instant, SystemTime, UNIX_EPOCH};
+use crate::runtime::{self, Bell, Instant, UNIX_EPOCH};
 
 /// Ephemeral messages that were made or came at once.
 pub(crate) type Ephemerals = Arc<[Ephemeral]>;
@@ -55,7 +55,7 @@ struct State {
 impl Presences {
     /// Begins with nobody there. Numbers begin at the milliseconds since 1970, so that they rise over restarts.
     pub(crate) fn new(peer: PeerId, outgoing: broadcast::Sender<Ephemerals>) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = runtime::clock().duration_since(UNIX_EPOCH).unwrap_or_default();
         let sequence = AtomicU64::new(u64::try_from(since.as_millis()).unwrap_or(0));
         let (state, bell, changes) = (Mutex::default(), Bell::default(), watch::Sender::new(0));
         Self(Arc::new(Keeper { state, bell, changes, outgoing, peer, sequence }))
@@ -79,7 +79,7 @@ impl Presences {
     /// Sends all own values anew: a connection is there that knows none of them.
     pub(crate) fn renew_all(&self) {
         let mut state = self.0.lock();
-        state.own.renew_all(Instant::now());
+        state.own.renew_all(runtime::now());
         self.0.wake(&mut state);
     }
 
@@ -131,7 +131,7 @@ impl Keeper {
 
     pub(super) fn set(self: &Arc<Self>, owner: Owner, what: Due) -> Result<(), PresenceError> {
         let mut state = self.lock();
-        state.own.set(owner, what, Instant::now(), SystemTime::now())?;
+        state.own.set(owner, what, runtime::now(), runtime::clock())?;
         self.run_on(&mut state);
         self.tell();
         Ok(())
@@ -161,7 +161,7 @@ impl Keeper {
         if seen == Some(version) {
             return None;
         }
-        let mut values = state.board.values(document, Instant::now());
+        let mut values = state.board.values(document, runtime::now());
         values.extend(state.own.values(document, &self.peer));
         drop(state);
         values.sort_unstable_by(|(one, _), (other, _)| (&one.author, &one.key).cmp(&(&other.author, &other.key)));
@@ -177,7 +177,7 @@ impl Keeper {
     }
 
     fn hear(&self, messages: &[Ephemeral]) {
-        let (now, clock) = (Instant::now(), SystemTime::now());
+        let (now, clock) = (runtime::now(), runtime::clock());
         let mut state = self.lock();
         let mut is_change = state.board.expire(now);
         for message in messages {
@@ -267,7 +267,7 @@ impl Keeper {
             state.is_running = false;
             return None;
         }
-        let now = Instant::now();
+        let now = runtime::now();
         if state.board.expire(now) {
             self.tell();
         }

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{COMMIT_JOBS_MAX, Job, QUEUE_JOBS_MAX};
 use crate::repo::{RepoError, in_order};
+use crate::runtime;
 use crate::store::Store;
 
 /// Where jobs are handed in.
@@ -28,7 +29,7 @@ impl Queue {
 
     /// Hands in a job from a thread that may wait.
     pub(super) fn put_from_thread(&self, job: Job) -> Result<(), RepoError> {
-        self.0.blocking_send(job).map_err(|_| RepoError::Closed)
+        runtime::send_and_wait(&self.0, job, "rejoin-writer").then_some(()).ok_or(RepoError::Closed)
     }
 }
 

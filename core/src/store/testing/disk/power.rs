@@ -31,6 +31,8 @@ struct State {
     operations_left: usize,
     forgetful: bool,
     lying: bool,
+    full: bool,
+    troubled: bool,
 }
 
 /// A disk in memory whose power can be cut. Clones are the same disk.
@@ -96,6 +98,8 @@ impl CutDisk {
             operations_left: usize::MAX,
             forgetful: false,
             lying: false,
+            full: false,
+            troubled: false,
         })))
     }
 
@@ -113,6 +117,33 @@ impl CutDisk {
     /// Sets whether a sync says that it is done and brings nothing to the disk.
     pub fn set_lying(&self, on: bool) {
         self.state().lying = on;
+    }
+
+    /// Sets whether no space is left: nothing is written and nothing grows, until it is unset.
+    pub fn set_full(&self, on: bool) {
+        let mut state = self.state();
+        state.full = on;
+        state.troubled |= on;
+    }
+
+    /// Says whether no space is left.
+    pub fn is_full(&self) -> bool {
+        self.state().full
+    }
+
+    /// Says whether there was no space left at any time.
+    pub fn is_troubled(&self) -> bool {
+        self.state().troubled
+    }
+
+    /// Says whether the power is cut.
+    pub fn is_cut(&self) -> bool {
+        self.state().operations_left == 0
+    }
+
+    /// Returns what is on the disk as long as the power is there: a copy that is made in one moment.
+    pub fn contents(&self) -> Vec<u8> {
+        self.state().live.clone()
     }
 
     /// Returns how many operations were done.
@@ -137,6 +168,10 @@ impl Default for CutDisk {
 }
 
 impl State {
+    fn look_for_room(&self, takes_room: bool) -> io::Result<()> {
+        if self.full && takes_room { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
     fn operate(&mut self) -> io::Result<()> {
         self.operations_left = self.operations_left.checked_sub(1).ok_or(io::Error::other("the power is cut"))?;
         self.operations += 1;
@@ -225,6 +260,7 @@ impl StorageBackend for CutDisk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut state = self.state();
+        state.look_for_room(len > state.live.len())?;
         state.operate()?;
         state.live.resize(len, 0);
         state.pending.push(Pending::Length(len));
@@ -252,6 +288,7 @@ impl StorageBackend for CutDisk {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         let mut state = self.state();
+        state.look_for_room(true)?;
         state.operate()?;
         write_at(&mut state.live, at, data);
         state.pending.push(Pending::Write { at, bytes: data.to_vec() });
