@@ -3,7 +3,7 @@
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 
-.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench lint interop tools
+.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser fuzz-smoke fuzz fuzz-gate fuzz-honest bench lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
@@ -14,7 +14,7 @@ run: demo
 .NOTPARALLEL:
 
 ## Installs what the tests need and runs them all.
-test: interop package demo binaries test-js test-wasm test-browser test-rust
+test: interop package demo binaries test-js test-wasm test-browser test-rust fuzz-smoke
 
 ## Everything in Rust.
 test-rust: interop binaries
@@ -25,6 +25,22 @@ test-rust: interop binaries
 	else \
 		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
+
+## Every fuzz target for a minute, two at a time: four minutes. SEED=N goes another way.
+SEED ?= 1
+fuzz-smoke: binaries
+	./target/debug/rejoin-tests-fuzz --all --jobs 2 --seconds 60 --seed $(SEED)
+
+## An hour of fuzzing on two cores, by a seed of the day. What is found is written to target/fuzz.
+fuzz: binaries
+	./target/debug/rejoin-tests-fuzz --all --jobs 2 --seconds 900 --seed $$(date +%s)
+
+## Ten million inputs for the gate, and a million honest histories: hours on one core.
+fuzz-gate: binaries
+	./target/debug/rejoin-tests-fuzz --target gate --inputs 10000000 --seed $(SEED)
+
+fuzz-honest: binaries
+	./target/debug/rejoin-tests-fuzz --honest 1000000
 
 ## The npm package without a browser: types, TypeScript's tests on a stand-in and on the real engine, sizes.
 test-js: package
