@@ -3,9 +3,8 @@
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 
-.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench torture lint interop tools
-.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser test-bench bench bench-native bench-peers lint interop tools
-.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser bench sim lint interop tools
+.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser test-bench fuzz-smoke fuzz fuzz-gate fuzz-honest
+.PHONY: bench bench-native bench-peers sim torture lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
 run: demo
@@ -16,7 +15,7 @@ run: demo
 .NOTPARALLEL:
 
 ## Installs what the tests need and runs them all.
-test: interop package demo binaries test-js test-wasm test-browser test-bench test-rust
+test: interop package demo binaries test-js test-wasm test-browser test-bench fuzz-smoke test-rust
 
 ## Everything in Rust.
 test-rust: interop binaries
@@ -27,6 +26,21 @@ test-rust: interop binaries
 	else \
 		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
+
+## Every fuzz target for a minute, two at a time: four minutes. SEED=N goes another way.
+fuzz-smoke: binaries
+	./target/debug/rejoin-tests-fuzz --all --jobs 2 --seconds 60 --seed $(or $(SEED),1)
+
+## An hour of fuzzing on two cores, by a seed of the day. What is found is written to target/fuzz.
+fuzz: binaries
+	./target/debug/rejoin-tests-fuzz --all --jobs 2 --seconds 900 --seed $$(date +%s)
+
+## Ten million inputs for the gate, and a million honest histories: hours on one core.
+fuzz-gate: binaries
+	./target/debug/rejoin-tests-fuzz --target gate --inputs 10000000 --seed $(or $(SEED),1)
+
+fuzz-honest: binaries
+	./target/debug/rejoin-tests-fuzz --honest 1000000
 
 ## The npm package without a browser: types, TypeScript's tests on a stand-in and on the real engine, sizes.
 test-js: package
@@ -54,6 +68,7 @@ conformance:
 		node tests/conformance/run.mjs --protocol $$protocol --strict --implementation rejoin --server \
 			"./target/debug/rejoin-relay serve --open --admin-enabled=false --data {dir} --listen 127.0.0.1:0" || exit 1; \
 	done
+
 ## Every workload of the benchmark suite, in small, with ours and two peers: none of it is broken.
 test-bench: package binaries tests/bench/node_modules/.package-lock.json
 	cd tests/bench && npm test
@@ -86,12 +101,10 @@ bench-native: interop
 	cargo bench --locked -p rejoin-tests --bench fetch
 	cargo bench --locked -p rejoin-tests --bench idle
 
-## Tortures clients and a relay for MINUTES, by the schedule of SEED, and checks what they said: tests/docs/torture.md.
-MINUTES ?= 30
-SEED ?= $(shell date +%s)
+## Tortures clients and a relay for MINUTES, half an hour long, by the schedule of SEED, and checks what they said: tests/docs/torture.md.
 torture:
 	cargo build --release --locked -p rejoin-relay -p rejoin-tests --bins
-	./target/release/rejoin-tests-torture --minutes $(MINUTES) --seed $(SEED)
+	./target/release/rejoin-tests-torture --minutes $(or $(MINUTES),30) --seed $(or $(SEED),$(shell date +%s))
 
 ## Measures this package and relay against all peers, from Node: tests/bench/RESULTS.md and its charts. About 20 minutes.
 bench-peers: package tests/bench/node_modules/.package-lock.json
@@ -100,9 +113,8 @@ bench-peers: package tests/bench/node_modules/.package-lock.json
 	cd tests/bench && npm rebuild sqlite3 --ignore-scripts=false && node run.mjs
 
 ## Simulates devices and relays from one seed after the other, for MINUTES on all cores; prints steps an hour.
-MINUTES ?= 10
 sim:
-	cargo run --locked -p rejoin-tests --bin rejoin-tests-simulate -- --minutes $(MINUTES)
+	cargo run --locked -p rejoin-tests --bin rejoin-tests-simulate -- --minutes $(or $(MINUTES),10)
 
 ## What CI checks besides the tests.
 lint:

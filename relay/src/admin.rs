@@ -48,6 +48,8 @@ mod operate;
 mod principals;
 mod problem;
 mod spaces;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tokens;
 mod trail;
 

@@ -199,7 +199,7 @@ pub async fn run_with(
     Ok(())
 }
 
-fn share(
+pub(crate) fn share(
     store: Arc<dyn Store>,
     changing: watch::Receiver<Arc<Config>>,
     metrics: Arc<Metrics>,

@@ -9,6 +9,7 @@ mod crash;
 mod crowd;
 mod deletion;
 mod fold;
+mod fuzzing;
 mod hostile_client;
 mod hostile_mutants;
 mod hostile_relay;

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of tests fails by panicking")]
 
 pub mod crowd;
+pub mod fuzz;
 pub mod hostile;
 pub mod load;
 pub mod node;

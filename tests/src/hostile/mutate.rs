@@ -61,19 +61,43 @@ impl Mutator {
             2 => self.damaged(&data, random),
             3 | 4 => self.damaged_message(&data, random),
             _ => {
-                let Ok(mut message) = SyncMessage::decode(&data) else { return recorded.frame.clone() };
-                let mutant = self.damaged_change(&message, depth, store, random);
-                match message.changes.len() {
-                    0 => message.changes.push(mutant.into()),
-                    count => message.changes[random.random_range(0..count)] = mutant.into(),
-                }
-                message.encode()
+                let Ok(message) = SyncMessage::decode(&data) else { return recorded.frame.clone() };
+                self.with_damaged_change(message, depth, store, random)
             }
         };
         match frame {
             Frame::Sync { .. } => recorded.scene.about("sync", DOCUMENT, data),
             _ => recorded.scene.about("request", DOCUMENT, data),
         }
+    }
+
+    /// Returns a damaged sync message for a receiver that has this store.
+    pub fn message(&self, data: &Bytes, store: &MemoryStore, random: &mut StdRng) -> Vec<u8> {
+        match (random.random_range(0..10), SyncMessage::decode(data)) {
+            (1..4, _) => self.damaged_message(data, random),
+            (4.., Ok(message)) => {
+                let depth = random.random_range(5..28);
+                self.with_damaged_change(message, depth, store, random)
+            }
+            _ => self.damaged(data, random),
+        }
+    }
+
+    /// Puts a damaged change in the place of one of a message, or into one that has none.
+    fn with_damaged_change(
+        &self,
+        mut message: SyncMessage,
+        depth: u32,
+        store: &MemoryStore,
+        random: &mut StdRng,
+    ) -> Vec<u8> {
+        let own = random.random_bool(0.5).then(|| message.changes.first()).flatten();
+        let mutant = self.damaged_change(own, depth, store, random);
+        match message.changes.len() {
+            0 => message.changes.push(mutant.into()),
+            count => message.changes[random.random_range(0..count)] = mutant.into(),
+        }
+        message.encode()
     }
 
     /// Damages the lists of a sync message.
@@ -95,9 +119,15 @@ impl Mutator {
         if random.random_bool(0.5) { message.encode() } else { self.damaged(&message.encode(), random) }
     }
 
+    /// Returns a damaged change chunk for a receiver that has this store: of `own`, if it can be read, or of any change that
+    /// was recorded. What lies outside of the damage is repaired.
+    pub fn change(&self, own: &Bytes, store: &MemoryStore, random: &mut StdRng) -> Vec<u8> {
+        let own = random.random_bool(0.8).then_some(own);
+        self.damaged_change(own, random.random_range(5..28), store, random)
+    }
+
     /// Damages one change of a message, or one of any other message, and repairs its chunk.
-    fn damaged_change(&self, message: &SyncMessage, depth: u32, store: &MemoryStore, random: &mut StdRng) -> Vec<u8> {
-        let own = random.random_bool(0.5).then(|| message.changes.first()).flatten();
+    fn damaged_change(&self, own: Option<&Bytes>, depth: u32, store: &MemoryStore, random: &mut StdRng) -> Vec<u8> {
         let parsed = own.and_then(|bytes| CheckedChange::parse(bytes).ok()).map(|c| RawChange::from_checked(&c));
         let mut change = parsed.unwrap_or_else(|| self.changes[random.random_range(0..self.changes.len())].clone());
         if random.random_bool(0.6) {
@@ -167,38 +197,45 @@ impl Mutator {
         }
     }
 
-    /// Damages bytes in one to four places.
+    /// Damages bytes, with what was recorded to take pieces from.
     fn damaged(&self, bytes: &[u8], random: &mut StdRng) -> Vec<u8> {
-        let mut bytes = bytes.to_vec();
-        for _ in 0..random.random_range(1..=4) {
-            if bytes.is_empty() {
-                return bytes;
+        damage(bytes, |random| &self.recorded[random.random_range(0..self.recorded.len())].frame[..], random)
+    }
+}
+
+/// Damages bytes in one to four places; pieces of what `other` returns may stand in them afterwards.
+pub fn damage<'o>(bytes: &[u8], other: impl Fn(&mut StdRng) -> &'o [u8], random: &mut StdRng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..random.random_range(1..=4) {
+        if bytes.is_empty() {
+            return bytes;
+        }
+        let at = random.random_range(0..bytes.len());
+        let end = random.random_range(at..=bytes.len()).min(at + 40);
+        match random.random_range(0..8) {
+            0 => bytes[at] ^= 1 << random.random_range(0..8),
+            1 => bytes[at] = random.random(),
+            2 => bytes.truncate(at + 1),
+            3 => drop(bytes.drain(at..end)),
+            4 => {
+                let copy = bytes[at..end].to_vec();
+                bytes.splice(at..at, copy);
             }
-            let at = random.random_range(0..bytes.len());
-            let end = random.random_range(at..=bytes.len()).min(at + 40);
-            match random.random_range(0..8) {
-                0 => bytes[at] ^= 1 << random.random_range(0..8),
-                1 => bytes[at] = random.random(),
-                2 => bytes.truncate(at + 1),
-                3 => drop(bytes.drain(at..end)),
-                4 => {
-                    let copy = bytes[at..end].to_vec();
-                    bytes.splice(at..at, copy);
-                }
-                5 => {
-                    let other = &self.recorded[random.random_range(0..self.recorded.len())].frame;
+            5 => {
+                let other = other(random);
+                if !other.is_empty() {
                     let from = random.random_range(0..other.len());
                     let to = random.random_range(from..other.len()).min(from + 60);
                     drop(bytes.splice(at..end, other[from..to].to_vec()));
                 }
-                _ => {
-                    let number = extreme(random);
-                    drop(bytes.splice(at..=at, number));
-                }
+            }
+            _ => {
+                let number = extreme(random);
+                drop(bytes.splice(at..=at, number));
             }
         }
-        bytes
     }
+    bytes
 }
 
 /// Writes a number at the edge of something.

@@ -172,7 +172,8 @@ fn edit(client: &Client, round: u64, random: &mut StdRng) {
     assert_eq!(client.store.write_with(accept).unwrap().stored, 1);
 }
 
-fn edit_once(tx: &mut automerge::transaction::Transaction<'_>, random: &mut StdRng) {
+/// Makes one edit of any kind: fields, maps, a list, a text, marks, a counter.
+pub fn edit_once(tx: &mut automerge::transaction::Transaction<'_>, random: &mut StdRng) {
     let key = ["a", "b", "title", "ünïcode"][random.random_range(0..4)];
     let value = match random.random_range(0..8) {
         0 => ScalarValue::Int(random.random_range(-99_999..99_999)),
