@@ -186,9 +186,8 @@ fn crowd(document: &mut Automerge, random: &mut StdRng) {
     let mut tx = document.transaction();
     tx.put(&ROOT, "field", 0).unwrap();
     tx.commit_with(options(random));
-    let mut others: Vec<_> = (1..random.random_range(3..9))
-        .map(|number| document.fork().with_actor(actor(number, random)))
-        .collect();
+    let mut others: Vec<_> =
+        (1..random.random_range(3..9)).map(|number| document.fork().with_actor(actor(number, random))).collect();
     for other in &mut others {
         let mut tx = other.transaction();
         match random.random_range(0..4) {
