@@ -25,7 +25,7 @@ use rejoin::{ConnectOptions, DocumentId, Edit, Protocol, Receipt, Repo, SpaceId,
 use crate::proxy::Proxy;
 use check::{Evidence, Violation, check};
 use device::Device;
-use history::{Done, Log, Said};
+use history::{Done, Log, Said, WriteId};
 use member::Orders;
 use node::Node;
 use schedule::Measure;
@@ -191,9 +191,19 @@ impl Tally {
     fn count(&mut self, evidence: &Evidence) {
         let said = || evidence.devices.iter().flatten().map(|at| &at.what);
         self.events = said().count() + evidence.nemesis.len();
-        let stage = |stage| said().filter(|what| matches!(what, Said::Stage(_, said) if *said == stage)).count();
-        let tried = said().filter(|what| matches!(what, Said::Invoked(..))).count();
-        self.writes = [tried, stage(Receipt::Local), stage(Receipt::Relayed), stage(Receipt::Seen)];
+        let mut furthest: BTreeMap<WriteId, Option<Receipt>> = BTreeMap::new();
+        for what in said() {
+            match what {
+                Said::Invoked(id, ..) => drop(furthest.insert(*id, None)),
+                Said::Stage(id, stage) => {
+                    furthest.entry(*id).and_modify(|said| *said = (*said).max(Some(*stage)));
+                }
+                _ => {}
+            }
+        }
+        let stage = |stage| furthest.values().filter(|said| **said >= stage).count();
+        let stages = [None, Some(Receipt::Local), Some(Receipt::Relayed), Some(Receipt::Seen)];
+        self.writes = stages.map(stage);
         self.refused = said().filter(|what| matches!(what, Said::Refused(..))).count();
         let relay = evidence.nemesis.iter().filter(|at| at.what == Done::RelayLooked).count();
         self.looks = [relay, said().filter(|what| **what == Said::Looked).count()];

@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use super::World;
 use super::history::Done;
 use super::schedule::{Deed, schedule};
+use crate::proxy::Fault;
 
 /// How long the nemesis sleeps at a time.
 const NAP: Duration = Duration::from_millis(20);
@@ -49,7 +50,9 @@ impl World {
 
     fn perform(&mut self, deed: Deed, seed: u64) {
         self.note(format!("{deed:?}"));
-        *self.tally.faults.entry(name(deed)).or_default() += u64::from(name(deed) != "end");
+        if let Some(fault) = name(deed) {
+            *self.tally.faults.entry(fault).or_default() += 1;
+        }
         match deed {
             Deed::KillClient(client) => self.devices[client].kill(),
             Deed::StopClient(client) => self.stop_client(client),
@@ -208,18 +211,19 @@ impl World {
     }
 }
 
-fn name(deed: Deed) -> &'static str {
-    match deed {
+/// Returns which kind of fault a deed is; none if it ends one.
+fn name(deed: Deed) -> Option<&'static str> {
+    Some(match deed {
         Deed::KillClient(_) => "client killed",
         Deed::StopClient(_) => "client stopped",
         Deed::PauseClient(_) => "client paused",
         Deed::KillRelay(_) => "relay killed",
         Deed::StopRelay(_) => "relay drained",
         Deed::PauseRelay => "relay paused",
-        Deed::Net(_, Some(crate::proxy::Fault::Delay(_))) => "delay",
-        Deed::Net(_, Some(crate::proxy::Fault::Trickle(_))) => "trickle",
-        Deed::Net(_, Some(crate::proxy::Fault::Swallow(_))) => "half-open",
-        Deed::Net(_, Some(crate::proxy::Fault::Refuse)) => "refuse",
+        Deed::Net(_, Some(Fault::Delay(_))) => "delay",
+        Deed::Net(_, Some(Fault::Trickle(_))) => "trickle",
+        Deed::Net(_, Some(Fault::Swallow(_))) => "half-open",
+        Deed::Net(_, Some(Fault::Refuse)) => "refuse",
         Deed::Cut(_) => "cut",
         Deed::CopyDisk(_) => "disk copied",
         Deed::RollBack(_) => "old disk",
@@ -227,7 +231,7 @@ fn name(deed: Deed) -> &'static str {
         Deed::Restore => "relay restored",
         Deed::Revoke(..) => "right revoked",
         Deed::StartClient(_) | Deed::ResumeClient(_) | Deed::ResumeRelay | Deed::Net(_, None) | Deed::Regrant(_) => {
-            "end"
+            return None;
         }
-    }
+    })
 }
