@@ -76,14 +76,13 @@ impl World {
             return self.create(node, chance);
         }
         let (document, space) = known[chance.random_range(0..known.len())];
-        let is_classic = self.nodes[node].speaks == Protocol::Classic;
+        if self.nodes[node].speaks == Protocol::Classic && space != SpaceId::DEFAULT {
+            // Who knows no spaces would put it into the default one, if nobody was there before.
+            return;
+        }
         let Some(repo) = self.nodes[node].repo().cloned() else { return };
         self.nodes[node].documents.insert(document);
-        self.work(node, None, "fetch", async move {
-            // Who speaks the classic protocol knows no spaces.
-            let space = if is_classic { SpaceId::DEFAULT } else { space };
-            repo.space(space).open_or_fetch(document).await.map(|_| None)
-        });
+        self.work(node, None, "fetch", async move { repo.space(space).open_or_fetch(document).await.map(|_| None) });
     }
 
     fn delete(&mut self, node: usize, chance: &mut SmallRng) {
@@ -247,7 +246,8 @@ impl World {
 
     /// Puts an old copy in the place of a device's disk.
     fn restore(&mut self, node: usize, with_chance: bool, chance: &mut SmallRng) {
-        if self.nodes[node].images.is_empty() || self.nodes[node].disk.is_cut() {
+        let is_off = self.nodes[node].process.is_none() || self.nodes[node].disk.is_cut();
+        if self.nodes[node].images.is_empty() || is_off {
             return;
         }
         // The classic protocol has no word for a refused change, so its author could not write it anew.

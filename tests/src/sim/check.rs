@@ -80,7 +80,9 @@ impl World {
                         self.model.revoked.contains(&node)
                     }
                     Code::DocumentDeleted => !self.model.deleted.is_empty(),
-                    Code::ActorOwned | Code::ActorReused => self.model.has_twins || self.model.was_restored,
+                    Code::ActorOwned | Code::ActorReused => {
+                        self.model.has_twins || self.model.was_restored || self.model.has_mallory
+                    }
                     _ => false,
                 };
                 if !is_explained {

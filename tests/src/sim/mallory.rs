@@ -1,5 +1,7 @@
 //! Somebody hostile with a good token: damaged frames that were overheard, and changes that no honest engine makes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -50,8 +52,12 @@ impl World {
     }
 
     fn hostile_frame(&self, relay: usize, number: usize, chance: &mut SmallRng) -> Bytes {
-        if !self.overheard.is_empty() && chance.random_range(0..2) == 0 {
-            let mut frame = self.overheard[chance.random_range(0..self.overheard.len())].to_vec();
+        // What was said here a while ago: it is stored, or refused.
+        let now = self.now();
+        let heard = self.overheard.iter().filter(|(at, time, _)| *at == relay && *time + Duration::from_secs(1) < now);
+        let heard: Vec<&Bytes> = heard.map(|(_, _, frame)| frame).collect();
+        if !heard.is_empty() && chance.random_range(0..2) == 0 {
+            let mut frame = heard[chance.random_range(0..heard.len())].to_vec();
             for _ in 0..chance.random_range(1..4) {
                 let at = chance.random_range(0..frame.len().max(1));
                 match (chance.random_range(0..4), frame.get_mut(at)) {

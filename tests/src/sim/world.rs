@@ -93,7 +93,7 @@ pub struct World {
     /// What devices and relays had when their power began to fail.
     pub(super) before: BTreeMap<(bool, usize), Holding>,
     /// Frames that devices sent, for whoever listens.
-    pub(super) overheard: Vec<bytes::Bytes>,
+    pub(super) overheard: Vec<(usize, Duration, bytes::Bytes)>,
     pub(super) mallory: Vec<String>,
     pub(super) is_healing: bool,
     /// What devices are deleting.
@@ -462,7 +462,7 @@ impl World {
                     served.advance();
                     self.note(format_args!("line {line} up {} {shown:x}", frame.len()));
                     if shown != 0 && self.overheard.len() < 64 {
-                        self.overheard.push(frame);
+                        self.overheard.push((relay, self.now(), frame));
                     }
                 }
                 Some(Said::Ping) => self.wires.put_down(line, Heard::SignOfLife),
@@ -585,8 +585,9 @@ impl World {
         let is_explained = match error {
             RepoError::Store(_) | RepoError::Closed => disk.is_cut() || disk.is_troubled(),
             RepoError::Document(_) => disk.is_cut() || disk.is_troubled() || what == "text",
-            RepoError::Deleted | RepoError::NotFound | RepoError::Gone => !self.model.deleted.is_empty(),
-            RepoError::Field(_) | RepoError::TakeOut { .. } => true,
+            RepoError::Deleted | RepoError::Gone => !self.model.deleted.is_empty(),
+            // What was to be made may not have been, or have gone with an old disk.
+            RepoError::NotFound | RepoError::Field(_) | RepoError::TakeOut { .. } => true,
             _ => false,
         };
         if !is_explained {
