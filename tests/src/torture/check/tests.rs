@@ -226,6 +226,7 @@ fn document_that_was_made_on_the_way_is_only_with_those_that_follow() {
         move |evidence: &mut Evidence| {
             let document = Document { heads: vec!["h3".to_owned()], ..Document::default() };
             evidence.relay.insert(other, document.clone());
+            let document = Document { json: json!({ "own-0": "w0.1.1" }), ..document };
             evidence.stores[usize::from(!follower)].documents.insert(other, document);
         }
     };
