@@ -66,7 +66,7 @@ impl AdminApi {
 
     fn relay(&mut self) -> &mut Unheard {
         self.asked += 1;
-        if self.asked % INPUTS_A_RELAY == 0 {
+        if self.asked.is_multiple_of(INPUTS_A_RELAY) {
             self.relay = None;
         }
         self.relay.get_or_insert_with(|| {

@@ -44,7 +44,7 @@ impl Classic {
     /// Feeds frames to a new session, and says what it made of them.
     pub(super) fn feed(&self, script: &Script, frames: impl Iterator<Item = Bytes>) -> Seen {
         let scene = scene(script.flag(0));
-        let opening = if script.flag(1) % 2 == 0 { Opening::Joined } else { Opening::Fresh };
+        let opening = if script.flag(1).is_multiple_of(2) { Opening::Joined } else { Opening::Fresh };
         let store = fork(&self.stores[usize::from(script.flag(2)) % self.stores.len()]);
         let mut victim = Victim::new(&scene, opening, store);
         let greeted_bytes = victim.answered_bytes;
@@ -72,7 +72,7 @@ impl Default for Classic {
 /// Who talks to whom; the names are those of the recording.
 pub(super) fn scene(role: u8) -> Scene {
     let (attacker, victim, victim_role) =
-        if role % 2 == 0 { ("alice", "relay", Role::Server) } else { ("relay", "alice", Role::Client) };
+        if role.is_multiple_of(2) { ("alice", "relay", Role::Server) } else { ("relay", "alice", Role::Client) };
     Scene { document: DOCUMENT, attacker: attacker.to_owned(), victim: victim.to_owned(), victim_role }
 }
 

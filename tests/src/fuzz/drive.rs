@@ -158,7 +158,7 @@ impl Drive<'_> {
         let is_time_left = match self.options.inputs {
             Some(inputs) => self.summary.inputs < inputs,
             // The clock is asked seldom: it costs as much as some inputs.
-            None => self.summary.inputs % 16 != 0 || started.elapsed() < self.options.time,
+            None => !self.summary.inputs.is_multiple_of(16) || started.elapsed() < self.options.time,
         };
         is_time_left && self.summary.faults.len() < FAULTS_MAX
     }

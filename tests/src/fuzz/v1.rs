@@ -38,7 +38,7 @@ impl V1 {
     }
 
     fn store(&self, script: &Script) -> &MemoryStore {
-        if script.flag(0) % 2 == 0 { &self.relay } else { &self.clients[usize::from(script.flag(1)) % 3] }
+        if script.flag(0).is_multiple_of(2) { &self.relay } else { &self.clients[usize::from(script.flag(1)) % 3] }
     }
 }
 
@@ -108,7 +108,7 @@ impl Target for V1 {
     fn run(&mut self, input: &[u8]) -> Seen {
         let script = Script::read(input);
         let frames: Vec<_> = script.items.iter().map(|frame| Bytes::copy_from_slice(frame)).collect();
-        if script.flag(0) % 2 == 0 {
+        if script.flag(0).is_multiple_of(2) {
             let codes: Vec<_> = frames.iter().map(read_of_client).collect();
             let mut relay = RelayHost::new(&self.relay);
             frames.iter().for_each(|frame| relay.feed(frame));

@@ -126,9 +126,10 @@ impl Station {
         let options = RedbOptions::new().quick_repair(true).cache_bytes(CACHE_BYTES);
         let store = RedbStore::open_backend(self.disk.clone(), options).map_err(|error| error.to_string())?;
         let mut epoch = [self.lives; 16];
-        epoch[0] = 0xa0 + self.number as u8;
+        let number = u8::try_from(self.number).unwrap_or(u8::MAX);
+        epoch[0] = number.wrapping_add(0xa0);
         let mut storage = [0x11; 16];
-        storage[1] = self.number as u8;
+        storage[1] = number;
         let relay = Relay::open(Arc::new(store), storage, epoch, self.is_deaf).map_err(|error| error.to_string())?;
         self.relay = Some(relay);
         self.will_commit = false;

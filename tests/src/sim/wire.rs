@@ -230,8 +230,11 @@ impl Wires {
     pub fn cut(&self, line: LineId, why: &'static str) {
         self.with(line, |line| {
             line.broken.get_or_insert(why);
-            (line.up.flying.clear(), line.down.flying.clear());
-            (line.up.arrived.clear(), line.up.fresh.clear(), line.down.fresh.clear());
+            line.up.flying.clear();
+            line.down.flying.clear();
+            line.up.arrived.clear();
+            line.up.fresh.clear();
+            line.down.fresh.clear();
             wake(&mut line.reader);
             wake(&mut line.writer);
         });
