@@ -102,6 +102,8 @@ struct Connection {
     appends_changes: bool,
     /// The other side is gone.
     ended: bool,
+    /// The other side sends a message above its bound, and the rest of it stays unread.
+    is_overrun: bool,
     /// How much was read since the last append began.
     gathered_bytes: usize,
     /// Whether the session may have a frame to send: saves a look into the store.
@@ -150,6 +152,7 @@ pub(crate) async fn serve(
         unread: None,
         appends_changes: false,
         ended: false,
+        is_overrun: false,
         gathered_bytes: 0,
         may_transmit: false,
         pulse,
@@ -210,7 +213,7 @@ impl Connection {
         // Whatever happens now, the connection takes part in nothing any more.
         self.member = self.shared.hub.enter();
         departure::tell(&self.shared, self.shown.take_back(|_| true, Instant::now()));
-        linger(sink, stream).await;
+        linger(sink, stream, self.is_overrun).await;
     }
 
     /// Takes in what has arrived already, so that the changes of many frames share an append and an answer.
@@ -355,6 +358,7 @@ impl Connection {
             tracing::debug!(error = %Foreign(&text), "failed to read from a peer");
             return Next::End;
         }
+        self.is_overrun = true;
         let reason = format!("a message may have {} bytes", self.shared.config().limits.frame_bytes_max);
         tracing::info!(reason, "a connection is closed");
         self.outbound.close(CLOSE_TOO_BIG, &reason);

@@ -276,23 +276,20 @@ pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
 }
 
 /// Closes a connection and waits a little for the other side to do so too: a socket that is closed with bytes unread is
-/// reset, and the peer would never read why.
-pub(crate) async fn linger<S, T>(mut sink: Pin<&mut S>, mut stream: T)
+/// reset, and the peer would never read why. Who still sends what is not going to be read is left all of that time.
+pub(crate) async fn linger<S, T>(mut sink: Pin<&mut S>, mut stream: T, is_overrun: bool)
 where
     S: futures_util::Sink<Message, Error = axum::Error>,
     T: futures_util::Stream<Item = Result<Message, axum::Error>> + Unpin,
 {
     let closing = async {
-        if sink.close().await.is_err() {
-            return;
+        let closed = sink.close().await;
+        if is_overrun {
+            // The library reads no more from such a socket, so there is no end to wait for.
+            return std::future::pending().await;
         }
-        while let Some(read) = stream.next().await {
-            match read {
-                Ok(_) => {}
-                // It stays unread, so there is no end to wait for; but who is still sending it has to be left time to read why.
-                Err(error) if is_too_long(&error) => std::future::pending().await,
-                Err(_) => return,
-            }
+        if closed.is_ok() {
+            while let Some(Ok(_)) = stream.next().await {}
         }
     };
     // Past the deadline the socket is dropped, whatever the other side does.

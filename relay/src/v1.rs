@@ -82,6 +82,8 @@ struct Connection {
     unread: Option<Received>,
     /// The other side is gone.
     ended: bool,
+    /// The other side sends a message above its bound, and the rest of it stays unread.
+    is_overrun: bool,
     /// The relay stops: nothing more is read.
     draining: bool,
     /// Whether the session may have a frame to send: saves a look.
@@ -128,6 +130,7 @@ pub(crate) async fn serve(
         shared,
         unread: None,
         ended: false,
+        is_overrun: false,
         draining: false,
         may_transmit: false,
         pulse,
@@ -183,7 +186,7 @@ impl Connection {
         // Whatever happens now, the connection follows nothing any more.
         self.follower = Follower::new(&self.shared.hub);
         departure::tell(&self.shared, self.shown.take_back(|_| true, Instant::now()));
-        linger(sink, stream).await;
+        linger(sink, stream, self.is_overrun).await;
     }
 
     /// Takes in what has arrived already, so that pushes of many frames share a commit and the answers to them a write.
@@ -282,6 +285,7 @@ impl Connection {
             tracing::debug!(error = %Foreign(&error.to_string()), "failed to read from a peer");
             return Next::End;
         }
+        self.is_overrun = true;
         let reason = format!("a message may have {} bytes", self.shared.config().limits.v1_frame_bytes_max());
         self.session.handle_refused(Code::FrameLimit, &reason);
         Next::Continue

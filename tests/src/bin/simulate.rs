@@ -49,10 +49,10 @@ fn parse() -> Result<Args, String> {
                 args.range = Some((number(from.to_owned())?, number(to.to_owned())?));
             }
             "--minutes" => args.minutes = Some(value()?.parse().map_err(|_| "--minutes wants a number")?),
-            "--acts" => args.plan.acts = number(value()?)? as usize,
-            "--clients" => args.plan.clients = Some(number(value()?)? as usize),
-            "--relays" => args.plan.relays = Some(number(value()?)? as usize),
-            "--threads" => args.threads = number(value()?)? as usize,
+            "--acts" => args.plan.acts = count(value()?)?,
+            "--clients" => args.plan.clients = Some(count(value()?)?),
+            "--relays" => args.plan.relays = Some(count(value()?)?),
+            "--threads" => args.threads = count(value()?)?,
             "--only" => {
                 let text = value()?;
                 let numbers = text.split(',').filter(|text| !text.is_empty()).map(str::parse);
