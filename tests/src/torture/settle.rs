@@ -18,7 +18,7 @@ impl World {
         let begun = Instant::now();
         let mut unsettled = self.unsettled();
         // A client that is alone finds out about a dead connection after 45 s, and about the next one again.
-        while !unsettled.is_empty() && begun.elapsed() < self.options.patience && !self.is_interrupted() {
+        while !unsettled.is_empty() && begun.elapsed() < self.options.patience {
             tokio::time::sleep(Duration::from_millis(100)).await;
             tokio::task::block_in_place(|| self.notice_deaths());
             unsettled = self.unsettled();
