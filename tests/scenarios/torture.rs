@@ -4,8 +4,10 @@
 
 #![expect(clippy::print_stdout, reason = "the seed and the figures are there to be read")]
 
+use std::time::Duration;
+
 use rejoin::Receipt;
-use rejoin_tests::torture::check::{Evidence, Rule, check};
+use rejoin_tests::torture::check::{Evidence, Rule, Violation, check};
 use rejoin_tests::torture::history::{At, Done, Op, Said};
 use rejoin_tests::torture::{Options, Outcome, run};
 
@@ -96,16 +98,24 @@ fn without(at: &mut At<Said>, client: usize) {
     }
 }
 
+/// Makes a short run in which something is broken, and asserts that the checker says that a relayed write is not there.
+async fn is_caught(break_it: impl FnOnce(&mut Options)) {
+    let mut options = Options::short(number("REJOIN_SEED").unwrap_or(7), CANARY_SECONDS);
+    (options.clients, options.patience) = (3, Duration::from_secs(5));
+    break_it(&mut options);
+    let Outcome { violations, folder, .. } = torture(options).await;
+    let told = "was relayed, and the relay does not have it";
+    let is_told = |violation: &Violation| violation.rule == Rule::FalseReceipt && violation.text.contains(told);
+    assert!(violations.iter().any(is_told), "{violations:#?}");
+    folder.into_iter().for_each(|folder| std::fs::remove_dir_all(folder).unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_that_says_relayed_of_what_it_never_sent_is_caught() {
-    let mut options = Options::short(number("REJOIN_SEED").unwrap_or(7), CANARY_SECONDS);
-    (options.clients, options.liar) = (3, Some(0));
-    let outcome = torture(options).await;
-    let is_caught = |violation: &rejoin_tests::torture::check::Violation| {
-        violation.rule == Rule::FalseReceipt && violation.text.contains("was relayed, and the relay does not have it")
-    };
-    assert!(outcome.violations.iter().any(is_caught), "{:#?}", outcome.violations);
-    if let Some(folder) = outcome.folder {
-        std::fs::remove_dir_all(folder).unwrap();
-    }
+    is_caught(|options| options.liar = Some(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relay_that_acknowledges_what_it_does_not_keep_is_caught() {
+    is_caught(|options| options.is_forgetful = true).await;
 }

@@ -50,6 +50,11 @@ pub struct Options {
     pub cuts_in_the_end: bool,
     /// A client that says that its writes are relayed as soon as they are made, and never connects.
     pub liar: Option<usize>,
+    /// Whether the relay's store is put back to what it was in the beginning whenever the relay is killed, without a word: as if it
+    /// acknowledged what it does not keep.
+    pub is_forgetful: bool,
+    /// How long it may take in the end until all have the same.
+    pub patience: Duration,
     /// Ends the run early when it is set: everything is stopped, and what there is is checked.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -64,6 +69,8 @@ impl Options {
             longest: Duration::from_secs(4),
             cuts_in_the_end: true,
             liar: None,
+            is_forgetful: false,
+            patience: 2 * PATIENCE,
             interrupted: Arc::default(),
         }
     }
@@ -156,7 +163,7 @@ impl World {
         let log = Log::append(&folder.join("nemesis"));
         log.say(&Done::Note(format!("seed {}", options.seed)));
         let relay = folder.join("relay-0");
-        let mut relays = vec![tokio::task::block_in_place(|| Node::start(&relay))];
+        let mut relays = vec![tokio::task::block_in_place(|| Node::start(&relay, options.is_forgetful))];
         let space = Repo::in_memory().unwrap().create_space().id();
         let late_token = tokio::task::block_in_place(|| relays[0].admit("late", space));
         let documents = make_documents(&relays[0].url(), &late_token, space).await;

@@ -37,10 +37,12 @@ pub(super) struct Node {
     backup: Option<PathBuf>,
     backups: u32,
     is_paused: bool,
+    /// Whether it forgets what it had, for the canary.
+    is_forgetful: bool,
 }
 
 impl Node {
-    pub(super) fn start(folder: &Path) -> Self {
+    pub(super) fn start(folder: &Path, is_forgetful: bool) -> Self {
         fs::create_dir_all(folder).unwrap();
         let port = free_port();
         let config = folder.join("relay.toml");
@@ -54,7 +56,7 @@ impl Node {
         let process = RelayProcess::start_logged(&folder.join("data"), &arguments, Some(&folder.join("log")));
         let (admin, folder) = (format!("http://127.0.0.1:{port}"), folder.to_owned());
         let (epoch, looked) = (String::new(), BTreeMap::new());
-        Self { process, admin, folder, epoch, looked, backup: None, backups: 0, is_paused: false }
+        Self { process, admin, folder, epoch, looked, backup: None, backups: 0, is_paused: false, is_forgetful }
     }
 
     pub(super) fn url(&self) -> String {
@@ -183,9 +185,14 @@ impl Node {
     /// Tells what is in the store of a process that has ended: the log from a little before where it was looked at last, or from
     /// its beginning.
     pub(super) fn look(&mut self, space: SpaceId, history: &Log, is_whole: bool) {
+        let (store, copy, first) =
+            (self.data().join("relay.redb"), self.folder.join("look.redb"), self.folder.join("first.redb"));
+        if self.is_forgetful {
+            let (from, to) = if first.exists() { (&first, &store) } else { (&store, &first) };
+            fs::copy(from, to).unwrap();
+        }
         // The relay is to recover what it left behind by itself.
-        let copy = self.folder.join("look.redb");
-        fs::copy(self.data().join("relay.redb"), &copy).unwrap();
+        fs::copy(store, &copy).unwrap();
         let store: Arc<dyn Store> = Arc::new(RedbStore::open(&copy, RedbOptions::new()).unwrap());
         let tx = store.read().unwrap();
         let epoch = log::epoch(&*tx).unwrap().unwrap().to_string();

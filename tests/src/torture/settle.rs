@@ -18,12 +18,13 @@ impl World {
         let begun = Instant::now();
         let mut unsettled = self.unsettled();
         // A client that is alone finds out about a dead connection after 45 s, and about the next one again.
-        while !unsettled.is_empty() && begun.elapsed() < 2 * PATIENCE && !self.is_interrupted() {
+        while !unsettled.is_empty() && begun.elapsed() < self.options.patience {
             tokio::time::sleep(Duration::from_millis(100)).await;
             tokio::task::block_in_place(|| self.notice_deaths());
             unsettled = self.unsettled();
         }
-        self.faults.extend(unsettled.into_iter().map(|text| format!("not settled in {:?}: {text}", 2 * PATIENCE)));
+        let patience = self.options.patience;
+        self.faults.extend(unsettled.into_iter().map(|text| format!("not settled in {patience:?}: {text}")));
         let late = self.join_late().await;
         for client in 0..self.devices.len() {
             tokio::task::block_in_place(|| {
@@ -80,7 +81,7 @@ impl World {
         repo.space(self.space).follow().await.unwrap();
         let options = ConnectOptions::new().protocol(Protocol::RejoinV1).token(self.late_token.clone());
         let mut connection = repo.connect_with(&self.relays[0].url(), &options).unwrap();
-        if let Err(error) = connection.wait_caught_up(PATIENCE).await {
+        if let Err(error) = connection.wait_caught_up(self.options.patience).await {
             self.faults.push(format!("a device that joined late did not catch up: {error}, {:?}", connection.state()));
         }
         // What came whole is taken apart behind the scenes.
