@@ -14,7 +14,7 @@ export function bars(title, subtitle, rows) {
   const isLog = high / low > 30
   const floor = 10 ** Math.floor(Math.log10(low * 0.7))
   const length = value => (isLog ? Math.log10(value / floor) / Math.log10(high / floor) : value / high)
-  const [left, width, step, top] = [200, 400, 26, 62]
+  const [left, width, step, top] = [225, 400, 26, 62]
   const height = top + rows.length * step + 16
   const lines = rows.map(({ name, value, text, isOurs }, at) => {
     const y = top + at * step
@@ -26,7 +26,7 @@ export function bars(title, subtitle, rows) {
     ].join("")
   })
   const scale = isLog ? `${subtitle}, logarithmic` : subtitle
-  return page(760, height, [label(16, 26, title, { size: 15, weight: 600 }), label(16, 45, scale, { size: 12, fill: FAINT }), ...lines])
+  return page(780, height, [label(16, 26, title, { size: 15, weight: 600 }), label(16, 45, scale, { size: 12, fill: FAINT }), ...lines])
 }
 
 /** A table of ratios: rows of `{ name, cells: [ratio or text] }`. Green where ours is better, red where it is not. */
@@ -41,7 +41,7 @@ export function grid(title, subtitle, columns, rows) {
         const x = left + at * cell
         const isNumber = typeof ratio === "number"
         const box = `<rect x="${x + 2}" y="${y + 2}" width="${cell - 4}" height="${step - 4}" rx="3" fill="${isNumber ? colour(ratio) : "#f1f3f5"}"/>`
-        const text = isNumber ? `${figure(ratio)} x` : ratio
+        const text = isNumber ? (ratio < 0.001 ? "< 0.001 x" : `${figure(ratio)} x`) : ratio
         return box + label(x + cell / 2, y + 19, text, { anchor: "middle", size: 12, fill: isNumber ? INK : FAINT })
       }),
     ]
@@ -57,6 +57,7 @@ export function grid(title, subtitle, columns, rows) {
 
 /** A number in three digits, as people read it. */
 export function figure(value) {
+  if (value === 0) return "0"
   if (value >= 1000) return Math.round(value).toLocaleString("en-US")
   if (value >= 100) return value.toFixed(0)
   if (value >= 10) return value.toFixed(1)

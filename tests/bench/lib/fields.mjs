@@ -8,7 +8,7 @@ export function fields(n, count = 10) {
 }
 
 /** Reads a field of every document and waits for those that do not have the wanted value yet. */
-export async function readAll(client, ids, key, wanted, milliseconds = 60_000) {
+export async function readAll(client, ids, key, wanted, milliseconds = 30_000) {
   const until = performance.now() + milliseconds
   let left = ids
   for (;;) {

@@ -39,7 +39,8 @@ Made by \`make bench\` (\`node run.mjs\` here); [README.md](README.md) says how 
 Everything runs in Node: every peer's client as its users' programs have it, and its own server. Each cell is a fresh process with a fresh store, and the
 median of the rounds is shown; peers take turns within a round. "x" is that peer's figure divided by ours in the same run: **below 1 it is better than we
 are**. CPU is of the client's process and of the server's with its children, over the measured part and 200 ms after it. "Where it is kept" at the end
-says what each promises when a write is done, which is not the same: we flush to disk, nobody else here does.
+says what each promises when a write is done, which is not the same: ours is flushed to disk before its promise resolves, and before the relay acknowledges
+it or passes it on; nobody else's here is.
 
 ![All ratios](charts/overview.svg)`
 }
@@ -72,7 +73,7 @@ ${table(columns, lines)}`
 }
 
 function ratioText(ours, theirs, peer) {
-  if (peer === OURS || !ours || theirs === undefined) return ""
+  if (peer === OURS || !ours || !theirs) return ""
   const ratio = theirs / ours
   return ratio < 1 ? `**${figure(ratio)}**` : figure(ratio)
 }
@@ -87,7 +88,7 @@ function losses(results, names, peers) {
       continue
     }
     for (const { key, title } of work.metrics) {
-      const lost = entries(work, peers).filter(([peer, cell]) => peer !== OURS && cell.median && cell.median[key] < ours[key])
+      const lost = entries(work, peers).filter(([peer, cell]) => peer !== OURS && cell.median?.[key] > 0 && cell.median[key] < ours[key])
       if (lost.length === 0) continue
       const to = lost.map(([peer, cell]) => `${peers[peer].title} ${figure(cell.median[key] / ours[key])}`)
       lines.push([`${work.title.split(":")[0]}: ${title}`, to.join(", "), reasons[`${name}/${key}`] ?? "not explained yet"])
@@ -127,7 +128,7 @@ function chartOf(work, peers) {
 
 function overview(results, names, peers) {
   const columns = peerNames().filter(peer => peer !== OURS)
-  const short = { "automerge-repo": "a.-repo", hocuspocus: "Hocuspocus", samod: "samod", yjs: "y-websocket", automerge: "Automerge", loro: "Loro", pouchdb: "PouchDB", tinybase: "TinyBase" }
+  const short = { "automerge-repo": "a-repo", hocuspocus: "Hocuspocus", samod: "samod", yjs: "y-websocket", automerge: "Automerge", loro: "Loro", pouchdb: "PouchDB", tinybase: "TinyBase" }
   const rows = names.map(name => {
     const { cells, metrics, title } = results.workloads[name]
     const key = metrics[0].key

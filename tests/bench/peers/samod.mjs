@@ -4,7 +4,7 @@ import { binary } from "../lib/binaries.mjs"
 import { open } from "./automerge-repo.mjs"
 
 export { open }
-export const title = "samod (server) + automerge-repo"
+export const title = "samod + automerge-repo"
 export const packages = ["samod", "@automerge/automerge-repo"]
 export const document = "a document, its id known beforehand (the protocol has no list)"
 export const durable = {

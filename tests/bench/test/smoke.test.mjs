@@ -96,6 +96,7 @@ describe("figures", () => {
 
   test("are read in three digits", () => {
     assert.deepEqual([1234.5, 123.4, 12.34, 1.234, 0.0123].map(figure), ["1,235", "123", "12.3", "1.23", "0.012"])
+    assert.equal(figure(0), "0")
   })
 
   test("of a process are its processor time and its memory", () => {

@@ -5,7 +5,7 @@ import { fields, readAll } from "../lib/fields.mjs"
 export default {
   title: "Catch-up: a device that was away",
   story: s =>
-    `${s.documents} documents on the device and the server; while it was away, ${s.changed} of them were written ${s.writes} times each. Until all of that can be read and is in its store.`,
+    `${s.documents.toLocaleString("en")} documents on the device and the server; while it was away, ${s.changed} of them were written ${s.writes} times each. Until all of that can be read and is in its store.`,
   scale: { full: { documents: 500, changed: 50, writes: 10 }, quick: { documents: 30, changed: 5, writes: 3 } },
   metrics: [
     { key: "time", title: "until all is there", unit: "ms" },

@@ -7,7 +7,7 @@ export default {
   title: "Fan-out: one writes, others read along",
   story: s =>
     `1 writer and ${s.readers} readers of one document, each with a connection of its own and nothing on disk; ${s.writes} writes of one field, ${s.rate} a second. A change has arrived when a reader's callback has seen it or a later one.`,
-  scale: { full: { readers: 20, writes: 400, rate: 200 }, quick: { readers: 4, writes: 20, rate: 100 } },
+  scale: { full: { readers: 20, writes: 200, rate: 50 }, quick: { readers: 4, writes: 20, rate: 100 } },
   metrics: [
     { key: "server", title: "server's CPU, a delivery", unit: "µs" },
     { key: "middle", title: "latency, median", unit: "ms" },

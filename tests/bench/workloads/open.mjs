@@ -4,7 +4,7 @@ import { fields, readAll } from "../lib/fields.mjs"
 
 export default {
   title: "Open: start with a full store",
-  story: s => `A fresh process loads the library and opens a store of ${s.documents} documents of 10 fields: until a field of one document is read, and until one of each is.`,
+  story: s => `A fresh process loads the library and opens a store of ${s.documents.toLocaleString("en")} documents of 10 fields: until a field of one document is read, and until one of each is.`,
   scale: { full: { documents: 1_000 }, quick: { documents: 50 } },
   metrics: [
     { key: "first", title: "first document", unit: "ms" },

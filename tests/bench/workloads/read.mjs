@@ -4,7 +4,7 @@ import { fields } from "../lib/fields.mjs"
 
 export default {
   title: "Read: fields of an open document",
-  story: s => `The fields of an open document of ${s.fields} fields are read one by one for ${s.milliseconds} ms.`,
+  story: s => `The fields of an open document of ${s.fields.toLocaleString("en")} fields are read one by one for ${s.milliseconds} ms.`,
   scale: { full: { fields: 1_000, milliseconds: 500 }, quick: { fields: 100, milliseconds: 20 } },
   metrics: [{ key: "read", title: "a read", unit: "ns" }],
   async run({ peer, dir, scale, measure }) {

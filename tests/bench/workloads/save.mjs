@@ -4,7 +4,7 @@ import { fields } from "../lib/fields.mjs"
 
 export default {
   title: "Save: a document with its history as bytes",
-  story: s => `A document of 100 fields after ${s.writes} writes is made bytes, ${s.saves} times.`,
+  story: s => `A document of 100 fields after ${s.writes.toLocaleString("en")} writes is made bytes, ${s.saves} times.`,
   scale: { full: { writes: 5_000, saves: 10 }, quick: { writes: 100, saves: 2 } },
   metrics: [
     { key: "save", title: "a save", unit: "ms" },

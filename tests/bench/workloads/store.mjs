@@ -5,7 +5,7 @@ import { join } from "node:path"
 
 export default {
   title: "Store: one field overwritten many times",
-  story: s => `${s.writes} writes to one field of one document, waited for by the thousand; then the store is closed, and its files are counted.`,
+  story: s => `${s.writes.toLocaleString("en")} writes to one field of one document, waited for by the thousand; then the store is closed, and its files are counted.`,
   scale: { full: { writes: 50_000 }, quick: { writes: 500 } },
   metrics: [
     { key: "size", title: "on disk", unit: "kB" },

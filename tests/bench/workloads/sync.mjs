@@ -4,7 +4,7 @@ import { fields, readAll } from "../lib/fields.mjs"
 
 export default {
   title: "First sync: a fresh device fetches everything",
-  story: s => `${s.documents} documents of 10 fields on the server, none on the device: until a field of each can be read and all are in its store.`,
+  story: s => `${s.documents.toLocaleString("en")} documents of 10 fields on the server, none on the device: until a field of each can be read and all are in its store.`,
   scale: { full: { documents: 500 }, quick: { documents: 30 } },
   metrics: [
     { key: "time", title: "until all is there", unit: "ms" },

@@ -4,7 +4,7 @@ import { fields } from "../lib/fields.mjs"
 
 export default {
   title: "Memory only: writes and reads without a store",
-  story: s => `${s.writes} writes to a document of 100 fields that is nowhere but in memory, each a change of its own; then each field is read ${s.reads} times.`,
+  story: s => `${s.writes.toLocaleString("en")} writes to a document of 100 fields that is nowhere but in memory, each a change of its own; then each field is read ${s.reads} times.`,
   scale: { full: { writes: 10_000, reads: 1_000 }, quick: { writes: 200, reads: 10 } },
   metrics: [
     { key: "write", title: "a write", unit: "µs" },

@@ -4,7 +4,7 @@ import { fields } from "../lib/fields.mjs"
 
 export default {
   title: "Write one: each waited for until it is stored",
-  story: s => `${s.writes} writes to a document of ${s.fields} fields; each is waited for until it is in the store before the next.`,
+  story: s => `${s.writes.toLocaleString("en")} writes to a document of ${s.fields.toLocaleString("en")} fields; each is waited for until it is in the store before the next.`,
   scale: { full: { writes: 500, fields: 100 }, quick: { writes: 20, fields: 100 } },
   metrics: [{ key: "write", title: "a write", unit: "µs" }],
   where: "client",

@@ -4,7 +4,7 @@ import { fields } from "../lib/fields.mjs"
 
 export default {
   title: "Write: fields in a row, then one wait until all are stored",
-  story: s => `${s.writes} writes to a document of ${s.fields} fields, each a change of its own; then one wait until all are in the store.`,
+  story: s => `${s.writes.toLocaleString("en")} writes to a document of ${s.fields.toLocaleString("en")} fields, each a change of its own; then one wait until all are in the store.`,
   scale: { full: { writes: 10_000, fields: 100 }, quick: { writes: 200, fields: 100 } },
   metrics: [{ key: "write", title: "a write", unit: "µs" }],
   where: "client",

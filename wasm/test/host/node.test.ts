@@ -34,6 +34,16 @@ async function open(storage: "auto" | "memory" = "auto"): Promise<PageLink> {
 
 const ask = (link: PageLink, method: string, ...args: unknown[]): Promise<unknown> => link.request(method, args).result;
 
+describe("the engine's own WASM", () => {
+  it("is compiled once for all repos of a process, and what an application brings for each", async () => {
+    const around = nodeAround(makeGlue);
+    const serve = async (name: string, wasm?: Uint8Array) =>
+      (await around.serve({ t: "start", name, session: "s", storage: "memory", directory, wasm })).load;
+    expect(await serve("a")).toBe(await serve("b"));
+    expect(await serve("a", noWasm)).not.toBe(await serve("a"));
+  });
+});
+
 describe("a store in a file", () => {
   it("is there again when it is opened again, and leaves nothing else behind", async () => {
     const first = await open();

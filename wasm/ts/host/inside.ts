@@ -1,9 +1,10 @@
 /** The engine in this very thread: in Node, and in pages that have no workers. */
 import { makeGlue } from "rejoin:glue";
 import { browserAround } from "./around.js";
+import type { LoadEngine } from "./contract.js";
 import { Tab, type Around } from "./leader.js";
 import { MemoryPlace } from "./memory.js";
-import { engineLoader, type MakeGlue, type WasmSource } from "./engine.js";
+import { engineLoader, type MakeGlue } from "./engine.js";
 import { isNode, NodePlace, nodeWebSocket, readWasm } from "./node.js";
 import type { Start, ToPage, ToWorker } from "./messages.js";
 
@@ -24,13 +25,19 @@ export function nodeAround(glue: MakeGlue): Around {
     channel: () => ({ onmessage: null, postMessage: () => {}, close: () => {} }),
     serve: async ({ name, storage, directory, wasm }) => ({
       place: storage === "memory" ? new MemoryPlace() : new NodePlace(directory ?? globalThis.process.cwd(), name),
-      load: engineLoader(glue, () => {
-        const source = (wasm ?? wasmUrl()) as WasmSource;
-        return typeof source === "string" || source instanceof URL ? readWasm(source) : source;
-      }),
+      load: wasm === undefined ? ownEngine(glue) : engineLoader(glue, () => (typeof wasm === "string" ? readWasm(wasm) : wasm)),
       webSocket: () => nodeWebSocket(import.meta.url),
     }),
   };
+}
+
+/** Loaders of the package's own WASM, by their glue: compiled once for all repos of a process, which then share what is optimised while it runs. */
+const own = new WeakMap<MakeGlue, LoadEngine>();
+
+function ownEngine(glue: MakeGlue): LoadEngine {
+  let load = own.get(glue);
+  if (!load) own.set(glue, (load = engineLoader(glue, () => readWasm(wasmUrl()))));
+  return load;
 }
 
 /** A page has no sync access handles, hence no store of its own that others could share: every page is alone, in memory. */
