@@ -3,10 +3,10 @@
 //! With threads, what may wait for the disk runs on one of its own. In a browser there is one thread, that of the worker: there
 //! everything is a task, and nothing ever waits for another one except by `await`.
 
-#[cfg(target_family = "wasm")]
-mod tasks;
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
 pub mod simulated;
+#[cfg(target_family = "wasm")]
+mod tasks;
 #[cfg(not(target_family = "wasm"))]
 mod threads;
 

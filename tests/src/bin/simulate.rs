@@ -41,6 +41,7 @@ fn parse() -> Result<Args, String> {
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("{word} wants a value"));
         let number = |text: String| text.parse::<u64>().map_err(|error| format!("{text}: {error}"));
+        let count = |text: String| text.parse::<usize>().map_err(|error| format!("{text}: {error}"));
         match word.as_str() {
             "--seed" => args.one = Some(number(value()?)?),
             "--seeds" => {
