@@ -120,7 +120,7 @@ impl World {
             let Ok(tx) = store.read() else { return Some(format!("device {node} cannot read its store")) };
             let waiting = ledger::outbox::count(&*tx).unwrap_or(u64::MAX);
             let rejected = ledger::rejected::count(&*tx).unwrap_or(u64::MAX);
-            if waiting + rejected > 0 && !self.may_stay_refused() {
+            if waiting.saturating_add(rejected) > 0 && !self.may_stay_refused() {
                 return Some(format!("device {node} waits with {waiting} changes, {rejected} are refused"));
             }
         }
