@@ -39,8 +39,12 @@ struct Writer {
 
 fn writer() -> impl Strategy<Value = Writer> {
     let actor = prop::collection::vec(any::<u8>(), 1..18);
-    (actor, 0..4usize, -2..3i64, 0..4u8)
-        .prop_map(|(actor, writes_before, value, kind)| Writer { actor, writes_before, value, kind })
+    (actor, 0..4usize, -2..3i64, 0..4u8).prop_map(|(actor, writes_before, value, kind)| Writer {
+        actor,
+        writes_before,
+        value,
+        kind,
+    })
 }
 
 impl Writer {

@@ -23,7 +23,8 @@ use rejoin::{ActorId, DocumentId, Epoch, PeerId, SpaceId, StorageId};
 pub(crate) const RELAY: StorageId = StorageId::from_bytes([0x4e; 16]);
 pub(crate) const EPOCH: Epoch = Epoch::from_bytes([0xa1; 16]);
 /// The last one is followed document by document.
-pub(crate) const SPACES: [SpaceId; 3] = [SpaceId::from_bytes([0xe1; 16]), SpaceId::from_bytes([0xe2; 16]), SpaceId::DEFAULT];
+pub(crate) const SPACES: [SpaceId; 3] =
+    [SpaceId::from_bytes([0xe1; 16]), SpaceId::from_bytes([0xe2; 16]), SpaceId::DEFAULT];
 pub(crate) const DOCUMENTS: u8 = 12;
 
 /// A document, and the space it is in.

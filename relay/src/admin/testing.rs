@@ -104,6 +104,10 @@ impl Drop for Unheard {
         self.runtime.block_on(async {
             self.shared.log.finish().await;
             self.shared.audit.finish().await;
+            if let Some(folding) = &self.shared.folding {
+                folding.stop();
+                folding.finish().await;
+            }
         });
     }
 }

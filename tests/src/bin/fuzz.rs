@@ -5,6 +5,7 @@
 //! rejoin-tests-fuzz --target gate --seconds 60 [--seed N]         one target, in this process
 //! rejoin-tests-fuzz --target gate --inputs 10000000               so many inputs
 //! rejoin-tests-fuzz --target gate --replay FILE                   one input
+//! rejoin-tests-fuzz --target gate --seconds 60 --keep             and keep the shortest input of each kind of answer
 //! rejoin-tests-fuzz --corpus                                      every input that is kept
 //! rejoin-tests-fuzz --honest 1000000 [--from N]                   histories that nothing may refuse
 //! ```
@@ -30,6 +31,9 @@ const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
 
 /// How long the run goes on that finds out which input ended a process.
 const CAREFUL_FACTOR: u64 = 4;
+
+/// The longest input that is kept as a beginning for later runs.
+const KEPT_BYTES_MAX: usize = 2 << 10;
 
 const GAUGE: Gauge =
     Gauge { used: || MEMORY.current_usage(), reset: || MEMORY.reset_peak_usage(), peak: || MEMORY.peak_usage() };
@@ -107,7 +111,25 @@ fn main() -> ExitCode {
     if asked.has("verbose") || asked.has("replay") {
         summary.classes.iter().for_each(|(class, count)| println!("  {count:>10} {class}"));
     }
+    if asked.has("keep") {
+        keep(target, &summary.shortest);
+    }
     if summary.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Keeps the shortest input of each kind of answer, where it is short.
+fn keep(target: &str, shortest: &BTreeMap<String, Vec<u8>>) {
+    let folder = corpus::folder(target);
+    std::fs::create_dir_all(&folder).unwrap();
+    for (class, input) in shortest.iter().filter(|(_, input)| input.len() <= KEPT_BYTES_MAX) {
+        let words: Vec<&str> =
+            class.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        let file = folder.join(words.join("-"));
+        let is_shorter = std::fs::metadata(&file).map_or(true, |known| (input.len() as u64) < known.len());
+        if is_shorter {
+            std::fs::write(file, input).unwrap();
+        }
+    }
 }
 
 /// Feeds every input that is kept.

@@ -182,7 +182,8 @@ fn ask(relay: &mut Unheard, request: &[u8], data: &str) -> Option<(u16, String)>
     let text = String::from_utf8_lossy(&answer.body);
     assert_ne!(answer.status, 500, "an internal error: {text}");
     let is_json = answer.media_type.contains("json");
-    let json: Json = if is_json { serde_json::from_slice(&answer.body).expect("JSON that can be read") } else { Json::Null };
+    let json: Json =
+        if is_json { serde_json::from_slice(&answer.body).expect("JSON that can be read") } else { Json::Null };
     if answer.status < 400 {
         return Some((answer.status, format!("ok {}", size_class(answer.body.len()) / 4)));
     }
@@ -239,7 +240,11 @@ fn change(value: &mut Json, random: &mut StdRng, depth: usize) {
         }
         Json::Array(items) if is_deeper && !items.is_empty() => {
             let at = random.random_range(0..items.len());
-            if random.random_bool(0.2) { items.push(items[at].clone()) } else { change(&mut items[at], random, depth + 1) }
+            if random.random_bool(0.2) {
+                items.push(items[at].clone())
+            } else {
+                change(&mut items[at], random, depth + 1)
+            }
         }
         _ => *value = any(random),
     }
@@ -255,7 +260,7 @@ fn any(random: &mut StdRng) -> Json {
         3 => json!(-1),
         4 => json!(1.5e300),
         5 => json!(word.repeat(random.random_range(1..400))),
-        6 => json!([word; 3]),
+        6 => json!([word, word, word]),
         7 => json!({ word: word }),
         8 => (0..random.random_range(1..200)).fold(Json::Null, |inner, _| json!([inner])),
         _ => json!(word),
@@ -290,7 +295,11 @@ fn example(schema: &Json, document: &Json, depth: usize) -> Json {
         "array" => json!([example(&schema["items"], document, depth + 1)]),
         _ => {
             let properties = schema["properties"].as_object();
-            properties.into_iter().flatten().map(|(name, inner)| (name.clone(), example(inner, document, depth + 1))).collect()
+            properties
+                .into_iter()
+                .flatten()
+                .map(|(name, inner)| (name.clone(), example(inner, document, depth + 1)))
+                .collect()
         }
     }
 }

@@ -120,7 +120,8 @@ fn change_list(nodes: &mut Vec<Node>, width: usize, random: &mut StdRng) {
     match random.random_range(0..4) {
         0 if at < nodes.len() => drop(nodes.drain(at..at + width)),
         1 if at < nodes.len() => {
-            let copies = nodes[at..at + width].repeat(random.random_range(1..40));
+            let times = random.random_range(1..40);
+            let copies: Vec<Node> = std::iter::repeat_n(&nodes[at..at + width], times).flatten().cloned().collect();
             drop(nodes.splice(at..at, copies));
         }
         2 if entries > 1 && at < nodes.len() => {

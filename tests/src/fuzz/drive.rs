@@ -62,6 +62,8 @@ pub struct Summary {
     pub time: Duration,
     /// What must not be.
     pub faults: Vec<String>,
+    /// The shortest input of each class.
+    pub shortest: BTreeMap<String, Vec<u8>>,
 }
 
 impl Summary {
@@ -137,8 +139,16 @@ pub fn replay(target: &str, input: &[u8], gauge: Gauge) -> Summary {
     let watch = Watch::start(options.patience, out.join("replayed-hang.bin"));
     let (known, told) = (HashSet::new(), HashSet::new());
     let made = super::make(target);
-    let mut drive =
-        Drive { options: &options, gauge, target: made, watch, known, pool: Vec::new(), told, summary: Summary::default() };
+    let mut drive = Drive {
+        options: &options,
+        gauge,
+        target: made,
+        watch,
+        known,
+        pool: Vec::new(),
+        told,
+        summary: Summary::default(),
+    };
     drive.feed(input);
     drive.summary
 }
@@ -204,6 +214,10 @@ impl Drive<'_> {
     fn note(&mut self, seen: Seen, input: &[u8]) {
         self.summary.taken += u64::from(seen.is_taken);
         *self.summary.classes.entry(seen.class.clone()).or_default() += 1;
+        let shortest = &mut self.summary.shortest;
+        if shortest.get(&seen.class).is_none_or(|known| input.len() < known.len()) {
+            shortest.insert(seen.class.clone(), input.to_vec());
+        }
         if !self.known.insert((seen.class, seen.detail)) {
             return;
         }
@@ -232,7 +246,10 @@ impl Drive<'_> {
         let (seed, number) = (self.options.seed, self.summary.inputs);
         let short: String = text.chars().take(2_000).collect();
         let target = &self.options.target;
-        println!("FAULT {kind}: {short}\n  input {number} of seed {seed}; replay with --target {target} --replay {}", file.display());
+        println!(
+            "FAULT {kind}: {short}\n  input {number} of seed {seed}; replay with --target {target} --replay {}",
+            file.display()
+        );
         self.summary.faults.push(format!("{kind}: {short}"));
     }
 

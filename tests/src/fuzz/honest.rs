@@ -44,7 +44,7 @@ pub const SHAPES: [Shape; 6] =
 pub fn one(number: u64) -> Result<(Shape, usize), String> {
     let mut random = StdRng::seed_from_u64(number);
     let shape = SHAPES[usize::try_from(number % SHAPES.len() as u64).unwrap()];
-    let mut document = make(shape, &mut random);
+    let document = make(shape, &mut random);
     let mut changes = document.get_changes(&[]);
     let mut heads = document.get_heads();
     heads.sort_unstable();
@@ -134,7 +134,7 @@ fn mixed(document: &mut Automerge, edits_earlier: bool, random: &mut StdRng) {
         let at = random.random_range(0..devices.len());
         if edits_earlier && random.random_bool(0.5) {
             let heads = past[random.random_range(0..past.len())].clone();
-            let known = heads.iter().all(|head| devices[at].get_change_by_hash(head).is_some());
+            let known = heads.iter().all(|head| devices[at].get_change_meta_by_hash(head).is_some());
             if known && !heads.is_empty() {
                 let mut tx = devices[at].transaction_at(automerge::PatchLog::null(), &heads).unwrap();
                 edit_once(&mut tx, random);
@@ -186,9 +186,8 @@ fn crowd(document: &mut Automerge, random: &mut StdRng) {
     let mut tx = document.transaction();
     tx.put(&ROOT, "field", 0).unwrap();
     tx.commit_with(options(random));
-    let mut others: Vec<_> = (1..random.random_range(3..9))
-        .map(|number| document.fork().with_actor(actor(number, random)))
-        .collect();
+    let mut others: Vec<_> =
+        (1..random.random_range(3..9)).map(|number| document.fork().with_actor(actor(number, random))).collect();
     for other in &mut others {
         let mut tx = other.transaction();
         match random.random_range(0..4) {

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rejoin::ChangeHash;
+use rejoin::codec::bloom::Bloom;
 use rejoin::codec::classic::Frame;
 use rejoin::codec::sync_message::SyncMessage;
-use rejoin::codec::bloom::Bloom;
 
 use super::classic::{Classic, scene};
 use super::gate::RECORDING;
@@ -52,7 +52,10 @@ impl Target for Message {
         for attack in attacks::all() {
             for sent in attack.make(&scene(0)) {
                 let data = if let Sent::Binary(frame) = sent { data_of(&frame) } else { None };
-                seeds.extend(data.filter(|data| data.len() <= SEED_BYTES_MAX).map(|data| Script::new(&[0, 0, 0], [data]).write()));
+                seeds.extend(
+                    data.filter(|data| data.len() <= SEED_BYTES_MAX)
+                        .map(|data| Script::new(&[0, 0, 0], [data]).write()),
+                );
             }
         }
         seeds
@@ -126,12 +129,20 @@ fn read_twice(bytes: &Bytes) -> &'static str {
             return error.code();
         }
     };
-    assert_eq!(SyncMessage::decode(&message.encode().into()).as_ref(), Ok(&message), "a message changes when it is written");
+    assert_eq!(
+        SyncMessage::decode(&message.encode().into()).as_ref(),
+        Ok(&message),
+        "a message changes when it is written"
+    );
     for have in &message.have {
         let hash = ChangeHash([u8::try_from(digest(&bytes) % 256).unwrap_or(0); 32]);
         let is_in = have.bloom.contains(&hash);
         assert!(!is_in || have.bloom.entries() > 0, "an empty filter holds nothing");
-        assert_eq!(Bloom::parse(&have.bloom.to_bytes()).as_ref(), Ok(&have.bloom), "a filter changes when it is written");
+        assert_eq!(
+            Bloom::parse(&have.bloom.to_bytes()).as_ref(),
+            Ok(&have.bloom),
+            "a filter changes when it is written"
+        );
     }
     "read"
 }

@@ -134,8 +134,11 @@ impl Default for Images {
 /// Notes what else a client keeps: a refused change, a tombstone that waits.
 fn note_more(tx: &mut dyn WriteTx) -> Result<(), StoreError> {
     let waiting = DocumentId::from_bytes([0x33; 16]);
-    let tombstone =
-        rejoin::deletion::Tombstone { kind: rejoin::deletion::DeletionKind::Purged, time_seconds: 9, by: "me".to_owned() };
+    let tombstone = rejoin::deletion::Tombstone {
+        kind: rejoin::deletion::DeletionKind::Purged,
+        time_seconds: 9,
+        by: "me".to_owned(),
+    };
     tombstone::bury(tx, &waiting, &tombstone)?;
     tombstone::wait(tx, &waiting)?;
     rejoin::ledger::shared::put(tx, &DOCUMENT, &v1::hosts::RELAY, &ledger::heads(tx, &DOCUMENT)?)
@@ -394,7 +397,10 @@ fn use_store(disk: &Disk) -> Result<(Vec<String>, bool), Failed> {
     for document in [DOCUMENT, PACKED] {
         say("write", write(&store, document));
         let repaired = care::repair(&store, document, Registers::Kept);
-        say("repair", Ok(repaired.map_or_else(|error| error.to_string().chars().take(30).collect(), |_| String::new())));
+        say(
+            "repair",
+            Ok(repaired.map_or_else(|error| error.to_string().chars().take(30).collect(), |_| String::new())),
+        );
         say("write again", write(&store, document));
     }
     Ok((answers, is_sound))

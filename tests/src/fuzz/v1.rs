@@ -184,7 +184,11 @@ fn another_of_client(message: ClientMessage, random: &mut StdRng, change: &Chang
         }
         ClientMessage::Compare { space, mut documents, is_last } => {
             change_heads(&mut documents, random);
-            ClientMessage::Compare { space: any_space(space, random), documents, is_last: is_last != random.random_bool(0.2) }
+            ClientMessage::Compare {
+                space: any_space(space, random),
+                documents,
+                is_last: is_last != random.random_bool(0.2),
+            }
         }
         ClientMessage::Open { space, mut documents } => {
             change_heads(&mut documents, random);
@@ -237,7 +241,11 @@ fn another_of_relay(message: RelayMessage, random: &mut StdRng, change: &Change<
         }
         RelayMessage::Lacking { space, mut documents, is_last } => {
             change_heads(&mut documents, random);
-            RelayMessage::Lacking { space: any_space(space, random), documents, is_last: is_last != random.random_bool(0.2) }
+            RelayMessage::Lacking {
+                space: any_space(space, random),
+                documents,
+                is_last: is_last != random.random_bool(0.2),
+            }
         }
         RelayMessage::Opened { space, position, mut documents } => {
             change_heads(&mut documents, random);

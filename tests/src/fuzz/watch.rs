@@ -48,7 +48,10 @@ impl Watch {
                 if current.since.is_some_and(|since| since.elapsed() > patience) {
                     // Where it cannot be written, the seed still repeats it.
                     let _ = std::fs::write(&file, &current.input);
-                    println!("FAULT hang: an input takes longer than {patience:?}; replay with --replay {}", file.display());
+                    println!(
+                        "FAULT hang: an input takes longer than {patience:?}; replay with --replay {}",
+                        file.display()
+                    );
                     std::process::exit(101);
                 }
             }

@@ -306,9 +306,9 @@ impl ClientHost {
             }
             ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
                 let note = |tx: &mut dyn WriteTx| {
-                    acknowledged.iter().try_for_each(|(document, some)| {
-                        receipts::acknowledge(tx, document, &epoch, some).map(drop)
-                    })
+                    acknowledged
+                        .iter()
+                        .try_for_each(|(document, some)| receipts::acknowledge(tx, document, &epoch, some).map(drop))
                 };
                 self.store.write_with(note).unwrap();
             }
