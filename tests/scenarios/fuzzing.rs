@@ -16,7 +16,9 @@ fn fuzz(arguments: &[&str]) -> (bool, String) {
 #[test]
 fn every_canary_is_found() {
     for canary in CANARIES {
-        let (is_satisfied, text) = fuzz(&["--target", canary, "--inputs", "100000", "--patience", "3"]);
+        // A busy machine is slow without hanging.
+        let patience = if canary.ends_with("hang") { "3" } else { "60" };
+        let (is_satisfied, text) = fuzz(&["--target", canary, "--inputs", "1000", "--patience", patience]);
         let kind = canary.rsplit('-').next().unwrap();
         assert!(!is_satisfied && text.contains(&format!("FAULT {kind}")), "{canary} lives: {text}");
         let is_told = text.contains("caught by somebody");

@@ -60,7 +60,7 @@ impl Target for Canary {
             match self.fault {
                 Fault::Panic => panic!("the canary is dead"),
                 Fault::CaughtPanic => drop(std::panic::catch_unwind(|| panic!("the canary is dead"))),
-                Fault::Allocation => drop(black_box(vec![1u8; 400 << 20])),
+                Fault::Allocation => drop(black_box(vec![1u8; 200 << 20])),
                 Fault::Hang => loop {
                     std::thread::sleep(Duration::from_millis(100));
                 },
