@@ -22,7 +22,7 @@ const here = name => fileURLToPath(new URL(name, import.meta.url))
 const SECONDS = 90
 const ROUNDS = 3
 /** Seconds after which a workload begins no further round: a busy machine gets fewer, and the report says how many. */
-const BUDGET = 90
+const BUDGET = Number(process.env.BENCH_BUDGET ?? 90)
 
 /** Runs what the options name; returns the results, one for each workload. */
 export async function run({ workloads = workloadNames(), peers = peerNames(), quick = false, rounds = ROUNDS, log = () => {}, done = () => {} } = {}) {

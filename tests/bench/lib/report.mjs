@@ -5,7 +5,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { bars, figure, grid } from "./chart.mjs"
 import { peerNames, workloadNames } from "./order.mjs"
-import { reasons } from "../reasons.mjs"
+import { failures, reasons } from "../reasons.mjs"
 
 const OURS = "rejoin"
 
@@ -18,7 +18,7 @@ export async function writeReport(results, folder) {
   for (const name of names) writeFileSync(join(folder, "charts", `${name}.svg`), chartOf(results.workloads[name], peers))
   writeFileSync(join(folder, "charts", "overview.svg"), overview(results, names, peers))
   const native = JSON.parse(readFileSync(join(folder, "native.json"), "utf8"))
-  const parts = [head(results), ...names.map(name => section(name, results.workloads[name], peers)), losses(results, names, peers), nativePart(native), durability(peers)]
+  const parts = [head(results), ...names.map(name => section(name, results.workloads[name], peers)), losses(results, names, peers), failed(results, names, peers), nativePart(native), durability(peers)]
   writeFileSync(join(folder, "RESULTS.md"), `${parts.join("\n\n")}\n`)
 }
 
@@ -99,6 +99,18 @@ function losses(results, names, peers) {
 Every figure of this page where somebody else's is better than ours, made from the tables above.
 
 ${table(["figure", "who, and their figure divided by ours", "why"], lines)}`
+}
+
+function failed(results, names, peers) {
+  const lines = names.flatMap(name => {
+    const work = results.workloads[name]
+    return entries(work, peers)
+      .filter(([, cell]) => cell.failed)
+      .map(([peer, cell]) => [work.title.split(":")[0], peers[peer].title, cell.failed, failures[`${name}/${peer}`] ?? "not looked into"])
+  })
+  return `## What failed, and what we know of it
+
+${lines.length === 0 ? "Nothing." : table(["workload", "peer", "what it says", "what we know"], lines)}`
 }
 
 function nativePart({ note, rows }) {

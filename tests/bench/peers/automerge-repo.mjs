@@ -47,6 +47,8 @@ export async function open({ dir, url, group = randomUUID() }) {
     heard.clear()
   }
   const adapter = url ? new WebSocketClientAdapter(url) : undefined
+  // A document that is asked for before there is a server is unavailable at once, or a second later.
+  const connected = adapter && new Promise(resolve => adapter.once("peer-candidate", resolve))
   // The library does not say when a document is in sync: what the server says of its heads does.
   adapter?.on("message", message => {
     if (message.type !== "sync") return
@@ -68,7 +70,11 @@ export async function open({ dir, url, group = randomUUID() }) {
     handle.on("heads-changed", wake)
     return kept
   }
-  const here = async id => docs.get(id) ?? keep(await repo.find(id))
+  const here = async id => {
+    if (docs.has(id)) return docs.get(id)
+    await connected
+    return keep(await repo.find(id))
+  }
   const isSynced = ({ id, handle }) => theirs.get(id) === A.getHeads(handle.doc()).sort().join()
   const synced = async ids => {
     const all = await Promise.all(ids.map(here))
