@@ -115,7 +115,8 @@ pub struct Node {
 impl Node {
     /// Returns the counter of its last operation.
     pub fn max_op(&self) -> u64 {
-        self.start_op + self.op_count - 1
+        // Of a damaged record it may be any number.
+        self.start_op.saturating_add(self.op_count).saturating_sub(1)
     }
 }
 
@@ -390,20 +391,22 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
     Ok(DocumentState { count, max_op, bytes, packed, folded, heads })
 }
 
-fn encode_node(node: &Node, position: u64) -> Vec<u8> {
+/// A node that stands below what it depends on comes from a damaged store, and is none.
+fn encode_node(node: &Node, position: u64) -> Result<Vec<u8>, StoreError> {
+    let above = |from: u64, below: u64| from.checked_sub(below).ok_or(StoreError::Damaged { what: NODE });
     let mut out = Vec::with_capacity(64 + node.deps.len() * 2);
     out.extend_from_slice(&node.hash.0);
     record::put_uint(&mut out, node.deps.len() as u64);
     for dep in &node.deps {
-        record::put_uint(&mut out, position - dep);
+        record::put_uint(&mut out, above(position, *dep)?);
     }
-    record::put_uint(&mut out, position + 1 - node.floor);
+    record::put_uint(&mut out, above(position.saturating_add(1), node.floor)?);
     record::put_bytes(&mut out, node.actor.to_bytes());
     record::put_uint(&mut out, node.seq);
     record::put_uint(&mut out, node.start_op);
     record::put_uint(&mut out, node.op_count);
     record::put_uint(&mut out, node.bytes);
-    out
+    Ok(out)
 }
 
 fn decode_node(bytes: &[u8], position: u64) -> Result<Node, StoreError> {
@@ -418,7 +421,7 @@ fn decode_node(bytes: &[u8], position: u64) -> Result<Node, StoreError> {
     Ok(Node {
         hash,
         deps,
-        floor: (position + 1).checked_sub(lag).ok_or(StoreError::Damaged { what: NODE })?,
+        floor: position.saturating_add(1).checked_sub(lag).ok_or(StoreError::Damaged { what: NODE })?,
         actor: reader.actor()?,
         seq: reader.uint()?,
         start_op: reader.uint()?,

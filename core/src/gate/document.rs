@@ -56,7 +56,8 @@ impl DocumentHeader {
     /// `columns`, `too-many-ops`, `inflate`, `inflate-too-large`, `truncated`, `integer`.
     pub fn check_size(chunk: &Chunk<'_>) -> Result<(), GateError> {
         let mut reader = Reader::new(chunk.body());
-        for _ in 0..reader.unsigned()? {
+        let actors = reader.unsigned()?;
+        for _ in 0..actors {
             reader.prefixed()?;
         }
         let heads = reader.unsigned()?;
@@ -66,12 +67,12 @@ impl DocumentHeader {
         for (number, length) in tables.concat() {
             let bytes = reader.take(length)?;
             if number & DEFLATED == 0 {
-                count_rows(number, bytes)?;
+                count_rows(number, bytes, actors)?;
                 continue;
             }
             let bytes = inflate(bytes, WHOLE_INFLATED_BYTES_MAX - inflated)?;
             inflated += bytes.len();
-            count_rows(number, &bytes)?;
+            count_rows(number, &bytes, actors)?;
         }
         Ok(())
     }
@@ -87,8 +88,9 @@ fn read_columns(reader: &mut Reader<'_>) -> Result<Vec<(u64, u64)>, GateError> {
     (0..count).map(|_| Ok((reader.unsigned()?, reader.unsigned()?))).collect()
 }
 
-/// Counts the rows of a column, and what the values of a counting one add up to; refuses too many of either.
-fn count_rows(number: u64, column: &[u8]) -> Result<(), GateError> {
+/// Counts the rows of a column, and what the values of a counting one add up to; refuses too many of either, and an actor that
+/// is none of the document's: Automerge makes room for every actor below the greatest it finds, 2 GiB for one of 4 bytes.
+fn count_rows(number: u64, column: &[u8], actors: u64) -> Result<(), GateError> {
     let mut reader = Reader::new(column);
     let mut total = 0u64;
     let mut add = |count: u64| {
@@ -117,6 +119,7 @@ fn count_rows(number: u64, column: &[u8]) -> Result<(), GateError> {
                         5 => reader.prefixed().map(|_| 0)?,
                         _ => reader.unsigned()?,
                     };
+                    Rule::ActorIndex.require(kind != 1 || value < actors)?;
                     // A group column counts rows of others. The others' values count nothing.
                     add(if kind == 0 { times.saturating_mul(value.saturating_add(1)) } else { times })?;
                 }
@@ -182,6 +185,20 @@ mod tests {
         let many = [0x00, 0xff, 0xff, 0xff, 0xff, 0x0f];
         let error = DocumentHeader::of(&Chunk::unchecked(ChunkKind::Document, &many)).unwrap_err();
         assert_eq!(error.rule(), Rule::TooManyHeads);
+    }
+
+    #[test]
+    fn actor_that_is_none_of_the_documents_is_refused_before_room_is_made_for_it() {
+        // One actor, no heads, no columns of changes, and one of the operations' objects' actors.
+        let body = |actor: &[u8]| {
+            let length = u8::try_from(actor.len() + 1).unwrap();
+            [&[1, 1, 0xaa, 0, 0, 1, 0x01, length, 0x7f], actor].concat()
+        };
+        let check = |body: &[u8]| DocumentHeader::check_size(&Chunk::unchecked(ChunkKind::Document, body));
+        assert_eq!(check(&body(&[0])), Ok(()));
+        for actor in [&[1][..], &[0x80, 0x80, 0x80, 0x78]] {
+            assert_eq!(check(&body(actor)).unwrap_err().rule(), Rule::ActorIndex);
+        }
     }
 
     #[test]

@@ -279,7 +279,7 @@ impl Appender {
         };
         let key = position_key(&self.document, position);
         tx.put(Table::Change, &key, bytes)?;
-        tx.put(Table::Node, &key, &encode_node(&entry, position))?;
+        tx.put(Table::Node, &key, &encode_node(&entry, position)?)?;
         let mut value = Vec::with_capacity(10);
         record::put_uint(&mut value, position);
         tx.put(Table::Hash, &tail_key(&self.document, &entry.hash.0), &value)?;

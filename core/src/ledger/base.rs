@@ -170,7 +170,7 @@ pub fn install(
     }
     let mut heads = Vec::with_capacity(history.heads.len());
     for (position, node) in &history.heads {
-        tx.put(Table::Node, &position_key(document, *position), &encode_node(node, *position))?;
+        tx.put(Table::Node, &position_key(document, *position), &encode_node(node, *position)?)?;
         let mut value = Vec::with_capacity(10);
         record::put_uint(&mut value, *position);
         tx.put(Table::Hash, &tail_key(document, &node.hash.0), &value)?;

@@ -42,7 +42,7 @@ fn rewrite(tx: &mut dyn WriteTx, document: &DocumentId) -> Result<(), StoreError
             heads.insert(position);
             let key = position_key(document, position);
             let node = Node { floor, ..node };
-            tx.put(Table::Node, &key, &encode_node(&node, position))?;
+            tx.put(Table::Node, &key, &encode_node(&node, position)?)?;
             let listed = ActorChange { position, seq: node.seq, start_op: node.start_op, op_count: node.op_count };
             actors::put(tx, document, &node.actor, &listed)?;
         }

@@ -119,7 +119,7 @@ struct Opened {
     /// after a write has returned sees that write.
     snapshot: Mutex<Option<Arc<Snapshot>>>,
     /// `None` when opening it again has failed.
-    database: Option<Database>,
+    database: Closing,
     /// Shared with every reader in it.
     readers: Arc<()>,
     /// It is over an overlay: what it writes is lost.
@@ -129,17 +129,33 @@ struct Opened {
     broken: Arc<AtomicBool>,
 }
 
+/// A database that is closed as it is called into: redb then writes down which pages are free, and panics where a damaged page
+/// says what cannot be.
+#[derive(Debug)]
+struct Closing(Option<Database>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // Whoever opens the file again is told that it is damaged; there is nobody to tell now but the log, which was told.
+        let _ = contained(|| {
+            drop(database);
+            Ok(())
+        });
+    }
+}
+
 /// A database that is read in to the end and takes no new readers.
 #[derive(Debug)]
 struct Retired {
     readers: Weak<()>,
-    _database: Option<Database>,
+    _database: Closing,
 }
 
 impl Opened {
     fn new(source: Arc<Source>, database: Database, read_only: bool) -> Self {
         let (readers, broken, snapshot) = Default::default();
-        Self { source, snapshot, database: Some(database), readers, read_only, broken }
+        Self { source, snapshot, database: Closing(Some(database)), readers, read_only, broken }
     }
 
     fn snapshot(&self) -> MutexGuard<'_, Option<Arc<Snapshot>>> {
@@ -147,7 +163,7 @@ impl Opened {
     }
 
     fn usable(&self) -> Option<&Database> {
-        self.database.as_ref().filter(|_| !self.broken.load(Ordering::Acquire))
+        self.database.0.as_ref().filter(|_| !self.broken.load(Ordering::Acquire))
     }
 }
 
@@ -246,7 +262,7 @@ impl RedbStore {
             return Ok(());
         }
         // The old one must be gone before the new one opens the same file.
-        opened.database = None;
+        opened.database = Closing(None);
         *opened.snapshot() = None;
         let source = Arc::clone(&opened.source);
         let database = open_database(&source, &self.options, &self.name, read_only)?;

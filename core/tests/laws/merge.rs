@@ -130,5 +130,5 @@ fn parts_of_histories_differ() {
         together += usize::from(one.intersection(&other).count() > 0);
         apart += usize::from(one.len() < history.len());
     }
-    assert!(alone > 20 && together > 20 && apart > 20, "{alone} {together} {apart}");
+    assert!(alone > 10 && together > 10 && apart > 10, "{alone} {together} {apart}");
 }

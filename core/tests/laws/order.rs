@@ -52,7 +52,7 @@ impl Writer {
         let value = match self.kind {
             0 => Value::from(ScalarValue::counter(self.value)),
             1 => Value::Map(Default::default()),
-            2 => ScalarValue::Null.into(),
+            2 => ScalarValue::Timestamp(self.value).into(),
             _ => ScalarValue::Int(self.value).into(),
         };
         Edit::new(ObjectId::Root, "field", EditAction::Set(value))
@@ -66,7 +66,8 @@ fn alone(base: &[CheckedChange], writer: &Writer) -> Vec<CheckedChange> {
     let store = with(&[base]);
     let actor = ActorId::from(&writer.actor[..]);
     let author = Author { actor: &actor, time_seconds: 1, message: None };
-    let mut edits: Vec<_> = (0..writer.writes_before).map(|number| Edit::set("other", number as u64)).collect();
+    let mut edits: Vec<_> =
+        (0..writer.writes_before).map(|number| Edit::set(format!("other {number}"), writer.value)).collect();
     edits.push(writer.edit());
     let write = |edit: &Edit| {
         let written = store.write_with(|tx| fields::write(tx, &WRITTEN, &author, std::slice::from_ref(edit)));
@@ -120,8 +121,11 @@ proptest! {
         mut writers in prop::collection::vec(writer(), 2..5),
         turns in any::<prop::sample::Index>(),
     ) {
-        // Nobody is two writers: each has its own number at the end.
-        writers.iter_mut().zip(1u8..).for_each(|(writer, number)| writer.actor.push(number));
+        // Nobody is two writers, and nobody writes what is there already, which would be no change.
+        for (writer, number) in writers.iter_mut().zip(1u8..) {
+            writer.actor.push(number);
+            writer.value += 10 * i64::from(number);
+        }
         let base = alone(&[], &first);
         let parts: Vec<_> = writers.iter().map(|writer| alone(&base, writer)).collect();
         let own: Vec<_> = parts.iter().map(|part| winner(&[&base, part])).collect();

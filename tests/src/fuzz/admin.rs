@@ -181,7 +181,7 @@ fn ask(relay: &mut Unheard, request: &[u8], data: &str) -> Option<(u16, String)>
     let answer = relay.ask(method, path, headers, is_known, body)?;
     let text = String::from_utf8_lossy(&answer.body);
     assert_ne!(answer.status, 500, "an internal error: {text}");
-    let is_json = answer.media_type.contains("json");
+    let is_json = answer.media_type.contains("json") && method != "HEAD";
     let json: Json =
         if is_json { serde_json::from_slice(&answer.body).expect("JSON that can be read") } else { Json::Null };
     if answer.status < 400 {

@@ -11,7 +11,7 @@ use rejoin::store::{MemoryStore, StoreError, StoreExt};
 use super::{Seen, Target, size_class};
 use crate::hostile::base;
 use crate::hostile::bytes::{chunk, compressed_change, split};
-use crate::hostile::change::RawChange;
+use crate::hostile::change::{RawChange, RawOp};
 use crate::hostile::mutate::{Mutator, damage};
 use crate::hostile::record::{DOCUMENT, record};
 use crate::hostile::session::{export, fork};
@@ -48,7 +48,7 @@ impl Target for Gate {
     fn seeds(&mut self) -> Vec<Vec<u8>> {
         let mut seeds: Vec<_> = export(&self.store, DOCUMENT).iter().map(|chunk| chunk.to_vec()).collect();
         seeds.extend(base::chunks());
-        seeds.push(base::next(2).chunk());
+        seeds.push(honest_next());
         seeds
     }
 
@@ -94,6 +94,13 @@ impl Target for Gate {
     fn classes_min(&self) -> usize {
         25
     }
+}
+
+/// Returns a change that honestly continues [`base`].
+pub fn honest_next() -> Vec<u8> {
+    let mut change = base::next(0);
+    change.ops = vec![RawOp::put("more", "of it")];
+    change.chunk()
 }
 
 /// Which actions, kinds of keys and values it has.

@@ -92,9 +92,9 @@ fn shuffle_soundly(changes: &mut Vec<Change>, random: &mut StdRng) {
     }
 }
 
-/// Actors of any length there is.
+/// Actors of nearly any length there is: where earlier heads are edited, Automerge makes others that are 5 bytes longer.
 fn actor(number: usize, random: &mut StdRng) -> ActorId {
-    let length = [1, 16, 16, 16, 33, 64][random.random_range(0..6)];
+    let length = [1, 16, 16, 16, 33, 59][random.random_range(0..6)];
     let mut bytes = vec![u8::try_from(number).unwrap(); length];
     bytes[0] = random.random_range(0..4) << 6 | bytes[0] & 0x3f;
     if length > 1 {
@@ -125,7 +125,7 @@ fn make(shape: Shape, random: &mut StdRng) -> Automerge {
 
 fn mixed(document: &mut Automerge, edits_earlier: bool, random: &mut StdRng) {
     let mut past = vec![Vec::new()];
-    edit(document, random);
+    edit(document, !edits_earlier, random);
     let mut devices = vec![document.clone()];
     for number in 1..random.random_range(2..4) {
         devices.push(document.fork().with_actor(actor(number, random)));
@@ -141,7 +141,7 @@ fn mixed(document: &mut Automerge, edits_earlier: bool, random: &mut StdRng) {
                 tx.commit_with(options(random));
             }
         }
-        edit(&mut devices[at], random);
+        edit(&mut devices[at], !edits_earlier, random);
         past.push(devices[at].get_heads());
         if random.random_bool(0.4) {
             let mut from = devices[random.random_range(0..devices.len())].clone();
@@ -153,8 +153,10 @@ fn mixed(document: &mut Automerge, edits_earlier: bool, random: &mut StdRng) {
     }
 }
 
-fn edit(document: &mut Automerge, random: &mut StdRng) {
-    if random.random_bool(0.05) {
+/// An empty change and then an edit of heads before it, by one actor, is what Automerge itself writes and cannot read in another
+/// order: the gate refuses it, and `core/tests/honest_versions.rs` says so.
+fn edit(document: &mut Automerge, may_be_empty: bool, random: &mut StdRng) {
+    if may_be_empty && random.random_bool(0.05) {
         let options = options(random);
         document.empty_commit(options);
         return;

@@ -7,10 +7,9 @@ use rejoin::gate::CheckedChange;
 use rejoin::ledger::Appended;
 use rejoin::store::{MemoryStore, StoreExt};
 
-use super::gate::{RECORDING, damaged_chunk};
+use super::gate::{RECORDING, damaged_chunk, honest_next};
 use super::script::Script;
 use super::{Seen, Target, size_class};
-use crate::hostile::base;
 use crate::hostile::mutate::Mutator;
 use crate::hostile::oracle::{References, check_store};
 use crate::hostile::record::{DOCUMENT, record};
@@ -53,7 +52,7 @@ fn with_references(store: MemoryStore) -> (MemoryStore, References) {
 
 impl Target for Registers {
     fn seeds(&mut self) -> Vec<Vec<u8>> {
-        let next = base::next(2).chunk();
+        let next = honest_next();
         let mut seeds = vec![Script::new(&[0], [next.clone(), next]).write()];
         for (number, (store, _)) in (0..).zip(&self.stores) {
             // What the longest has and this one lacks continues it.

@@ -22,9 +22,9 @@ use rejoin::ledger::{self, branches, log, outbox, rejected, snapshot, spaces, to
 use rejoin::store::{MemoryStore, ReadTx, RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, WriteTx};
 use rejoin::{ActorId, DocumentId, SpaceId};
 
+use super::gate::honest_next;
 use super::script::Script;
 use super::{Seen, Target, size_class, v1};
-use crate::hostile::base;
 use crate::hostile::mutate::damage;
 use crate::hostile::record::DOCUMENT;
 use crate::hostile::session::export;
@@ -432,7 +432,7 @@ fn write(store: &RedbStore, document: DocumentId) -> Result<String, StoreError> 
     let author = Author { actor: &actor, time_seconds: 1, message: None };
     let edit = Edit::set("written", 1i64);
     let written = store.write_with(|tx| fields::write(tx, &document, &author, std::slice::from_ref(&edit)))?;
-    let change = CheckedChange::parse(&base::next(2).chunk()).unwrap();
+    let change = CheckedChange::parse(&honest_next()).unwrap();
     let accepted = store.write_with(|tx| engine::accept(tx, document, vec![change.clone()], Origin::Remote))?;
     Ok(format!("{} {}", written.is_ok(), accepted.stored))
 }

@@ -11,7 +11,7 @@ use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::store::MemoryStore;
 use rejoin::{ChangeHash, DocumentId, SpaceId};
 
-use super::gate::{RECORDING, damaged_chunk};
+use super::gate::{RECORDING, damaged_chunk, honest_next};
 use super::script::Script;
 use super::{Seen, Target, size_class};
 use crate::hostile::base;
@@ -280,7 +280,7 @@ fn change_write(write: &mut Write, random: &mut StdRng, change: &Change<'_>) {
             let kind = if random.random_bool(0.5) { DeletionKind::Deleted } else { DeletionKind::Purged };
             *content = Content::Deleted(Tombstone { kind, time_seconds: random.random_range(0..9), by: "x".repeat(9) });
         }
-        (2, content) => *content = Content::Change(base::next(2).chunk().into()),
+        (2, content) => *content = Content::Change(honest_next().into()),
         (_, Content::Change(bytes)) => *bytes = change(bytes, random).into(),
         (_, Content::Deleted(tombstone)) => tombstone.time_seconds = any_number(tombstone.time_seconds, random),
     }

@@ -103,7 +103,7 @@ impl RedbStore {
         let opened = self.opened.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Nobody compacts under a reader.
         *opened.snapshot() = None;
-        let database = opened.database.as_mut().ok_or(StoreError::Interrupted)?;
+        let database = opened.database.0.as_mut().ok_or(StoreError::Interrupted)?;
         error::contained(|| match database.compact() {
             Ok(_) => Ok(()),
             Err(redb::CompactionError::Storage(error)) => Err(error::storage_error(error)),
