@@ -147,7 +147,7 @@ impl Bell {
             return match until {
                 Some(until) => {
                     let left = until.saturating_duration_since(now());
-                    drop(super::timeout(left, self.simulated.notified()).await);
+                    let _ = super::timeout(left, self.simulated.notified()).await;
                 }
                 None => self.simulated.notified().await,
             };
