@@ -225,16 +225,20 @@ pub(super) fn blocked_by(
             None => {}
         }
     }
-    // It may stand on one through a change of somebody who has it from elsewhere. It is not counted itself yet.
-    for (position, row) in rows(tx, document)? {
-        if matches!(row, Row::Refused(_)) {
-            let above = standing_on(tx, document, &BTreeSet::from([position]))?;
-            if deps.iter().any(|dep| above.contains(dep)) {
-                return Ok(Some(position));
-            }
+    // It may stand on one through a change of somebody who has it from elsewhere. What comes after all that it depends on is
+    // nothing it stands on; of the others one walk tells the first that each change stands on, however many were refused.
+    let Some(last) = deps.iter().max().copied() else { return Ok(None) };
+    let refused = rows(tx, document)?.into_iter().filter(|(at, row)| *at < last && matches!(row, Row::Refused(_)));
+    let mut stands_on: BTreeMap<u64, u64> = refused.map(|(at, _)| (at, at)).collect();
+    let Some(first) = stands_on.keys().next().copied() else { return Ok(None) };
+    for position in first + 1..=last {
+        let node = node(tx, document, position)?;
+        if let Some(root) = node.deps.iter().filter_map(|dep| stands_on.get(dep)).min().copied() {
+            let known = stands_on.entry(position).or_insert(root);
+            *known = root.min(*known);
         }
     }
-    Ok(None)
+    Ok(deps.iter().filter_map(|dep| stands_on.get(dep)).min().copied())
 }
 
 /// Notes that a change stands on a refused one.
