@@ -65,7 +65,7 @@ function section(name, work, peers) {
   })
   return `## ${work.title}
 
-${work.story} ${work.rounds === 1 ? "One round" : `Median of ${work.rounds} rounds`}.
+${work.story} ${work.rounds === 1 ? "One round" : `Median of ${work.rounds} rounds`}, begun ${work.began.slice(0, 16).replace("T", " ")} UTC at a load of ${work.load.toFixed(1)}.
 
 ![${work.title}](charts/${name}.svg)
 
