@@ -5,7 +5,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { bars, figure, grid } from "./chart.mjs"
 import { peerNames, workloadNames } from "./order.mjs"
-import { failures, reasons } from "../reasons.mjs"
+import { failures, provenance, reasons } from "../reasons.mjs"
 
 const OURS = "rejoin"
 
@@ -42,6 +42,8 @@ are**. CPU is of the client's process and of the server's with its children, ove
 says what each promises when a write is done, which is not the same: ours is flushed to disk before its promise resolves, and before the relay acknowledges
 it or passes it on; nobody else's here is.
 
+${provenance}
+
 ![All ratios](charts/overview.svg)`
 }
 
@@ -65,7 +67,7 @@ function section(name, work, peers) {
   })
   return `## ${work.title}
 
-${work.story} ${work.rounds === 1 ? "One round" : `Median of ${work.rounds} rounds`}.
+${work.story} ${work.rounds === 1 ? "One round" : `Median of ${work.rounds} rounds`}, begun ${work.began.slice(0, 16).replace("T", " ")} UTC at a load of ${work.load.toFixed(1)}.
 
 ![${work.title}](charts/${name}.svg)
 

@@ -65,6 +65,7 @@ describe("the report", () => {
       metrics: [{ key: "write", title: "a write", unit: "µs" }],
       rounds: 1,
       load: 1,
+      began: "2026-11-22T01:00:00.000Z",
       cells: { rejoin: cell(10), yjs: cell(5), loro: { rounds: [], failed: "it broke" }, pouchdb: { rounds: [], unsupported: "it has none" } },
     }
     try {
