@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use super::{delete, log, spaces};
 pub use crate::deletion::{DeletionKind, Tombstone};
-use crate::id::{DocumentId, StorageId};
+use crate::id::{DocumentId, Epoch, StorageId};
 use crate::limits::DELETED_BY_BYTES_MAX;
 use crate::store::record::{self, Reader, prefix_end, tail_key};
 use crate::store::{self, ReadTx, StoreError, Table, WriteTx};
@@ -21,6 +21,9 @@ const VERSION: u8 = 1;
 
 /// The names under which tombstones that no relay has stand in [`Table::Meta`] begin so.
 const UNTOLD: &[u8] = b"untold/";
+
+/// The names under which it stands there which life the log of a relay had begin so.
+const EPOCH: &[u8] = b"told-epoch/";
 
 /// What [`bury`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +120,38 @@ pub fn acknowledge(
     }
 }
 
+/// Says whether a relay's log is known to have this life.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn is_of_epoch(tx: &(impl ReadTx + ?Sized), relay: &StorageId, epoch: &Epoch) -> Result<bool, StoreError> {
+    Ok(tx.get(Table::Meta, &epoch_key(relay))?.as_deref() == Some(epoch.as_bytes()))
+}
+
+/// Notes which life a relay's log has. If it had another one before, the relay was restored from a backup, which may hold documents
+/// that were deleted since: it counts as told of no deletion, and is told of all again. Cost: one visit a tombstone then.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be used.
+pub fn note_epoch(tx: &mut (impl WriteTx + ?Sized), relay: &StorageId, epoch: &Epoch) -> Result<(), StoreError> {
+    if is_of_epoch(tx, relay, epoch)? {
+        return Ok(());
+    }
+    let key = epoch_key(relay);
+    let mut told = Vec::new();
+    if tx.contains(Table::Meta, &key)? {
+        visit(tx, &mut |document, mark, _| {
+            if mark == Some(relay.as_bytes()) {
+                told.push(document);
+            }
+        })?;
+    }
+    told.iter().try_for_each(|document| tx.delete(Table::Tombstone, &tail_key(document, relay.as_bytes())))?;
+    tx.put(Table::Meta, &key, epoch.as_bytes())
+}
+
 /// Says whether a relay is known to have a document's tombstone.
 ///
 /// # Errors
@@ -207,6 +242,10 @@ fn visit(tx: &(impl ReadTx + ?Sized), visit: &mut Visit<'_>) -> Result<(), Store
         }
         ControlFlow::Continue(())
     })
+}
+
+fn epoch_key(relay: &StorageId) -> Vec<u8> {
+    [EPOCH, relay.as_bytes()].concat()
 }
 
 fn untold_key(document: &DocumentId) -> Vec<u8> {

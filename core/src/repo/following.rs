@@ -6,7 +6,7 @@ use super::events::{self, Event, Source};
 use super::{Inner, Repo, RepoError, SpaceHandle};
 use crate::codec::v1::{Listed, ListedState};
 use crate::deletion::DeletionKind;
-use crate::id::{DocumentId, SpaceId, StorageId};
+use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
@@ -74,6 +74,15 @@ impl Inner {
     /// Notes that this store syncs with a relay; from a thread that may wait.
     pub(crate) fn note_relay(&self, relay: StorageId) -> Result<(), RepoError> {
         self.writer.write_from_thread(move |tx| follow::note_relay(tx, &relay), |_: &bool| {}).map(drop)
+    }
+
+    /// Notes which life a relay's log has, before it is told of deletions; from a thread that may wait.
+    pub(crate) fn note_epoch(&self, relay: StorageId, epoch: Epoch) -> Result<(), RepoError> {
+        if tombstone::is_of_epoch(self.store.read()?.as_ref(), &relay, &epoch)? {
+            return Ok(());
+        }
+        let noted = self.writer.write_from_thread(move |tx| tombstone::note_epoch(tx, &relay, &epoch), |(): &()| {})?;
+        noted.wait()
     }
 
     /// Notes which documents a space has.

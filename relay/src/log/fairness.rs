@@ -233,7 +233,6 @@ fn connections_of_a_principal_share_its_turn() {
     let counts = |mine: bool| -> usize {
         commit.iter().filter(|(from, ..)| (*from == honest.connection) == mine).map(|(.., it)| it.len()).sum()
     };
-    eprintln!("DEBUG {:?} w {}", commit.iter().map(|(.., it)| it.clone()).collect::<Vec<_>>(), weight_of_small());
     assert_eq!(commit.len(), 9);
     assert!(counts(false) <= counts(true) + 8, "{} beside {}", counts(false), counts(true));
     // However many they are, another one is in the next commit, and each of them gets on.

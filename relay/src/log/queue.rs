@@ -160,9 +160,12 @@ impl Lanes {
         }
         let mut filling = Filling::default();
         let mut slices = Vec::new();
-        for _ in 0..self.turns.len() {
+        // Before the first of them is taken from: whose last request is under way has no lane meanwhile.
+        let share = |connection| if is_shared { self.share(connection) } else { usize::MAX };
+        let shares: Vec<usize> = self.turns.iter().map(share).collect();
+        for share in shares {
             let Some(connection) = self.turns.pop_front() else { break };
-            let Some(allowance) = self.allowance(&connection, is_shared) else {
+            let Some(allowance) = self.allowance(&connection, share) else {
                 self.turns.push_back(connection);
                 continue;
             };
@@ -230,12 +233,8 @@ impl Lanes {
         (of_author / lanes.unwrap_or(1).max(1)).max(1)
     }
 
-    /// Returns how much a lane may have of this commit, or `None` if it has to make up for what it had before.
-    fn allowance(&mut self, connection: &ConnectionId, is_shared: bool) -> Option<usize> {
-        if !is_shared {
-            return Some(usize::MAX);
-        }
-        let share = self.share(connection);
+    /// Returns how much of its share a lane may have of this commit, or `None` if it has to make up for what it had before.
+    fn allowance(&mut self, connection: &ConnectionId, share: usize) -> Option<usize> {
         let Some(owed) = self.owed_bytes.remove(connection) else { return Some(share) };
         if owed < share {
             return Some(share - owed);

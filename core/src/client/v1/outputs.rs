@@ -42,6 +42,7 @@ impl Driver {
             ClientOutput::Welcomed { relay, epoch } => {
                 self.relay = Some((relay, epoch));
                 self.inner.note_relay(relay)?;
+                self.inner.note_epoch(relay, epoch)?;
                 self.session.subscribe(SpaceId::DEFAULT, Mode::Chosen, Start::Beginning);
                 self.to_open.insert(SpaceId::DEFAULT);
                 self.follow()?;

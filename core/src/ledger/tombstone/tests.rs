@@ -141,6 +141,34 @@ fn changes_for_a_document_that_is_not_here_are_not_taken_where_it_has_to_be() {
 }
 
 #[test]
+fn relay_whose_log_begins_another_life_is_told_of_all_again() {
+    let store = filled();
+    let other_relay = StorageId::from_bytes([6; 16]);
+    let [first, second] = [[1; 16], [2; 16]].map(Epoch::from_bytes);
+    store
+        .write_with(|tx| {
+            note_epoch(tx, &other_relay, &first)?;
+            bury(tx, &DOCUMENT, &tombstone(DeletionKind::Deleted, 7))?;
+            for relay in [&RELAY, &other_relay] {
+                acknowledge(tx, &DOCUMENT, DeletionKind::Deleted, Some(relay))?;
+            }
+            // Told before its life was noted, and in it.
+            note_epoch(tx, &RELAY, &first)?;
+            note_epoch(tx, &RELAY, &first)?;
+            assert!(is_of_epoch(tx, &RELAY, &first)? && untold(tx, Some(&RELAY))?.is_empty());
+            note_epoch(tx, &RELAY, &second)?;
+            assert_eq!(untold(tx, Some(&RELAY))?, [DOCUMENT]);
+            assert!(untold(tx, Some(&other_relay))?.is_empty());
+            // Nothing of it waits for a relay as what was deleted here does.
+            assert_eq!(waiting(tx)?, 0);
+            acknowledge(tx, &DOCUMENT, DeletionKind::Deleted, Some(&RELAY))?;
+            assert!(untold(tx, Some(&RELAY))?.is_empty());
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
 fn tombstone_waits_until_a_relay_has_it_and_each_relay_is_told_once() {
     let store = filled();
     let other_relay = StorageId::from_bytes([6; 16]);
