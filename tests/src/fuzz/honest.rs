@@ -2,7 +2,7 @@
 //! stands behind those it depends on.
 
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, Automerge, Change, ObjType, ROOT, ScalarValue};
+use automerge::{ActorId, Automerge, Change, ObjType, ROOT, ReadDoc, ScalarValue};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rejoin::DocumentId;
