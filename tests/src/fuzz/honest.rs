@@ -2,7 +2,7 @@
 //! stands behind those it depends on.
 
 use automerge::transaction::{CommitOptions, Transactable};
-use automerge::{ActorId, Automerge, Change, ObjType, ROOT, ScalarValue};
+use automerge::{ActorId, Automerge, Change, ObjType, ROOT, ReadDoc, ScalarValue};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rejoin::DocumentId;
@@ -137,7 +137,7 @@ fn mixed(document: &mut Automerge, edits_earlier: bool, random: &mut StdRng) {
             let known = heads.iter().all(|head| devices[at].get_change_meta_by_hash(head).is_some());
             if known && !heads.is_empty() {
                 let mut tx = devices[at].transaction_at(automerge::PatchLog::null(), &heads).unwrap();
-                edit_once(&mut tx, random);
+                edit_earlier(&mut tx, random);
                 tx.commit_with(options(random));
             }
         }
@@ -150,6 +150,20 @@ fn mixed(document: &mut Automerge, edits_earlier: bool, random: &mut StdRng) {
     }
     for mut device in devices {
         document.merge(&mut device).unwrap();
+    }
+}
+
+/// Edits fields and the text as they were. Marks are left out: Automerge 0.12 lets a mark that is set in an earlier state stand
+/// behind a character that the change does not depend on, three in 10,000 of such histories, and cannot apply that itself before
+/// the character is there; the gate refuses it for the reference.
+fn edit_earlier(tx: &mut automerge::transaction::Transaction<'_>, random: &mut StdRng) {
+    match (random.random_range(0..4), tx.get(&ROOT, "text").unwrap()) {
+        (0, Some((automerge::Value::Object(ObjType::Text), text))) => {
+            let at = random.random_range(0..=tx.length(&text));
+            tx.splice_text(&text, at, 0, "earlier").unwrap();
+        }
+        (1, _) => tx.delete(&ROOT, "a").unwrap(),
+        (_, _) => tx.put(&ROOT, "b", random.random_range(0..9)).unwrap(),
     }
 }
 
