@@ -16,10 +16,16 @@ const CANARY_SEEDS: u64 = 120;
 /// How often a failing seed is run to make it smaller.
 const SHRINK_RUNS: usize = 150;
 
+/// Seeds that show faults which are not mended yet: `tests/docs/simulator.md` says which. Whoever mends one takes its seeds away.
+const OPEN: [u64; 0] = [];
+
 fn shard(number: u64) {
     assert!(number < SHARDS);
     let mut steps = 0;
     for seed in number * SEEDS..(number + 1) * SEEDS {
+        if OPEN.contains(&seed) {
+            continue;
+        }
         let plan = Plan::of(seed);
         let outcome = run_twice(&plan);
         steps += outcome.steps;
