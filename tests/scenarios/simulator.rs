@@ -17,7 +17,10 @@ const CANARY_SEEDS: u64 = 120;
 const SHRINK_RUNS: usize = 150;
 
 /// Seeds that show faults which are not mended yet: `tests/docs/simulator.md` says which. Whoever mends one takes its seeds away.
-const OPEN: [u64; 0] = [];
+const OPEN: [u64; 33] = [
+    90, 110, 120, 304, 325, 383, 485, 515, 594, 624, 645, 646, 659, 723, 839, 865, 873, 946, 955, 1037, 1087, 1159,
+    1175, 1202, 1585, 1652, 1684, 1702, 1704, 1747, 1782, 1857, 1951,
+];
 
 fn shard(number: u64) {
     assert!(number < SHARDS);
