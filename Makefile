@@ -15,7 +15,7 @@ run: demo
 .NOTPARALLEL:
 
 ## Installs what the tests need and runs them all.
-test: interop package demo binaries test-js test-wasm test-browser test-rust
+test: interop package demo binaries test-js test-wasm test-browser fuzz-smoke test-rust
 
 ## Everything in Rust.
 test-rust: interop binaries
@@ -27,7 +27,7 @@ test-rust: interop binaries
 		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
 
-## Every fuzz target for a minute, two at a time: four minutes. SEED=N goes another way. Not a part of `test` until it has run clean.
+## Every fuzz target for a minute, two at a time: four minutes. SEED=N goes another way.
 fuzz-smoke: binaries
 	./target/debug/rejoin-tests-fuzz --all --jobs 2 --seconds 60 --seed $(or $(SEED),1)
 

@@ -9,7 +9,7 @@ use rejoin::store::StoreError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::limits::RETRY_AFTER_SECONDS;
+use crate::limits::{ADMIN_DETAIL_BYTES_MAX, RETRY_AFTER_SECONDS};
 
 /// The media type of errors.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -105,12 +105,15 @@ pub(crate) type Answer<T> = Result<T, Problem>;
 impl Problem {
     /// Makes an error.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        let mut detail = detail.into();
+        // What was asked for may stand in it, as long as it likes.
+        detail.truncate(detail.floor_char_boundary(ADMIN_DETAIL_BYTES_MAX));
         Self {
             kind: format!("urn:rejoin-relay:problem:{}", code.name()),
             title: code.title().to_owned(),
             status: code.status().as_u16(),
             code,
-            detail: detail.into(),
+            detail,
         }
     }
 

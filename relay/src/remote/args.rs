@@ -419,11 +419,14 @@ pub enum StatsVerb {
 /// What is done about backups.
 #[derive(Debug, Clone, Subcommand)]
 pub enum BackupVerb {
-    /// Copy the store into a file on the relay's machine
+    /// Write a backup into a directory on the relay's machine
     Start {
-        /// File on the relay's machine, by its absolute path; it must not be there
-        #[arg(long, value_name = "FILE")]
+        /// Directory on the relay's machine, by its absolute path; it must not be there
+        #[arg(long, value_name = "DIR")]
         to: String,
+        /// An earlier backup there, by its absolute path: only what came after it is written
+        #[arg(long, value_name = "DIR")]
+        since: Option<String>,
         /// Do not wait for the end
         #[arg(long)]
         no_wait: bool,

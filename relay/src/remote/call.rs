@@ -188,9 +188,9 @@ pub(super) fn of(noun: &Noun) -> Result<Call, String> {
         Noun::Stats(StatsVerb::Count { no_wait }) => {
             Ok(Call::new("count what is in the store", "POST", path(&["v1", "stats"])).job(*no_wait))
         }
-        Noun::Backup(BackupVerb::Start { to, no_wait }) => {
+        Noun::Backup(BackupVerb::Start { to, since, no_wait }) => {
             let call = Call::new("back the store up", "POST", path(&["v1", "backup"]));
-            Ok(call.body(json!({ "to": to })).job(*no_wait))
+            Ok(call.body(json!({ "to": to, "since": since })).job(*no_wait))
         }
         Noun::Verify(VerifyVerb::Start { no_wait }) => {
             Ok(Call::new("check the store", "POST", path(&["v1", "verify"])).job(*no_wait))

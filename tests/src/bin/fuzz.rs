@@ -219,6 +219,9 @@ fn honest(count: u64, from: u64) -> ExitCode {
                     *shapes.entry(format!("{shape:?}")).or_default() += 1;
                     changes += count as u64;
                 }
+                Err(why) if why.ends_with(honest::OF_AUTOMERGE) => {
+                    *shapes.entry(format!("{number} is not taken by Automerge alone")).or_default() += 1;
+                }
                 Err(why) => refused.push(why),
             }
             number += threads;

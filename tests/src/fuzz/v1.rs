@@ -281,7 +281,8 @@ fn change_write(write: &mut Write, random: &mut StdRng, change: &Change<'_>) {
             *content = Content::Deleted(Tombstone { kind, time_seconds: random.random_range(0..9), by: "x".repeat(9) });
         }
         (2, content) => *content = Content::Change(honest_next().into()),
-        (_, Content::Change(bytes)) => *bytes = change(bytes, random).into(),
+        (3, content) => *content = Content::PassedOn(honest_next().into()),
+        (_, Content::Change(bytes) | Content::PassedOn(bytes)) => *bytes = change(bytes, random).into(),
         (_, Content::Deleted(tombstone)) => tombstone.time_seconds = any_number(tombstone.time_seconds, random),
     }
 }

@@ -171,7 +171,7 @@ impl Mutator {
         let actors = change.others.len() as u64 + 1;
         let foreign = random.random_range(0..other.ops.len().max(1));
         let foreign = other.ops.get(foreign).cloned().unwrap_or_else(|| RawOp::put("k", "v"));
-        let id = (random.random_range(0..actors), random.random_range(1..change.start_op + 3));
+        let id = (random.random_range(0..actors), random.random_range(1..change.start_op.saturating_add(3)));
         let at = random.random_range(0..count);
         let op = &mut change.ops[at];
         match random.random_range(0..17) {

@@ -88,7 +88,7 @@ pub fn record(seed: u64) -> Vec<Recorded> {
 }
 
 fn client(name: &'static str, byte: u8) -> Client {
-    let identity = |name| Identity { peer: PeerId::new(name).unwrap(), storage: None };
+    let identity = |name| Identity { peer: PeerId::new(name).unwrap(), storage: None, epoch: None };
     let side = |role, name| Side { session: ClassicSession::new(role, identity(name)), waiting: Vec::new() };
     Client {
         name,

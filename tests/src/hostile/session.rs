@@ -30,7 +30,7 @@ pub struct Victim {
 impl Victim {
     /// Begins a session for a scene, up to where the attack begins.
     pub fn new(scene: &Scene, opening: Opening, store: MemoryStore) -> Self {
-        let identity = Identity { peer: PeerId::new(&scene.victim).unwrap(), storage: None };
+        let identity = Identity { peer: PeerId::new(&scene.victim).unwrap(), storage: None, epoch: None };
         let session = ClassicSession::new(scene.victim_role, identity);
         let (verdict, stored) = (Expect::default(), Vec::new());
         let mut victim = Self { store, verdict, stored, answered_bytes: 0, session };

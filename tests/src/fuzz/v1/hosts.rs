@@ -122,13 +122,13 @@ fn take_one(tx: &mut dyn WriteTx, space: &SpaceId, write: Offered) -> Result<Out
     }
     let before = log::end(tx, space)?;
     match write.what {
-        OfferedWrite::Deleted(tombstone) => {
+        OfferedWrite::Deleted(tombstone) | OfferedWrite::DeletedElsewhere(tombstone) => {
             tombstone::bury(tx, &document, &tombstone)?;
             if log::end(tx, space)? == before {
                 return Ok(Outcome::Duplicate);
             }
         }
-        OfferedWrite::Change(change) => {
+        OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) => {
             let results = engine::accept(tx, document, vec![change], Origin::Remote)?.results;
             match &results[0].1 {
                 Appended::Stored { .. } => drop(log::append(tx, &document)?),
