@@ -279,6 +279,69 @@ fn packed_history_is_the_same_history() -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Appends changes of one author, one after the other.
+fn extend(tx: &mut dyn WriteTx, seqs: std::ops::RangeInclusive<u64>) -> Result<(), StoreError> {
+    let mut appender = Appender::begin(tx, DOCUMENT)?;
+    for seq in seqs {
+        let heads = appender.state().head_hashes();
+        let made = change(&actor(1), seq, seq, &heads, vec![put("k", vec![])]);
+        assert!(matches!(appender.append(tx, &made)?, Appended::Stored { .. }));
+    }
+    appender.finish(tx).map(drop)
+}
+
+#[test]
+fn pack_that_was_made_beside_the_writer_is_stored_once() -> Result<(), StoreError> {
+    use super::packs::{prepare_packing, put_packing};
+    let store = MemoryStore::new();
+    store.write_with(|tx| extend(tx, 1..=3_000))?;
+    let before = everything_of(&*store.read()?)?;
+    let mut steps = Vec::new();
+    while let Some(packing) = prepare_packing(&*store.read()?, &DOCUMENT, 100)? {
+        // What is written meanwhile does not matter.
+        let next = 3_001 + steps.len() as u64;
+        store.write_with(|tx| extend(tx, next..=next))?;
+        steps.push(store.write_with(|tx| put_packing(tx, &packing))?);
+        // It is stored once.
+        assert_eq!(store.write_with(|tx| put_packing(tx, &packing))?, 0);
+    }
+    assert_eq!(steps, [2_900]);
+    let tx = store.read()?;
+    let after = everything_of(&*tx)?;
+    assert_eq!(after[1..before.len()], before[1..]);
+    let mut packs = 0;
+    tx.scan(Table::Pack, &[]..&[u8::MAX], &mut |_, _| {
+        packs += 1;
+        std::ops::ControlFlow::Continue(())
+    })?;
+    assert_eq!(packs, 1);
+    Ok(())
+}
+
+#[test]
+fn pack_of_a_document_that_became_another_one_is_not_stored() -> Result<(), StoreError> {
+    use super::packs::{prepare_packing, put_packing};
+    let store = MemoryStore::new();
+    store.write_with(|tx| extend(tx, 1..=2_000))?;
+    let packing = prepare_packing(&*store.read()?, &DOCUMENT, 0)?.expect("enough to pack");
+    store.write_with(|tx| super::delete(tx, &DOCUMENT))?;
+    assert_eq!(store.write_with(|tx| put_packing(tx, &packing))?, 0);
+    // The same author and as many, of another kind.
+    store.write_with(|tx| {
+        let mut appender = Appender::begin(tx, DOCUMENT)?;
+        for seq in 1..=2_000 {
+            let heads = appender.state().head_hashes();
+            let made = change(&actor(1), seq, seq, &heads, vec![put("other", vec![])]);
+            assert!(matches!(appender.append(tx, &made)?, Appended::Stored { .. }));
+        }
+        appender.finish(tx).map(drop)
+    })?;
+    let before = everything_of(&*store.read()?)?;
+    assert_eq!(store.write_with(|tx| put_packing(tx, &packing))?, 0);
+    assert_eq!(everything_of(&*store.read()?)?, before);
+    Ok(())
+}
+
 #[test]
 fn author_that_comes_back_after_its_newest_change_was_packed_is_found_in_every_pack() -> Result<(), StoreError> {
     MemoryStore::new().write_with(|tx| {
