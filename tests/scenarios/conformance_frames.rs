@@ -142,6 +142,9 @@ fn peer_metadata(metadata: &PeerMetadata) -> Json {
     if metadata.rejoin > 0 {
         meaning["rejoin"] = metadata.rejoin.into();
     }
+    if let Some(epoch) = &metadata.epoch {
+        meaning["epoch"] = hex(epoch.as_bytes()).into();
+    }
     meaning
 }
 
@@ -307,6 +310,7 @@ fn write(write: &Write) -> Json {
     let document = hex(write.document.as_bytes());
     match &write.content {
         Content::Change(change) => json!({ "document": document, "change": hex(change) }),
+        Content::PassedOn(change) => json!({ "document": document, "change": hex(change), "passedOn": true }),
         Content::Deleted(tombstone) => json!({ "document": document, "deleted": tombstone_of(tombstone) }),
     }
 }

@@ -16,19 +16,10 @@ const CANARY_SEEDS: u64 = 120;
 /// How often a failing seed is run to make it smaller.
 const SHRINK_RUNS: usize = 150;
 
-/// Seeds that show faults which are not mended yet: `tests/docs/simulator.md` says which. Whoever mends one takes its seeds away.
-const OPEN: [u64; 33] = [
-    90, 110, 120, 304, 325, 383, 485, 515, 594, 624, 645, 646, 659, 723, 839, 865, 873, 946, 955, 1037, 1087, 1159,
-    1175, 1202, 1585, 1652, 1684, 1702, 1704, 1747, 1782, 1857, 1951,
-];
-
 fn shard(number: u64) {
     assert!(number < SHARDS);
     let mut steps = 0;
     for seed in number * SEEDS..(number + 1) * SEEDS {
-        if OPEN.contains(&seed) {
-            continue;
-        }
         let plan = Plan::of(seed);
         let outcome = run_twice(&plan);
         steps += outcome.steps;

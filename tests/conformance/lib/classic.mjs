@@ -121,6 +121,8 @@ class Fields {
       const rejoin = wholeNumber(inner.get("rejoin"), "rejoin")
       if (rejoin > 0) metadata.rejoin = rejoin
     }
+    const epoch = inner.get("epoch")
+    if (metadata.rejoin && epoch instanceof Uint8Array && epoch.length === 16) metadata.epoch = hex(epoch)
     return metadata
   }
 }
@@ -253,8 +255,9 @@ function toMap(meaning) {
 function fieldOf(name, value) {
   if (name === "data" && typeof value === "string") return unhex(value)
   if (name === "peerMetadata" && typeof value === "object" && value !== null) {
-    const { storageId, isEphemeral, rejoin, ...others } = value
-    return Object.fromEntries(Object.entries({ storageId, isEphemeral, rejoin, ...others }).filter(([, one]) => one !== undefined))
+    const { storageId, isEphemeral, rejoin, epoch, ...others } = value
+    const life = epoch === undefined ? undefined : unhex(epoch)
+    return Object.fromEntries(Object.entries({ storageId, isEphemeral, rejoin, epoch: life, ...others }).filter(([, one]) => one !== undefined))
   }
   if (name === "newHeads" && typeof value === "object" && value !== null) {
     const entries = Object.entries(value).map(([storageId, { heads, timestamp }]) => [

@@ -167,6 +167,24 @@ class Reader {
     return entries
   }
 
+  pushed() {
+    const named = [], writes = []
+    let passedOn = false
+    while (this.left > 0) {
+      if (writes.length >= LIMITS.entries) throw above("entries")
+      let head = this.num()
+      if (head === 0) {
+        passedOn = !passedOn
+        head = this.num()
+        if (head % 2 === 0) throw invalid("a turn without a change behind it")
+      }
+      const write = this.entry(named, head)
+      writes.push(passedOn && write.change !== undefined ? { ...write, passedOn } : write)
+    }
+    if (writes.length === 0) throw malformed("cut off")
+    return writes
+  }
+
   entry(named, head) {
     const place = Math.floor((head - 1) / 2)
     if (place === 0) named.push(this.id())
@@ -241,7 +259,7 @@ const READ = {
     end: reader.num(), documents: reader.num(), bytes: reader.num(),
   }),
   unsubscribe: reader => ({ spaces: reader.some(LIMITS.subscriptions, 16, () => reader.id()) }),
-  push: reader => ({ batch: reader.positive(), space: reader.id(), writes: reader.entries(false, 0) }),
+  push: reader => ({ batch: reader.positive(), space: reader.id(), writes: reader.pushed() }),
   ack(reader) {
     const batch = reader.positive()
     const results = reader.some(LIMITS.entries, 2, () => reader.result())
@@ -359,6 +377,7 @@ class Writer {
 
   entries(entries) {
     const named = []
+    let passedOn = false
     for (const entry of entries) {
       if (entry.skipped !== undefined) {
         this.num(0).num(entry.skipped)
@@ -366,6 +385,10 @@ class Writer {
       }
       const place = named.indexOf(entry.document) + 1
       const deletion = entry.deleted === undefined ? 0 : 1
+      if (!deletion && passedOn !== Boolean(entry.passedOn)) {
+        passedOn = !passedOn
+        this.num(0)
+      }
       this.num(1 + 2 * place + deletion)
       if (place === 0) {
         named.push(entry.document)

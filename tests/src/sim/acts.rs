@@ -255,12 +255,13 @@ impl World {
         let index = chance.random_range(0..self.nodes[node].images.len());
         let (bytes, seed) = (self.nodes[node].images[index].bytes.clone(), self.nodes[node].images[index].seed);
         let before = self.holding(false, node);
+        let after = self.model.look_at_image(&bytes);
         self.stop(node, bytes);
         self.before.remove(&(false, node));
         self.model.has_twins |= with_chance;
         self.model.has_restored = true;
         self.boot(node, with_chance.then_some(seed));
-        let (Some(before), Some(after)) = (before, self.holding(false, node)) else { return };
+        let (Some(before), Some(after)) = (before, after) else { return };
         let others = self.others(false, node);
         self.model.excuse(&before, &after, &others, "its device went back to an old copy");
     }
@@ -334,6 +335,7 @@ impl World {
             self.after(1, Event::Cut(line));
         }
         self.before.remove(&(true, relay));
+        let after = self.relays[relay].image.as_deref().and_then(|image| self.model.look_at_image(image));
         self.relays[relay].restore();
         self.model.was_restored = true;
         self.boot_relay(relay);
@@ -344,7 +346,7 @@ impl World {
                 assert!(set_grant(running.directory(), name, space, is_granted), "{of}");
             }
         }
-        let (Some(before), Some(after)) = (before, self.holding(true, relay)) else { return };
+        let (Some(before), Some(after)) = (before, after) else { return };
         let others = self.others(true, relay);
         self.model.excuse(&before, &after, &others, "its relay was restored from a backup");
     }

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use automerge::ChangeHash;
 use rejoin::ledger::{self, tombstone};
-use rejoin::store::{ReadTx, Store, StoreError};
+use rejoin::store::testing::disk::CutDisk;
+use rejoin::store::{ReadTx, RedbOptions, RedbStore, Store, StoreError};
 use rejoin::{ActorId, DocumentId, SpaceId};
 
 /// Names a write: it stands in its change's message, whatever becomes of the rest.
@@ -98,6 +99,12 @@ impl Model {
         Ok(holding)
     }
 
+    /// Reads what a copy of a disk has: whoever is to run on it may not come up for a while. `None` if it does not open.
+    pub fn look_at_image(&mut self, image: &[u8]) -> Option<Holding> {
+        let store = RedbStore::open_backend(CutDisk::from_image(image.to_vec()), RedbOptions::new()).ok()?;
+        self.look(&store).ok()
+    }
+
     /// Reads the messages of a document's changes.
     fn read(&mut self, tx: &dyn ReadTx, document: &DocumentId) -> Result<(), StoreError> {
         let tags = &mut self.tags;
@@ -121,6 +128,9 @@ impl Model {
         for document in before.buried.iter().filter(|document| !after.buried.contains(document)) {
             if !others.iter().any(|other| other.buried.contains(document)) {
                 self.deleted.insert(*document, false);
+                // What the deletion took with it is not there to be compared, and does not come back with the document.
+                let of_it = self.writes.iter_mut().filter(|(tag, write)| write.document == *document && !is_kept(tag));
+                of_it.for_each(|(_, write)| write.excuse = Some(why));
             }
         }
     }
