@@ -164,6 +164,9 @@ pub const BLOOM_BITS_PER_ENTRY_MAX: u32 = 64;
 /// The most probes of a Bloom filter. Every known implementation sends 7.
 pub const BLOOM_PROBES_MAX: u32 = 32;
 
+/// How many changes are looked for at a time that others, which came before them, wait for: 64. A chain waits for its first.
+pub const ORPHAN_ROOTS_AT_ONCE: usize = 64;
+
 /// The most changes without their dependencies that one conversation about one document keeps in memory.
 pub const ORPHANS_MAX: usize = 4_096;
 

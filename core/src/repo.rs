@@ -43,7 +43,7 @@ mod upkeep;
 mod whole;
 mod writer;
 
-pub(crate) use writer::Answer;
+pub(crate) use writer::{Answer, Notes};
 
 pub(crate) use deletion::Burial;
 pub use documents::LoadedDocument;

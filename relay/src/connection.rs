@@ -406,6 +406,9 @@ impl Connection {
         self.timed = self.timed.or(since.map(Timed::News));
         for document in changed {
             self.session.handle_heads_changed(document);
+            if self.session.holds_orphans(&document) {
+                self.session.release_orphans(document, &*self.shared.store.read()?)?;
+            }
             self.may_transmit = true;
         }
         self.carry_out()?;
@@ -446,7 +449,7 @@ impl Connection {
     fn perform(&mut self, output: Output) -> Result<(), StoreError> {
         match output {
             Output::Send(frame) => self.outbound.push(frame),
-            Output::Established { peer, storage } => {
+            Output::Established { peer, storage, .. } => {
                 let remembered = storage.is_some();
                 self.registered.set_peer(peer.as_str());
                 tracing::debug!(peer = %Foreign(peer.as_str()), remembered, "a peer joined");

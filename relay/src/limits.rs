@@ -469,6 +469,9 @@ pub const ADMIN_ADDRESSES_MAX: usize = 1_024;
 /// The longest label, name or reason that an administrator writes: 256 bytes.
 pub const ADMIN_TEXT_BYTES_MAX: usize = 256;
 
+/// The longest detail of a problem, in bytes: 1 KiB. The rest is cut off, for it may repeat what was asked for.
+pub const ADMIN_DETAIL_BYTES_MAX: usize = 1 << 10;
+
 /// For how long after a restore from a backup the owners of actors are not asked: devices that are online once a week bring back
 /// what the backup lacked.
 pub const RESTORED_GRACE: Duration = Duration::from_secs(7 * 24 * 3_600);

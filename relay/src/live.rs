@@ -197,7 +197,7 @@ impl Stretch {
         let mut builder = WritesBuilder::fill_with_budget(&self.space, usize::MAX);
         for write in writes {
             let was_taken = match &write.content {
-                Content::Change(bytes) => builder.change(&write.document, bytes),
+                Content::Change(bytes) | Content::PassedOn(bytes) => builder.change(&write.document, bytes),
                 Content::Deleted(tombstone) => builder.deleted(&write.document, tombstone),
             };
             debug_assert!(was_taken, "a stretch fits a frame");
@@ -209,7 +209,7 @@ impl Stretch {
         let mut builder = EntriesBuilder::with_budget(&self.space, first, usize::MAX);
         for write in writes {
             let was_taken = match &write.content {
-                Content::Change(bytes) => builder.change(&write.document, bytes),
+                Content::Change(bytes) | Content::PassedOn(bytes) => builder.change(&write.document, bytes),
                 Content::Deleted(tombstone) => builder.deleted(&write.document, tombstone),
             };
             debug_assert!(was_taken, "a stretch fits a frame");
@@ -240,7 +240,7 @@ fn cut(of: Of, space: &SpaceId, entries: Vec<LiveEntry>) -> Vec<Stretch> {
 /// Bounds what a write takes in a frame.
 fn wire_bytes(write: &Write) -> usize {
     let own = match &write.content {
-        Content::Change(bytes) => bytes.len(),
+        Content::Change(bytes) | Content::PassedOn(bytes) => bytes.len(),
         Content::Deleted(tombstone) => tombstone.by.len(),
     };
     own + 48

@@ -122,9 +122,10 @@ fn serve(raw: RawConfig) -> Result<(), String> {
         let stop = stop_signal().map_err(|error| format!("wait for signals: {error}"))?;
         let hangup = signal(SignalKind::hangup()).map_err(|error| format!("wait for signals: {error}"))?;
         tokio::spawn(reload_at(hangup, reloader, log.clone()));
-        announce(&format!("listening on {http}://{address} (WebSocket: {ws}://{address})"));
-        systemd::ready();
-        let stop = async {
+        let stop = async move {
+            // The relay waits for this once everything listens, the admin API too.
+            announce(&format!("listening on {http}://{address} (WebSocket: {ws}://{address})"));
+            systemd::ready();
             stop.await;
             systemd::stopping();
         };

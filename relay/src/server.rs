@@ -236,7 +236,7 @@ pub(crate) fn share(
         draining: draining.clone(),
         epoch_since: log::epoch_since(&*store)?,
     });
-    let identity = Identity { peer, storage: Some(storage) };
+    let identity = Identity { peer, storage: Some(storage), epoch: Some(epoch) };
     // Without a child process nobody could take them apart.
     let whole_documents = if folding.is_some() { config.whole_documents } else { WholeDocuments::Refused };
     Ok(Shared {

@@ -114,7 +114,7 @@ impl Relay {
             metrics,
             directory,
             quarantine,
-            classic: Identity { peer, storage: Some(storage) },
+            classic: Identity { peer, storage: Some(storage), epoch: Some(epoch) },
             v1: RelayIdentity { storage, epoch, limits, credit: CREDIT_BYTES },
             is_deaf,
         };

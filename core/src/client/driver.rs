@@ -16,7 +16,9 @@ use crate::gate::CheckedChange;
 use crate::id::{DocumentId, StorageId};
 use crate::ledger::{self, outbox, shared};
 use crate::limits::CLASSIC_PRESENCE_TTL_MS;
-use crate::repo::{Answer, Ephemeral, EphemeralBatch, Event, EventKind, Inner, RepoError, Source, publish_received};
+use crate::repo::{
+    Answer, Ephemeral, EphemeralBatch, Event, EventKind, Inner, Notes, RepoError, Source, publish_received,
+};
 use crate::runtime;
 use crate::store::WriteTx;
 use crate::sync::WholeDocuments;
@@ -69,6 +71,8 @@ pub(super) struct Driver {
     shared: HashMap<DocumentId, Vec<ChangeHash>>,
     /// Deletions on their way through the writer.
     burying: Vec<deletion::Burying>,
+    /// What was learned of our own writes and is not durable yet.
+    notes: Notes,
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
@@ -83,7 +87,7 @@ struct Appending {
 impl Driver {
     pub(super) fn new(surroundings: Surroundings) -> Self {
         let Surroundings { inner, mailbox, outgoing, progress, source, .. } = surroundings;
-        let identity = Identity { peer: inner.peer.clone(), storage: Some(inner.storage) };
+        let identity = Identity { peer: inner.peer.clone(), storage: Some(inner.storage), epoch: None };
         let mut session = ClassicSession::new(Role::Client, identity);
         session.set_whole_documents(WholeDocuments::AskedFor);
         Self {
@@ -98,6 +102,7 @@ impl Driver {
             met: 0,
             shared: HashMap::new(),
             burying: Vec::new(),
+            notes: Notes::default(),
             room: 0,
             ended: false,
         }
@@ -132,6 +137,8 @@ impl Driver {
 
     /// Hands everything that happened to the session.
     fn take_in(&mut self, batch: Batch) -> Result<(), RepoError> {
+        // What could not be noted the relay shows again on the next connection.
+        self.notes.check()?;
         self.room += batch.room;
         let store = Arc::clone(&self.inner.store);
         for frame in batch.frames {
@@ -164,6 +171,9 @@ impl Driver {
         for document in batch.changed {
             self.open(document)?;
             self.session.handle_heads_changed(document);
+            if self.session.holds_orphans(&document) {
+                self.session.release_orphans(document, store.read()?.as_ref())?;
+            }
         }
         for message in batch.ephemerals {
             // One that is taken back runs out by itself there.
@@ -246,11 +256,14 @@ impl Driver {
                 self.send(Outgoing::Close { code, reason, told: None });
                 self.ended = true;
             }
-            Output::Established { storage, .. } => {
+            Output::Established { storage, epoch, .. } => {
                 self.inner.presences.renew_all();
                 self.relay = storage;
                 // One without a store is another one each time.
                 self.inner.note_relay(storage.unwrap_or(StorageId::from_bytes([0; 16])))?;
+                if let (Some(relay), Some(epoch)) = (storage, epoch) {
+                    self.inner.note_epoch(relay, epoch)?;
+                }
                 self.open_all()?;
             }
             Output::Append { document, changes } => {
@@ -263,7 +276,8 @@ impl Driver {
             }
             Output::Delete { document, tombstone } => self.bury(document, tombstone)?,
             Output::DeleteAcknowledged { document, kind } => {
-                self.inner.note_deletion_told(document, kind, self.relay)?;
+                let note = self.inner.note_deletion_told(document, kind, self.relay)?;
+                self.notes.keep(note);
             }
             Output::PeerHas { document, heads } => {
                 self.settle(&document);
@@ -299,8 +313,8 @@ impl Driver {
     fn note_shared(&mut self, document: DocumentId, heads: Vec<ChangeHash>) -> Result<(), RepoError> {
         let is_waiting = !outbox::pending(self.inner.store.read()?.as_ref(), &document)?.is_empty();
         if is_waiting {
-            // Nobody waits for it: if it fails, the change is offered again and acknowledged again.
-            self.inner.note_heads_acknowledged(document, heads.clone())?;
+            let note = self.inner.note_heads_acknowledged(document, heads.clone())?;
+            self.notes.keep(note);
         }
         self.shared.insert(document, heads);
         Ok(())
@@ -366,6 +380,11 @@ async fn pump(
                     // What one relay refused another one may take. It is no more in the outbox, so it is offered; the one
                     // that refused it is told nothing more of the document.
                     EventKind::Rejected => mailbox.put_elsewhere(event.document, &[]),
+                    // Where there are other relays it is as what comes from elsewhere: one of them may take it out of the outbox
+                    // before this one has it, or have refused what it stands on.
+                    EventKind::Changed if event.origin == Origin::Local => {
+                        mailbox.put_elsewhere(event.document, &event.before);
+                    }
                     _ if event.source == Some(source) || event.origin == Origin::Local => {
                         mailbox.put_changed(event.document);
                     }

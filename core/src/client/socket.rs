@@ -25,6 +25,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const DEAD_AFTER: Duration = Duration::from_secs(45);
 /// How long one frame may take to be written.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// So long a connection lasts at least for the relay to count as reached.
+const LASTED: Duration = Duration::from_secs(1);
 /// How many frames wait to be written.
 const OUTGOING_FRAMES_MAX: usize = 64;
 /// How many wait, those included that answer what came: they wait for no room where there are no threads.
@@ -118,21 +120,24 @@ impl Relay {
         tokio::pin!(served);
         tokio::pin!(renewed);
         tokio::pin!(pump);
-        let mut greeted = false;
+        let mut greeted = None;
         let ended = loop {
             runtime::select! {
                 ended = &mut served => break ended,
                 () = &mut pump => break "the repo is gone".into(),
                 () = &mut renewed => {}
-                Ok(_) = established.wait_for(Option::is_some), if !greeted => {
-                    greeted = true;
-                    backoff.reset();
+                Ok(_) = established.wait_for(Option::is_some), if greeted.is_none() => {
+                    greeted = Some(runtime::now());
                     shown.protocol.send_replace(Some(protocol));
                     shown.state.send_replace(ConnectionState::Connected);
                 }
             }
         };
         drop(guard);
+        // One that ends at once is as good as none: the store may take nothing, say.
+        if greeted.is_some_and(|greeted| runtime::now().saturating_duration_since(greeted) >= LASTED) {
+            backoff.reset();
+        }
         ended
     }
 

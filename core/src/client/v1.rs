@@ -20,9 +20,9 @@ use crate::codec::v1::{Access, Code, Mode, Presence, Start, Token};
 use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::{self, cursor, spaces};
-use crate::repo::{Answer, Ephemeral, Inner, RepoError, Source};
+use crate::repo::{Answer, Ephemeral, Inner, Notes, RepoError, Source};
 use crate::runtime;
-use crate::store::WriteTx;
+use crate::store::{ReadTx, WriteTx};
 use crate::sync::v1::{Applied, ClientIdentity, ClientOutput, ClientSession, Delivery};
 
 mod apply;
@@ -59,6 +59,10 @@ pub(super) struct Driver {
     held: BTreeMap<SpaceId, VecDeque<Delivery>>,
     /// Documents of which the relay put off what we pushed.
     put_off: BTreeSet<DocumentId>,
+    /// Documents whose deletion it put off.
+    put_off_deletions: BTreeSet<DocumentId>,
+    /// What was learned of our own writes and is not durable yet.
+    notes: Notes,
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
@@ -96,6 +100,8 @@ impl Driver {
             held_spaces: Arc::default(),
             held: BTreeMap::new(),
             put_off: BTreeSet::new(),
+            put_off_deletions: BTreeSet::new(),
+            notes: Notes::default(),
             room: 0,
             ended: false,
             told: None,
@@ -128,6 +134,8 @@ impl Driver {
 
     /// Hands everything that happened to the session.
     fn take_in(&mut self, batch: Batch) -> Result<(), RepoError> {
+        // What could not be noted is told again by the relay on the next connection, and by nobody on this one.
+        self.notes.check()?;
         self.room += batch.room;
         for frame in batch.frames {
             match frame {
@@ -158,15 +166,35 @@ impl Driver {
         } else if batch.follows {
             self.follow()?;
         }
-        let put_off = if batch.a_while { std::mem::take(&mut self.put_off) } else { BTreeSet::new() };
-        for document in batch.retried.into_iter().chain(put_off) {
-            self.session.handle_retry(document);
+        let mut retried: Vec<DocumentId> = batch.retried.into_iter().collect();
+        if batch.a_while {
+            retried.extend(std::mem::take(&mut self.put_off));
+            for document in std::mem::take(&mut self.put_off_deletions) {
+                self.note_deleted(document)?;
+            }
         }
+        self.retry(retried)?;
         for document in &batch.changed {
             self.note_changed(*document, batch.elsewhere.get(document))?;
         }
         for message in batch.ephemerals {
             self.send_ephemeral(message)?;
+        }
+        Ok(())
+    }
+
+    /// Pushes again what the relay did not take before.
+    fn retry(&mut self, documents: Vec<DocumentId>) -> Result<(), RepoError> {
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let has_others = self.has_other_relays()?;
+        for document in documents {
+            if has_others {
+                self.session.handle_resume(document);
+            } else {
+                self.session.handle_retry(document);
+            }
         }
         Ok(())
     }
@@ -185,8 +213,8 @@ impl Driver {
             Some(Following::Everything) | None => {}
         }
         match before {
-            Some(before) => self.session.offer(document, Some(before.clone())),
-            None => self.session.handle_changed(document),
+            Some(before) if self.has_others(tx.as_ref())? => self.session.offer(document, Some(before.clone())),
+            _ => self.session.handle_changed(document),
         }
         Ok(())
     }
@@ -195,8 +223,12 @@ impl Driver {
         let store = Arc::clone(&self.inner.store);
         let tx = store.read()?;
         self.unopened.remove(&document);
+        let relay = self.relay.map(|(relay, _)| relay);
         if ledger::tombstone::is_buried(tx.as_ref(), &document)? {
-            self.session.handle_deleted(document);
+            // Who told it needs not hear of it.
+            if !ledger::tombstone::is_told(tx.as_ref(), &document, relay.as_ref())? {
+                self.session.handle_deleted(document);
+            }
         } else {
             self.session.close(spaces::of(tx.as_ref(), &document)?, document);
         }
@@ -267,8 +299,12 @@ impl Driver {
 
     /// Says whether this store has ever synced with another relay, of whichever protocol.
     fn has_other_relays(&self) -> Result<bool, RepoError> {
+        self.has_others(self.inner.store.read()?.as_ref())
+    }
+
+    fn has_others(&self, tx: &dyn ReadTx) -> Result<bool, RepoError> {
         let Some((relay, _)) = self.relay else { return Ok(false) };
-        Ok(follow::has_other_relay(self.inner.store.read()?.as_ref(), &relay)?)
+        Ok(follow::has_other_relay(tx, &relay)?)
     }
 
     /// Opens some more documents of the spaces that are followed document by document. Says whether it did.

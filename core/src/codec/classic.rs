@@ -19,7 +19,7 @@ pub use encode::{FanOut, encode_doc_unavailable, encode_sync};
 
 use super::Fault;
 use crate::deletion::Tombstone;
-use crate::id::{DocumentId, ParseIdError, PeerId};
+use crate::id::{DocumentId, Epoch, ParseIdError, PeerId};
 use crate::limits::CBOR_DEPTH_MAX;
 
 /// The only version of the protocol there is.
@@ -163,6 +163,8 @@ pub struct PeerMetadata {
     /// Which additions of ours to the protocol it speaks: 0 for none, as every other implementation; 1 for
     /// [`Frame::Delete`]. A higher number includes the lower ones.
     pub rejoin: u32,
+    /// Which life a relay's log has, if it has one: another one after it was restored from a backup. Only with `rejoin`.
+    pub epoch: Option<Epoch>,
 }
 
 /// The heads that one store was seen to have.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::events::{self, Event};
+use super::writer::Note;
 use super::{Answer, Inner, Repo, RepoError, now_seconds};
 use crate::engine::Origin;
 use crate::id::{DocumentId, StorageId};
@@ -164,9 +165,9 @@ impl Inner {
         document: DocumentId,
         kind: DeletionKind,
         relay: Option<StorageId>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Note, RepoError> {
         let work = move |tx: &mut dyn WriteTx| tombstone::acknowledge(tx, &document, kind, relay.as_ref());
         let pending = Arc::clone(&self.pending);
-        self.writer.write_from_thread(work, move |(): &()| pending.tell(document)).map(drop)
+        self.writer.write_from_thread(work, move |(): &()| pending.tell(document)).map(Answer::noted)
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Source(pub(crate) u64);
 pub enum EventKind {
     /// It changed.
     Changed,
-    /// It was opened to be fetched: it is empty until a relay has it.
+    /// It was created, or opened to be fetched: it is empty until somebody writes it.
     Opened,
     /// It was deleted from this device; if the origin is remote, somebody deleted it everywhere.
     Deleted,

@@ -127,6 +127,9 @@ impl Inner {
     pub(crate) fn tell_buried(&self, document: DocumentId, buried: &Buried, source: Option<Source>) {
         if buried.existed {
             self.pending.forget(document);
+        }
+        // Other relays are to hear of one that was not here, too.
+        if buried.existed || buried.is_news && source.is_some() {
             events::publish(&self.events, Event::deleted_by(document, source));
         }
     }

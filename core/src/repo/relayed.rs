@@ -6,6 +6,7 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 
 use super::events::{self, Event};
+use super::writer::{Answer, Note};
 use super::{Inner, RepoError, now_seconds, random_actor};
 use crate::engine::{self, Reused, Rewritten};
 use crate::id::{DocumentId, Epoch, SpaceId};
@@ -37,13 +38,12 @@ pub(crate) fn acknowledge(
 }
 
 impl Inner {
-    /// Notes that a relay has changes durably, in its log of this epoch. Nobody waits for it: what is lost is acknowledged
-    /// again.
+    /// Notes that a relay has changes durably, in its log of this epoch. If that fails, the next connection is told again.
     pub(crate) fn note_acknowledged(
         self: &Arc<Self>,
         epoch: Epoch,
         acknowledged: Vec<(DocumentId, Vec<Acknowledged>)>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Note, RepoError> {
         let work = move |tx: &mut dyn WriteTx| {
             let take = |(document, changes): (DocumentId, Vec<Acknowledged>)| {
                 Ok((document, acknowledge(tx, &document, &epoch, &changes)?))
@@ -54,7 +54,7 @@ impl Inner {
         let tell = move |taken: &Vec<(DocumentId, Taken)>| {
             taken.iter().for_each(|(document, taken)| inner.tell_acknowledged(*document, *taken));
         };
-        self.writer.write_from_thread(work, tell).map(drop)
+        self.writer.write_from_thread(work, tell).map(Answer::noted)
     }
 
     /// Tells those who wait what was acknowledged, right after the commit.
@@ -71,7 +71,7 @@ impl Inner {
         &self,
         document: DocumentId,
         relay_heads: Vec<ChangeHash>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Note, RepoError> {
         let work = move |tx: &mut dyn WriteTx| {
             let before = outbox::pending(tx, &document)?.len() as u64;
             Ok(outbox::acknowledge(tx, &document, &relay_heads)?.cast_signed() - before.cast_signed())
@@ -81,13 +81,13 @@ impl Inner {
             pending.note(document, *more);
             pending.tell(document);
         };
-        self.writer.write_from_thread(work, tell).map(drop)
+        self.writer.write_from_thread(work, tell).map(Answer::noted)
     }
 
     /// Notes up to where another device has a space, in the log of this epoch. Never pass on this device's own cursor.
-    pub(crate) fn note_seen(&self, epoch: Epoch, space: SpaceId, position: u64) -> Result<(), RepoError> {
+    pub(crate) fn note_seen(&self, epoch: Epoch, space: SpaceId, position: u64) -> Result<Option<Note>, RepoError> {
         if receipts::seen(self.store.read()?.as_ref(), &epoch, &space)? >= position {
-            return Ok(());
+            return Ok(None);
         }
         let pending = Arc::clone(&self.pending);
         let tell = move |is_news: &bool| {
@@ -96,7 +96,7 @@ impl Inner {
             }
         };
         let work = move |tx: &mut dyn WriteTx| receipts::note_seen(tx, &epoch, &space, position);
-        self.writer.write_from_thread(work, tell).map(drop)
+        self.writer.write_from_thread(work, tell).map(Answer::noted).map(Some)
     }
 
     /// Notes that a relay refused a change for good.
@@ -106,7 +106,7 @@ impl Inner {
         hash: ChangeHash,
         code: u16,
         text: &str,
-    ) -> Result<(), RepoError> {
+    ) -> Result<Note, RepoError> {
         let time_seconds = now_seconds();
         let rejection = Rejection { hash, code, text: text.to_owned(), time_seconds };
         let (events, pending) = (self.events.clone(), Arc::clone(&self.pending));
@@ -118,7 +118,7 @@ impl Inner {
             }
         };
         let work = move |tx: &mut dyn WriteTx| rejected::note(tx, &document, &rejection);
-        self.writer.write_from_thread(work, tell).map(drop)
+        self.writer.write_from_thread(work, tell).map(Answer::noted)
     }
 
     /// Writes again, under a fresh actor, what no relay has of an actor that somebody else used too, from where both differ, and

@@ -63,27 +63,40 @@ impl Repo {
                 return Ok(Err(RepoError::SigningOut));
             }
             if ledger::state(tx, &document)?.is_some() {
-                return Ok(Ok(false));
+                return Ok(Ok(Created::default()));
             }
             if !ledger::create(tx, &document)? {
                 return Ok(Err(RepoError::Deleted));
             }
             spaces::put(tx, &document, &space)?;
-            if space == SpaceId::DEFAULT || follow::get(tx, &space)?.is_some() {
-                return Ok(Ok(false));
+            let follows = space != SpaceId::DEFAULT && follow::get(tx, &space)?.is_none();
+            if follows {
+                follow::follow(tx, &space, Following::Everything)?;
             }
-            follow::follow(tx, &space, Following::Everything)?;
-            Ok(Ok(true))
+            Ok(Ok(Created { is_new: true, follows }))
         };
-        let follows = self.inner.follows.clone();
-        let tell = move |created: &Result<bool, RepoError>| {
-            if matches!(created, Ok(true)) {
+        let (follows, events) = (self.inner.follows.clone(), self.inner.events.clone());
+        let tell = move |created: &Result<Created, RepoError>| {
+            let Ok(created) = created else { return };
+            if created.follows {
                 follows.send_modify(|count| *count += 1);
+            }
+            if created.is_new {
+                // Whoever is told its id may write before this device does.
+                events::publish(&events, Event::opened(document));
             }
         };
         self.inner.writer.write(work, tell).await??;
         Ok(self.handle(document))
     }
+}
+
+/// What came of creating a document.
+#[derive(Default)]
+struct Created {
+    is_new: bool,
+    /// Its space is followed from now on.
+    follows: bool,
 }
 
 impl SpaceHandle {

@@ -32,7 +32,7 @@ impl ToldBy {
         document: DocumentId,
         changes: Vec<Acknowledged>,
     ) -> Result<(), RepoError> {
-        self.run(move |repo| repo.inner.note_acknowledged(epoch, vec![(document, changes)])).await
+        self.run(move |repo| repo.inner.note_acknowledged(epoch, vec![(document, changes)]).map(drop)).await
     }
 
     /// Tells that a relay showed these heads.
@@ -41,7 +41,7 @@ impl ToldBy {
     ///
     /// [`RepoError`] if the repo is closed.
     pub async fn show_heads(&self, document: DocumentId, heads: Vec<ChangeHash>) -> Result<(), RepoError> {
-        self.run(move |repo| repo.inner.note_heads_acknowledged(document, heads)).await
+        self.run(move |repo| repo.inner.note_heads_acknowledged(document, heads).map(drop)).await
     }
 
     /// Tells that another device has passed a position.
@@ -50,7 +50,7 @@ impl ToldBy {
     ///
     /// [`RepoError`] if the repo is closed.
     pub async fn see(&self, epoch: Epoch, space: SpaceId, position: u64) -> Result<(), RepoError> {
-        self.run(move |repo| repo.inner.note_seen(epoch, space, position)).await
+        self.run(move |repo| repo.inner.note_seen(epoch, space, position).map(drop)).await
     }
 
     /// Tells that a change was refused.
@@ -59,7 +59,7 @@ impl ToldBy {
     ///
     /// [`RepoError`] if the repo is closed.
     pub async fn reject(&self, document: DocumentId, hash: ChangeHash, code: u16) -> Result<(), RepoError> {
-        self.run(move |repo| repo.inner.note_rejected(document, hash, code, "refused by a test")).await
+        self.run(move |repo| repo.inner.note_rejected(document, hash, code, "refused by a test").map(drop)).await
     }
 
     /// Tells that a change was refused because its actor wrote another one. Returns how many changes were written again.

@@ -4,6 +4,7 @@
 //! flushes follows the disk's speed and not the number of writes, and a lone write waits for nobody. In a browser, where
 //! nobody can queue a job meanwhile, a commit takes what was handed in since the last time the event loop came round.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +64,44 @@ impl<T> Answer<T> {
     /// Waits for the commit as a task does.
     pub(crate) async fn arrived(self) -> Result<T, RepoError> {
         self.outcome.await.map_err(|_| RepoError::Closed)?
+    }
+}
+
+impl<T: Send + 'static> Answer<T> {
+    /// Waits for nothing, and forgets what the write made: it is looked later whether it failed.
+    pub(crate) fn noted(mut self) -> Note {
+        Note(Box::new(move || match self.outcome.try_recv() {
+            Ok(outcome) => Some(outcome.map(drop)),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(RepoError::Closed)),
+        }))
+    }
+}
+
+/// A write that nobody waits for.
+pub(crate) struct Note(Box<dyn FnMut() -> Option<Result<(), RepoError>> + Send>);
+
+/// Writes that nobody waits for, in the order of their commits.
+#[derive(Default)]
+pub(crate) struct Notes(VecDeque<Note>);
+
+impl Notes {
+    /// Keeps one until it is durable.
+    pub(crate) fn keep(&mut self, note: Note) {
+        self.0.push_back(note);
+    }
+
+    /// Lets go of those that are durable.
+    ///
+    /// # Errors
+    ///
+    /// [`RepoError`] if one of them failed: what it noted is to be learned again.
+    pub(crate) fn check(&mut self) -> Result<(), RepoError> {
+        while let Some(outcome) = self.0.front_mut().and_then(|note| note.0()) {
+            self.0.pop_front();
+            outcome?;
+        }
+        Ok(())
     }
 }
 

@@ -11,12 +11,13 @@ use crate::codec::classic::{DecodeError, Frame, PeerMetadata, REJOIN_LEVEL, enco
 use crate::codec::sync_message::SyncMessage;
 use crate::deletion::{DeletionKind, Tombstone};
 use crate::gate::{CheckedChange, GateError};
-use crate::id::{DocumentId, PeerId, StorageId};
+use crate::id::{DocumentId, Epoch, PeerId, StorageId};
 use crate::ledger::{self, Appended};
 use crate::limits::{MISS_TENTHS, MISS_WITH_HEADS_TENTHS, SESSION_DOCUMENTS_MAX};
 use crate::store::{ReadTx, StoreError};
 
 mod deletion;
+mod orphans;
 mod rights;
 
 use deletion::{Deletions, Telling};
@@ -41,6 +42,8 @@ pub struct Identity {
     pub peer: PeerId,
     /// Our store's id, if the other side may remember us by it.
     pub storage: Option<StorageId>,
+    /// Which life our log has, if we are a relay with one: a client tells one that was restored of deletions again.
+    pub epoch: Option<Epoch>,
 }
 
 /// What the driver must do.
@@ -55,6 +58,8 @@ pub enum Output {
         peer: PeerId,
         /// Its store's id, if it keeps one.
         storage: Option<StorageId>,
+        /// Which life its log has, if it is a relay of ours.
+        epoch: Option<Epoch>,
     },
     /// The other side takes part in this document from now on: tell the session when its heads change.
     Subscribe {
@@ -502,7 +507,7 @@ impl ClassicSession {
 
     fn metadata(&self) -> PeerMetadata {
         let storage_id = self.identity.storage.map(|id| id.to_string());
-        PeerMetadata { storage_id, is_ephemeral: false, rejoin: REJOIN_LEVEL }
+        PeerMetadata { storage_id, is_ephemeral: false, rejoin: REJOIN_LEVEL, epoch: self.identity.epoch }
     }
 
     fn begin(&mut self, document: DocumentId, shared: Vec<ChangeHash>) {
@@ -591,7 +596,8 @@ impl ClassicSession {
         self.peer_storage = storage;
         self.note_level(metadata.rejoin);
         self.peer = Some(peer.clone());
-        self.outputs.push_back(Output::Established { peer, storage });
+        let epoch = metadata.epoch;
+        self.outputs.push_back(Output::Established { peer, storage, epoch });
     }
 
     fn handle_spoken(&mut self, frame: Frame, tx: &dyn ReadTx) -> Result<(), StoreError> {
@@ -760,7 +766,7 @@ mod tests {
     fn documents_of_one_connection_share_the_room_for_orphans() {
         let store = MemoryStore::new();
         let tx = store.read().unwrap();
-        let identity = Identity { peer: PeerId::new("us").unwrap(), storage: None };
+        let identity = Identity { peer: PeerId::new("us").unwrap(), storage: None, epoch: None };
         let mut session = ClassicSession::new(Role::Server, identity);
         let document = |number: usize| DocumentId::from_bytes([u8::try_from(number).unwrap(); 16]);
         let first = encode(&field_draft(b"alice", 1, 1, Vec::new())).unwrap();

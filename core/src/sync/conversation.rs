@@ -24,7 +24,7 @@ use crate::codec::sync_message::{Flags, Have, SyncMessage, Version};
 use crate::gate::{CheckedChange, GateError};
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, DocumentState};
-use crate::limits::{NEED_REPEATS_MAX, REFUSED_MAX, SYNC_MESSAGE_BYTES, SYNC_RESETS_MAX};
+use crate::limits::{NEED_REPEATS_MAX, ORPHAN_ROOTS_AT_ONCE, REFUSED_MAX, SYNC_MESSAGE_BYTES, SYNC_RESETS_MAX};
 use crate::store::{ReadTx, StoreError};
 
 /// The state of one conversation. Reset by dropping it: every connection begins afresh.
@@ -199,6 +199,23 @@ impl Conversation {
             }
         }
         self.orphans.release(arrived.into_iter())
+    }
+
+    /// Says whether changes are held here that came before what they stand on.
+    pub(super) fn holds_orphans(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    /// Returns orphans whose time has come because somebody else brought what they wait for, to be appended next. Cost: at most
+    /// [`ORPHAN_ROOTS_AT_ONCE`] lookups.
+    pub(super) fn release_orphans(&mut self, tx: &dyn ReadTx) -> Result<Vec<CheckedChange>, StoreError> {
+        let mut arrived = Vec::new();
+        for hash in self.orphans.roots(ORPHAN_ROOTS_AT_ONCE) {
+            if ledger::position(tx, &self.document, &hash)?.is_some() {
+                arrived.push(hash);
+            }
+        }
+        Ok(self.orphans.release(arrived.into_iter()))
     }
 
     /// Learns that changes are not taken, for a reason that is not theirs; they are not asked for again.

@@ -77,6 +77,11 @@ impl Orphans {
         true
     }
 
+    /// Returns what the held ones wait for that is not held itself, at most so many: the rest follows when these come.
+    pub(super) fn roots(&self, most: usize) -> Vec<ChangeHash> {
+        self.waiting.keys().filter(|hash| !self.held.contains_key(hash)).take(most).copied().collect()
+    }
+
     /// Says whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty() && self.folded.is_empty()

@@ -256,13 +256,13 @@ fn take_one(tx: &mut dyn WriteTx, space: &SpaceId, write: Offered) -> Result<Out
     spaces::put(tx, &document, space)?;
     let before = log::end(tx, space)?;
     match write.what {
-        OfferedWrite::Deleted(tombstone) => {
+        OfferedWrite::Deleted(tombstone) | OfferedWrite::DeletedElsewhere(tombstone) => {
             tombstone::bury(tx, &document, &tombstone)?;
             if log::end(tx, space)? == before {
                 return Ok(Outcome::Duplicate);
             }
         }
-        OfferedWrite::Change(change) => match accept_one(tx, document, change)? {
+        OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) => match accept_one(tx, document, change)? {
             Appended::Stored { .. } => drop(log::append(tx, &document)?),
             Appended::Duplicate => return Ok(Outcome::Duplicate),
             Appended::Missing { .. } => return Ok(Outcome::Rejected(Reject::new(Code::ChangeMissing))),

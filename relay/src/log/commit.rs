@@ -125,7 +125,7 @@ fn write_part(
     budget: &mut Budget<'_>,
 ) -> Result<Done, StoreError> {
     let Some(is_placed) = place(tx, part)? else {
-        return Ok(Done { written: part.writes.iter().map(|_| Written::Elsewhere).collect(), ..Done::default() });
+        return write_elsewhere(tx, part, budget);
     };
     let mut done = Done { written: Vec::with_capacity(part.writes.len()), ..Done::default() };
     let space = spaces::of(tx, &part.document)?;
@@ -135,13 +135,12 @@ fn write_part(
     let mut changes = Vec::new();
     for write in &part.writes {
         match write {
-            OfferedWrite::Change(change) => changes.push(change),
-            OfferedWrite::Deleted(tombstone) => {
+            OfferedWrite::Change(change) => changes.push((change, Hand::Authors)),
+            OfferedWrite::PassedOn(change) => changes.push((change, Hand::Others)),
+            OfferedWrite::Deleted(tombstone) | OfferedWrite::DeletedElsewhere(tombstone) => {
                 append(tx, &part.document, &std::mem::take(&mut changes), &mut rules, &mut done)?;
-                let before = document_bytes(tx, &part.document)?;
-                bury(tx, &part.document, tombstone, &mut done)?;
-                let freed = before.saturating_sub(document_bytes(tx, &part.document)?);
-                rules.budget.remove(&rules.space, freed);
+                let position = bury(tx, part, tombstone, (rules.budget, &rules.space), &mut done)?;
+                done.written.push(Written::Deleted(position));
                 rules.owners.forget();
             }
         }
@@ -150,6 +149,33 @@ fn write_part(
     if is_placed && done.recent.is_none() && done.deletion.is_none() {
         // A document of which nothing was accepted is not created.
         ledger::delete(tx, &part.document)?;
+    }
+    Ok(done)
+}
+
+/// Answers writes to a document that is in another space than its author says. Deletions that reach there are carried out, and
+/// what is deleted is so for everybody.
+fn write_elsewhere(tx: &mut dyn WriteTx, part: &Part<'_>, budget: &mut Budget<'_>) -> Result<Done, StoreError> {
+    let home = spaces::of(tx, &part.document)?;
+    let mut done = Done { written: Vec::with_capacity(part.writes.len()), ..Done::default() };
+    let mut is_buried = tombstone::is_buried(tx, &part.document)?;
+    for write in &part.writes {
+        match write {
+            OfferedWrite::DeletedElsewhere(tombstone) => {
+                budget.begin(tx, &home)?;
+                // Whoever pushed it counts the positions of another log.
+                bury(tx, part, tombstone, (budget, &home), &mut done)?;
+                done.written.push(Written::Deleted(None));
+                is_buried = true;
+            }
+            OfferedWrite::Deleted(_) if is_buried => done.written.push(Written::Deleted(None)),
+            OfferedWrite::Change(_) | OfferedWrite::PassedOn(_) if is_buried => {
+                done.written.push(Written::Change(Appended::Deleted, None))
+            }
+            OfferedWrite::Change(_) | OfferedWrite::PassedOn(_) | OfferedWrite::Deleted(_) => {
+                done.written.push(Written::Elsewhere);
+            }
+        }
     }
     Ok(done)
 }
@@ -176,11 +202,20 @@ struct Rules<'a, 'b, 'q> {
     space: SpaceId,
 }
 
+/// Whose change somebody brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hand {
+    /// The author's own, who owns the actor from now on if nobody does.
+    Authors,
+    /// Somebody else's, passed on: with two relays a device that follows both may bring it here before its author does.
+    Others,
+}
+
 /// Appends changes of one document, but for those under somebody else's actor and those that there is no room for.
 fn append(
     tx: &mut dyn WriteTx,
     document: &DocumentId,
-    changes: &[&CheckedChange],
+    changes: &[(&CheckedChange, Hand)],
     rules: &mut Rules<'_, '_, '_>,
     done: &mut Done,
 ) -> Result<(), StoreError> {
@@ -190,8 +225,8 @@ fn append(
     let mut appender = Appender::begin(tx, *document)?;
     let before = appender.state().head_hashes();
     let mut appended = Vec::with_capacity(changes.len());
-    for change in changes {
-        appended.push(append_one(tx, document, change, &mut appender, rules)?);
+    for (change, hand) in changes {
+        appended.push(append_one(tx, document, (change, *hand), &mut appender, rules)?);
     }
     if !appended.iter().flatten().any(|appended| matches!(appended, Appended::Stored { .. })) {
         let written = |appended: Result<Appended, Written>| appended.map(|it| Written::Change(it, None));
@@ -201,7 +236,7 @@ fn append(
     let heads = appender.finish(tx)?.head_hashes();
     let logged = log::append(tx, document)?.ok_or(StoreError::Damaged { what: "how much of a document is logged" })?;
     let mut stored = Vec::with_capacity(changes.len());
-    for (change, appended) in changes.iter().zip(appended) {
+    for ((change, _), appended) in changes.iter().zip(appended) {
         let appended = match appended {
             Ok(appended) => appended,
             Err(refused) => {
@@ -232,7 +267,7 @@ fn append(
 fn append_one(
     tx: &mut dyn WriteTx,
     document: &DocumentId,
-    change: &CheckedChange,
+    (change, hand): (&CheckedChange, Hand),
     appender: &mut Appender,
     rules: &mut Rules<'_, '_, '_>,
 ) -> Result<Result<Appended, Written>, StoreError> {
@@ -253,31 +288,39 @@ fn append_one(
     }
     let appended = appender.append(tx, change)?;
     if matches!(appended, Appended::Stored { .. }) {
-        rules.owners.bind(tx, change.actor())?;
+        if hand == Hand::Authors {
+            rules.owners.bind(tx, change.actor())?;
+        }
         rules.budget.add(&rules.space, bytes);
     }
     Ok(Ok(appended))
 }
 
-/// Deletes a document everywhere.
-fn bury(tx: &mut dyn WriteTx, document: &DocumentId, tombstone: &Tombstone, done: &mut Done) -> Result<(), StoreError> {
-    let space = spaces::of(tx, document)?;
-    let before = log::end(tx, &space)?;
+/// Deletes a part's document everywhere, and gives back its room in its space. Returns where in the log that is, if it is news there.
+fn bury(
+    tx: &mut dyn WriteTx,
+    part: &Part<'_>,
+    tombstone: &Tombstone,
+    (budget, space): (&mut Budget<'_>, &SpaceId),
+    done: &mut Done,
+) -> Result<Option<u64>, StoreError> {
+    let document = &part.document;
+    let before = log::end(tx, space)?;
+    let bytes = document_bytes(tx, document)?;
     let buried = tombstone::bury(tx, document, tombstone)?;
+    budget.remove(space, bytes.saturating_sub(document_bytes(tx, document)?));
     if !buried.is_news {
-        done.written.push(Written::Deleted(None));
-        return Ok(());
+        return Ok(None);
     }
-    let end = log::end(tx, &space)?;
+    let end = log::end(tx, space)?;
     let position = Some(end).filter(|end| *end > before);
-    done.written.push(Written::Deleted(position));
     done.deletion = Some(Deletion { existed: buried.existed, is_purge: tombstone.kind == DeletionKind::Purged });
     // What came before it is nothing any more.
     (done.recent, done.entries) = (None, Vec::new());
     if let Some(position) = position {
         let write = Write { document: *document, content: Content::Deleted(tombstone.clone()) };
         done.entries.push(LiveEntry { position, ledger_position: 0, write });
-        done.end = Some((space, end));
+        done.end = Some((*space, end));
     }
-    Ok(())
+    Ok(position)
 }

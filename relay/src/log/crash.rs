@@ -87,7 +87,7 @@ struct Relay<'a> {
 }
 
 fn identity(name: &str) -> Identity {
-    Identity { peer: PeerId::new(name).unwrap(), storage: None }
+    Identity { peer: PeerId::new(name).unwrap(), storage: None, epoch: None }
 }
 
 fn open(disk: &CutDisk) -> Result<RedbStore, StoreError> {

@@ -99,10 +99,14 @@ fn check(image: Vec<u8>, told: &Told) -> Result<(), String> {
     for (position, write) in told {
         let here = found.iter().find(|(other, _)| other == position).map(|(_, bytes)| bytes.as_deref());
         let is_kept = match write {
-            OfferedWrite::Change(change) if here == Some(Some(&change.bytes()[..])) => true,
+            OfferedWrite::Change(change) | OfferedWrite::PassedOn(change)
+                if here == Some(Some(&change.bytes()[..])) =>
+            {
+                true
+            }
             // The first document's, when its deletion came through unheard.
-            OfferedWrite::Change(_) => is_deleted && here.is_none(),
-            OfferedWrite::Deleted(_) => here == Some(None),
+            OfferedWrite::Change(_) | OfferedWrite::PassedOn(_) => is_deleted && here.is_none(),
+            OfferedWrite::Deleted(_) | OfferedWrite::DeletedElsewhere(_) => here == Some(None),
         };
         if !is_kept {
             return Err(format!("position {position} was told and holds something else"));

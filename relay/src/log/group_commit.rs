@@ -568,8 +568,8 @@ fn tell_refusals(refusals: &Refusals, author: &Author, writes: &[Offered], writt
             Some((document, why, _, count)) if *document == write.document && *why == code => *count += 1,
             waiting => {
                 let hash = match &write.what {
-                    OfferedWrite::Change(change) => Some(change.hash()),
-                    OfferedWrite::Deleted(_) => None,
+                    OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) => Some(change.hash()),
+                    OfferedWrite::Deleted(_) | OfferedWrite::DeletedElsewhere(_) => None,
                 };
                 if let Some((document, why, change, count)) = waiting.replace((write.document, code, hash, 1)) {
                     refusals.note(author, &document, why, change, count);

@@ -301,7 +301,7 @@ pub(super) fn weight(bytes: usize) -> usize {
 /// Returns how many bytes a write brings.
 pub(super) fn bytes_of(write: &Offered) -> usize {
     match &write.what {
-        OfferedWrite::Change(change) => change.bytes().len(),
-        OfferedWrite::Deleted(tombstone) => tombstone.by.len(),
+        OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) => change.bytes().len(),
+        OfferedWrite::Deleted(tombstone) | OfferedWrite::DeletedElsewhere(tombstone) => tombstone.by.len(),
     }
 }

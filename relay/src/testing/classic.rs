@@ -138,6 +138,9 @@ impl Classic {
         let (changed, _) = self.member.mailbox().take_changed();
         for document in changed.into_iter().collect::<BTreeSet<_>>() {
             self.session.handle_heads_changed(document);
+            if self.session.holds_orphans(&document) {
+                self.session.release_orphans(document, &*self.parts.store.read()?)?;
+            }
             self.may_transmit = true;
         }
         loop {

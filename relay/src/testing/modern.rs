@@ -182,12 +182,15 @@ impl Modern {
             RelayOutput::Append { batch, space, writes } => {
                 let author = self.author();
                 for write in &writes {
-                    let change = match &write.what {
-                        OfferedWrite::Change(change) => Some(change.hash()),
-                        OfferedWrite::Deleted(_) => None,
+                    let (change, space) = match &write.what {
+                        OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) => {
+                            (Some(change.hash()), Some(space))
+                        }
+                        OfferedWrite::Deleted(_) => (None, Some(space)),
+                        OfferedWrite::DeletedElsewhere(_) => (None, None),
                     };
                     let (document, principal) = (write.document, author.principal.clone());
-                    self.offers.push_back(Offer { document, change, space: Some(space), principal });
+                    self.offers.push_back(Offer { document, change, space, principal });
                 }
                 self.pushes.push(batch, Instant::now(), author, space, writes);
             }

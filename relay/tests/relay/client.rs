@@ -134,7 +134,7 @@ impl Client {
 
     async fn begin(raw: Raw, name: &str, store: MemoryStore) -> Self {
         let me = peer(name);
-        let session = ClassicSession::new(Role::Client, Identity { peer: me.clone(), storage: None });
+        let session = ClassicSession::new(Role::Client, Identity { peer: me.clone(), storage: None, epoch: None });
         let (unavailable, ephemeral) = (Vec::new(), Vec::new());
         let (deleted, acknowledged, relay_heads, frames) = (Vec::new(), Vec::new(), HashMap::new(), Vec::new());
         let mut client =

@@ -61,19 +61,27 @@ impl Driver {
             }
             ClientOutput::Snapshot { space, document, chunk, .. } => self.take_snapshot(space, document, &chunk)?,
             ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
-                self.inner.note_acknowledged(epoch, acknowledged)?;
+                let note = self.inner.note_acknowledged(epoch, acknowledged)?;
+                self.notes.keep(note);
             }
             // What stands on a refused change is set aside with it.
             ClientOutput::Rejected { stands_on: Some(_), .. } => {}
             ClientOutput::Rejected { document, hash, reject, .. } => self.rejected(document, hash, &reject)?,
             ClientOutput::DeletionAcknowledged { document, kind } => {
                 let relay = self.relay.map(|(relay, _)| relay);
-                self.inner.note_deletion_told(document, kind, relay)?;
+                let note = self.inner.note_deletion_told(document, kind, relay)?;
+                self.notes.keep(note);
             }
             ClientOutput::DeletionRejected { document, reject } => {
                 tracing::warn!(%document, code = reject.code.name(), "the relay does not delete the document");
+                if reject.code.puts_off() {
+                    self.put_off_deletions.insert(document);
+                }
             }
-            ClientOutput::Seen { space, epoch, position, .. } => self.inner.note_seen(epoch, space, position)?,
+            ClientOutput::Seen { space, epoch, position, .. } => {
+                let note = self.inner.note_seen(epoch, space, position)?;
+                note.into_iter().for_each(|note| self.notes.keep(note));
+            }
             ClientOutput::Presence { space, values } => self.hear(space, values)?,
             ClientOutput::Opened { documents, .. } => {
                 for (document, _) in documents {
@@ -104,8 +112,7 @@ impl Driver {
     /// A relay refused a change of ours.
     fn rejected(&mut self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
         match reject.code {
-            // This says nothing about the change: it is tried again after a while, or by the next connection.
-            Code::Busy | Code::GoingAway | Code::Internal | Code::NotStored => drop(self.put_off.insert(document)),
+            code if code.puts_off() => drop(self.put_off.insert(document)),
             Code::ActorReused | Code::ActorOwned => {
                 match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
                     Ok(count) if count > 0 => {
@@ -122,9 +129,11 @@ impl Driver {
         Ok(())
     }
 
-    fn note_rejected(&self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
+    fn note_rejected(&mut self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
         tracing::warn!(%document, code = reject.code.name(), "the relay refused a change that was made here");
-        self.inner.note_rejected(document, hash, reject.code.number(), &reject.text)
+        let note = self.inner.note_rejected(document, hash, reject.code.number(), &reject.text)?;
+        self.notes.keep(note);
+        Ok(())
     }
 
     fn take_snapshot(&mut self, space: SpaceId, document: DocumentId, chunk: &Bytes) -> Result<(), RepoError> {

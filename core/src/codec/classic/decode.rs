@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::cbor::{Value, within};
 use super::{DecodeError, Frame, PROTOCOL_VERSION, PeerMetadata, RemoteHeads};
 use crate::deletion::{DeletionKind, Tombstone};
-use crate::id::{DocumentId, PeerId};
+use crate::id::{DocumentId, Epoch, PeerId};
 use crate::limits::{
     DELETED_BY_BYTES_MAX, DOCUMENT_ID_TEXT_BYTES_MAX, EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, GOSSIP_ENTRIES_MAX,
     GOSSIP_HEADS_MAX, PEER_ERROR_BYTES_MAX, PEER_ID_BYTES_MAX, PROTOCOL_VERSION_BYTES_MAX, PROTOCOL_VERSIONS_MAX,
@@ -326,10 +326,16 @@ impl<'b> Fields<'b> {
                 Some("rejoin") => {
                     metadata.rejoin = u32::try_from(value.whole_number("rejoin")?).unwrap_or(u32::MAX);
                 }
+                // Somebody else's key of that name may hold anything.
+                Some("epoch") => {
+                    let bytes = value.bytes("epoch").ok().and_then(|bytes| bytes.try_into().ok());
+                    metadata.epoch = bytes.map(Epoch::from_bytes);
+                }
                 _ => {}
             }
             Ok(())
         })?;
+        metadata.epoch = metadata.epoch.filter(|_| metadata.rejoin > 0);
         Ok(metadata)
     }
 

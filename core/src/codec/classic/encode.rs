@@ -191,13 +191,18 @@ impl Fields {
 
     fn metadata(&mut self, metadata: &PeerMetadata) -> Written {
         self.key("peerMetadata")?;
-        self.out.map(1 + u64::from(metadata.storage_id.is_some()) + u64::from(metadata.rejoin > 0))?;
+        let epoch = metadata.epoch.filter(|_| metadata.rejoin > 0);
+        let count = 1 + u64::from(metadata.storage_id.is_some()) + u64::from(metadata.rejoin > 0);
+        self.out.map(count + u64::from(epoch.is_some()))?;
         if let Some(storage_id) = &metadata.storage_id {
             self.out.str("storageId")?.str(storage_id)?;
         }
         self.out.str("isEphemeral")?.bool(metadata.is_ephemeral)?;
         if metadata.rejoin > 0 {
             self.out.str("rejoin")?.u32(metadata.rejoin)?;
+        }
+        if let Some(epoch) = epoch {
+            self.out.str("epoch")?.bytes(epoch.as_bytes())?;
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ fn head() -> ChangeHash {
 }
 
 fn metadata(storage_id: Option<&str>, is_ephemeral: bool) -> PeerMetadata {
-    PeerMetadata { storage_id: storage_id.map(str::to_owned), is_ephemeral, rejoin: 0 }
+    PeerMetadata { storage_id: storage_id.map(str::to_owned), is_ephemeral, rejoin: 0, epoch: None }
 }
 
 /// One frame of each type, the ones that `docs/protocol.md` shows.

@@ -20,6 +20,9 @@ const CHUNK_BYTES_MIN: usize = 10;
 /// Marks positions that hold nothing.
 const SKIPPED: u64 = 0;
 
+/// In its place in a `push`: what follows is others', or is not any more.
+const TURN: u64 = 0;
+
 /// A change of a document, or its deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
@@ -34,6 +37,9 @@ pub struct Write {
 pub enum Content {
     /// One change chunk, compressed or not. A slice of the message that brought it; nothing has looked into it.
     Change(Bytes),
+    /// The same in a `push`, of what the client did not write itself and has from elsewhere: its actor is not the client's by that.
+    /// In other messages it is a change like any.
+    PassedOn(Bytes),
     /// It is deleted everywhere.
     Deleted(Tombstone),
 }
@@ -163,7 +169,7 @@ impl WritesBuilder {
 
     /// Begins a `push` with a budget in bytes of its own. One write is taken however long it is.
     pub fn push_with_budget(batch: u64, space: &SpaceId, budget_bytes: usize) -> Self {
-        let mut writer = BatchWriter::new(kind::PUSH, budget_bytes);
+        let mut writer = BatchWriter { turns: true, ..BatchWriter::new(kind::PUSH, budget_bytes) };
         writer.writer.number(batch).space(space);
         Self { batch: writer }
     }
@@ -186,6 +192,16 @@ impl WritesBuilder {
         let has_room = self.batch.has_room(bytes.len());
         if has_room {
             self.batch.change(document, bytes);
+        }
+        has_room
+    }
+
+    /// Adds a change that somebody else wrote to a `push` and tells whether it was taken. In a `fill` it is one like any.
+    #[must_use = "a change that was not taken belongs into the next message"]
+    pub fn passed_on(&mut self, document: &DocumentId, bytes: &[u8]) -> bool {
+        let has_room = self.batch.has_room(bytes.len());
+        if has_room {
+            self.batch.passed_on(document, bytes);
         }
         has_room
     }
@@ -218,24 +234,43 @@ struct BatchWriter {
     named: BTreeMap<DocumentId, u64>,
     budget_bytes: usize,
     count: usize,
+    /// Whether the message says whose changes are.
+    turns: bool,
+    /// Whether those that come now are others'.
+    is_passing_on: bool,
 }
 
 impl BatchWriter {
     fn new(kind: u8, budget_bytes: usize) -> Self {
         let writer = Writer::new(kind, budget_bytes.min(4 << 10));
-        Self { writer, named: BTreeMap::new(), budget_bytes, count: 0 }
+        Self { writer, named: BTreeMap::new(), budget_bytes, count: 0, turns: false, is_passing_on: false }
     }
 
     /// Tells whether an entry with so many bytes of its own fits. A gap before it may take an entry too.
     fn has_room(&self, bytes: usize) -> bool {
-        // A reference or id, a length and a gap are at most 10 + 16 + 10 + 11 bytes.
+        // A reference or id, a length and a gap or a turn are at most 10 + 16 + 10 + 11 bytes.
         let end = self.writer.len().saturating_add(bytes).saturating_add(48);
         self.count == 0 || (self.count + 3 <= BATCH_ENTRIES_MAX && end <= self.budget_bytes)
     }
 
     fn change(&mut self, document: &DocumentId, bytes: &[u8]) {
+        self.turn(false);
         self.head(document, 0);
         self.writer.bytes(bytes);
+    }
+
+    fn passed_on(&mut self, document: &DocumentId, bytes: &[u8]) {
+        self.turn(true);
+        self.head(document, 0);
+        self.writer.bytes(bytes);
+    }
+
+    /// Says whose the changes are that follow, if that is said at all and is news.
+    fn turn(&mut self, is_passing_on: bool) {
+        if self.turns && self.is_passing_on != is_passing_on {
+            self.is_passing_on = is_passing_on;
+            self.writer.number(TURN);
+        }
     }
 
     fn deleted(&mut self, document: &DocumentId, tombstone: &Tombstone) {
@@ -268,6 +303,7 @@ impl BatchWriter {
     fn write(&mut self, write: &Write) {
         match &write.content {
             Content::Change(bytes) => self.change(&write.document, bytes),
+            Content::PassedOn(bytes) => self.passed_on(&write.document, bytes),
             Content::Deleted(tombstone) => self.deleted(&write.document, tombstone),
         }
     }
@@ -294,16 +330,30 @@ pub(super) fn encode_entries(space: &SpaceId, first: u64, entries: &[Entry]) -> 
     builder.finish()
 }
 
-/// Reads the writes of a `push` or `fill`, to the end of the message.
-pub(super) fn read_writes(reader: &mut Reader<'_>) -> Result<Vec<Write>, DecodeError> {
+/// Reads the writes of a `push` or `fill`, to the end of the message. Only a `push` has turns.
+pub(super) fn read_writes(reader: &mut Reader<'_>, may_turn: bool) -> Result<Vec<Write>, DecodeError> {
     let mut named = Vec::new();
     let mut writes = Vec::new();
+    let mut is_passing_on = false;
     while !reader.is_empty() {
         full_at(writes.len())?;
-        match reader.number("entry")? {
-            SKIPPED => return Err(DecodeError::Invalid { field: "entry", expected: "a change or a deletion" }),
-            head => writes.push(read_write(reader, &mut named, head)?),
+        let mut head = reader.number("entry")?;
+        if head == TURN {
+            if !may_turn {
+                return Err(DecodeError::Invalid { field: "entry", expected: "a change or a deletion" });
+            }
+            is_passing_on = !is_passing_on;
+            // There is one way to say it: before a change that it is about.
+            head = reader.number("entry")?;
+            if head.is_multiple_of(2) {
+                return Err(DecodeError::Invalid { field: "entry", expected: "a change behind a turn" });
+            }
         }
+        let mut write = read_write(reader, &mut named, head)?;
+        if is_passing_on && let Content::Change(bytes) = write.content {
+            write.content = Content::PassedOn(bytes);
+        }
+        writes.push(write);
     }
     at_least_one(writes.len())?;
     Ok(writes)

@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &Bytes) -> Result<ClientMessage, DecodeError> {
         }
         kind::PUSH => {
             let batch = reader.positive("batch")?;
-            ClientMessage::Push { batch, space: reader.space()?, writes: batch::read_writes(reader)? }
+            ClientMessage::Push { batch, space: reader.space()?, writes: batch::read_writes(reader, true)? }
         }
         kind::CURSOR => ClientMessage::Cursor { space: reader.space()?, position: reader.number("position")? },
         kind::COMPARE => {

@@ -177,6 +177,11 @@ codes! {
 }
 
 impl Code {
+    /// Tells whether the relay could not take a write just now, which says nothing about the write: try it again after a while.
+    pub const fn puts_off(self) -> bool {
+        matches!(self, Self::Busy | Self::GoingAway | Self::Internal | Self::NotStored)
+    }
+
     /// Tells whether the same write may be taken later without being changed.
     pub const fn is_retryable(self) -> bool {
         matches!(

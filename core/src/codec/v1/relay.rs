@@ -35,7 +35,7 @@ pub(super) fn decode(bytes: &Bytes) -> Result<RelayMessage, DecodeError> {
             let (space, documents) = (reader.space()?, reader.document_heads()?);
             RelayMessage::Lacking { space, documents, is_last: reader.flag("last")? }
         }
-        kind::FILL => RelayMessage::Fill { space: reader.space()?, writes: batch::read_writes(reader)? },
+        kind::FILL => RelayMessage::Fill { space: reader.space()?, writes: batch::read_writes(reader, false)? },
         kind::SNAPSHOT => snapshot(reader)?,
         kind::OPENED => {
             let (space, position) = (reader.space()?, reader.number("position")?);

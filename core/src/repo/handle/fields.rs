@@ -173,6 +173,7 @@ impl DocHandle {
                     touched: written.touched.clone(),
                     heads: heads.clone(),
                     stored: 1,
+                    before: written.change.deps().to_vec(),
                     ..Accepted::default()
                 };
                 events::publish_accepted(&channel, document, Origin::Local, &accepted);

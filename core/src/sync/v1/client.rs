@@ -402,10 +402,10 @@ impl ClientSession {
         self.pushes.changed(document);
     }
 
-    /// Pushes whatever is above these heads, the outbox's and others' changes alike: the relay has not more than these. `None` if it
-    /// is not known to have anything.
+    /// Passes on what came from elsewhere: pushes whatever is above these heads, which were here before it, the outbox's and others'
+    /// changes alike. `None` if nothing was here.
     pub fn offer(&mut self, document: DocumentId, their_heads: Option<Vec<ChangeHash>>) {
-        self.pushes.offer(document, their_heads.unwrap_or_default(), 0);
+        self.pushes.pass_on(document, their_heads.unwrap_or_default());
     }
 
     /// Takes note that a document was deleted everywhere here. Those that the relay was not told of before are found without
@@ -423,6 +423,12 @@ impl ClientSession {
     /// Pushes a document's waiting changes again, those that were refused too.
     pub fn handle_retry(&mut self, document: DocumentId) {
         self.pushes.retry(document);
+    }
+
+    /// As [`ClientSession::handle_retry`], where there are other relays: what one of them took waits in the outbox no more, so
+    /// everything is pushed from the first change on that this relay did not take. What it has, it says so.
+    pub fn handle_resume(&mut self, document: DocumentId) {
+        self.pushes.resume(document);
     }
 
     /// Sends ephemeral values as soon as the socket has room; the oldest of too many are dropped. The author is to be

@@ -76,6 +76,39 @@ async fn operator_does_the_usual_things_on_the_command_line() {
     relay.stop().await;
 }
 
+/// The script that the page about backups shows does what the page says of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn script_of_the_page_about_backups_makes_a_chain_that_can_be_restored() {
+    let relay = Administered::start().await;
+    let mut alice = V1::follow(&relay.url(), "alice", TEAM).await;
+    let folder = tempfile::tempdir().unwrap();
+    let page = include_str!("../../../docs/backup.md");
+    let script = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let binary = env!("CARGO_BIN_EXE_rejoin-relay");
+    let (url, data) = (relay.admin_url(), relay.data.path().display());
+    let asks = format!("{binary} admin --url {url} --data {data}");
+    // A second apart in earnest: each backup has a name of its own.
+    let script = script
+        .replace("dir=/backup", &format!("dir={}", folder.path().display()))
+        .replace("rejoin-relay admin", &asks)
+        .replace("%H%M%SZ", "%H%M%S%NZ");
+    for (argument, actor) in [("full", "one"), ("", "two"), ("", "three")] {
+        alice.store(TEAM, chain(document(1), actor, 3, "k")).await;
+        let ran =
+            block_in_place(|| Command::new("sh").args(["-c", &script, "rejoin-backup", argument]).output().unwrap());
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    let links = std::fs::read_to_string(folder.path().join("chain")).unwrap();
+    assert_eq!(links.lines().count(), 3, "{links}");
+    let restored = folder.path().join("restored");
+    let ran =
+        Command::new(binary).arg("restore").arg("--from").args(links.lines()).arg("--data").arg(&restored).output();
+    let ran = ran.unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(restored.join("relay.redb").exists());
+    relay.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_are_one_line_that_says_what_to_do() {
     let relay = Administered::start().await;

@@ -159,7 +159,7 @@ impl Model {
         if !in_space && !alone {
             "read-only"
         } else if it.home.is_some_and(|home| home != space) {
-            "document-elsewhere"
+            if it.deleted { "document-deleted" } else { "document-elsewhere" }
         } else {
             self.appended(token, document, change)
         }
@@ -185,15 +185,26 @@ impl Model {
         let it = &self.documents[document];
         let in_space = self.access(token, space, None) >= Some(Access::Write);
         let alone = self.access(token, space, Some(it.id)) == Some(Access::Admin) && it.place() == space;
-        if !in_space && !alone {
+        if self.reaches(token, space, document) {
+            "duplicate"
+        } else if !in_space && !alone {
             "delete-forbidden"
         } else if it.home.is_some_and(|home| home != space) {
-            "document-elsewhere"
+            if it.deleted { "duplicate" } else { "document-elsewhere" }
         } else if it.deleted {
             "duplicate"
         } else {
             "stored"
         }
+    }
+
+    /// Says whether a deletion that is pushed to a space reaches the document in another one.
+    pub fn reaches(&self, token: usize, space: SpaceId, document: usize) -> bool {
+        let it = &self.documents[document];
+        it.home.filter(|home| *home != space && *home != SpaceId::DEFAULT).is_some_and(|home| {
+            self.access(token, home, None) >= Some(Access::Write)
+                || self.access(token, home, Some(it.id)) == Some(Access::Admin)
+        })
     }
 
     pub fn store(&mut self, token: usize, space: SpaceId, document: usize, change: &CheckedChange) {

@@ -136,7 +136,7 @@ impl Modern {
     fn note(&mut self, message: &RelayMessage) {
         let heard = &mut self.heard;
         let mut take = |write: &Write| match &write.content {
-            Content::Change(bytes) => {
+            Content::Change(bytes) | Content::PassedOn(bytes) => {
                 let hash = CheckedChange::parse(bytes).unwrap().hash();
                 heard.changes.entry(write.document).or_default().insert(hash);
             }

@@ -17,8 +17,12 @@ fn any_document() -> impl Strategy<Value = DocumentId> {
 }
 
 fn any_metadata() -> impl Strategy<Value = PeerMetadata> {
-    (prop::option::of("\\PC{0,40}"), any::<bool>(), any::<u32>())
-        .prop_map(|(storage_id, is_ephemeral, rejoin)| PeerMetadata { storage_id, is_ephemeral, rejoin })
+    (prop::option::of("\\PC{0,40}"), any::<bool>(), any::<u32>(), prop::option::of(any::<[u8; 16]>())).prop_map(
+        |(storage_id, is_ephemeral, rejoin, epoch)| {
+            let epoch = epoch.map(Epoch::from_bytes).filter(|_| rejoin > 0);
+            PeerMetadata { storage_id, is_ephemeral, rejoin, epoch }
+        },
+    )
 }
 
 fn any_heads() -> impl Strategy<Value = RemoteHeads> {

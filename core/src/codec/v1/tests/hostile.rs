@@ -116,11 +116,22 @@ fn entries_that_mean_nothing_are_refused() {
 }
 
 #[test]
-fn a_push_has_no_gaps() {
-    let mut bytes = vec![kind::PUSH, 1];
-    bytes.extend([0; 16]);
-    bytes.extend([0, 1]);
-    assert!(matches!(ClientMessage::decode(&bytes.into()), Err(DecodeError::Invalid { field: "entry", .. })));
+fn a_turn_in_a_push_has_a_change_behind_it() {
+    let decode = |entries: &[u8]| {
+        let mut bytes = vec![kind::PUSH, 1];
+        bytes.extend([0; 16]);
+        bytes.extend(entries);
+        ClientMessage::decode(&bytes.into())
+    };
+    let change = [&[1u8][..], &[0xd1; 16], &[10], &[7; 10]].concat();
+    let deletion = [&[2u8][..], &[0xd1; 16], &[0, 0, 0]].concat();
+    assert!(decode(&change).is_ok() && decode(&deletion).is_ok());
+    assert!(decode(&[&[0][..], &change].concat()).is_ok());
+    for entries in [[&[0, 0][..], &change].concat(), [&[0][..], &deletion].concat()] {
+        assert!(matches!(decode(&entries), Err(DecodeError::Invalid { field: "entry", .. })), "{entries:?}");
+    }
+    assert!(matches!(decode(&[&change[..], &[0]].concat()), Err(DecodeError::Truncated { .. })));
+    assert!(decode(&[0]).is_err());
 }
 
 #[test]

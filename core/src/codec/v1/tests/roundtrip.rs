@@ -44,6 +44,14 @@ fn write() -> impl Strategy<Value = Write> {
     (document(), content).prop_map(|(document, content)| Write { document, content })
 }
 
+/// A write of a `push`: it says whose it is.
+fn pushed() -> impl Strategy<Value = Write> {
+    (write(), any::<bool>()).prop_map(|(write, is_passed_on)| match write.content {
+        Content::Change(bytes) if is_passed_on => Write { content: Content::PassedOn(bytes), ..write },
+        content => Write { content, ..write },
+    })
+}
+
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let one = prop_oneof![
         4 => write().prop_map(Entry::Write),
@@ -115,7 +123,7 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
         any_hello().prop_map(ClientMessage::Hello),
         subscriptions().prop_map(|subscriptions| ClientMessage::Subscribe { subscriptions }),
         vec(space(), 1..4).prop_map(|spaces| ClientMessage::Unsubscribe { spaces }),
-        (positive(), space(), vec(write(), 1..300)).prop_map(|(batch, space, writes)| ClientMessage::Push {
+        (positive(), space(), vec(pushed(), 1..300)).prop_map(|(batch, space, writes)| ClientMessage::Push {
             batch,
             space,
             writes

@@ -52,7 +52,7 @@ struct Side {
 
 impl Side {
     fn new(role: Role, name: &str) -> Self {
-        let identity = Identity { peer: PeerId::new(name).unwrap(), storage: None };
+        let identity = Identity { peer: PeerId::new(name).unwrap(), storage: None, epoch: None };
         let session = ClassicSession::new(role, identity);
         Self { store: MemoryStore::new(), session, said: Vec::new(), frames: Vec::new() }
     }

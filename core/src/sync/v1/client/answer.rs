@@ -234,6 +234,7 @@ impl ClientSession {
         stands_on: Option<ChangeHash>,
     ) {
         self.pushes.hold(document, Some(hash));
+        self.pushes.missed(document, position);
         self.outputs.push_back(ClientOutput::Rejected { space, document, position, hash, reject, stands_on });
     }
 }

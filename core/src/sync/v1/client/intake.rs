@@ -357,7 +357,7 @@ impl ClientSession {
         }
         match write.content {
             Content::Deleted(tombstone) => parcel.deletions.push((document, tombstone)),
-            Content::Change(bytes) => match CheckedChange::parse(&bytes) {
+            Content::Change(bytes) | Content::PassedOn(bytes) => match CheckedChange::parse(&bytes) {
                 Err(error) => self.refuse(space, document, error.to_string()),
                 Ok(change) => {
                     if let Some(position) = position

@@ -77,18 +77,36 @@ pub(super) struct Document {
     pub(super) refused: Option<ChangeHash>,
     /// The last batch before everything was offered, because the relay lacked what nobody knew it lacked.
     pub(super) healed: Option<u64>,
+    /// From which position on something may be missing there that was not taken, or not pushed meanwhile.
+    missed: Option<u64>,
     offer: Option<Offer>,
+    /// What was here before more came from elsewhere, while an offer was on its way.
+    next: Option<Vec<ChangeHash>>,
 }
 
 /// What the relay lacks.
 #[derive(Debug)]
 struct Offer {
-    /// What it has.
-    heads: Vec<ChangeHash>,
+    above: Above,
     /// The credit that comes back when this is pushed.
     bytes: u64,
     /// The positions to push, once they were looked up.
     positions: Option<VecDeque<u64>>,
+}
+
+/// Where what the relay lacks begins.
+#[derive(Debug)]
+enum Above {
+    /// It has what these heads have.
+    Heads(Vec<ChangeHash>),
+    /// It has everything before this position.
+    Position(u64),
+}
+
+impl Offer {
+    fn above(heads: Vec<ChangeHash>) -> Self {
+        Self { above: Above::Heads(heads), bytes: 0, positions: None }
+    }
 }
 
 /// A push that waits for its answer.
@@ -124,7 +142,12 @@ struct Draft {
 
 impl Draft {
     /// Adds a change, and tells whether there was room.
-    fn change(&mut self, tx: &dyn ReadTx, document: DocumentId, position: u64) -> Result<Added, StoreError> {
+    fn change(
+        &mut self,
+        tx: &dyn ReadTx,
+        (document, position): (DocumentId, u64),
+        whose: Whose,
+    ) -> Result<Added, StoreError> {
         if self.is_full() {
             return Ok(Added::Full);
         }
@@ -136,7 +159,11 @@ impl Draft {
             self.too_long.push((document, position, hash));
             return Ok(Added::TooLong);
         }
-        if !self.builder.change(&document, &bytes) {
+        let was_taken = match whose {
+            Whose::Ours => self.builder.change(&document, &bytes),
+            Whose::Others => self.builder.passed_on(&document, &bytes),
+        };
+        if !was_taken {
             return Ok(Added::Full);
         }
         self.writes.push(Sent::Change { document, position, hash });
@@ -147,6 +174,13 @@ impl Draft {
         let most = usize::try_from(self.limits.batch_entries).unwrap_or(usize::MAX).min(BATCH_ENTRIES_MAX - 3);
         self.writes.len() >= most
     }
+}
+
+/// Who wrote a change, as far as the relay is to know: whose its actor is there.
+#[derive(Clone, Copy)]
+enum Whose {
+    Ours,
+    Others,
 }
 
 #[derive(PartialEq, Eq)]
@@ -179,12 +213,25 @@ impl Pushes {
         self.deleted.push_back(document);
     }
 
-    /// Pushes what is above these heads, after what is under way of the document. Of two offers the later knows better.
+    /// Pushes what is above these heads, after what is under way of the document. The relay showed them: it knows better than
+    /// what was to be offered before.
     pub(super) fn offer(&mut self, document: DocumentId, heads: Vec<ChangeHash>, bytes: u64) {
         let known = self.documents.entry(document).or_default();
         let before = known.offer.take();
         let bytes = before.map_or(0, |before| before.bytes).saturating_add(bytes);
-        known.offer = Some(Offer { heads, bytes, positions: None });
+        known.offer = Some(Offer { bytes, ..Offer::above(heads) });
+        known.next = None;
+        self.offered.push_back(document);
+    }
+
+    /// Pushes what came from elsewhere to these heads. An offer that waits takes it along; one on its way is followed by another.
+    pub(super) fn pass_on(&mut self, document: DocumentId, before: Vec<ChangeHash>) {
+        let known = self.documents.entry(document).or_default();
+        match &known.offer {
+            None => known.offer = Some(Offer::above(before)),
+            Some(Offer { positions: Some(_), .. }) => drop(known.next.get_or_insert(before)),
+            Some(_) => {}
+        }
         self.offered.push_back(document);
     }
 
@@ -194,11 +241,37 @@ impl Pushes {
         known.refused = known.refused.or(refused);
     }
 
+    /// Takes note that the relay did not take what is at a position.
+    pub(super) fn missed(&mut self, document: DocumentId, position: u64) {
+        let known = self.documents.entry(document).or_default();
+        known.missed = Some(known.missed.map_or(position, |before| before.min(position)));
+    }
+
     pub(super) fn retry(&mut self, document: DocumentId) {
         if let Some(known) = self.documents.get_mut(&document) {
             (known.is_held, known.refused, known.healed, known.pushed) = (false, None, None, None);
         }
         self.changed(document);
+    }
+
+    /// Pushes again as [`Pushes::retry`] does, and what waits in the outbox no more because another relay took it.
+    pub(super) fn resume(&mut self, document: DocumentId) {
+        let known = self.documents.entry(document).or_default();
+        if let Some(missed) = known.missed.take() {
+            let (mut first, mut bytes) = (missed, 0);
+            if let Some(before) = known.offer.take() {
+                bytes = before.bytes;
+                let left = before.positions.and_then(|positions| positions.front().copied());
+                match before.above {
+                    Above::Heads(heads) if left.is_none() => drop(known.next.get_or_insert(heads)),
+                    Above::Heads(_) => first = left.map_or(missed, |left| left.min(missed)),
+                    Above::Position(position) => first = left.unwrap_or(position).min(missed),
+                }
+            }
+            known.offer = Some(Offer { above: Above::Position(first), bytes, positions: None });
+            self.offered.push_back(document);
+        }
+        self.retry(document);
     }
 
     /// Takes note that the relay takes a change from its actor's owner alone, who is somebody else.
@@ -211,7 +284,7 @@ impl Pushes {
     /// Takes note that changes of a document came: they may be what others brought of what it waits for.
     pub(super) fn note_arrived(&mut self, document: &DocumentId) {
         if !self.owned.is_empty() && self.owned.remove(document) {
-            self.retry(*document);
+            self.resume(*document);
         }
     }
 
@@ -328,20 +401,31 @@ impl Pushes {
     fn put_offer(&mut self, document: DocumentId, draft: &mut Draft, tx: &dyn ReadTx) -> Result<Put, StoreError> {
         let Some(known) = self.documents.get_mut(&document) else { return Ok(Put::All) };
         let Some(offer) = &mut known.offer else { return Ok(Put::All) };
-        if !known.is_held {
+        if known.is_held {
+            // What it would have pushed is pushed when the document is held no more.
+            let lacking = match &offer.above {
+                Above::Heads(heads) => lacking(tx, &document, heads)?.front().copied(),
+                Above::Position(position) => Some(*position),
+            };
+            known.missed = known.missed.into_iter().chain(lacking).min();
+        } else {
             if offer.positions.is_none() && !known.in_flight.is_empty() {
                 // Its answer may change what is to be pushed. It brings the document back here.
                 return Ok(Put::All);
             }
             // The document may have been deleted since.
             let count = ledger::state(tx, &document)?.map_or(0, |state| state.count);
-            let found = match offer.positions.take() {
-                Some(positions) if positions.back().is_none_or(|last| *last < count) => positions,
-                _ => lacking(tx, &document, &offer.heads)?,
+            let found = match (offer.positions.take(), &offer.above) {
+                (Some(positions), _) if positions.back().is_none_or(|last| *last < count) => positions,
+                (_, Above::Position(position)) => (*position..count).collect(),
+                (_, Above::Heads(heads)) => lacking(tx, &document, heads)?,
             };
             let positions = offer.positions.insert(found);
             while let Some(position) = positions.front().copied() {
-                match draft.change(tx, document, position)? {
+                // What another relay took is passed on, even if it is ours: nobody owns its actor by that.
+                let is_ours = outbox::is_unacknowledged(tx, &document, position)?;
+                let whose = if is_ours { Whose::Ours } else { Whose::Others };
+                match draft.change(tx, (document, position), whose)? {
                     Added::Full => return Ok(Put::Full),
                     Added::TooLong => {
                         known.is_held = true;
@@ -356,7 +440,10 @@ impl Pushes {
             }
         }
         self.worked_off = self.worked_off.saturating_add(offer.bytes);
-        known.offer = None;
+        known.offer = known.next.take().map(Offer::above);
+        if known.offer.is_some() {
+            self.offered.push_back(document);
+        }
         // What was written since then waits in the outbox.
         self.changed(document);
         Ok(Put::All)
@@ -375,7 +462,9 @@ impl Pushes {
                 let count = ledger::state(tx, &document)?.map_or(0, |state| state.count);
                 match self.documents.get_mut(&document) {
                     // It was deleted here and fetched anew: its positions begin again.
-                    Some(known) if known.pushed.is_some_and(|pushed| pushed >= count) => known.pushed = None,
+                    Some(known) if known.pushed.is_some_and(|pushed| pushed >= count) => {
+                        (known.pushed, known.missed) = (None, None);
+                    }
                     _ => return Ok(Put::All),
                 }
                 if count == 0 {
@@ -386,7 +475,7 @@ impl Pushes {
             let known = self.documents.entry(document).or_default();
             for position in positions {
                 if !known.in_flight.contains(&position) {
-                    match draft.change(tx, document, position)? {
+                    match draft.change(tx, (document, position), Whose::Ours)? {
                         Added::Full => return Ok(Put::Full),
                         Added::TooLong => {
                             known.is_held = true;

@@ -233,7 +233,7 @@ impl RelaySession {
                     && let Some(news) = self.spaces.get_mut(space).and_then(Following::news)
                 {
                     for write in writes {
-                        if let OfferedWrite::Change(change) = &write.what {
+                        if let OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) = &write.what {
                             news.push(*batch, write.document, change.hash());
                         }
                     }

@@ -91,8 +91,8 @@ impl Offered {
     /// Returns how many bytes it brings: those of the change, or of the words of a deletion.
     pub fn bytes(&self) -> usize {
         match &self.what {
-            OfferedWrite::Change(change) => change.bytes().len(),
-            OfferedWrite::Deleted(tombstone) => tombstone.by.len(),
+            OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) => change.bytes().len(),
+            OfferedWrite::Deleted(tombstone) | OfferedWrite::DeletedElsewhere(tombstone) => tombstone.by.len(),
         }
     }
 }
@@ -102,8 +102,13 @@ impl Offered {
 pub enum OfferedWrite {
     /// A change.
     Change(CheckedChange),
+    /// One that its author does not say to have written: take it as another, but its actor is nobody's by that.
+    PassedOn(CheckedChange),
     /// That the document is deleted everywhere.
     Deleted(Tombstone),
+    /// The same of a document that is in another space than the batch says, where its author may delete too: a device that knows
+    /// no more of it than the id cannot say where it is. Answer it as a duplicate: its position is another log's.
+    DeletedElsewhere(Tombstone),
 }
 
 /// What the driver must do.

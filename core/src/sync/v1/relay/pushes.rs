@@ -261,6 +261,15 @@ fn check(
     let mut portion = Portion { refused: Vec::new(), bytes: 0, answer: None };
     let mut offered = Vec::new();
     for write in writes.by_ref() {
+        if let Content::Deleted(tombstone) = &write.content
+            && rights.may_elsewhere(tx, &write)?
+        {
+            portion.bytes += CHECKED_WRITE_BYTES;
+            let what = OfferedWrite::DeletedElsewhere(tombstone.clone());
+            offered.push(Offered { document: write.document, what });
+            portion.refused.push(None);
+            continue;
+        }
         // Before a look at its bytes: who may not write learns nothing of what would be taken.
         if let Some(code) = rights.refusal(tx, &write)? {
             refusals.note(write.document, code, None);
@@ -294,15 +303,16 @@ type Refusal = (Reject, Option<Rule>);
 
 /// Returns a write that was checked, and how many bytes it takes in memory.
 fn parse(document: DocumentId, content: Content, change_bytes_max: u64) -> Result<(Offered, usize), Refusal> {
+    let is_passed_on = matches!(content, Content::PassedOn(_));
     let (what, bytes) = match content {
-        Content::Change(bytes) => {
+        Content::Change(bytes) | Content::PassedOn(bytes) => {
             let change = CheckedChange::parse(&bytes).map_err(|error| (Reject::from(&error), Some(error.rule())))?;
             let length = change.bytes().len();
             if length as u64 > change_bytes_max {
                 let text = format!("the change has {length} bytes, this relay takes {change_bytes_max}");
                 return Err((Reject { code: Code::ChangeLimit, text }, None));
             }
-            (OfferedWrite::Change(change), length)
+            (if is_passed_on { OfferedWrite::PassedOn(change) } else { OfferedWrite::Change(change) }, length)
         }
         Content::Deleted(tombstone) => (OfferedWrite::Deleted(tombstone), 0),
     };

@@ -56,10 +56,19 @@ impl<'a> Rights<'a> {
         }
         let access = self.grants.document(self.space, &write.document);
         let (may, code) = match write.content {
-            Content::Change(_) => (may_write(access), Code::ReadOnly),
+            Content::Change(_) | Content::PassedOn(_) => (may_write(access), Code::ReadOnly),
             Content::Deleted(_) => (access == Some(Access::Admin), Code::DeleteForbidden),
         };
         Ok(if may && !is_held && self.is_here(tx, &write.document)? { None } else { Some(code) })
+    }
+
+    /// Says whether a write, a deletion say, is of a document in another space, and the client has the right to it there. Cost: a
+    /// lookup or two.
+    pub(super) fn may_elsewhere(&self, tx: &dyn ReadTx, write: &Write) -> Result<bool, StoreError> {
+        let Some(home) = spaces::noted(tx, &write.document)?.filter(|home| home != self.space) else {
+            return Ok(false);
+        };
+        Ok(Rights::new(self.grants, &home).refusal(tx, write)?.is_none())
     }
 
     fn is_here(&self, tx: &dyn ReadTx, document: &DocumentId) -> Result<bool, StoreError> {

@@ -241,14 +241,14 @@ fn store_one(tx: &mut dyn WriteTx, space: &SpaceId, write: Offered) -> Outcome {
     }
     let before = log::end(tx, space).unwrap();
     let appended = match write.what {
-        OfferedWrite::Change(change) => {
+        OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) => {
             let mut appender = Appender::begin(tx, document).unwrap();
             let appended = appender.append(tx, &change).unwrap();
             appender.finish(tx).unwrap();
             log::append(tx, &document).unwrap();
             appended
         }
-        OfferedWrite::Deleted(tombstone) => {
+        OfferedWrite::Deleted(tombstone) | OfferedWrite::DeletedElsewhere(tombstone) => {
             tombstone::bury(tx, &document, &tombstone).unwrap();
             Appended::Duplicate
         }

@@ -52,10 +52,10 @@ impl Relay {
             Content::Deleted(one) => {
                 Ok(if tombstone::bury(tx, &document, one)?.is_news { None } else { Some(Outcome::Duplicate) })
             }
-            Content::Change(_) if document == super::document(REFUSED) => {
+            Content::Change(_) | Content::PassedOn(_) if document == super::document(REFUSED) => {
                 Ok(Some(Outcome::Rejected(Reject::new(Code::Quota))))
             }
-            Content::Change(bytes) => {
+            Content::Change(bytes) | Content::PassedOn(bytes) => {
                 let mut appender = Appender::begin(tx, document)?;
                 let appended = appender.append(tx, &CheckedChange::parse(bytes).unwrap())?;
                 appender.finish(tx)?;
@@ -80,7 +80,7 @@ impl Relay {
         let write = self.log[position as usize - 1].clone();
         let is_gone = tombstone::is_buried(&*self.store.read().unwrap(), &write.document).unwrap();
         match write.content {
-            Content::Change(_) if is_gone => Entry::Skipped { count: 1 },
+            Content::Change(_) | Content::PassedOn(_) if is_gone => Entry::Skipped { count: 1 },
             _ => Entry::Write(write),
         }
     }

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::codec::v1::{AckRun, Outcome};
+use crate::engine::{self, Origin};
 use crate::ledger::receipts::{self, Receipt};
+use crate::ledger::{self, outbox, spaces};
+use crate::store::StoreExt;
 
 fn ack(batch: u64, outcomes: &[(u64, Outcome)]) -> RelayMessage {
     let results = outcomes.iter().map(|(count, outcome)| AckRun { count: *count, outcome: outcome.clone() }).collect();
@@ -270,4 +273,69 @@ fn outbox_of_many_documents_is_found_when_the_connection_begins() {
     device.hear(&mut session, &welcome(1 << 30));
     let pushed: usize = pushed(&mut device).iter().map(|(_, documents)| documents.len()).sum();
     assert_eq!(pushed as u64, many);
+}
+
+/// Puts a change of somebody else's into a device's store, as if another relay had brought it.
+fn bring(device: &Device, document: DocumentId, change: &CheckedChange) -> Vec<ChangeHash> {
+    let bring = |tx: &mut dyn crate::store::WriteTx| {
+        let before = ledger::heads(tx, &document)?;
+        spaces::put(tx, &document, &TEAM)?;
+        engine::accept(tx, document, vec![change.clone()], Origin::Remote)?;
+        Ok(before)
+    };
+    device.store.write_with(bring).unwrap()
+}
+
+#[test]
+fn what_another_relay_took_meanwhile_is_pushed_again_to_the_one_that_put_it_off() {
+    let mut device = Device::new(1);
+    device.write(document(1));
+    let mut session = begin(&mut device);
+    device.take_sent();
+    device.hear(&mut session, &ack(1, &[(1, rejected(Code::NotStored))]));
+    // Another relay takes it, so that it waits no more, and brings what somebody else wrote.
+    let heads = device.heads(document(1));
+    device.store.write_with(|tx| outbox::acknowledge(tx, &document(1), &heads)).unwrap();
+    let before = bring(&device, document(1), &Device::new(2).write(document(1)));
+    session.offer(document(1), Some(before));
+    device.carry_out(&mut session);
+    assert_eq!(pushed(&mut device), [], "it is held");
+    session.handle_resume(document(1));
+    device.carry_out(&mut session);
+    assert_eq!(pushed(&mut device), [(2, vec![document(1); 2])]);
+    // Once is enough.
+    device.hear(&mut session, &ack(2, &[(2, Outcome::Stored { first: 1 })]));
+    session.handle_resume(document(1));
+    device.carry_out(&mut session);
+    assert_eq!(pushed(&mut device), []);
+}
+
+#[test]
+fn what_comes_from_elsewhere_while_an_offer_is_on_its_way_follows_it() {
+    let (mut device, other) = (Device::new(1), Device::new(2));
+    let mut session = device.connect();
+    session.subscribe(TEAM, Mode::Everything, Start::Beginning);
+    // One write a message, and credit for one message.
+    let RelayMessage::Welcome(mut one) = welcome(1) else { panic!() };
+    one.limits.batch_entries = 1;
+    device.hear(&mut session, &RelayMessage::Welcome(one));
+    device.hear(&mut session, &subscribed(false, 0, 0));
+    let before = bring(&device, document(1), &other.write(document(1)));
+    bring(&device, document(1), &other.write(document(1)));
+    session.offer(document(1), Some(before));
+    device.carry_out(&mut session);
+    assert_eq!(pushed(&mut device), [(1, vec![document(1)])]);
+    for _ in 0..2 {
+        let before = bring(&device, document(1), &other.write(document(1)));
+        session.offer(document(1), Some(before));
+        device.carry_out(&mut session);
+    }
+    assert_eq!(pushed(&mut device), []);
+    device.hear(&mut session, &RelayMessage::Credit { bytes: 1 << 20 });
+    let stored = |batch| ack(batch, &[(1, Outcome::Stored { first: batch })]);
+    for batch in 1..5 {
+        device.hear(&mut session, &stored(batch));
+        device.carry_out(&mut session);
+    }
+    assert_eq!(pushed(&mut device), (2..5).map(|batch| (batch, vec![document(1)])).collect::<Vec<_>>());
 }
