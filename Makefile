@@ -27,9 +27,9 @@ test-rust: interop binaries
 		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
 
-## Every fuzz target for a minute, two at a time: four minutes. SEED=N goes another way.
+## Some of every fuzz target, two at a time: four minutes, and always the same inputs. SEED=N goes another way.
 fuzz-smoke: binaries
-	./target/debug/rejoin-tests-fuzz --all --jobs 2 --seconds 60 --seed $(or $(SEED),1)
+	./target/debug/rejoin-tests-fuzz --all --jobs 2 --smoke --seed $(or $(SEED),1)
 
 ## An hour of fuzzing on two cores, by a seed of the day. What is found is written to target/fuzz.
 fuzz: binaries

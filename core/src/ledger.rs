@@ -236,7 +236,7 @@ pub fn position(
     hash: &ChangeHash,
 ) -> Result<Option<u64>, StoreError> {
     match tx.get(Table::Hash, &tail_key(document, &hash.0))? {
-        Some(bytes) => Reader::new(&bytes, "hash-1").uint().map(Some),
+        Some(bytes) => Reader::new(&bytes, "hash-1").count().map(Some),
         None => packs::position(tx, document, hash),
     }
 }
@@ -377,14 +377,14 @@ fn put_state(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, state: &Do
 pub(crate) fn decode_state(bytes: &[u8]) -> Result<DocumentState, StoreError> {
     let mut reader = Reader::new(bytes, "document-1");
     let version = reader.byte()?;
-    let (count, max_op, bytes) = (reader.uint()?, reader.uint()?, reader.uint()?);
+    let (count, max_op, bytes) = (reader.count()?, reader.count()?, reader.count()?);
     let (packed, folded) = match version {
-        STATE_VERSION => (reader.uint()?, reader.uint()?),
+        STATE_VERSION => (reader.count()?, reader.count()?),
         STATE_VERSION_UNPACKED => (0, 0),
         _ => return Err(reader.damaged()),
     };
-    let heads = (0..reader.uint()?).map(|_| {
-        let (position, max_op) = (reader.uint()?, reader.uint()?);
+    let heads = (0..reader.count()?).map(|_| {
+        let (position, max_op) = (reader.count()?, reader.count()?);
         Ok(Head { position, max_op, hash: reader.hash()? })
     });
     let heads = heads.collect::<Result<_, StoreError>>()?;
@@ -412,20 +412,20 @@ fn encode_node(node: &Node, position: u64) -> Result<Vec<u8>, StoreError> {
 fn decode_node(bytes: &[u8], position: u64) -> Result<Node, StoreError> {
     let mut reader = Reader::new(bytes, NODE);
     let hash = reader.hash()?;
-    let deps = (0..reader.uint()?).map(|_| {
-        let back = reader.uint()?;
+    let deps = (0..reader.count()?).map(|_| {
+        let back = reader.count()?;
         position.checked_sub(back).ok_or(StoreError::Damaged { what: NODE })
     });
     let deps = deps.collect::<Result<_, StoreError>>()?;
-    let lag = reader.uint()?;
+    let lag = reader.count()?;
     Ok(Node {
         hash,
         deps,
         floor: position.saturating_add(1).checked_sub(lag).ok_or(StoreError::Damaged { what: NODE })?,
         actor: reader.actor()?,
-        seq: reader.uint()?,
-        start_op: reader.uint()?,
-        op_count: reader.uint()?,
-        bytes: reader.uint()?,
+        seq: reader.count()?,
+        start_op: reader.count()?,
+        op_count: reader.count()?,
+        bytes: reader.count()?,
     })
 }

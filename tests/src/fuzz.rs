@@ -105,6 +105,20 @@ pub fn size_class(count: usize) -> u32 {
 /// The targets that are fuzzed, by their names.
 pub const TARGETS: [&str; 8] = ["gate", "classic", "v1", "message", "store", "registers", "document", "admin"];
 
+/// How many inputs of a target the tests feed: about a minute's. A number and no time, so that they go the same way everywhere.
+pub fn smoke_inputs(target: &str) -> u64 {
+    match target {
+        "gate" => 2_500_000,
+        "classic" => 450_000,
+        "message" => 1_300_000,
+        "v1" => 2_000_000,
+        "store" => 40_000,
+        "registers" => 110_000,
+        "document" => 1_100_000,
+        _ => 10_000,
+    }
+}
+
 /// Makes a target, also a canary.
 ///
 /// # Panics

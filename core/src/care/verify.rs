@@ -461,7 +461,7 @@ impl Check<'_> {
 
 /// Reads the position that begins the rows of the indices.
 fn ledger_position(value: &[u8]) -> Option<u64> {
-    crate::store::record::Reader::new(value, "an index").uint().ok()
+    crate::store::record::Reader::new(value, "an index").count().ok()
 }
 
 impl Seen {

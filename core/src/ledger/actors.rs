@@ -122,7 +122,7 @@ fn decode(key: &[u8], value: &[u8]) -> Result<ActorChange, StoreError> {
     Ok(ActorChange {
         start_op: !u64::from_be_bytes(start_op),
         seq: !u64::from_be_bytes(seq),
-        position: reader.uint()?,
-        op_count: reader.uint()?,
+        position: reader.count()?,
+        op_count: reader.count()?,
     })
 }

@@ -89,9 +89,9 @@ impl Run {
 
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         let mut reader = Reader::new(bytes, LOG);
-        let changes = reader.uint()?;
+        let changes = reader.count()?;
         let document = reader.take(16)?.try_into().map_err(|_| reader.damaged())?;
-        let ledger_first = if changes > 0 { reader.uint()? } else { 0 };
+        let ledger_first = if changes > 0 { reader.count()? } else { 0 };
         if ledger_first.checked_add(changes).is_none() {
             return Err(reader.damaged());
         }
@@ -161,7 +161,7 @@ pub fn repeat(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result
 ///
 /// [`StoreError`] if the store cannot be read.
 pub fn end(tx: &(impl ReadTx + ?Sized), space: &SpaceId) -> Result<u64, StoreError> {
-    tx.get(Table::Log, space.as_bytes())?.map_or(Ok(0), |bytes| Reader::new(&bytes, LOG).uint())
+    tx.get(Table::Log, space.as_bytes())?.map_or(Ok(0), |bytes| Reader::new(&bytes, LOG).count())
 }
 
 /// Returns the epoch of this store's log, or `None` if it has none yet.
@@ -329,7 +329,7 @@ fn standing(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option
 
 fn decode_standing(bytes: &[u8]) -> Result<Standing, StoreError> {
     let mut reader = Reader::new(bytes, LOGGED);
-    let (void_below, count) = (reader.uint()?, reader.uint()?);
+    let (void_below, count) = (reader.count()?, reader.count()?);
     let deletion = match reader.byte()? {
         0 => None,
         1 => Some(DeletionKind::Deleted),

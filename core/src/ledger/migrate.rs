@@ -80,10 +80,10 @@ fn old_nodes(tx: &dyn WriteTx, document: &DocumentId, from: u64) -> Result<Vec<N
 fn decode_old(bytes: &[u8], position: u64) -> Option<Node> {
     let mut reader = Reader::new(bytes, WHAT);
     let hash = reader.hash().ok()?;
-    let count = reader.uint().ok()?;
+    let count = reader.count().ok()?;
     let mut deps = Vec::new();
     for _ in 0..count {
-        deps.push(position.checked_sub(reader.uint().ok()?)?);
+        deps.push(position.checked_sub(reader.count().ok()?)?);
     }
     deps.sort_unstable();
     Some(Node {
@@ -91,9 +91,9 @@ fn decode_old(bytes: &[u8], position: u64) -> Option<Node> {
         deps,
         floor: 0,
         actor: reader.actor().ok()?,
-        seq: reader.uint().ok()?,
-        start_op: reader.uint().ok()?,
-        op_count: reader.uint().ok()?,
-        bytes: reader.uint().ok()?,
+        seq: reader.count().ok()?,
+        start_op: reader.count().ok()?,
+        op_count: reader.count().ok()?,
+        bytes: reader.count().ok()?,
     })
 }

@@ -150,8 +150,8 @@ pub(super) fn holding_op(
 ) -> Result<Option<ActorChange>, StoreError> {
     let mut found = None;
     entries(tx, document, 0, &mut |entry, reader| {
-        for _ in 0..reader.uint()? {
-            let (name, start, end) = (reader.bytes()?, reader.uint()?, reader.uint()?);
+        for _ in 0..reader.count()? {
+            let (name, start, end) = (reader.bytes()?, reader.count()?, reader.count()?);
             if name == actor.to_bytes() && (start..end).contains(&counter) {
                 found = Some(entry);
                 return Ok(ControlFlow::Break(()));
@@ -196,16 +196,16 @@ fn entries(
 
 fn read_entry(key: &[u8], reader: &mut Reader<'_>) -> Result<Entry, StoreError> {
     let last = position_of_key(key)?;
-    let first = (last + 1).checked_sub(reader.uint()?).ok_or(StoreError::Damaged { what: INDEX })?;
+    let first = (last + 1).checked_sub(reader.count()?).ok_or(StoreError::Damaged { what: INDEX })?;
     let digest = reader.take(16)?.try_into().map_err(|_| reader.damaged())?;
     Ok(Entry { first, last, digest })
 }
 
 fn skip_actors(reader: &mut Reader<'_>) -> Result<(), StoreError> {
-    for _ in 0..reader.uint()? {
+    for _ in 0..reader.count()? {
         reader.bytes()?;
-        reader.uint()?;
-        reader.uint()?;
+        reader.count()?;
+        reader.count()?;
     }
     Ok(())
 }
@@ -232,9 +232,9 @@ fn open(tx: &(impl ReadTx + ?Sized), document: &DocumentId, entry: &Entry) -> Re
     let bytes = tx.get(Table::Pack, &position_key(document, entry.last))?.ok_or_else(damaged)?;
     let mut reader = Reader::new(&bytes, PACK);
     let mut outside = HashMap::new();
-    for _ in 0..reader.uint()? {
+    for _ in 0..reader.count()? {
         let hash = reader.hash()?;
-        outside.insert(hash, reader.uint()?);
+        outside.insert(hash, reader.count()?);
     }
     let mut floors = Vec::new();
     let mut runs = Reader::new(reader.bytes()?, PACK);
@@ -243,7 +243,7 @@ fn open(tx: &(impl ReadTx + ?Sized), document: &DocumentId, entry: &Entry) -> Re
         return Err(damaged());
     }
     while floors.len() < unpacked.len() {
-        let (times, lag) = (runs.uint()?, runs.uint()?);
+        let (times, lag) = (runs.count()?, runs.count()?);
         for _ in 0..times.min((unpacked.len() - floors.len()) as u64) {
             let position = entry.first + floors.len() as u64;
             floors.push((position + 1).checked_sub(lag).ok_or_else(damaged)?);

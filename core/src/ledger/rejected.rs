@@ -84,12 +84,12 @@ impl Row {
         match reader.byte()? {
             REFUSED => {
                 let hash = reader.hash()?;
-                let code = u16::try_from(reader.uint()?).map_err(|_| reader.damaged())?;
-                let time_seconds = reader.uint()?;
+                let code = u16::try_from(reader.count()?).map_err(|_| reader.damaged())?;
+                let time_seconds = reader.count()?;
                 let text = String::from_utf8(reader.bytes()?.to_vec()).map_err(|_| reader.damaged())?;
                 Ok(Self::Refused(Rejection { hash, code, text, time_seconds }))
             }
-            BLOCKED => Ok(Self::Blocked(reader.uint()?)),
+            BLOCKED => Ok(Self::Blocked(reader.count()?)),
             _ => Err(reader.damaged()),
         }
     }

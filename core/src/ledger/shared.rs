@@ -18,7 +18,7 @@ pub fn get(
 ) -> Result<Vec<ChangeHash>, StoreError> {
     let Some(bytes) = tx.get(Table::Shared, &tail_key(document, peer.as_bytes()))? else { return Ok(Vec::new()) };
     let mut reader = Reader::new(&bytes, "shared-1");
-    (0..reader.uint()?).map(|_| reader.hash()).collect()
+    (0..reader.count()?).map(|_| reader.hash()).collect()
 }
 
 /// Remembers the heads shared with a peer's store.

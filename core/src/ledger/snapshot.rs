@@ -41,8 +41,8 @@ pub fn info(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option
         // A newer version's snapshot is as good as none: there will be another.
         return Ok(None);
     }
-    let (count, bytes) = (reader.uint()?, reader.uint()?);
-    let heads = (0..reader.uint()?).map(|_| reader.hash()).collect::<Result<_, _>>()?;
+    let (count, bytes) = (reader.count()?, reader.count()?);
+    let heads = (0..reader.count()?).map(|_| reader.hash()).collect::<Result<_, _>>()?;
     Ok(Some(SnapshotInfo { count, bytes, heads }))
 }
 
@@ -119,7 +119,7 @@ pub fn failures(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<(u
     if reader.byte()? != VERSION {
         return Ok((0, 0));
     }
-    Ok((reader.uint()?, reader.uint()?))
+    Ok((reader.count()?, reader.count()?))
 }
 
 /// Says whether it is time to fold a document: it is long enough, has grown enough since the last time, and has not

@@ -9,6 +9,9 @@ use automerge::{ActorId, ChangeHash};
 use super::StoreError;
 use crate::id::DocumentId;
 
+/// What counts changes, bytes or positions here is at most this: nobody stores so many, and the sum of two is still a number.
+pub(crate) const COUNT_MAX: u64 = i64::MAX.cast_unsigned();
+
 /// Returns `(document, position)` as a key.
 pub(crate) fn position_key(document: &DocumentId, position: u64) -> [u8; 24] {
     let mut key = [0; 24];
@@ -17,10 +20,11 @@ pub(crate) fn position_key(document: &DocumentId, position: u64) -> [u8; 24] {
     key
 }
 
-/// Reads the position back out of a `(document, position)` key.
+/// Reads the position back out of a `(document, position)` key: at most [`COUNT_MAX`].
 pub(crate) fn position_of_key(key: &[u8]) -> Result<u64, StoreError> {
     let bytes = key.get(16..24).and_then(|bytes| bytes.try_into().ok());
-    bytes.map(u64::from_be_bytes).ok_or(StoreError::Damaged { what: "a position key" })
+    let position = bytes.map(u64::from_be_bytes).filter(|position| *position <= COUNT_MAX);
+    position.ok_or(StoreError::Damaged { what: "a position key" })
 }
 
 /// Returns `(document, tail)` as a key.
@@ -112,6 +116,11 @@ impl<'r> Reader<'r> {
             }
         }
         Err(self.damaged())
+    }
+
+    /// Reads an unsigned LEB128 that counts something: at most [`COUNT_MAX`].
+    pub(crate) fn count(&mut self) -> Result<u64, StoreError> {
+        self.uint().and_then(|count| if count <= COUNT_MAX { Ok(count) } else { Err(self.damaged()) })
     }
 
     pub(crate) fn int(&mut self) -> Result<i64, StoreError> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! rejoin-tests-fuzz --all --seconds 60 [--jobs 2] [--seed N]      every target in a process of its own
+//! rejoin-tests-fuzz --all --smoke [--jobs 2] [--seed N]           so many inputs of each as take about a minute: always the same
 //! rejoin-tests-fuzz --target gate --seconds 60 [--seed N]         one target, in this process
 //! rejoin-tests-fuzz --target gate --inputs 10000000               so many inputs
 //! rejoin-tests-fuzz --target gate --replay FILE                   one input
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use peak_alloc::PeakAlloc;
 use rejoin_tests::fuzz::drive::{self, Options};
 use rejoin_tests::fuzz::watch::Gauge;
-use rejoin_tests::fuzz::{TARGETS, corpus, honest};
+use rejoin_tests::fuzz::{TARGETS, corpus, honest, smoke_inputs};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 #[global_allocator]
@@ -159,7 +160,9 @@ fn all(asked: &Asked) -> ExitCode {
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < jobs {
             let Some(target) = waiting.pop() else { break };
-            running.push((target, child(asked, target, &[])));
+            let inputs = smoke_inputs(target).to_string();
+            let more: &[&str] = if asked.has("smoke") { &["--inputs", &inputs] } else { &[] };
+            running.push((target, child(asked, target, more)));
         }
         let ended = running.iter_mut().position(|(_, child)| child.try_wait().unwrap().is_some());
         let Some(at) = ended else {
@@ -185,7 +188,9 @@ fn all(asked: &Asked) -> ExitCode {
 fn child(asked: &Asked, target: &str, more: &[&str]) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--target", target]).args(more).stdin(Stdio::null());
-    for (name, value) in asked.values.iter().filter(|(name, _)| !["all", "jobs", "target"].contains(&name.as_str())) {
+    for (name, value) in
+        asked.values.iter().filter(|(name, _)| !["all", "jobs", "smoke", "target"].contains(&name.as_str()))
+    {
         command.arg(format!("--{name}"));
         if !value.is_empty() {
             command.arg(value);
@@ -197,6 +202,9 @@ fn child(asked: &Asked, target: &str, more: &[&str]) -> Child {
 /// Goes the same way once more and writes each input before it is fed: the last one is what ended the process.
 fn find_what_ended_it(asked: &Asked, target: &str) {
     let mut longer = asked.clone();
+    if asked.has("smoke") {
+        longer.values.insert("inputs".to_owned(), smoke_inputs(target).to_string());
+    }
     let seconds = asked.number("seconds").unwrap_or(60).saturating_mul(CAREFUL_FACTOR);
     longer.values.insert("seconds".to_owned(), seconds.to_string());
     let status = child(&longer, target, &["--careful"]).wait().unwrap();

@@ -117,7 +117,7 @@ impl Checking<'_> {
                     walk.finish(self.tell);
                 }
                 if key.len() == 16 {
-                    let end = Reader::new(value, LOG).uint().ok();
+                    let end = Reader::new(value, LOG).count().ok();
                     self.space = Some(Walk { space, end, at: 0 });
                     return;
                 }

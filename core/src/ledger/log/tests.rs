@@ -326,3 +326,54 @@ fn log_takes_few_bytes_for_each_change() {
     assert_eq!(whole, alone);
     assert!(whole < 100 && in_turn < 1_000 * 46);
 }
+
+/// A row that says more than anybody stores is damaged: nothing counts on from there.
+#[test]
+fn positions_beyond_what_is_stored_are_damage() {
+    let reads = |store: &MemoryStore| {
+        let tx = store.read().unwrap();
+        read(&*tx, &TEAM, 0, u64::MAX, &mut |_| ControlFlow::Continue(())).map_err(|error| error.to_string())
+    };
+    let logged = || {
+        let store = MemoryStore::new();
+        store
+            .write_with(|tx| {
+                set_epoch(tx, &EPOCH)?;
+                spaces::put(tx, &ONE, &TEAM)?;
+                write_logged(tx, &ONE, 2);
+                Ok(())
+            })
+            .unwrap();
+        store
+    };
+    assert_eq!(reads(&logged()), Ok(2));
+    let run = |changes, ledger_first| Run { changes, document: ONE, ledger_first };
+    for (last, run) in [
+        (u64::MAX, run(1, 0)),
+        (i64::MAX.cast_unsigned() + 1, run(0, 0)),
+        (3, run(1, u64::MAX)),
+        (3, run(1, i64::MAX.cast_unsigned() + 1)),
+        (3, run(u64::MAX, 0)),
+    ] {
+        let store = logged();
+        store.write_with(|tx| tx.put(Table::Log, &run_key(&TEAM, last), &run.encode())).unwrap();
+        assert!(reads(&store).is_err_and(|error| error.contains("damaged")), "{last} {run:?}");
+        assert_ne!(faults(&store), Vec::<String>::new(), "{last} {run:?}");
+    }
+    // The last position that there can be.
+    let store = logged();
+    store.write_with(|tx| tx.put(Table::Log, &run_key(&TEAM, i64::MAX.cast_unsigned()), &run(1, 0).encode())).unwrap();
+    assert!(reads(&store).is_ok());
+    // The end of a space, and how much of a document is logged.
+    for end in [u64::MAX, i64::MAX.cast_unsigned() + 1] {
+        let store = logged();
+        let mut bytes = Vec::new();
+        record::put_uint(&mut bytes, end);
+        store.write_with(|tx| tx.put(Table::Log, TEAM.as_bytes(), &bytes)).unwrap();
+        let failed = store.write_with(|tx| {
+            write(tx, &ONE, 1);
+            append(tx, &ONE).map(drop)
+        });
+        assert!(matches!(failed, Err(StoreError::Damaged { .. })), "{failed:?}");
+    }
+}
