@@ -4,7 +4,8 @@
 //! ([`rejoin::fold`]) and stores what comes back. No transaction is open while the child works. What a document does to
 //! its child is nobody else's affair: it fails, is noted, and goes out as changes as before. Old changes are packed on the way.
 //!
-//! While several connections write, what is stored here takes half a percent of the time, so that it shows to none of them.
+//! While somebody writes, what is stored here takes half a percent of the time, so that it shows to none of them. One that writes alone
+//! and as much as it can is not given way to: what it wrote would never be packed.
 //!
 //! The queue is short and forgets what does not fit: a document that goes on growing comes again, and so does one that
 //! somebody asks for.
@@ -12,7 +13,6 @@
 use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -28,8 +28,8 @@ use rejoin::{ChangeHash, DocumentId};
 use tokio::sync::Semaphore;
 
 use crate::limits::{
-    FOLD_CHECK_EVERY, FOLD_LOOK, FOLD_QUEUE_MAX, FOLD_REST_FACTOR, FOLD_REST_MAX, FOLD_STARTS_FAILED_MAX,
-    UNFOLD_CPU_SECONDS, UNFOLD_REFUSED_MAX, UNFOLD_TIMEOUT, UNFOLDS_AT_ONCE,
+    FOLD_CHECK_EVERY, FOLD_LOOK, FOLD_NOTICED_FOR, FOLD_QUEUE_MAX, FOLD_REST_FACTOR, FOLD_REST_MAX,
+    FOLD_STARTS_FAILED_MAX, UNFOLD_CPU_SECONDS, UNFOLD_REFUSED_MAX, UNFOLD_TIMEOUT, UNFOLDS_AT_ONCE,
 };
 use crate::metrics::{FoldResult, Metrics};
 use crate::show::Label;
@@ -47,8 +47,8 @@ pub(crate) struct Folding {
     unfolds: Semaphore,
     /// Documents of which a whole form could not be taken apart: nobody is asked for one again.
     refused: Mutex<HashSet<DocumentId>>,
-    /// Several write: the store is not kept from them for long.
-    is_shared: Arc<AtomicBool>,
+    /// When somebody wrote last who would notice what keeps the store.
+    noticed: Arc<Mutex<Option<Instant>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -59,7 +59,7 @@ struct Worker {
     inbox: Receiver<DocumentId>,
     queued: Arc<Mutex<HashSet<DocumentId>>>,
     starts_failed: u32,
-    is_shared: Arc<AtomicBool>,
+    noticed: Arc<Mutex<Option<Instant>>>,
     metrics: Arc<Metrics>,
 }
 
@@ -83,14 +83,14 @@ impl Folding {
         hasty.timeout = hasty.timeout.min(UNFOLD_TIMEOUT);
         let (folder, unfolder) = (Arc::new(Folder::new(command)), Arc::new(Folder::new(hasty)));
         let queued = Arc::<Mutex<HashSet<_>>>::default();
-        let is_shared = Arc::new(AtomicBool::new(false));
+        let noticed = Arc::<Mutex<_>>::default();
         let worker = Worker {
             store,
             folder: Arc::clone(&folder),
             inbox,
             queued: Arc::clone(&queued),
             starts_failed: 0,
-            is_shared: Arc::clone(&is_shared),
+            noticed: Arc::clone(&noticed),
             metrics: Arc::clone(&metrics),
         };
         let thread = std::thread::Builder::new().name("fold".to_owned()).spawn(move || worker.run())?;
@@ -102,7 +102,7 @@ impl Folding {
             thread: Mutex::new(Some(thread)),
             unfolds: Semaphore::new(UNFOLDS_AT_ONCE),
             refused: Mutex::default(),
-            is_shared,
+            noticed,
             metrics,
         })
     }
@@ -118,9 +118,9 @@ impl Folding {
         }
     }
 
-    /// Learns whether several write at the moment.
-    pub(crate) fn set_shared(&self, is_shared: bool) {
-        self.is_shared.store(is_shared, Ordering::Relaxed);
+    /// Learns that somebody writes who would notice what keeps the store.
+    pub(crate) fn give_way(&self, now: Instant) {
+        *lock(&self.noticed) = Some(now);
     }
 
     /// Learns that somebody takes part in a document of this many changes.
@@ -283,12 +283,17 @@ impl Worker {
         let rest = (begun.elapsed() * FOLD_REST_FACTOR).min(FOLD_REST_MAX);
         let ended = Instant::now();
         while !self.folder.is_stopped()
-            && self.is_shared.load(Ordering::Relaxed)
+            && self.is_noticed()
             && let Some(left) = rest.checked_sub(ended.elapsed()).filter(|left| !left.is_zero())
         {
             std::thread::sleep(left.min(FOLD_LOOK));
         }
         outcome
+    }
+
+    /// Says whether somebody has just written who would notice.
+    fn is_noticed(&self) -> bool {
+        lock(&self.noticed).is_some_and(|at| at.elapsed() < FOLD_NOTICED_FOR)
     }
 
     fn failed(&mut self, document: DocumentId, count: u64, error: &FoldError) -> Result<(), StoreError> {

@@ -235,12 +235,15 @@ pub const FOLD_CHECK_EVERY: u64 = FOLD_CHANGES_MIN / FOLD_GROWTH_DIVISOR;
 /// The most documents that wait to be folded. One beyond that comes again when it has grown.
 pub const FOLD_QUEUE_MAX: usize = 1_024;
 
-/// How many times as long as a snapshot or a pack took to be stored nothing of the kind is stored, while several connections write: 200.
+/// How many times as long as a snapshot or a pack took to be stored nothing of the kind is stored, while somebody writes: 200.
 /// So of a hundred writes less than one waits for that.
 pub const FOLD_REST_FACTOR: u32 = 200;
 
 /// The longest such rest: 10 s, in which a document that grows without a pause grows no further than a few packs.
 pub const FOLD_REST_MAX: Duration = Duration::from_secs(10);
+
+/// For how long after somebody wrote that is so: 2 s. Whoever writes more seldom finds the store kept for a few milliseconds now and then.
+pub const FOLD_NOTICED_FOR: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the rest can be ended: every 50 ms.
 pub const FOLD_LOOK: Duration = Duration::from_millis(50);

@@ -142,6 +142,27 @@ fn thousands_of_requests_of_one_delay_nobody_beyond_the_next_commit() {
 }
 
 #[test]
+fn who_writes_little_or_beside_others_would_notice_what_keeps_the_store() {
+    let mut table = Table::new();
+    let (flooder, honest) = (table.author(None), table.author(None));
+    let is_noticed = |table: &mut Table| {
+        let slices = table.lanes.take(table.now);
+        table.lanes.is_noticed(&slices, table.now)
+    };
+    let much = COMMIT_SHARED_BYTES / weight_of_small() + 1;
+    assert!(!is_noticed(&mut table), "nobody writes");
+    table.push(&honest, 1, small(2));
+    assert!(is_noticed(&mut table), "one writes little");
+    table.now += COMMIT_SHARED_FOR;
+    table.push(&flooder, 2, small(much));
+    assert!(!is_noticed(&mut table), "one writes much, alone");
+    table.push(&honest, 1, small(1));
+    assert!(is_noticed(&mut table), "two write");
+    table.push(&flooder, 2, small(much));
+    assert!(is_noticed(&mut table), "another one wrote just now");
+}
+
+#[test]
 fn pushes_of_a_connection_keep_their_order_whatever_is_left_of_them() {
     let mut table = Table::new();
     let (one, other) = (table.author(None), table.author(None));

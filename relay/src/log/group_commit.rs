@@ -302,8 +302,8 @@ impl Writer {
             self.do_urgent();
             let now = Instant::now();
             let turn = self.inbox.take(now);
-            if let Some(folding) = &self.folding {
-                folding.set_shared(turn.is_shared);
+            if let Some(folding) = self.folding.as_ref().filter(|_| turn.is_noticed) {
+                folding.give_way(now);
             }
             is_left = turn.is_left;
             if !turn.slices.is_empty() {

@@ -50,8 +50,8 @@ pub(super) struct Turn {
     pub(super) slices: Vec<Slice>,
     /// There was more than fits it.
     pub(super) is_left: bool,
-    /// Several write.
-    pub(super) is_shared: bool,
+    /// Whoever wrote it would notice what keeps the store: several write, or one writes little.
+    pub(super) is_noticed: bool,
 }
 
 impl Inbox {
@@ -135,9 +135,9 @@ impl Inbox {
     /// Takes out what the next commit holds.
     pub(super) fn take(&self, now: Instant) -> Turn {
         let mut state = self.state();
-        let is_shared = state.lanes.is_shared(now);
         let slices = state.lanes.take(now);
-        Turn { slices, is_left: !state.lanes.is_empty(), is_shared }
+        let is_noticed = state.lanes.is_noticed(&slices, now);
+        Turn { slices, is_left: !state.lanes.is_empty(), is_noticed }
     }
 
     /// Puts back what is not finished, in the order in which it was taken out.

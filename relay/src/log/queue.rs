@@ -57,6 +57,13 @@ pub(super) struct Slice {
     pub(super) writes: Range<usize>,
 }
 
+impl Slice {
+    /// What it counts in a commit.
+    pub(super) fn weight(&self) -> usize {
+        self.job.writes[self.writes.clone()].iter().map(|write| weight(bytes_of(write))).sum()
+    }
+}
+
 /// What waits, connection by connection.
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -127,9 +134,15 @@ impl Lanes {
     }
 
     /// Says whether more than one connection writes, or did of late.
-    pub(super) fn is_shared(&self, now: Instant) -> bool {
+    fn is_shared(&self, now: Instant) -> bool {
         let is_recent = |at| now.saturating_duration_since(at) < COMMIT_SHARED_FOR;
         self.turns.len() > 1 || self.last[1].is_some_and(|(_, at)| is_recent(at))
+    }
+
+    /// Says whether those who wrote what a commit holds would notice what else keeps the store: several write, or one writes little.
+    pub(super) fn is_noticed(&self, slices: &[Slice], now: Instant) -> bool {
+        let bytes = || slices.iter().map(Slice::weight).sum::<usize>();
+        !slices.is_empty() && (self.is_shared(now) || bytes() < COMMIT_SHARED_BYTES)
     }
 
     /// Adds a request behind all others of its connection.
