@@ -5,9 +5,12 @@
 
 use std::sync::Arc;
 
+use automerge::ObjType;
+use automerge::transaction::Transactable;
 use rejoin::ledger::spaces;
+use rejoin::repo::{ChangeOptions, EventKind};
 use rejoin::store::{MemoryStore, Store, StoreExt};
-use rejoin::{DocumentId, Repo, RepoError, SpaceId};
+use rejoin::{DocumentId, Edit, Repo, RepoError, SpaceId};
 
 #[tokio::test]
 async fn documents_are_created_in_a_space_and_listed_there() {
@@ -51,4 +54,63 @@ async fn document_that_is_only_known_is_opened_in_its_space() {
     // And what is here stays where it is.
     let own = repo.create().await.unwrap();
     assert!(matches!(team.open_or_fetch(own.id()).await, Err(RepoError::Elsewhere { space: SpaceId::DEFAULT })));
+}
+
+#[tokio::test]
+async fn document_comes_to_be_with_what_is_written_or_not_at_all() {
+    let repo = Repo::in_memory().unwrap();
+    let space = repo.create_space();
+    let creating = || ChangeOptions { creates_in: Some(space.id()), ..ChangeOptions::default() };
+    let [fields, text, refused, refused_text, empty, absent] =
+        [1, 2, 3, 4, 5, 6].map(|byte| repo.handle(DocumentId::from_bytes([byte; 16])));
+    let mut events = repo.subscribe();
+
+    // What is not taken creates nothing, and nothing is followed.
+    let written = refused.edit_with(creating(), vec![Edit::increment("absent", 1)]).await;
+    assert!(matches!(written, Err(RepoError::Field(_))), "{written:?}");
+    let written = refused_text
+        .change_with(creating(), |tx| {
+            tx.put(automerge::ROOT, "title", "lost").unwrap();
+            Err::<(), _>(RepoError::Typed("no".to_owned()))
+        })
+        .await;
+    assert!(matches!(written, Err(RepoError::Typed(_))), "{written:?}");
+    assert_eq!(space.list().await.unwrap(), []);
+    assert_eq!(repo.list().await.unwrap(), []);
+    assert_eq!(space.following().await.unwrap(), None);
+
+    // By either way it is there with its content, and told as opened before it is told as changed.
+    fields.edit_with(creating(), vec![Edit::set("title", "Tea")]).await.unwrap();
+    text.change_with(creating(), |tx| {
+        tx.put_object(automerge::ROOT, "body", ObjType::Text).unwrap();
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for document in [&fields, &text] {
+        let told = [events.next().await.unwrap().unwrap(), events.next().await.unwrap().unwrap()];
+        assert_eq!(told.each_ref().map(|event| event.document), [document.id(); 2]);
+        assert!(matches!(told[0].kind, EventKind::Opened) && matches!(told[1].kind, EventKind::Changed), "{told:?}");
+    }
+    assert_eq!(space.list().await.unwrap(), [fields.id(), text.id()]);
+    assert_eq!(fields.to_json().await.unwrap(), serde_json::json!({ "title": "Tea" }));
+
+    // It is written to where it is, and one without anything written is created too.
+    fields
+        .edit_with(
+            ChangeOptions { creates_in: Some(SpaceId::DEFAULT), ..creating() },
+            vec![Edit::set("title", "Coffee")],
+        )
+        .await
+        .unwrap();
+    assert_eq!(fields.space().await.unwrap(), space.id());
+    empty.change_with(creating(), |_| Ok(())).await.unwrap();
+    assert!(space.list().await.unwrap().contains(&empty.id()));
+    let written = absent.edit_with(ChangeOptions::default(), vec![Edit::set("title", "Tea")]).await;
+    assert!(matches!(written, Err(RepoError::NotFound)), "{written:?}");
+
+    // What was deleted everywhere stays that.
+    repo.delete_everywhere(fields.id()).await.unwrap();
+    let written = fields.edit_with(creating(), vec![Edit::set("title", "Tea")]).await;
+    assert!(matches!(written, Err(RepoError::Deleted)), "{written:?}");
 }

@@ -110,16 +110,18 @@ async fn create(inner: &Rc<Inner>, session: &str, id: u64, mut args: Args) -> Re
     };
     let ops = fields.into_iter().map(|(key, value)| json!(["set", [unescaped(key)], value]));
     let ops = edit::parse(ops.collect())?;
-    let options = options(args.json())?;
-    let repo = inner.repo()?;
-    let handle = repo.create_as(space.unwrap_or(SpaceId::DEFAULT), document).await?;
+    let mut options = options(args.json())?;
+    let (repo, space) = (inner.repo()?, space.unwrap_or(SpaceId::DEFAULT));
+    // Asked for again, of another engine: what it was to hold is there.
+    let change = if ops.is_empty() || !repo.handle(document).heads().await?.is_empty() {
+        repo.create_as(space, document).await?;
+        None
+    } else {
+        options.creates_in = Some(space);
+        write(inner, session, id, Writing { document, ops, base: None, options }).await?
+    };
     inner.listed.set(true);
     inner.wake.notify_one();
-    // Asked for again, of another engine: what it was to hold is there.
-    if ops.is_empty() || !handle.heads().await?.is_empty() {
-        return Ok(change_to_json(None).into());
-    }
-    let change = write(inner, session, id, Writing { document, ops, base: None, options }).await?;
     Ok(change_to_json(change).into())
 }
 

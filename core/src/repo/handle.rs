@@ -15,13 +15,15 @@ use tokio::sync::oneshot;
 
 use super::documents::Loaded;
 use super::events::{self, Ephemeral, Events};
+use super::spaces::{self, Created, Telling};
 use super::{Answer, EphemeralBatch, Repo, RepoError, Written, now_seconds};
 use crate::document::{Commit, DocumentError, Observer, base_of, guarded};
 use crate::engine::{self, Accepted, Origin};
-use crate::id::{DocumentId, PeerId};
+use crate::id::{DocumentId, PeerId, SpaceId};
 use crate::ledger::requests::{self, RequestId};
 use crate::ledger::{self, Appended};
 use crate::runtime;
+use crate::store::{StoreError, WriteTx};
 
 mod fields;
 mod history;
@@ -50,6 +52,10 @@ pub struct ChangeOptions {
     /// Names the write, so that it is done once even if it is handed in again after its answer was lost: then an edit of fields
     /// returns the first one's change, and one of the loaded document [`RepoError::Repeated`]. Default: none.
     pub request: Option<RequestId>,
+    /// Creates the document in this space with the write, unless it is here already: it comes to be with what is written, or not at
+    /// all. One that was deleted everywhere is [`RepoError::Deleted`]. Default: a document that is not here is
+    /// [`RepoError::NotFound`].
+    pub creates_in: Option<SpaceId>,
 }
 
 impl ChangeOptions {
@@ -212,7 +218,7 @@ impl DocHandle {
     where
         E: FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
     {
-        let request = options.request;
+        let (request, creates_in) = (options.request, options.creates_in);
         if let Some(request) = request
             && let Some(change) = self.repo.read(move |tx| requests::done(tx, &request)).await?
         {
@@ -225,17 +231,22 @@ impl DocHandle {
             let edited = loaded.map_err(RepoError::from).and_then(|loaded| {
                 let plan = guarded(|| plan(loaded.materialised.automerge()));
                 let (base, edit) = plan.inspect_err(|_| loaded.spoilt.store(true, Ordering::Release))??;
-                edit_loaded(&repo, document, loaded, (&commit, base.as_deref(), request), edit, made)
+                edit_loaded(&repo, document, loaded, (&commit, base.as_deref(), request, creates_in), edit, made)
             });
             // Whoever asked may have gone; the edit stands all the same.
             let _ = reply.send(edited);
         };
         self.repo.inner.documents.call(document, call).await?;
         let (value, stored) = answer.await.map_err(|_| RepoError::Closed)??;
-        let Some(stored) = stored else { return Ok((value, Written::new(&self.repo, document, None))) };
+        let Some(stored) = stored else {
+            if let Some(space) = creates_in {
+                self.repo.create_as(space, document).await?;
+            }
+            return Ok((value, Written::new(&self.repo, document, None)));
+        };
         let accepted = match stored.arrived().await? {
             Err(RepoError::NotFound) => return Err(self.repo.absent(document).await),
-            accepted => accepted?,
+            stored => stored?.1,
         };
         match accepted.results.into_iter().next() {
             Some((change, Appended::Stored { .. } | Appended::Duplicate)) => {
@@ -368,7 +379,7 @@ impl Ephemerals {
     }
 }
 
-type Stored = Answer<Result<Accepted, RepoError>>;
+type Stored = Answer<Result<(Created, Accepted), RepoError>>;
 
 /// Marks a document in memory as spoilt when it is dropped, unless its change was stored before.
 struct SpoilUnlessStored {
@@ -395,7 +406,7 @@ fn edit_loaded<T>(
     repo: &Repo,
     document: DocumentId,
     loaded: &mut Loaded,
-    (commit, base, request): (&Commit, Option<&[ChangeHash]>, Option<RequestId>),
+    (commit, base, request, creates_in): (&Commit, Option<&[ChangeHash]>, Option<RequestId>, Option<SpaceId>),
     edit: impl FnOnce(&mut Transaction<'_>) -> Result<T, RepoError>,
     made: impl FnOnce(ChangeHash),
 ) -> Result<(T, Option<Stored>), RepoError> {
@@ -408,27 +419,51 @@ fn edit_loaded<T>(
     made(change.hash());
     let mut guard = SpoilUnlessStored { spoilt: Arc::clone(&loaded.spoilt), stored: false };
     let pending = Arc::clone(&repo.inner.pending);
-    let work = move |tx: &mut dyn crate::store::WriteTx| {
+    let work = move |tx: &mut dyn WriteTx| {
         if pending.is_leaving() {
             return Ok(Err(RepoError::SigningOut));
         }
-        if ledger::state(tx, &document)?.is_none() {
-            return Ok(Err(RepoError::NotFound));
-        }
-        if let Some(request) = &request {
-            requests::note(tx, request, Some(change.hash()), now_seconds())?;
-        }
-        engine::accept_own(tx, document, change).map(Ok)
+        write_creating(tx, &document, creates_in.as_ref(), |tx| {
+            if ledger::state(tx, &document)?.is_none() {
+                return Ok(Err(RepoError::NotFound));
+            }
+            if let Some(request) = &request {
+                requests::note(tx, request, Some(change.hash()), now_seconds())?;
+            }
+            engine::accept_own(tx, document, change).map(Ok)
+        })
     };
     let (channel, pending) = (repo.inner.events.clone(), Arc::clone(&repo.inner.pending));
-    let tell = move |accepted: &Result<Accepted, RepoError>| {
-        if let Ok(accepted) = accepted {
+    let telling = Telling::of(repo);
+    let tell = move |accepted: &Result<(Created, Accepted), RepoError>| {
+        if let Ok((created, accepted)) = accepted {
+            telling.tell(created, document);
             guard.settle(accepted.stored == 1);
             pending.note(document, accepted.waiting.cast_signed());
             events::publish_accepted(&channel, document, Origin::Local, accepted);
         }
     };
     Ok((value, Some(repo.inner.writer.write_from_thread(work, tell)?)))
+}
+
+/// Writes to a document in the transaction, and creates it before if that is asked for. If what is written is not taken, it is not
+/// created either.
+fn write_creating<T>(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    creates_in: Option<&SpaceId>,
+    write: impl FnOnce(&mut dyn WriteTx) -> Result<Result<T, RepoError>, StoreError>,
+) -> Result<Result<(Created, T), RepoError>, StoreError> {
+    let Some(space) = creates_in else { return Ok(write(tx)?.map(|written| (Created::default(), written))) };
+    let created = match spaces::create(tx, document, space)? {
+        Ok(created) => created,
+        Err(error) => return Ok(Err(error)),
+    };
+    let written = write(tx)?;
+    if written.is_err() {
+        spaces::take_back(tx, document, space, &created)?;
+    }
+    Ok(written.map(|written| (created, written)))
 }
 
 /// Says whether the document in memory may differ from the stored one after this error. Others undid their edits.

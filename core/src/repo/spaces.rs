@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use tokio::sync::{broadcast, watch};
+
 use super::files::new_document;
 use super::{DocHandle, Repo, RepoError, events, random_bytes};
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::{self, spaces};
 use crate::repo::Event;
-use crate::store::WriteTx;
+use crate::store::{StoreError, WriteTx};
 
 /// A space, as this device knows it: the documents that are here, and those that are only known to be in it.
 ///
@@ -62,28 +64,12 @@ impl Repo {
             if pending.is_leaving() {
                 return Ok(Err(RepoError::SigningOut));
             }
-            if ledger::state(tx, &document)?.is_some() {
-                return Ok(Ok(Created::default()));
-            }
-            if !ledger::create(tx, &document)? {
-                return Ok(Err(RepoError::Deleted));
-            }
-            spaces::put(tx, &document, &space)?;
-            let follows = space != SpaceId::DEFAULT && follow::get(tx, &space)?.is_none();
-            if follows {
-                follow::follow(tx, &space, Following::Everything)?;
-            }
-            Ok(Ok(Created { is_new: true, follows }))
+            create(tx, &document, &space)
         };
-        let (follows, events) = (self.inner.follows.clone(), self.inner.events.clone());
+        let telling = Telling::of(self);
         let tell = move |created: &Result<Created, RepoError>| {
-            let Ok(created) = created else { return };
-            if created.follows {
-                follows.send_modify(|count| *count += 1);
-            }
-            if created.is_new {
-                // Whoever is told its id may write before this device does.
-                events::publish(&events, Event::opened(document));
+            if let Ok(created) = created {
+                telling.tell(created, document);
             }
         };
         self.inner.writer.write(work, tell).await??;
@@ -93,10 +79,65 @@ impl Repo {
 
 /// What came of creating a document.
 #[derive(Default)]
-struct Created {
+pub(super) struct Created {
     is_new: bool,
     /// Its space is followed from now on.
     follows: bool,
+}
+
+/// Tells what creating a document changed.
+pub(super) struct Telling {
+    follows: watch::Sender<u64>,
+    events: broadcast::Sender<Event>,
+}
+
+impl Telling {
+    pub(super) fn of(repo: &Repo) -> Self {
+        Self { follows: repo.inner.follows.clone(), events: repo.inner.events.clone() }
+    }
+
+    pub(super) fn tell(&self, created: &Created, document: DocumentId) {
+        if created.follows {
+            self.follows.send_modify(|count| *count += 1);
+        }
+        if created.is_new {
+            // Whoever is told its id may write before this device does.
+            events::publish(&self.events, Event::opened(document));
+        }
+    }
+}
+
+/// Creates an empty document in a space, unless it is here already.
+pub(super) fn create(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    space: &SpaceId,
+) -> Result<Result<Created, RepoError>, StoreError> {
+    if ledger::state(tx, document)?.is_some() {
+        return Ok(Ok(Created::default()));
+    }
+    if !ledger::create(tx, document)? {
+        return Ok(Err(RepoError::Deleted));
+    }
+    spaces::put(tx, document, space)?;
+    let follows = *space != SpaceId::DEFAULT && follow::get(tx, space)?.is_none();
+    if follows {
+        follow::follow(tx, space, Following::Everything)?;
+    }
+    Ok(Ok(Created { is_new: true, follows }))
+}
+
+/// Takes back in the same transaction what [`create`] did.
+pub(super) fn take_back(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    space: &SpaceId,
+    created: &Created,
+) -> Result<(), StoreError> {
+    if created.follows {
+        follow::unfollow(tx, space)?;
+    }
+    if created.is_new { ledger::delete(tx, document) } else { Ok(()) }
 }
 
 impl SpaceHandle {

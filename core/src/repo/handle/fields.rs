@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use automerge::ChangeHash;
 
-use super::{ChangeOptions, DocHandle};
+use super::{ChangeOptions, DocHandle, write_creating};
 use crate::document::{self, FieldPath, Reader, write};
 use crate::engine::{Accepted, Origin};
 use crate::fields::{self, Author, Edit, EditAction, FieldValue, ObjectId, Target};
 use crate::id::{DocumentId, OpId};
 use crate::ledger::{self, requests};
+use crate::repo::spaces::{Created, Telling};
 use crate::repo::{RepoError, Written, events, now_seconds};
 use crate::store::StoreError;
 use crate::value::Value;
@@ -137,7 +138,7 @@ impl DocHandle {
     pub async fn edit_with(&self, options: ChangeOptions, edits: Vec<Edit>) -> Result<Written, RepoError> {
         let document = self.document;
         let (actors, pending) = (self.repo.inner().actors.clone(), Arc::clone(&self.repo.inner().pending));
-        let request = options.request;
+        let (request, creates_in) = (options.request, options.creates_in);
         let commit = options.into_commit();
         let work = move |tx: &mut dyn crate::store::WriteTx| {
             if pending.is_leaving() {
@@ -146,28 +147,32 @@ impl DocHandle {
             if let Some(request) = &request
                 && let Some(change) = requests::done(tx, request)?
             {
-                return Ok(Ok(Done::Before(change)));
+                return Ok(Ok((Created::default(), Done::Before(change))));
             }
             // Asked for here and not before: it may have been replaced while this waited.
             let actor = actors.of(document);
             let author =
                 Author { actor: &actor, time_seconds: commit.time_seconds, message: commit.message.as_deref() };
-            match fields::write(tx, &document, &author, &edits)? {
-                Ok(written) => {
-                    if let Some(request) = &request {
-                        let change = written.as_ref().map(|written| written.change.hash());
-                        requests::note(tx, request, change, now_seconds())?;
-                    }
-                    let heads = if written.is_some() { ledger::heads(tx, &document)? } else { Vec::new() };
-                    Ok(Ok(written.map_or(Done::Before(None), |written| Done::Now(written, heads))))
+            write_creating(tx, &document, creates_in.as_ref(), |tx| {
+                let written = match fields::write(tx, &document, &author, &edits)? {
+                    Ok(written) => written,
+                    Err(fields::FieldError::NoDocument { .. }) => return Ok(Err(RepoError::NotFound)),
+                    Err(error) => return Ok(Err(error.into())),
+                };
+                if let Some(request) = &request {
+                    let change = written.as_ref().map(|written| written.change.hash());
+                    requests::note(tx, request, change, now_seconds())?;
                 }
-                Err(fields::FieldError::NoDocument { .. }) => Ok(Err(RepoError::NotFound)),
-                Err(error) => Ok(Err(error.into())),
-            }
+                let heads = if written.is_some() { ledger::heads(tx, &document)? } else { Vec::new() };
+                Ok(Ok(written.map_or(Done::Before(None), |written| Done::Now(written, heads))))
+            })
         };
         let (channel, pending) = (self.repo.inner().events.clone(), Arc::clone(&self.repo.inner().pending));
-        let tell = move |outcome: &Result<Done, RepoError>| {
-            if let Ok(Done::Now(written, heads)) = outcome {
+        let telling = Telling::of(&self.repo);
+        let tell = move |outcome: &Result<(Created, Done), RepoError>| {
+            let Ok((created, done)) = outcome else { return };
+            telling.tell(created, document);
+            if let Done::Now(written, heads) = done {
                 pending.note(document, i64::from(written.waits));
                 let accepted = Accepted {
                     touched: written.touched.clone(),
@@ -180,8 +185,8 @@ impl DocHandle {
             }
         };
         match self.repo.inner().writer.write(work, tell).await? {
-            Ok(written) => {
-                let change = match written {
+            Ok((_, done)) => {
+                let change = match done {
                     Done::Now(written, _) => Some(written.change.hash()),
                     Done::Before(change) => change,
                 };
