@@ -27,7 +27,7 @@ use rejoin::store::{self, MemoryStore, RedbOptions, RedbStore, Store, StoreError
 use rejoin::{ActorId, ChangeHash, DocumentId, Edit, ScalarValue, Value};
 
 /// How often the random images of a cut are thrown, and how often with `REJOIN_CRASH_ALL`.
-const ROLLS: (u64, u64) = (1, 12);
+const ROLLS: (u64, u64) = (12, 60);
 
 const A: DocumentId = DocumentId::from_bytes([0xa; 16]);
 const B: DocumentId = DocumentId::from_bytes([0xb; 16]);
@@ -333,7 +333,7 @@ fn try_cuts(script: &Script, stride: usize, rolls: u64, lying: bool, acknowledgi
         }
     }
     println!("{} steps, {} operations", script.steps.len(), whole.operations());
-    println!("{} cuts, {} images, {} second cuts", tally.cuts, tally.images, tally.second_cuts);
+    println!("crash images, device: {} cuts, {} images, {} second cuts", tally.cuts, tally.images, tally.second_cuts);
     tally
 }
 

@@ -61,7 +61,7 @@ fn cut_during_the_first_opening_of_a_backend_leaves_no_unopenable_store() {
             }
         }
     }
-    println!("{count} images of a first opening, {second} of a second cut");
+    println!("crash images, creation: {count} images of a first opening, {second} of a second cut");
 }
 
 /// Opens the store in a directory and checks that nothing else is there.
@@ -99,5 +99,5 @@ fn cut_during_the_first_opening_of_a_file_leaves_no_unopenable_store_and_no_left
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("store.redb"), &finished).unwrap();
     file_works(directory.path(), "renamed");
-    println!("{} images of a first opening in a directory", count + 1);
+    println!("crash images, creation: {} images of a first opening in a directory", count + 1);
 }

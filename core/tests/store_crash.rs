@@ -5,6 +5,7 @@
 //! opens, everything acknowledged is there, nothing is there by half, and it can be written again.
 #![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::print_stdout, reason = "the counts tell what was tried")]
 
 use rejoin::store::testing::disk::{Chance, CutDisk, Kept};
 use rejoin::store::{RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, WriteTx};
@@ -72,6 +73,8 @@ fn survives_every_cut(options: &RedbOptions) {
             assert_eq!(check(&store), found + 1);
         }
     }
+    let cuts = whole.operations();
+    println!("crash images, store: {cuts} cuts, {} images", cuts * Kept::ALL.len());
 }
 
 #[test]

@@ -36,7 +36,7 @@ const DOCUMENTS: [DocumentId; 2] = [DocumentId::from_bytes([1; 16]), DocumentId:
 const EDITS: usize = 16;
 
 /// How often the random images of a cut are thrown, and how often with `REJOIN_CRASH_ALL`.
-const ROLLS: (u64, u64) = (1, 8);
+const ROLLS: (u64, u64) = (2, 12);
 
 /// The relay cannot go on: its store fails.
 #[derive(Debug)]
@@ -406,7 +406,10 @@ fn try_cuts(stride: usize, rolls: u64, lying: bool, acknowledging: Acknowledging
         }
     }
     println!("{} writes, {} operations", states.len() - 1, whole.operations());
-    println!("{cuts} cuts, {images} images, {second_cuts} second cuts, {} failures", failures.len());
+    println!(
+        "crash images, relay: {cuts} cuts, {images} images, {second_cuts} second cuts, {} failures",
+        failures.len()
+    );
     failures
 }
 

@@ -38,16 +38,21 @@ export class SharedEngine {
   }
 }
 
+/** What serves pages. */
+export interface Serving {
+  readonly server: Server;
+}
+
 /** A page; while it is held, its messages wait in both directions, in order, for `up` and `down`. */
 export class HeldPage {
   readonly link: PageLink;
   isHeld = false;
-  readonly #engine: SharedEngine;
+  #engine: Serving;
   #toEngine: ToWorker[] = [];
   #toPage: ToSession[] = [];
   #hear: (message: ToPage) => void = () => {};
 
-  constructor(engine: SharedEngine) {
+  constructor(engine: Serving) {
     this.#engine = engine;
     this.link = new PageLink({ name: "test" }, (_, hear) => {
       this.#hear = hear;
@@ -61,10 +66,20 @@ export class HeldPage {
   }
 
   attach(): void {
-    this.#engine.server.attach(this.link.session, (message) => {
+    const engine = this.#engine;
+    engine.server.attach(this.link.session, (message) => {
+      if (this.#engine !== engine) return;
       this.#toPage.push(structuredClone(message));
       if (!this.isHeld) queueMicrotask(() => this.down());
     });
+  }
+
+  /** Goes on with another engine: what the one before said and did not deliver is lost. */
+  moveTo(engine: Serving): void {
+    this.#engine = engine;
+    [this.#toEngine, this.#toPage] = [[], []];
+    this.isHeld = false;
+    this.attach();
   }
 
   /** Delivers one message to the engine. */
