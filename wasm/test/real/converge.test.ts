@@ -94,7 +94,9 @@ describe("several pages on one engine", () => {
   // meant in a state without that, which has no heads. Edits of fields would have to be made where the page is, as all others are.
   test.fails("place an edit with an index that writes a field again, while its first write and somebody's insertion are under way", () =>
     play([
+      { page: 0, do: "hold" },
       { page: 1, do: "edit", what: "insert", at: 0, value: 0 },
+      ...Array.from({ length: 20 }, () => ({ page: 1, do: "turn" as const })),
       { page: 0, do: "edit", what: "set", at: 0, value: 0 },
       { page: 0, do: "edit", what: "both", at: 0, value: 0 },
     ]));
