@@ -114,3 +114,32 @@ async fn document_comes_to_be_with_what_is_written_or_not_at_all() {
     let written = fields.edit_with(creating(), vec![Edit::set("title", "Tea")]).await;
     assert!(matches!(written, Err(RepoError::Deleted)), "{written:?}");
 }
+
+#[tokio::test]
+async fn refused_first_write_leaves_what_was_known_of_a_document() {
+    let store = Arc::new(MemoryStore::new());
+    let [known, unwanted, other] = [1, 2, 3].map(|byte| DocumentId::from_bytes([byte; 16]));
+    let (team, elsewhere) = (SpaceId::from_bytes([7; 16]), SpaceId::from_bytes([8; 16]));
+    let noted = |tx: &mut dyn rejoin::store::WriteTx| {
+        spaces::put(tx, &known, &team)?;
+        spaces::put(tx, &unwanted, &team)?;
+        spaces::dismiss(tx, &unwanted, &team)?;
+        spaces::put(tx, &other, &elsewhere).map(drop)
+    };
+    store.write_with(noted).unwrap();
+    let repo = Repo::with_store(Arc::clone(&store) as Arc<dyn Store>).unwrap();
+    let creating = || ChangeOptions { creates_in: Some(team), ..ChangeOptions::default() };
+    for document in [known, unwanted] {
+        let written = repo.handle(document).edit_with(creating(), vec![Edit::increment("absent", 1)]).await;
+        assert!(matches!(written, Err(RepoError::Field(_))), "{written:?}");
+    }
+    assert_eq!(repo.space(team).unfetched().await.unwrap(), [known]);
+    assert!(spaces::is_dismissed(&*store.read().unwrap(), &unwanted).unwrap());
+    let written = repo.handle(other).edit_with(creating(), vec![Edit::set("title", "Tea")]).await;
+    assert!(matches!(written, Err(RepoError::Elsewhere { space }) if space == elsewhere), "{written:?}");
+    assert_eq!(repo.list().await.unwrap(), []);
+
+    // What is taken is wanted again.
+    repo.handle(unwanted).edit_with(creating(), vec![Edit::set("title", "Tea")]).await.unwrap();
+    assert_eq!(repo.space(team).list().await.unwrap(), [unwanted]);
+}

@@ -114,8 +114,8 @@ impl Admin {
     }
 }
 
-/// Serves the admin API until the relay stops.
-pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>, mut draining: watch::Receiver<bool>) {
+/// Serves the admin API until the relay has stopped serving everybody else.
+pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>, mut closing: watch::Receiver<bool>) {
     let config = Config::clone(&admin.shared.config());
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "the admin API listens");
@@ -124,7 +124,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>, mut draining
     let service = router(admin).into_make_service_with_connect_info::<Activity>();
     let server = axum::serve(accept, service).with_graceful_shutdown(async move {
         // The sender gone means that nobody runs the relay any more.
-        let _ = draining.wait_for(|draining| *draining).await;
+        let _ = closing.wait_for(|closing| *closing).await;
     });
     if let Err(error) = server.await {
         tracing::error!(%error, "the admin API ended with an error");

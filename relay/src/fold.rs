@@ -4,8 +4,8 @@
 //! ([`rejoin::fold`]) and stores what comes back. No transaction is open while the child works. What a document does to
 //! its child is nobody else's affair: it fails, is noted, and goes out as changes as before. Old changes are packed on the way.
 //!
-//! While somebody writes, what is stored here takes half a percent of the time, so that it shows to none of them. One that writes alone
-//! and as much as it can is not given way to: what it wrote would never be packed.
+//! While somebody writes changes, what is stored here takes half a percent of the time, so that it shows to none of them. One that
+//! writes alone, and a thousand or two a second, is not given way to: what it wrote would not be packed as fast as it comes.
 //!
 //! The queue is short and forgets what does not fit: a document that goes on growing comes again, and so does one that
 //! somebody asks for.

@@ -239,11 +239,16 @@ pub const FOLD_QUEUE_MAX: usize = 1_024;
 /// So of a hundred writes less than one waits for that.
 pub const FOLD_REST_FACTOR: u32 = 200;
 
-/// The longest such rest: 10 s, in which a document that grows without a pause grows no further than a few packs.
+/// The longest such rest: 10 s. A pack takes 5 to 50 ms, so while somebody writes 400 to 4,000 changes a second are packed; what is
+/// written faster, by several together, waits until they pause, and takes 250 bytes a change until then.
 pub const FOLD_REST_MAX: Duration = Duration::from_secs(10);
 
-/// For how long after somebody wrote that is so: 2 s. Whoever writes more seldom finds the store kept for a few milliseconds now and then.
+/// For how long after somebody wrote that is so: 2 s. Whoever writes more seldom may wait for a pack, some 50 ms.
 pub const FOLD_NOTICED_FOR: Duration = Duration::from_secs(2);
+
+/// How much one that writes alone writes in a second at most to be given way to: 1 MiB, with [`APPEND_OVERHEAD_BYTES`] for each change:
+/// some 1,700 keystrokes.
+pub const FOLD_NOTICED_BYTES: usize = 1 << 20;
 
 /// How often it is looked whether the rest can be ended: every 50 ms.
 pub const FOLD_LOOK: Duration = Duration::from_millis(50);

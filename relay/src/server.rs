@@ -168,7 +168,9 @@ pub async fn run_with(
         Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
         None => None,
     };
-    let admin = admin.map(|(listener, admin)| tokio::spawn(admin::serve(listener, admin, draining.clone())));
+    // It is asked how far the drain is for as long as that lasts.
+    let (close_admin, closing) = watch::channel(false);
+    let admin = admin.map(|(listener, admin)| tokio::spawn(admin::serve(listener, admin, closing)));
     let door = Door::new(changing.clone());
     let tls = tls::follow(changing.clone())?;
     let demo = config.demo.as_deref().map(Demo::new);
@@ -192,7 +194,7 @@ pub async fn run_with(
     if let Some(folding) = &shared.folding {
         folding.stop();
     }
-    let ended = timeout(deadline, drained(server, admin, &door, deadline, &shared)).await;
+    let ended = timeout(deadline, drained(server, (admin, close_admin), &door, deadline, &shared)).await;
     if ended.is_err() {
         tracing::warn!(?deadline, "some connections did not end in time and are cut");
     }
@@ -280,7 +282,7 @@ async fn follow(shared: Arc<Shared>, mut changing: watch::Receiver<Arc<Config>>)
 /// Waits until the last socket is closed and the last commit is done.
 async fn drained(
     server: tokio::task::JoinHandle<io::Result<()>>,
-    admin: Option<tokio::task::JoinHandle<()>>,
+    (admin, close_admin): (Option<tokio::task::JoinHandle<()>>, watch::Sender<bool>),
     door: &Door,
     deadline: Duration,
     shared: &Shared,
@@ -290,6 +292,7 @@ async fn drained(
             tracing::warn!(%error, "the server ended with an error");
         }
         door.emptied().await;
+        let _ = close_admin.send(true);
         if let Some(admin) = admin {
             // Its panic, if there was one, was reported by itself.
             let _ = admin.await;

@@ -10,7 +10,7 @@ use automerge::ActorId;
 use super::packs;
 use crate::gate::CheckedChange;
 use crate::id::DocumentId;
-use crate::store::record::{self, Reader, prefix_end};
+use crate::store::record::{self, COUNT_MAX, Reader, prefix_end};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
 /// A change, as its actor's list shows it.
@@ -119,10 +119,9 @@ fn decode(key: &[u8], value: &[u8]) -> Result<ActorChange, StoreError> {
     let tail = key.split_last_chunk::<16>().map(|(_, tail)| tail.as_chunks::<8>().0);
     let Some(&[start_op, seq]) = tail else { return Err(StoreError::Damaged { what: "actor-2" }) };
     let mut reader = Reader::new(value, "actor-2");
-    Ok(ActorChange {
-        start_op: !u64::from_be_bytes(start_op),
-        seq: !u64::from_be_bytes(seq),
-        position: reader.count()?,
-        op_count: reader.count()?,
-    })
+    let (start_op, seq) = (!u64::from_be_bytes(start_op), !u64::from_be_bytes(seq));
+    if start_op.max(seq) > COUNT_MAX {
+        return Err(reader.damaged());
+    }
+    Ok(ActorChange { start_op, seq, position: reader.count()?, op_count: reader.count()? })
 }

@@ -53,8 +53,9 @@ pub struct ChangeOptions {
     /// returns the first one's change, and one of the loaded document [`RepoError::Repeated`]. Default: none.
     pub request: Option<RequestId>,
     /// Creates the document in this space with the write, unless it is here already: it comes to be with what is written, or not at
-    /// all. One that was deleted everywhere is [`RepoError::Deleted`]. Default: a document that is not here is
-    /// [`RepoError::NotFound`].
+    /// all. One that was deleted everywhere is [`RepoError::Deleted`], one that is known to be in another space and not here
+    /// [`RepoError::Elsewhere`]. If the write turns out to change nothing, the document is created empty, behind what was handed in
+    /// meanwhile. Default: a document that is not here is [`RepoError::NotFound`].
     pub creates_in: Option<SpaceId>,
 }
 
@@ -248,14 +249,8 @@ impl DocHandle {
             Err(RepoError::NotFound) => return Err(self.repo.absent(document).await),
             stored => stored?.1,
         };
-        match accepted.results.into_iter().next() {
-            Some((change, Appended::Stored { .. } | Appended::Duplicate)) => {
-                Ok((value, Written::new(&self.repo, document, Some(change.hash()))))
-            }
-            Some((_, Appended::Rejected(error))) => Err(DocumentError::Gate(error).into()),
-            // An edit queued before this one did not reach the store, and this one stood on it.
-            _ => Err(DocumentError::Panicked.into()),
-        }
+        let change = accepted.results.first().map(|(change, _)| change.hash());
+        Ok((value, Written::new(&self.repo, document, change)))
     }
 
     /// Reads the document as a typed value, by autosurgeon. Loads it.
@@ -427,10 +422,18 @@ fn edit_loaded<T>(
             if ledger::state(tx, &document)?.is_none() {
                 return Ok(Err(RepoError::NotFound));
             }
-            if let Some(request) = &request {
-                requests::note(tx, request, Some(change.hash()), now_seconds())?;
+            let hash = change.hash();
+            let accepted = engine::accept_own(tx, document, change)?;
+            match accepted.results.first() {
+                Some((_, Appended::Stored { .. } | Appended::Duplicate)) => {}
+                Some((_, Appended::Rejected(error))) => return Ok(Err(DocumentError::Gate(error.clone()).into())),
+                // An edit queued before this one did not reach the store, and this one stood on it.
+                _ => return Ok(Err(DocumentError::Panicked.into())),
             }
-            engine::accept_own(tx, document, change).map(Ok)
+            if let Some(request) = &request {
+                requests::note(tx, request, Some(hash), now_seconds())?;
+            }
+            Ok(Ok(accepted))
         })
     };
     let (channel, pending) = (repo.inner.events.clone(), Arc::clone(&repo.inner.pending));

@@ -9,7 +9,7 @@ use super::files::new_document;
 use super::{DocHandle, Repo, RepoError, events, random_bytes};
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::follow::{self, Following};
-use crate::ledger::{self, spaces};
+use crate::ledger::{self, spaces, tombstone};
 use crate::repo::Event;
 use crate::store::{StoreError, WriteTx};
 
@@ -57,7 +57,8 @@ impl Repo {
     ///
     /// # Errors
     ///
-    /// [`RepoError::Deleted`] if it was deleted everywhere; [`RepoError`] if the store cannot be written.
+    /// [`RepoError::Deleted`] if it was deleted everywhere; [`RepoError::Elsewhere`] if it is known to be in another space and not
+    /// here; [`RepoError`] if the store cannot be written.
     pub async fn create_as(&self, space: SpaceId, document: DocumentId) -> Result<DocHandle, RepoError> {
         let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
@@ -83,6 +84,9 @@ pub(super) struct Created {
     is_new: bool,
     /// Its space is followed from now on.
     follows: bool,
+    /// It was known to be in the space, and whether it was not wanted on this device.
+    noted: bool,
+    was_dismissed: bool,
 }
 
 /// Tells what creating a document changed.
@@ -116,6 +120,13 @@ pub(super) fn create(
     if ledger::state(tx, document)?.is_some() {
         return Ok(Ok(Created::default()));
     }
+    let noted = match spaces::noted(tx, document)? {
+        Some(other) if other != *space && !tombstone::is_buried(tx, document)? => {
+            return Ok(Err(RepoError::Elsewhere { space: other }));
+        }
+        noted => noted.is_some(),
+    };
+    let was_dismissed = spaces::is_dismissed(tx, document)?;
     if !ledger::create(tx, document)? {
         return Ok(Err(RepoError::Deleted));
     }
@@ -124,7 +135,7 @@ pub(super) fn create(
     if follows {
         follow::follow(tx, space, Following::Everything)?;
     }
-    Ok(Ok(Created { is_new: true, follows }))
+    Ok(Ok(Created { is_new: true, follows, noted, was_dismissed }))
 }
 
 /// Takes back in the same transaction what [`create`] did.
@@ -137,7 +148,17 @@ pub(super) fn take_back(
     if created.follows {
         follow::unfollow(tx, space)?;
     }
-    if created.is_new { ledger::delete(tx, document) } else { Ok(()) }
+    if !created.is_new {
+        return Ok(());
+    }
+    ledger::delete(tx, document)?;
+    if created.noted {
+        spaces::put(tx, document, space)?;
+    }
+    if created.was_dismissed {
+        spaces::dismiss(tx, document, space)?;
+    }
+    Ok(())
 }
 
 impl SpaceHandle {

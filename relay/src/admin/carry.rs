@@ -44,6 +44,7 @@ pub(super) async fn space_export(State(app): State<App>, At(space): At<String>) 
 }
 
 fn export(app: &Admin, space: &SpaceId, chunks: &mpsc::Sender<io::Result<Bytes>>) {
+    let _read = app.shared.metrics.long_read();
     let mut out = BufWriter::with_capacity(ADMIN_CARRY_CHUNK_BYTES, Outgoing { chunks });
     let exported = backup::export_space(&*app.shared.store, space, &mut out, &mut |_| ControlFlow::Continue(()));
     let flushed = out.flush();

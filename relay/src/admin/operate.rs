@@ -185,6 +185,7 @@ pub(super) async fn backup_start(State(app): State<App>, Body(wanted): Body<Back
     }
     start(&app, JobKind::Backup, move |app, running| {
         let options = OnlineOptions::of(&app.shared.config().backup);
+        let _read = app.shared.metrics.long_read();
         let manifest = backup::online_with(&*app.shared.store, &to, since.as_ref(), &options, &mut |progress| {
             running.progress(JobProgress { documents: 0, rows: progress.rows, bytes: progress.bytes });
             // A relay that stops waits for nobody.

@@ -19,6 +19,7 @@ use super::*;
 use crate::hub::Hub;
 use crate::limits::{
     COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR,
+    FOLD_NOTICED_BYTES,
 };
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
@@ -145,17 +146,26 @@ fn thousands_of_requests_of_one_delay_nobody_beyond_the_next_commit() {
 fn who_writes_little_or_beside_others_would_notice_what_keeps_the_store() {
     let mut table = Table::new();
     let (flooder, honest) = (table.author(None), table.author(None));
+    let second = Duration::from_secs(1);
     let is_noticed = |table: &mut Table| {
         let slices = table.lanes.take(table.now);
         table.lanes.is_noticed(&slices, table.now)
     };
-    let much = COMMIT_SHARED_BYTES / weight_of_small() + 1;
+    let much = FOLD_NOTICED_BYTES / weight_of_small() + 1;
     assert!(!is_noticed(&mut table), "nobody writes");
     table.push(&honest, 1, small(2));
     assert!(is_noticed(&mut table), "one writes little");
     table.now += COMMIT_SHARED_FOR;
     table.push(&flooder, 2, small(much));
     assert!(!is_noticed(&mut table), "one writes much, alone");
+    table.now += second;
+    table.push(&flooder, 2, small(1));
+    assert!(!is_noticed(&mut table), "it did in the second before");
+    table.now += 2 * second;
+    table.push(&flooder, 2, small(1));
+    assert!(is_noticed(&mut table), "it writes little now");
+    table.push(&flooder, 2, small(much));
+    assert!(!is_noticed(&mut table), "and much again");
     table.push(&honest, 1, small(1));
     assert!(is_noticed(&mut table), "two write");
     table.push(&flooder, 2, small(much));

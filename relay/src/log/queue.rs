@@ -24,7 +24,7 @@ use super::{AppendError, Author, AuthorKey, Results, Written};
 use crate::hub::ConnectionId;
 use crate::limits::{
     APPEND_OVERHEAD_BYTES, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN,
-    COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR,
+    COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
 };
 
 /// A request under way.
@@ -80,6 +80,8 @@ pub(super) struct Lanes {
     start: Instant,
     /// The two connections that wrote last, the later first, and when.
     last: [Option<(ConnectionId, Instant)>; 2],
+    /// When the second began that runs, how much went into commits since, and how much in the one before.
+    second: (Instant, usize, usize),
 }
 
 /// What waits of one connection: never nothing.
@@ -119,6 +121,7 @@ impl Lanes {
             since_start: Duration::ZERO,
             start: now,
             last: [None; 2],
+            second: (now, 0, 0),
         }
     }
 
@@ -139,10 +142,18 @@ impl Lanes {
         self.turns.len() > 1 || self.last[1].is_some_and(|(_, at)| is_recent(at))
     }
 
-    /// Says whether those who wrote what a commit holds would notice what else keeps the store: several write, or one writes little.
-    pub(super) fn is_noticed(&self, slices: &[Slice], now: Instant) -> bool {
-        let bytes = || slices.iter().map(Slice::weight).sum::<usize>();
-        !slices.is_empty() && (self.is_shared(now) || bytes() < COMMIT_SHARED_BYTES)
+    /// Says whether those who wrote what a commit holds would notice what else keeps the store: several write, or one writes little,
+    /// in this second and the one before.
+    pub(super) fn is_noticed(&mut self, slices: &[Slice], now: Instant) -> bool {
+        let since = now.saturating_duration_since(self.second.0);
+        if since >= Duration::from_secs(1) {
+            let before = if since < Duration::from_secs(2) { self.second.1 } else { 0 };
+            self.second = (now, 0, before);
+        }
+        let bytes = slices.iter().map(Slice::weight).sum::<usize>();
+        self.second.1 = self.second.1.saturating_add(bytes);
+        let most = self.second.1.max(self.second.2);
+        !slices.is_empty() && (self.is_shared(now) || most < FOLD_NOTICED_BYTES)
     }
 
     /// Adds a request behind all others of its connection.

@@ -22,6 +22,7 @@ use crate::v1::client::{TEAM, V1, all_of, chain, stored};
 
 mod cli;
 mod contract;
+mod watched;
 
 /// A space beside the team's.
 const OTHER: SpaceId = SpaceId::from_bytes([0xe2; 16]);

@@ -243,6 +243,7 @@ fn drive(metrics: &Arc<Metrics>, watched: &mut Watched) {
     metrics.silent_peer_closed();
     metrics.commit_failed();
     metrics.unfolded(FoldResult::Done);
+    // That backups and exports tell it: admin/watched.rs.
     let read = metrics.long_read();
     watched.look();
     drop(read);

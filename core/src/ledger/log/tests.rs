@@ -364,7 +364,7 @@ fn positions_beyond_what_is_stored_are_damage() {
     let store = logged();
     store.write_with(|tx| tx.put(Table::Log, &run_key(&TEAM, i64::MAX.cast_unsigned()), &run(1, 0).encode())).unwrap();
     assert!(reads(&store).is_ok());
-    // The end of a space, and how much of a document is logged.
+    // The end of a space.
     for end in [u64::MAX, i64::MAX.cast_unsigned() + 1] {
         let store = logged();
         let mut bytes = Vec::new();

@@ -1,0 +1,89 @@
+//! What watches a relay sees while somebody reads a long copy of it, and while it stops.
+
+use std::time::Duration;
+
+use rejoin::codec::v1::{Content, Write};
+use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
+use rejoin::{ActorId, ScalarValue};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+
+/// Asks as often as it takes until an answer has some text, and returns that answer.
+async fn until(admin: SocketAddr, request: &str, text: impl Fn(&str) -> bool) -> String {
+    loop {
+        let mut stream = TcpStream::connect(admin).await.expect("it listens for as long as there is something to say");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        if text(&answer) {
+            return answer;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn get(path: &str, token: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n")
+}
+
+/// A change of a MiB that cannot be compressed.
+fn large(document: DocumentId) -> Write {
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    let op = DraftOp {
+        object: DraftObject::Root,
+        key: "k".to_owned(),
+        action: Action::Put,
+        value: ScalarValue::Bytes(noise.take(1 << 20).collect()),
+        preds: Vec::new(),
+    };
+    let actor = ActorId::from(&b"alice"[..]);
+    let (deps, ops) = (Vec::new(), vec![op]);
+    let draft = ChangeDraft { actor, seq: 1, start_op: 1, timestamp: 0, message: None, deps, ops };
+    Write { document, content: Content::Change(encode(&draft).unwrap().bytes().clone()) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn age_of_an_export_that_nobody_takes_shows() {
+    let relay = Administered::start().await;
+    let mut alice = V1::follow(&relay.url(), "alice", TEAM).await;
+    // More than sockets hold on the way.
+    for number in 1..=24 {
+        alice.store(TEAM, vec![large(document(number))]).await;
+    }
+    let metrics = get("/metrics", &relay.token);
+    let age = |answer: &str| {
+        let line = answer.lines().find_map(|line| line.strip_prefix("rejoin_relay_longest_read_seconds "));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    until(relay.admin, &metrics, |answer| age(answer) == 0.0).await;
+    let mut slow = TcpStream::connect(relay.admin).await.unwrap();
+    slow.write_all(get(&format!("/v1/spaces/{TEAM}/export"), &relay.token).as_bytes()).await.unwrap();
+    until(relay.admin, &metrics, |answer| age(answer) > 0.0).await;
+    drop(slow);
+    until(relay.admin, &metrics, |answer| age(answer) == 0.0).await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relay_that_stops_says_so_to_who_watches_it() {
+    let relay = Administered::start().await;
+    // One who does not answer that it is to go.
+    let silent = Raw::connect(&relay.url()).await;
+    let Administered { admin, token, data, stop, running, .. } = relay;
+    until(admin, &get("/readyz", &token), |answer| answer.starts_with("HTTP/1.1 200")).await;
+    stop.send(()).unwrap();
+    let answer = until(admin, &get("/readyz", &token), |answer| answer.starts_with("HTTP/1.1 503")).await;
+    assert!(answer.contains("draining: the relay is stopping"), "{answer}");
+    let answer = until(admin, &get("/metrics", &token), |answer| answer.contains("rejoin_relay_draining 1")).await;
+    assert!(answer.contains("rejoin_relay_ready 0"), "{answer}");
+    drop(silent);
+    running.await.unwrap().unwrap();
+    assert!(TcpStream::connect(admin).await.is_err());
+    drop(data);
+}
