@@ -1,4 +1,4 @@
-//! An honest client that writes 200 times a second, alone and beside storms: 5,000 connections at once, a flood of pushes, 5,000 that
+//! An honest client that writes as soon as it was answered, at most 200 times a second, alone and beside storms: 5,000 connections at once, a flood of pushes, 5,000 that
 //! come back after the relay was started again, 1,000 that send a byte a second, and guesses of document ids.
 //!
 //! `STORM` says how many connections a storm has, and `STORM_PART` in which parts (a part of their names) besides the first. The peers of
@@ -28,7 +28,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
     let (url, address) = (relay.url(), relay.address());
-    println!("| beside an honest client that writes 200 times a second | ack p50 | p99 | of alone, p99 | |");
+    println!("| beside an honest client | ack p50 | p99 | of alone, p99 | |");
     println!("|---|---|---|---|---|");
     let alone = part(&url, "nothing", None, async { String::new() }).await;
 
