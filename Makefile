@@ -27,7 +27,7 @@ test-rust: interop binaries
 		cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
 
-## Some of every fuzz target, two at a time: four minutes, and always the same inputs. SEED=N goes another way.
+## Some of every fuzz target, two at a time: four minutes, and always as many inputs. SEED=N goes another way.
 fuzz-smoke: binaries
 	./target/debug/rejoin-tests-fuzz --all --jobs 2 --smoke --seed $(or $(SEED),1)
 

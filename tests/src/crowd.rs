@@ -318,7 +318,7 @@ async fn drip_one(to: SocketAddr, number: u32) {
 /// Asks for documents that are not there, as fast as the relay answers, for at most so long. Returns how many it answered.
 pub async fn guess(to: SocketAddr, count: u32, longest: Duration) -> u32 {
     let subscription = Subscription { space: SpaceId::DEFAULT, mode: Mode::Chosen, start: Start::Beginning };
-    let mut client = RawClient::over(stranger(to, 40_001).await, "guesser", vec![subscription]).await;
+    let mut client = RawClient::over(stranger(to, 40_001).await, "guesser", Token::default(), vec![subscription]).await;
     let mut answered = 0;
     let guessing = async {
         for first in (0..count).step_by(100) {
@@ -348,7 +348,7 @@ async fn opened(client: &mut RawClient) -> Option<u32> {
 
 /// Pushes without a pause until it is told to stop. Returns how many changes were acknowledged.
 pub async fn flood(to: SocketAddr, space: SpaceId, stop: &AtomicBool) -> u64 {
-    let mut client = RawClient::over(stranger(to, 40_002).await, "abuser", Vec::new()).await;
+    let mut client = RawClient::over(stranger(to, 40_002).await, "abuser", Token::default(), Vec::new()).await;
     let mut chain = Chain::new(load::document(u32::MAX - 1), 2);
     let mut acknowledged = 0;
     let mut under_way = 0;

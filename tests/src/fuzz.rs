@@ -105,7 +105,7 @@ pub fn size_class(count: usize) -> u32 {
 /// The targets that are fuzzed, by their names.
 pub const TARGETS: [&str; 8] = ["gate", "classic", "v1", "message", "store", "registers", "document", "admin"];
 
-/// How many inputs of a target the tests feed: about a minute's. A number and no time, so that they go the same way everywhere.
+/// How many inputs of a target the tests feed: about a minute's. A number and no time, so that a fast machine tries no others.
 pub fn smoke_inputs(target: &str) -> u64 {
     match target {
         "gate" => 2_500_000,

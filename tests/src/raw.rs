@@ -27,11 +27,11 @@ impl RawClient {
     /// Connects and says hello.
     pub async fn connect(url: &str, peer: &str, subscriptions: Vec<Subscription>) -> Self {
         let address = url.strip_prefix("ws://").unwrap().trim_end_matches('/');
-        Self::over(TcpStream::connect(address).await.unwrap(), peer, subscriptions).await
+        Self::over(TcpStream::connect(address).await.unwrap(), peer, Token::default(), subscriptions).await
     }
 
-    /// Says hello over a socket of the caller's.
-    pub async fn over(stream: TcpStream, peer: &str, subscriptions: Vec<Subscription>) -> Self {
+    /// Says hello over a socket of the caller's, and shows a token.
+    pub async fn over(stream: TcpStream, peer: &str, token: Token, subscriptions: Vec<Subscription>) -> Self {
         stream.set_nodelay(true).unwrap();
         let mut request = format!("ws://{}/", stream.peer_addr().unwrap()).into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("rejoin.v1"));
@@ -42,7 +42,7 @@ impl RawClient {
             peer: PeerId::new(peer).unwrap(),
             storage: Some(storage(peer)),
             takes_snapshots: true,
-            token: Token::default(),
+            token,
             credit: CREDIT,
             subscriptions,
         };

@@ -105,6 +105,10 @@ pub(super) fn together(config: &Config, found: &mut Vec<ConfigError>) {
     {
         wrong("log.otlp_endpoint begins with neither http:// nor https://".to_owned());
     }
+    // It is shown wherever the configuration is, and it is nothing that tells the collector who asks.
+    if config.log.otlp_endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@')) {
+        wrong("log.otlp_endpoint holds a name or a password: let the collector, or a proxy on this machine, know the relay otherwise".to_owned());
+    }
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.log.filter) {
         wrong(format!("log.filter {:?}: {error}: write it like info or info,rejoin_relay=debug", config.log.filter));
     }

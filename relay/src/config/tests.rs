@@ -146,6 +146,7 @@ fn mistakes_are_named_with_their_place_and_what_was_meant() {
         ("[tls]\ncert_file = 'a'", ["tls.cert_file", "tls.key_file", "both or none"]),
         ("[limits]\nping_seconds = 30", ["limits.ping_seconds", "more than twice", ""]),
         ("origins = ['example.org']", ["origins", "example.org", "scheme"]),
+        ("[log]\notlp_endpoint = 'http://me:secret@127.0.0.1'", ["log.otlp_endpoint", "password", "proxy"]),
         ("[log]\nfilter = 'a=b=c'", ["log.filter", "", ""]),
         ("demo = '/nowhere'", ["/nowhere", "index.html", "make demo"]),
         ("[[auth.keys]]\nid = 'a'\nalg = 'EdDSA'", ["line 1", "auth.keys", "file or secret"]),

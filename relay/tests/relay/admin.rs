@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rejoin::codec::v1::Start;
 use rejoin::store::{MemoryStore, Store, StoreExt as _, Table};
 use rejoin::{DocumentId, SpaceId};
@@ -22,6 +24,7 @@ use crate::v1::client::{TEAM, V1, all_of, chain, stored};
 
 mod cli;
 mod contract;
+mod refusals;
 mod watched;
 
 /// A space beside the team's.
@@ -303,7 +306,8 @@ async fn operator_sees_connections_and_ends_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_act_is_on_record_and_no_secret_is() {
-    let relay = Administered::start().await;
+    let store = Arc::new(MemoryStore::new());
+    let relay = Administered::start_with(Arc::clone(&store) as Arc<dyn Store>, |_| ()).await;
     relay.ask("POST", "/v1/principals", Some(&json!({ "id": "alice", "label": "Alice" })));
     let made = relay.ask("POST", "/v1/tokens", Some(&json!({ "principal": "alice" })));
     let secret = made["secret"].as_str().unwrap().to_owned();
@@ -336,6 +340,24 @@ async fn every_act_is_on_record_and_no_secret_is() {
         ]
     );
     assert!(told.iter().all(|one| one["address"].as_str().unwrap().starts_with("127.0.0.1:")));
+    // Neither secret is in any row of the store: not as it is shown, and not as the bytes that it is.
+    let secrets = [&secret, rotated["secret"].as_str().unwrap()].map(|secret| secret[21..].to_owned());
+    let bytes = secrets.each_ref().map(|secret| URL_SAFE_NO_PAD.decode(secret).unwrap());
+    let pieces: Vec<&[u8]> = secrets.iter().map(String::as_bytes).chain(bytes.iter().map(Vec::as_slice)).collect();
+    let tx = store.read().unwrap();
+    let mut rows = 0;
+    for table in Table::ALL {
+        tx.scan(table, &[]..&[u8::MAX; 64], &mut |key, value| {
+            rows += 1;
+            let holds =
+                |piece: &&[u8]| [key, value].iter().any(|bytes| bytes.windows(piece.len()).any(|here| here == *piece));
+            assert!(!pieces.iter().any(holds), "{table:?} holds a secret");
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    }
+    assert!(rows > 5);
+    drop(tx);
     let text = trail.to_string();
     assert!(!text.contains(&secret) && !text.contains(&relay.token) && !text.contains("rja_wrong"), "{text}");
     let count = |query: &str| relay.get(&format!("/v1/audit?{query}"))["items"].as_array().unwrap().len();

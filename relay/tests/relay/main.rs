@@ -14,6 +14,7 @@ mod door;
 mod fold;
 mod folder;
 mod http;
+mod idle;
 mod limits;
 mod matrix;
 mod metrics;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rejoin-tests-fuzz --all --seconds 60 [--jobs 2] [--seed N]      every target in a process of its own
-//! rejoin-tests-fuzz --all --smoke [--jobs 2] [--seed N]           so many inputs of each as take about a minute: always the same
+//! rejoin-tests-fuzz --all --smoke [--jobs 2] [--seed N]           so many inputs of each as take about a minute
 //! rejoin-tests-fuzz --target gate --seconds 60 [--seed N]         one target, in this process
 //! rejoin-tests-fuzz --target gate --inputs 10000000               so many inputs
 //! rejoin-tests-fuzz --target gate --replay FILE                   one input
