@@ -405,10 +405,7 @@ impl Connection {
         let (changed, since) = self.member.mailbox().take_changed();
         self.timed = self.timed.or(since.map(Timed::News));
         for document in changed {
-            self.session.handle_heads_changed(document);
-            if self.session.holds_orphans(&document) {
-                self.session.release_orphans(document, &*self.shared.store.read()?)?;
-            }
+            self.session.handle_changed(document, &*self.shared.store)?;
             self.may_transmit = true;
         }
         self.carry_out()?;

@@ -1,5 +1,6 @@
-//! An honest client that writes as soon as it was answered, at most 200 times a second, alone and beside storms: 5,000 connections at once, a flood of pushes, 5,000 that
-//! come back after the relay was started again, 1,000 that send a byte a second, and guesses of document ids.
+//! An honest client that writes as soon as it was answered, at most 200 times a second, alone and beside storms: 5,000 connections at
+//! once, a flood of pushes, 5,000 that come back after the relay was started again, 1,000 that send a byte a second, and guesses of
+//! document ids.
 //!
 //! `STORM` says how many connections a storm has, and `STORM_PART` in which parts (a part of their names) besides the first. The peers of
 //! the storm use the same processors, which counts against the relay.

@@ -170,10 +170,7 @@ impl Driver {
         }
         for document in batch.changed {
             self.open(document)?;
-            self.session.handle_heads_changed(document);
-            if self.session.holds_orphans(&document) {
-                self.session.release_orphans(document, store.read()?.as_ref())?;
-            }
+            self.session.handle_changed(document, &*store)?;
         }
         for message in batch.ephemerals {
             // One that is taken back runs out by itself there.

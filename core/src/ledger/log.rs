@@ -92,9 +92,6 @@ impl Run {
         let changes = reader.count()?;
         let document = reader.take(16)?.try_into().map_err(|_| reader.damaged())?;
         let ledger_first = if changes > 0 { reader.count()? } else { 0 };
-        if ledger_first.checked_add(changes).is_none() {
-            return Err(reader.damaged());
-        }
         Ok(Self { changes, document: DocumentId::from_bytes(document), ledger_first })
     }
 }

@@ -422,28 +422,26 @@ fn edit_loaded<T>(
             if ledger::state(tx, &document)?.is_none() {
                 return Ok(Err(RepoError::NotFound));
             }
-            let hash = change.hash();
             let accepted = engine::accept_own(tx, document, change)?;
-            match accepted.results.first() {
-                Some((_, Appended::Stored { .. } | Appended::Duplicate)) => {}
+            let made = match accepted.results.first() {
+                Some((change, Appended::Stored { .. } | Appended::Duplicate)) => change.hash(),
                 Some((_, Appended::Rejected(error))) => return Ok(Err(DocumentError::Gate(error.clone()).into())),
                 // An edit queued before this one did not reach the store, and this one stood on it.
                 _ => return Ok(Err(DocumentError::Panicked.into())),
-            }
+            };
             if let Some(request) = &request {
-                requests::note(tx, request, Some(hash), now_seconds())?;
+                requests::note(tx, request, Some(made), now_seconds())?;
             }
             Ok(Ok(accepted))
         })
     };
-    let (channel, pending) = (repo.inner.events.clone(), Arc::clone(&repo.inner.pending));
-    let telling = Telling::of(repo);
+    let (telling, pending) = (Telling::of(repo), Arc::clone(&repo.inner.pending));
     let tell = move |accepted: &Result<(Created, Accepted), RepoError>| {
         if let Ok((created, accepted)) = accepted {
             telling.tell(created, document);
             guard.settle(accepted.stored == 1);
             pending.note(document, accepted.waiting.cast_signed());
-            events::publish_accepted(&channel, document, Origin::Local, accepted);
+            events::publish_accepted(&telling.events, document, Origin::Local, accepted);
         }
     };
     Ok((value, Some(repo.inner.writer.write_from_thread(work, tell)?)))

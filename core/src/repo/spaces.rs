@@ -92,7 +92,7 @@ pub(super) struct Created {
 /// Tells what creating a document changed.
 pub(super) struct Telling {
     follows: watch::Sender<u64>,
-    events: broadcast::Sender<Event>,
+    pub(super) events: broadcast::Sender<Event>,
 }
 
 impl Telling {

@@ -99,15 +99,15 @@ pub(super) fn together(config: &Config, found: &mut Vec<ConfigError>) {
             wrong(format!("origins: {origin:?} {why}: write it like https://app.example.org"));
         }
     }
-    if let Some(endpoint) = &config.log.otlp_endpoint
-        && !endpoint.starts_with("http://")
-        && !endpoint.starts_with("https://")
-    {
-        wrong("log.otlp_endpoint begins with neither http:// nor https://".to_owned());
-    }
-    // It is shown wherever the configuration is, and it is nothing that tells the collector who asks.
-    if config.log.otlp_endpoint.as_deref().is_some_and(|endpoint| endpoint.contains('@')) {
-        wrong("log.otlp_endpoint holds a name or a password: let the collector, or a proxy on this machine, know the relay otherwise".to_owned());
+    if let Some(endpoint) = &config.log.otlp_endpoint {
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            wrong("log.otlp_endpoint begins with neither http:// nor https://".to_owned());
+        }
+        // It is shown wherever the configuration is.
+        if endpoint.contains('@') {
+            let instead = "let the collector, or a proxy on this machine, know the relay otherwise";
+            wrong(format!("log.otlp_endpoint holds a name or a password: {instead}"));
+        }
     }
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.log.filter) {
         wrong(format!("log.filter {:?}: {error}: write it like info or info,rejoin_relay=debug", config.log.filter));

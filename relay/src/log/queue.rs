@@ -57,13 +57,6 @@ pub(super) struct Slice {
     pub(super) writes: Range<usize>,
 }
 
-impl Slice {
-    /// What it counts in a commit.
-    pub(super) fn weight(&self) -> usize {
-        self.job.writes[self.writes.clone()].iter().map(|write| weight(bytes_of(write))).sum()
-    }
-}
-
 /// What waits, connection by connection.
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -80,8 +73,28 @@ pub(super) struct Lanes {
     start: Instant,
     /// The two connections that wrote last, the later first, and when.
     last: [Option<(ConnectionId, Instant)>; 2],
-    /// When the second began that runs, how much went into commits since, and how much in the one before.
-    second: (Instant, usize, usize),
+    pace: Pace,
+}
+
+/// How much goes into commits.
+#[derive(Debug)]
+struct Pace {
+    /// When the second began that runs.
+    since: Instant,
+    /// How much did since, and how much in the second before.
+    bytes: usize,
+    before_bytes: usize,
+}
+
+impl Pace {
+    fn note(&mut self, bytes: usize, now: Instant) {
+        let since = now.saturating_duration_since(self.since);
+        if since >= Duration::from_secs(1) {
+            self.before_bytes = if since < Duration::from_secs(2) { self.bytes } else { 0 };
+            (self.since, self.bytes) = (now, 0);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
 }
 
 /// What waits of one connection: never nothing.
@@ -121,7 +134,7 @@ impl Lanes {
             since_start: Duration::ZERO,
             start: now,
             last: [None; 2],
-            second: (now, 0, 0),
+            pace: Pace { since: now, bytes: 0, before_bytes: 0 },
         }
     }
 
@@ -144,16 +157,9 @@ impl Lanes {
 
     /// Says whether those who wrote what a commit holds would notice what else keeps the store: several write, or one writes little,
     /// in this second and the one before.
-    pub(super) fn is_noticed(&mut self, slices: &[Slice], now: Instant) -> bool {
-        let since = now.saturating_duration_since(self.second.0);
-        if since >= Duration::from_secs(1) {
-            let before = if since < Duration::from_secs(2) { self.second.1 } else { 0 };
-            self.second = (now, 0, before);
-        }
-        let bytes = slices.iter().map(Slice::weight).sum::<usize>();
-        self.second.1 = self.second.1.saturating_add(bytes);
-        let most = self.second.1.max(self.second.2);
-        !slices.is_empty() && (self.is_shared(now) || most < FOLD_NOTICED_BYTES)
+    pub(super) fn is_noticed(&self, slices: &[Slice], now: Instant) -> bool {
+        let writes_little = self.pace.bytes.max(self.pace.before_bytes) < FOLD_NOTICED_BYTES;
+        !slices.is_empty() && (self.is_shared(now) || writes_little)
     }
 
     /// Adds a request behind all others of its connection.
@@ -184,6 +190,7 @@ impl Lanes {
         }
         let mut filling = Filling::default();
         let mut slices = Vec::new();
+        let mut taken_bytes = 0_usize;
         // Before the first of them is taken from: whose last request is under way has no lane meanwhile.
         let share = |connection| if is_shared { self.share(connection) } else { usize::MAX };
         let shares: Vec<usize> = self.turns.iter().map(share).collect();
@@ -196,6 +203,7 @@ impl Lanes {
             let Some(lane) = self.lanes.get_mut(&connection) else { continue };
             let before = slices.len();
             let used = lane.take(allowance, &mut filling, &mut slices);
+            taken_bytes = taken_bytes.saturating_add(used);
             if slices.len() == before {
                 // The commit is full: in the next one it is the first one's turn.
                 self.turns.push_front(connection);
@@ -214,6 +222,7 @@ impl Lanes {
                 self.remove(&connection);
             }
         }
+        self.pace.note(taken_bytes, now);
         slices
     }
 

@@ -137,10 +137,7 @@ impl Classic {
     fn try_advance(&mut self) -> Result<(), StoreError> {
         let (changed, _) = self.member.mailbox().take_changed();
         for document in changed.into_iter().collect::<BTreeSet<_>>() {
-            self.session.handle_heads_changed(document);
-            if self.session.holds_orphans(&document) {
-                self.session.release_orphans(document, &*self.parts.store.read()?)?;
-            }
+            self.session.handle_changed(document, &*self.parts.store)?;
             self.may_transmit = true;
         }
         loop {

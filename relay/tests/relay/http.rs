@@ -1,5 +1,6 @@
 //! What the relay answers to HTTP.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,12 @@ pub async fn get(relay: &Relay, path: &str) -> (u16, String) {
 
 /// Sends a request as it is.
 pub async fn ask(relay: &Relay, request: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(relay.address).await.unwrap();
+    ask_at(relay.address, request).await
+}
+
+/// Sends a request to a listener.
+pub async fn ask_at(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

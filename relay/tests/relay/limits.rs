@@ -45,7 +45,7 @@ async fn greet_from(address: SocketAddr, last: u8, name: &str, space: SpaceId, m
 }
 
 /// Makes the first change of a document, with a value so long.
-fn change(document: DocumentId, bytes: usize) -> Write {
+pub fn change(document: DocumentId, bytes: usize) -> Write {
     let draft = ChangeDraft {
         actor: ActorId::from(&b"alice"[..]),
         seq: 1,

@@ -70,6 +70,15 @@ impl Asked {
         self.values.get(name).map(String::as_str)
     }
 
+    /// What is asked of one target.
+    fn of(&self, target: &str) -> Self {
+        let mut asked = self.clone();
+        if asked.values.remove("smoke").is_some() {
+            asked.values.insert("inputs".to_owned(), smoke_inputs(target).to_string());
+        }
+        asked
+    }
+
     fn options(&self, target: &str) -> Options {
         Options {
             target: target.to_owned(),
@@ -160,9 +169,7 @@ fn all(asked: &Asked) -> ExitCode {
     while !waiting.is_empty() || !running.is_empty() {
         while running.len() < jobs {
             let Some(target) = waiting.pop() else { break };
-            let inputs = smoke_inputs(target).to_string();
-            let more: &[&str] = if asked.has("smoke") { &["--inputs", &inputs] } else { &[] };
-            running.push((target, child(asked, target, more)));
+            running.push((target, child(&asked.of(target), target, &[])));
         }
         let ended = running.iter_mut().position(|(_, child)| child.try_wait().unwrap().is_some());
         let Some(at) = ended else {
@@ -178,7 +185,7 @@ fn all(asked: &Asked) -> ExitCode {
         failed += 1;
         println!("fuzz {target}: ended with {status}");
         if status.code().is_none() {
-            find_what_ended_it(asked, target);
+            find_what_ended_it(&asked.of(target), target);
         }
     }
     println!("{passed} passed, {failed} failed");
@@ -188,9 +195,7 @@ fn all(asked: &Asked) -> ExitCode {
 fn child(asked: &Asked, target: &str, more: &[&str]) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--target", target]).args(more).stdin(Stdio::null());
-    for (name, value) in
-        asked.values.iter().filter(|(name, _)| !["all", "jobs", "smoke", "target"].contains(&name.as_str()))
-    {
+    for (name, value) in asked.values.iter().filter(|(name, _)| !["all", "jobs", "target"].contains(&name.as_str())) {
         command.arg(format!("--{name}"));
         if !value.is_empty() {
             command.arg(value);
@@ -202,9 +207,6 @@ fn child(asked: &Asked, target: &str, more: &[&str]) -> Child {
 /// Goes the same way once more and writes each input before it is fed: the last one is what ended the process.
 fn find_what_ended_it(asked: &Asked, target: &str) {
     let mut longer = asked.clone();
-    if asked.has("smoke") {
-        longer.values.insert("inputs".to_owned(), smoke_inputs(target).to_string());
-    }
     let seconds = asked.number("seconds").unwrap_or(60).saturating_mul(CAREFUL_FACTOR);
     longer.values.insert("seconds".to_owned(), seconds.to_string());
     let status = child(&longer, target, &["--careful"]).wait().unwrap();

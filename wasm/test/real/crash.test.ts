@@ -2,14 +2,10 @@
  * Power is cut at each I/O operation of a page's store, on the real engine, and what the page was told is safe must be there: for each cut the
  * images that a disk may show then (unsynced writes lost, torn, reordered), and the page that lives on while its engine was killed.
  */
-import { makeGlue } from "rejoin:glue";
 import { afterEach, expect, test, vi } from "vitest";
-import { engineLoader } from "../../ts/host/engine.js";
-import { Server } from "../../ts/host/server.js";
 import { Counter, type Doc, Repo, text } from "../../ts/index.js";
 import { Chance, CutFile, CutPlace, KEPT } from "./disk.js";
-import { HeldPage, turn } from "./shared.js";
-import { wasm } from "./wasm.js";
+import { HeldPage, SharedEngine, turn } from "./shared.js";
 
 interface Shape {
   fields: Record<string, number>;
@@ -58,16 +54,6 @@ function actsOf(doc: Doc<Shape>): number {
 const sorted = (value: unknown): unknown =>
   value && typeof value === "object" && !Array.isArray(value) ? Object.fromEntries(Object.entries(value).sort().map(([key, inner]) => [key, sorted(inner)])) : value;
 
-/** An engine on a place, and its page. */
-class Run {
-  readonly server: Server;
-  readonly failures: unknown[] = [];
-
-  constructor(readonly place: CutPlace) {
-    this.server = new Server({ place, load: engineLoader(makeGlue, wasm), webSocket: () => null, failed: (failure) => void this.failures.push(failure) });
-  }
-}
-
 /** What the page knows when the power is gone. */
 interface Known {
   page: HeldPage;
@@ -82,7 +68,7 @@ interface Known {
 }
 
 /** Plays the script until it ends or the power is cut. With `killed` the page hears nothing any more then, as when its worker is gone. */
-async function live(run: Run, cut: Promise<void>, killed: () => boolean): Promise<Known> {
+async function live(run: SharedEngine, cut: Promise<void>, killed: () => boolean): Promise<Known> {
   const page = new HeldPage(run);
   const known: Known = { page, doc: undefined, created: undefined, acked: 0, issued: 0, done: [] };
   let isCut = false;
@@ -122,7 +108,7 @@ async function live(run: Run, cut: Promise<void>, killed: () => boolean): Promis
 
 /** Opens what is left, looks, and writes on. */
 async function check(place: CutPlace, { doc: known, acked, issued }: Known): Promise<void> {
-  const run = new Run(place);
+  const run = new SharedEngine(place);
   await run.server.start();
   expect(run.failures).toEqual([]);
   const repo = await Repo.open({ name: "test", link: new HeldPage(run).link });
@@ -144,7 +130,7 @@ async function check(place: CutPlace, { doc: known, acked, issued }: Known): Pro
 
 /** The worker is killed, and the page lives on with another one: everything it did is done, and once. */
 async function goOn(place: CutPlace, known: Known): Promise<void> {
-  const run = new Run(place);
+  const run = new SharedEngine(place);
   known.page.moveTo(run);
   await run.server.start();
   await Promise.all(known.done);
@@ -160,7 +146,7 @@ afterEach(() => void vi.restoreAllMocks());
 
 test("what a page was told is safe survives a power cut at any operation", async () => {
   const whole = new CutPlace(new CutFile(new Uint8Array(0)));
-  const run = new Run(whole);
+  const run = new SharedEngine(whole);
   const told = await live(run, new Promise(() => {}), () => false);
   expect([told.acked, told.issued]).toEqual([ACTS, ACTS]);
   const operations = whole.file.operations;
@@ -174,7 +160,7 @@ test("what a page was told is safe survives a power cut at any operation", async
       let cut = (): void => {};
       const happened = new Promise<void>((resolve) => void (cut = resolve));
       const place = new CutPlace(new CutFile(new Uint8Array(0), at, () => cut()));
-      const left = new Run(place);
+      const left = new SharedEngine(place);
       const known = await live(left, happened, () => killed);
       const chance = new Chance(at);
       // A document that never opens is no answer either.

@@ -1,5 +1,6 @@
 /** One real engine that serves several pages, and pages whose messages arrive when the test says so. */
 import { makeGlue } from "rejoin:glue";
+import type { Place } from "../../ts/host/contract.js";
 import { engineLoader } from "../../ts/host/engine.js";
 import { PageLink } from "../../ts/host/link.js";
 import { MemoryPlace } from "../../ts/host/memory.js";
@@ -9,13 +10,23 @@ import { Server } from "../../ts/host/server.js";
 import { wasm } from "./wasm.js";
 
 export class SharedEngine {
-  readonly place = new MemoryPlace();
-  server = this.#make();
+  readonly place: Place;
+  server: Server;
   readonly pages: HeldPage[] = [];
+  /** What ended engines of it. */
+  readonly failures: unknown[] = [];
+
+  constructor(place: Place = new MemoryPlace()) {
+    this.place = place;
+    this.server = this.#make();
+  }
 
   #make(): Server {
     const webSocket = () => null;
-    const failed = (failure: unknown): void => console.error("the engine failed", failure);
+    const failed = (failure: unknown): void => {
+      this.failures.push(failure);
+      console.error("the engine failed", failure);
+    };
     return new Server({ place: this.place, load: engineLoader(makeGlue, wasm), webSocket, failed });
   }
 
@@ -38,21 +49,16 @@ export class SharedEngine {
   }
 }
 
-/** What serves pages. */
-export interface Serving {
-  readonly server: Server;
-}
-
 /** A page; while it is held, its messages wait in both directions, in order, for `up` and `down`. */
 export class HeldPage {
   readonly link: PageLink;
   isHeld = false;
-  #engine: Serving;
+  #engine: SharedEngine;
   #toEngine: ToWorker[] = [];
   #toPage: ToSession[] = [];
   #hear: (message: ToPage) => void = () => {};
 
-  constructor(engine: Serving) {
+  constructor(engine: SharedEngine) {
     this.#engine = engine;
     this.link = new PageLink({ name: "test" }, (_, hear) => {
       this.#hear = hear;
@@ -75,7 +81,7 @@ export class HeldPage {
   }
 
   /** Goes on with another engine: what the one before said and did not deliver is lost. */
-  moveTo(engine: Serving): void {
+  moveTo(engine: SharedEngine): void {
     this.#engine = engine;
     [this.#toEngine, this.#toPage] = [[], []];
     this.isHeld = false;

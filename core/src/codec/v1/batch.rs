@@ -107,7 +107,7 @@ impl EntriesBuilder {
             return false;
         }
         self.write_skipped();
-        self.batch.change(document, bytes);
+        self.batch.change(document, bytes, false);
         self.next += 1;
         true
     }
@@ -189,19 +189,19 @@ impl WritesBuilder {
     /// Adds a change and tells whether it was taken. If not, the message is full.
     #[must_use = "a change that was not taken belongs into the next message"]
     pub fn change(&mut self, document: &DocumentId, bytes: &[u8]) -> bool {
-        let has_room = self.batch.has_room(bytes.len());
-        if has_room {
-            self.batch.change(document, bytes);
-        }
-        has_room
+        self.change_of(document, bytes, false)
     }
 
     /// Adds a change that somebody else wrote to a `push` and tells whether it was taken. In a `fill` it is one like any.
     #[must_use = "a change that was not taken belongs into the next message"]
     pub fn passed_on(&mut self, document: &DocumentId, bytes: &[u8]) -> bool {
+        self.change_of(document, bytes, true)
+    }
+
+    fn change_of(&mut self, document: &DocumentId, bytes: &[u8], is_passed_on: bool) -> bool {
         let has_room = self.batch.has_room(bytes.len());
         if has_room {
-            self.batch.passed_on(document, bytes);
+            self.batch.change(document, bytes, is_passed_on);
         }
         has_room
     }
@@ -253,14 +253,8 @@ impl BatchWriter {
         self.count == 0 || (self.count + 3 <= BATCH_ENTRIES_MAX && end <= self.budget_bytes)
     }
 
-    fn change(&mut self, document: &DocumentId, bytes: &[u8]) {
-        self.turn(false);
-        self.head(document, 0);
-        self.writer.bytes(bytes);
-    }
-
-    fn passed_on(&mut self, document: &DocumentId, bytes: &[u8]) {
-        self.turn(true);
+    fn change(&mut self, document: &DocumentId, bytes: &[u8], is_passed_on: bool) {
+        self.turn(is_passed_on);
         self.head(document, 0);
         self.writer.bytes(bytes);
     }
@@ -302,8 +296,8 @@ impl BatchWriter {
 
     fn write(&mut self, write: &Write) {
         match &write.content {
-            Content::Change(bytes) => self.change(&write.document, bytes),
-            Content::PassedOn(bytes) => self.passed_on(&write.document, bytes),
+            Content::Change(bytes) => self.change(&write.document, bytes, false),
+            Content::PassedOn(bytes) => self.change(&write.document, bytes, true),
             Content::Deleted(tombstone) => self.deleted(&write.document, tombstone),
         }
     }

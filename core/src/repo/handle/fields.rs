@@ -167,8 +167,7 @@ impl DocHandle {
                 Ok(Ok(written.map_or(Done::Before(None), |written| Done::Now(written, heads))))
             })
         };
-        let (channel, pending) = (self.repo.inner().events.clone(), Arc::clone(&self.repo.inner().pending));
-        let telling = Telling::of(&self.repo);
+        let (telling, pending) = (Telling::of(&self.repo), Arc::clone(&self.repo.inner().pending));
         let tell = move |outcome: &Result<(Created, Done), RepoError>| {
             let Ok((created, done)) = outcome else { return };
             telling.tell(created, document);
@@ -181,7 +180,7 @@ impl DocHandle {
                     before: written.change.deps().to_vec(),
                     ..Accepted::default()
                 };
-                events::publish_accepted(&channel, document, Origin::Local, &accepted);
+                events::publish_accepted(&telling.events, document, Origin::Local, &accepted);
             }
         };
         match self.repo.inner().writer.write(work, tell).await? {

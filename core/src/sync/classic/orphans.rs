@@ -2,22 +2,27 @@
 
 use super::{ClassicSession, Conversation};
 use crate::id::DocumentId;
-use crate::store::{ReadTx, StoreError};
+use crate::store::{ReadTx, Store, StoreError};
 
 impl ClassicSession {
-    /// Says whether changes of a document are held that came before what they stand on: call
-    /// [`ClassicSession::release_orphans`] then when its heads change.
-    pub fn holds_orphans(&self, document: &DocumentId) -> bool {
-        self.conversations.get(document).is_some_and(Conversation::holds_orphans)
-    }
-
-    /// Learns that somebody else may have brought what held changes of a document wait for: those whose time has come are to be
-    /// appended. Cost: a few lookups.
+    /// Learns that others changed a document: as [`ClassicSession::handle_heads_changed`], and what came before what it stands on, and
+    /// waited for that, is to be appended. Cost: a few lookups where something waits, none otherwise.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be read.
-    pub fn release_orphans(&mut self, document: DocumentId, tx: &dyn ReadTx) -> Result<(), StoreError> {
+    pub fn handle_changed(&mut self, document: DocumentId, store: &dyn Store) -> Result<(), StoreError> {
+        self.handle_heads_changed(document);
+        if self.holds_orphans(&document) { self.release_orphans(document, &*store.read()?) } else { Ok(()) }
+    }
+
+    /// Says whether changes of a document are held that came before what they stand on.
+    fn holds_orphans(&self, document: &DocumentId) -> bool {
+        self.conversations.get(document).is_some_and(Conversation::holds_orphans)
+    }
+
+    /// Has those of the changes appended that are held, and whose time has come.
+    fn release_orphans(&mut self, document: DocumentId, tx: &dyn ReadTx) -> Result<(), StoreError> {
         let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(()) };
         let released = conversation.release_orphans(tx)?;
         if !released.is_empty() {
@@ -36,7 +41,7 @@ mod tests {
     use crate::gate::tests::field_draft;
     use crate::id::PeerId;
     use crate::ledger::Appender;
-    use crate::store::{MemoryStore, Store, StoreExt};
+    use crate::store::{MemoryStore, StoreExt};
     use crate::sync::classic::{Identity, Output, Role};
 
     const DOCUMENT: DocumentId = DocumentId::from_bytes([7; 16]);
@@ -109,11 +114,10 @@ mod tests {
         assert!(server.holds_orphans(&DOCUMENT));
         assert!(!client.holds_orphans(&DOCUMENT));
         // Nothing has come yet.
-        server.release_orphans(DOCUMENT, &*there.read().unwrap()).unwrap();
+        server.handle_changed(DOCUMENT, &there).unwrap();
         assert!(server.holds_orphans(&DOCUMENT) && server.poll_output().is_none());
         store(&there, &first);
-        server.handle_heads_changed(DOCUMENT);
-        server.release_orphans(DOCUMENT, &*there.read().unwrap()).unwrap();
+        server.handle_changed(DOCUMENT, &there).unwrap();
         let Some(Output::Append { document, changes }) = server.poll_output() else { panic!("something to append") };
         assert_eq!((document, changes), (DOCUMENT, vec![second]));
         assert!(!server.holds_orphans(&DOCUMENT));

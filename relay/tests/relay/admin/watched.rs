@@ -2,21 +2,17 @@
 
 use std::time::Duration;
 
-use rejoin::codec::v1::{Content, Write};
-use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
-use rejoin::{ActorId, ScalarValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::http::ask_at;
+use crate::limits::change;
 
 /// Asks as often as it takes until an answer has some text, and returns that answer.
 async fn until(admin: SocketAddr, request: &str, text: impl Fn(&str) -> bool) -> String {
     loop {
-        let mut stream = TcpStream::connect(admin).await.expect("it listens for as long as there is something to say");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let (_, answer) = ask_at(admin, request).await;
         if text(&answer) {
             return answer;
         }
@@ -28,33 +24,13 @@ fn get(path: &str, token: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: relay\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n")
 }
 
-/// A change of a MiB that cannot be compressed.
-fn large(document: DocumentId) -> Write {
-    let mut state = 1_u32;
-    let noise = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    });
-    let op = DraftOp {
-        object: DraftObject::Root,
-        key: "k".to_owned(),
-        action: Action::Put,
-        value: ScalarValue::Bytes(noise.take(1 << 20).collect()),
-        preds: Vec::new(),
-    };
-    let actor = ActorId::from(&b"alice"[..]);
-    let (deps, ops) = (Vec::new(), vec![op]);
-    let draft = ChangeDraft { actor, seq: 1, start_op: 1, timestamp: 0, message: None, deps, ops };
-    Write { document, content: Content::Change(encode(&draft).unwrap().bytes().clone()) }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn age_of_an_export_that_nobody_takes_shows() {
     let relay = Administered::start().await;
     let mut alice = V1::follow(&relay.url(), "alice", TEAM).await;
     // More than sockets hold on the way.
     for number in 1..=24 {
-        alice.store(TEAM, vec![large(document(number))]).await;
+        alice.store(TEAM, vec![change(document(number), 1 << 20)]).await;
     }
     let metrics = get("/metrics", &relay.token);
     let age = |answer: &str| {
