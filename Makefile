@@ -2,8 +2,9 @@
 
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
+SAID := $(CURDIR)/target/said
 
-.PHONY: run demo package binaries test test-rust test-js test-wasm test-browser test-bench fuzz-smoke fuzz fuzz-gate fuzz-honest
+.PHONY: run static demo package binaries test every-test test-rust test-js test-wasm test-browser test-bench fuzz-smoke fuzz fuzz-gate fuzz-honest
 .PHONY: bench bench-native bench-peers sim torture lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
@@ -14,8 +15,22 @@ run: demo
 # What stands first is done first, and everything once.
 .NOTPARALLEL:
 
-## Installs what the tests need and runs them all.
-test: interop package demo binaries test-js test-wasm test-browser fuzz-smoke test-rust
+# Where Rust puts what is built for this machine by name.
+HOST = $(shell rustc -vV | sed -n "s/^host: //p")
+
+## The relay as one file that needs no library of the system it runs on: target/<host>/release/rejoin-relay.
+static:
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p rejoin-relay --target $(HOST)
+	@if readelf -l target/$(HOST)/release/rejoin-relay 2>/dev/null | grep INTERP; then echo "the relay is not static" >&2; exit 1; fi
+
+## Installs what the tests need and runs them all; then searches all that relays logged and tests printed for secrets and contents.
+test:
+	rm -rf $(SAID) target/nextest && mkdir -p $(SAID)
+	bash -o pipefail -c 'REJOIN_RELAY_LOG_FILE="$(SAID)/relay.log" $(MAKE) --no-print-directory every-test 2>&1 | tee "$(SAID)/output.txt"'
+	./target/debug/rejoin-tests-said --log "$(SAID)/relay.log" --output "$(SAID)/output.txt" \
+		$$(ls target/nextest/default/junit.xml 2>/dev/null | sed "s/^/--output /")
+
+every-test: interop package demo binaries test-js test-wasm test-browser fuzz-smoke test-rust
 
 ## Everything in Rust.
 test-rust: interop binaries

@@ -106,7 +106,7 @@ impl Materialised {
                 self.upto = info.count;
             }
             // The changes are there, unless they are folded; then catching up says so.
-            _ => tracing::warn!(document = %self.document, "a snapshot does not load"),
+            _ => tracing::warn!(document = %self.document.label(), "a snapshot does not load"),
         }
         Ok(())
     }

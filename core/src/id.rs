@@ -10,6 +10,10 @@ use uuid::Uuid;
 
 use crate::limits::PEER_ID_BYTES_MAX;
 
+mod label;
+
+pub use label::Label;
+
 /// The scheme of a document URL, as automerge-repo writes it.
 const URL_SCHEME: &str = "automerge:";
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
+use crate::clock::now_seconds;
 use crate::limits::{AUDIT_BATCH_MAX, AUDIT_INTERVAL, AUDIT_QUEUE_MAX, AUDIT_ROWS_MAX_DEFAULT, AUDIT_TRIM_ROWS};
 
 mod read;
@@ -30,6 +31,9 @@ mod refusals;
 pub(crate) use refusals::Refusals;
 
 pub(crate) use read::{Filter, Page, check, read, read_last};
+
+/// Who acts on the data of a stopped relay: whoever may write the file.
+const COMMAND_LINE: &str = "command line";
 
 const HEADER_KEY: &[u8] = &[0];
 
@@ -78,6 +82,22 @@ pub(crate) struct Record {
     /// How many changes were refused together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) count: Option<u64>,
+}
+
+/// Puts on record what was done to the data of a stopped relay. Nothing is taken away for it: the relay does that when it runs.
+pub(crate) fn record_offline(store: &dyn Store, action: &str, target: Option<String>) -> Result<(), StoreError> {
+    let record = Record {
+        time_seconds: now_seconds(),
+        kind: Kind::Act,
+        who: COMMAND_LINE.to_owned(),
+        action: action.to_owned(),
+        target,
+        outcome: "ok".to_owned(),
+        address: None,
+        change: None,
+        count: None,
+    };
+    store.write_with(|tx| append(tx, std::slice::from_ref(&record), u64::MAX))
 }
 
 /// Takes records in.

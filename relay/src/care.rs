@@ -171,6 +171,7 @@ pub fn check_store(store: &dyn Store, progress: &mut dyn FnMut(care::Progress)) 
 pub fn repair(args: &RepairArgs, out: &mut dyn Write) -> Result<(), String> {
     let store = start::open_file(find(&args.data.data)?).map_err(|error| error.to_string())?;
     let done = care::repair(&store, args.document, Registers::Absent).map_err(|error| completing(&error))?;
+    record(&store, "document.repair", Some(&args.document))?;
     say(out, &format!("repaired a document of {} changes", done.changes));
     Ok(())
 }
@@ -186,6 +187,7 @@ pub fn compact(args: &CompactArgs, out: &mut dyn Write) -> Result<(), String> {
     let done = care::compact(&store, &mut |done| shown.show_counts("packing", done));
     shown.end();
     let done = done.map_err(|error| format!("compact the store: {error}"))?;
+    record(&store, "store.compact", None)?;
     let care::Compacted { packed, bytes_before, bytes_after } = done;
     say(out, &format!("packed {packed} changes; the file took {bytes_before} bytes and takes {bytes_after} now"));
     Ok(())
@@ -220,9 +222,17 @@ pub fn purge(args: &PurgeArgs, out: &mut dyn Write) -> Result<(), String> {
     getrandom::fill(&mut random).map_err(|error| format!("get random bytes from the operating system: {error}"))?;
     let id = storage_id(&store, random).map_err(|error| completing(&error))?;
     let gone = crate::purge(&store, &args.document, &id.to_string()).map_err(|error| completing(&error))?;
+    record(&store, "document.purge", Some(&args.document))?;
     let when = if gone { "its bytes are gone from the store" } else { "its bytes go when the relay is started" };
     say(out, &format!("purged the document; {when}; backups and snapshots of the disk are for you to delete"));
     Ok(())
+}
+
+/// Puts an act into the audit trail, once it is done.
+pub(crate) fn record(store: &RedbStore, action: &str, document: Option<&DocumentId>) -> Result<(), String> {
+    let target = document.map(|document| format!("document/{document}"));
+    let written = crate::audit::record_offline(store, action, target);
+    written.map_err(|error| format!("put on record what was done ({action}; it is done): {error}"))
 }
 
 /// Opens the store that is there for reading; none is made.

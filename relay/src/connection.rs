@@ -50,7 +50,7 @@ use crate::shared::{
     CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, TOO_MUCH,
     beside, bytes_of, drained, in_span, is_too_long, linger, note_unsendable, read,
 };
-use crate::show::{Foreign, Label};
+use crate::show::Foreign;
 use crate::socket::Activity;
 
 type Answers = Vec<(DocumentId, Result<Results, AppendError>)>;
@@ -563,7 +563,7 @@ impl Connection {
         let code = if is_deletion { Code::DeleteForbidden } else { Code::ReadOnly };
         self.shared.refusals.note(&self.author(), document, code.name(), None, 1);
         if self.may_complain() {
-            tracing::info!(document = %Label(document), is_deletion, "a peer without the right to it wrote or deleted");
+            tracing::info!(document = %document.label(), is_deletion, "a peer without the right to it wrote or deleted");
         }
     }
 
@@ -571,7 +571,7 @@ impl Connection {
         if !changes.is_empty() {
             self.session.refuse(document, changes);
             if self.may_complain() {
-                tracing::info!(document = %Label(document), count = changes.len(), why, "changes were refused");
+                tracing::info!(document = %document.label(), count = changes.len(), why, "changes were refused");
             }
         }
     }
@@ -579,7 +579,7 @@ impl Connection {
     fn note_refused(&mut self, document: &DocumentId, error: &GateError) {
         self.shared.refusals.note(&self.author(), document, Reject::from(error).code.name(), None, 1);
         if self.may_complain() {
-            tracing::info!(document = %Label(document), rule = error.rule().code(), %error, "a change was refused");
+            tracing::info!(document = %document.label(), rule = error.rule().code(), %error, "a change was refused");
         }
     }
 

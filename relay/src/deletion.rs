@@ -13,7 +13,6 @@ use rejoin::store::{Store, StoreError, StoreExt};
 use crate::clock::now_seconds;
 use crate::log::{AppendError, Author};
 use crate::shared::Shared;
-use crate::show::Label;
 
 /// Puts a document's tombstone into the store, with the deletion of its rows; says whether it is news.
 fn bury(store: &dyn Store, document: &DocumentId, tombstone: &Tombstone) -> Result<bool, StoreError> {
@@ -24,7 +23,7 @@ fn bury(store: &dyn Store, document: &DocumentId, tombstone: &Tombstone) -> Resu
     let buried = store.write_with(|tx| tombstone::bury(tx, document, tombstone))?;
     if buried.is_news {
         let (existed, purge) = (buried.existed, tombstone.kind == DeletionKind::Purged);
-        tracing::info!(document = %Label(document), existed, purge, "a document was deleted everywhere");
+        tracing::info!(document = %document.label(), existed, purge, "a document was deleted everywhere");
     }
     Ok(buried.is_news)
 }

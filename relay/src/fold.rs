@@ -32,7 +32,6 @@ use crate::limits::{
     FOLD_STARTS_FAILED_MAX, UNFOLD_CPU_SECONDS, UNFOLD_REFUSED_MAX, UNFOLD_TIMEOUT, UNFOLDS_AT_ONCE,
 };
 use crate::metrics::{FoldResult, Metrics};
-use crate::show::Label;
 
 /// Folds documents in the background, and takes whole documents apart.
 #[derive(Debug)]
@@ -167,13 +166,13 @@ impl Folding {
                 let changes: Vec<_> = changes.into_iter().filter_map(Result::ok).collect();
                 let refused = found - changes.len();
                 self.metrics.unfolded(FoldResult::Done);
-                tracing::info!(document = %Label(&document), changes = found, refused, bytes, ms, "a whole document came");
+                tracing::info!(document = %document.label(), changes = found, refused, bytes, ms, "a whole document came");
                 Some(changes)
             }
             Ok(Err(error)) => {
                 result_of(&error).into_iter().for_each(|result| self.metrics.unfolded(result));
                 let text = words(&error);
-                tracing::warn!(document = %Label(&document), bytes, error = text, "a whole document was refused");
+                tracing::warn!(document = %document.label(), bytes, error = text, "a whole document was refused");
                 if error.is_about_the_document() {
                     self.refuse(document);
                 }
@@ -223,10 +222,10 @@ impl Worker {
                 return;
             }
             if let Err(error) = self.fold(document) {
-                tracing::error!(document = %Label(&document), %error, "failed to read or write a snapshot");
+                tracing::error!(document = %document.label(), %error, "failed to read or write a snapshot");
             }
             if let Err(error) = self.pack(document) {
-                tracing::error!(document = %Label(&document), %error, "failed to pack old changes");
+                tracing::error!(document = %document.label(), %error, "failed to pack old changes");
             }
             if self.starts_failed >= FOLD_STARTS_FAILED_MAX {
                 tracing::error!(
@@ -250,7 +249,7 @@ impl Worker {
                 self.metrics.folded(FoldResult::Done);
                 let (bytes_after, ms) = (folded.chunk.len(), begun.elapsed().as_millis());
                 tracing::info!(
-                    document = %Label(&document), changes = count, bytes_before, bytes_after, ms, kept,
+                    document = %document.label(), changes = count, bytes_before, bytes_after, ms, kept,
                     "a document was folded"
                 );
                 Ok(())
@@ -302,7 +301,7 @@ impl Worker {
         }
         result_of(error).into_iter().for_each(|result| self.metrics.folded(result));
         let text = words(error);
-        tracing::warn!(document = %Label(&document), changes = count, error = text, "a document was not folded");
+        tracing::warn!(document = %document.label(), changes = count, error = text, "a document was not folded");
         if error.is_about_the_document() {
             self.starts_failed = 0;
             return self.store.write_with(|tx| snapshot::note_failure(tx, &document, count));

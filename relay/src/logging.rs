@@ -1,7 +1,7 @@
 //! Logging: what the relay says of itself while it runs, by `tracing`, for people or for programs.
 //!
 //! ```text
-//! event -> filter (the operator's, reloadable) -> cap (ours, fixed) -> throttle -> standard error, and a collector by OTLP
+//! event -> filter (the operator's, reloadable) -> cap (ours, fixed) -> throttle -> standard error, a file, a collector by OTLP
 //! ```
 //!
 //! Three laws hold whatever the operator asks for:
@@ -12,11 +12,14 @@
 //! 3. Nobody outside can fill the disk: of each kind of line so many come in a time, and how many were left out is said later
 //!    (`throttle`).
 
+use std::fs::File;
 use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt as _};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
@@ -46,6 +49,14 @@ pub enum LogError {
     /// Somebody logs already.
     #[error("begin to log: something in this process logs already")]
     Taken,
+    /// The file cannot be written.
+    #[error("write the log to {}: {source}; name a file in a folder that the relay may write, or leave log.file out", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
     /// Where events should be sent to cannot be used.
     #[error("send the log to {endpoint:?}: {detail}")]
     Otlp {
@@ -63,6 +74,10 @@ pub struct LogOptions<'o> {
     pub format: LogFormat,
     /// From which level on, as in `info` or `info,rejoin_relay=debug`.
     pub filter: &'o str,
+    /// Whether lines go to standard error.
+    pub stderr: bool,
+    /// A file that every line is added to.
+    pub file: Option<&'o Path>,
     /// Where spans and events are sent to as well; only with the feature `otlp`.
     pub otlp_endpoint: Option<&'o str>,
 }
@@ -97,8 +112,23 @@ fn cap() -> Targets {
     Targets::new().with_default(LevelFilter::WARN).with_target("rejoin", ours).with_target("rejoin_relay", ours)
 }
 
+/// Returns what a line is written to. A line is one write, so several processes may share the file, and it may be cut short
+/// under them (as logrotate's `copytruncate` does).
+fn writer(options: &LogOptions<'_>) -> Result<BoxMakeWriter, LogError> {
+    let open = |path: &Path| {
+        let opened = File::options().create(true).append(true).open(path);
+        opened.map_err(|source| LogError::File { path: path.to_owned(), source })
+    };
+    Ok(match (options.stderr, options.file.map(open).transpose()?) {
+        (true, Some(file)) => BoxMakeWriter::new(std::io::stderr.and(file)),
+        (true, None) => BoxMakeWriter::new(std::io::stderr),
+        (false, Some(file)) => BoxMakeWriter::new(file),
+        (false, None) => BoxMakeWriter::new(std::io::sink),
+    })
+}
+
 impl Logging {
-    /// Begins to log to standard error, and to a collector if one is named.
+    /// Begins to log.
     ///
     /// # Errors
     ///
@@ -106,8 +136,8 @@ impl Logging {
     pub fn start(options: &LogOptions<'_>, metrics: &Arc<Metrics>) -> Result<Self, LogError> {
         let (filter, handle) = reload::Layer::new(filter(options.filter)?);
         let throttle = Arc::new(Throttle::default());
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        let lines = lines.with_ansi(std::io::stderr().is_terminal());
+        let lines = tracing_subscriber::fmt::layer().with_writer(writer(options)?);
+        let lines = lines.with_ansi(options.file.is_none() && std::io::stderr().is_terminal());
         let lines = match options.format {
             LogFormat::Human => lines.boxed(),
             LogFormat::Json => lines.json().with_span_list(false).boxed(),

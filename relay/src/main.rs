@@ -190,8 +190,9 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
 
 /// Begins to log, and to say which lines were left out.
 fn log_to_stderr(config: &LogConfig, metrics: &Arc<Metrics>) -> Result<Logging, String> {
-    let LogConfig { format, filter, otlp_endpoint } = config;
-    let options = LogOptions { format: *format, filter, otlp_endpoint: otlp_endpoint.as_deref() };
+    let LogConfig { format, filter, file, otlp_endpoint } = config;
+    let otlp_endpoint = otlp_endpoint.as_deref();
+    let options = LogOptions { format: *format, filter, stderr: true, file: file.as_deref(), otlp_endpoint };
     let logging = Logging::start(&options, metrics).map_err(|error| error.to_string())?;
     tokio::spawn(logging.clone().report());
     Ok(logging)

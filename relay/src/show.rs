@@ -1,10 +1,6 @@
-//! How things of others stand in the log: texts escaped and cut, documents by a label that only this process understands.
+//! How things of others stand in the log: texts escaped and cut.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
-
-use rejoin::DocumentId;
 
 use crate::limits::SHOWN_CHARS_MAX;
 
@@ -18,17 +14,6 @@ impl fmt::Display for Foreign<'_> {
             write!(f, "{}", char.escape_debug())?;
         }
         if chars.next().is_some() { f.write_str("...") } else { Ok(()) }
-    }
-}
-
-/// Shows a document by a label. Whoever knows a document's id may fetch it, so the id itself stays out of the log; the
-/// label is the same for as long as the process lives, which is enough to follow a document through its lines.
-pub(crate) struct Label<'a>(pub(crate) &'a DocumentId);
-
-impl fmt::Display for Label<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        static KEY: OnceLock<RandomState> = OnceLock::new();
-        write!(f, "{:016x}", KEY.get_or_init(RandomState::new).hash_one(self.0))
     }
 }
 
@@ -49,12 +34,5 @@ mod tests {
         assert_eq!(Foreign("a\nb\u{1b}[31m").to_string(), "a\\nb\\u{1b}[31m");
         assert_eq!(Foreign(&"x".repeat(SHOWN_CHARS_MAX)).to_string(), "x".repeat(SHOWN_CHARS_MAX));
         assert_eq!(Foreign(&"x".repeat(SHOWN_CHARS_MAX + 1)).to_string(), "x".repeat(SHOWN_CHARS_MAX) + "...");
-    }
-
-    #[test]
-    fn label_follows_a_document_without_naming_it() {
-        let id = DocumentId::from_bytes([7; 16]);
-        assert_eq!(Label(&id).to_string(), Label(&id).to_string());
-        assert!(!Label(&id).to_string().contains(&id.to_string()));
     }
 }

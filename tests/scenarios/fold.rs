@@ -25,6 +25,7 @@ const DOCUMENT: DocumentId = DocumentId::from_bytes([3; 16]);
 
 /// Lets a connection through to the relay, and counts the bytes that come from there.
 async fn counting(relay: SocketAddr) -> (String, Arc<AtomicUsize>) {
+    rejoin_tests::said::listen();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let count = Arc::new(AtomicUsize::new(0));

@@ -42,6 +42,7 @@ struct Relay {
 
 impl Relay {
     async fn start() -> Self {
+        rejoin_tests::said::listen();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let store = Arc::new(MemoryStore::new());

@@ -77,6 +77,7 @@ async fn fresh_native_client_uses_a_whole_document_before_its_history_is_unfolde
     let document = board();
     let kept = Arc::new(MemoryStore::new());
     append(&*kept, DOCUMENT, &document);
+    rejoin_tests::said::listen();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let mut config = Config::new("", listener.local_addr().unwrap());

@@ -10,6 +10,7 @@ pub mod node;
 pub mod proxy;
 pub mod raw;
 pub mod relay;
+pub mod said;
 pub mod samod;
 pub mod sim;
 pub mod stored;

@@ -29,6 +29,7 @@ impl RelayProcess {
 
     /// Starts a relay as [`RelayProcess::start_with`] does, whose log is added to a file.
     pub fn start_logged(data: &Path, arguments: &[String], log: Option<&Path>) -> Self {
+        crate::said::listen();
         let (port, log) = (free_port(), log.map(Path::to_owned));
         let child = spawn(data, port, arguments, log.as_deref());
         Self { child, port, data: data.to_owned(), arguments: arguments.to_owned(), log }

@@ -286,11 +286,11 @@ impl Driver {
                 self.inner.presences.hear(vec![message]);
             }
             Output::Refused { document, error } => {
-                tracing::warn!(%document, %error, "a change from the relay was refused");
+                tracing::warn!(document = %document.label(), %error, "a change from the relay was refused");
             }
             Output::Ignored { reason } => tracing::warn!(%reason, "a frame from the relay was ignored"),
             Output::Unavailable { document } => {
-                tracing::debug!(%document, "the relay does not have the document");
+                tracing::debug!(document = %document.label(), "the relay does not have the document");
                 self.settle(&document);
             }
             // The relay is asked for no rights, every document of this device takes part anyway, and whole documents are not taken.

@@ -362,7 +362,7 @@ fn prepare_within(
         Ok(packed) => packed,
         Err(error) => {
             // The changes stay as they are: nothing is lost but room.
-            tracing::error!(%document, %error, "failed to pack a run of changes");
+            tracing::error!(document = %document.label(), %error, "failed to pack a run of changes");
             return Ok(None);
         }
     };

@@ -285,7 +285,7 @@ impl Cache {
             Ok(()) => {}
             Err(error @ DocumentError::Store(_)) => return Err(error),
             Err(error) => {
-                tracing::warn!(%document, %error, "failed to load a document; searching for the change that does it");
+                tracing::warn!(document = %document.label(), %error, "failed to load a document; searching for the change that does it");
                 // The old one is never read again, and its actor never used: its last changes may still be on their way.
                 loaded.materialised = fresh(document, quarantined);
                 loaded.spoilt = Arc::default();
@@ -295,7 +295,7 @@ impl Cache {
         let left_out = loaded.materialised.quarantined();
         if left_out.len() > known {
             for one in &left_out[known..] {
-                tracing::warn!(%document, hash = %one.hash, why = one.why, "left a change out of a document");
+                tracing::warn!(document = %document.label(), hash = %one.hash, why = one.why, "left a change out of a document");
             }
             self.quarantined.insert(document, left_out.to_vec());
         }

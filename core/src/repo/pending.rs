@@ -67,7 +67,7 @@ impl Pending {
             // The first one that waits: only then somebody has to look up the space.
             let space = self.store.read().and_then(|tx| spaces::of(tx.as_ref(), &document));
             let space = space.unwrap_or_else(|error| {
-                tracing::warn!(%document, %error, "failed to look up the space of a document: counted in the default one");
+                tracing::warn!(document = %document.label(), %error, "failed to look up the space of a document: counted in the default one");
                 SpaceId::DEFAULT
             });
             tally.set(document, space, count + more.unsigned_abs());

@@ -107,6 +107,6 @@ fn attend(
 ) {
     let Some(inner) = repo.upgrade() else { return };
     if let Err(error) = work(&inner) {
-        tracing::warn!(%document, %error, "failed to {what} the history of a document");
+        tracing::warn!(document = %document.label(), %error, "failed to {what} the history of a document");
     }
 }

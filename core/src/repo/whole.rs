@@ -31,7 +31,7 @@ impl Inner {
             if is_empty { self.install(document, chunk).map(|()| Vec::new()) } else { self.explode(document, chunk) };
         match taken {
             Err(RepoError::Document(error)) if !matches!(*error, DocumentError::Store(_)) => {
-                tracing::warn!(%document, %error, "a whole document from the relay was refused");
+                tracing::warn!(document = %document.label(), %error, "a whole document from the relay was refused");
                 Ok(Vec::new())
             }
             taken => taken,
@@ -62,7 +62,7 @@ impl Inner {
         let installed = self.writer.write_from_thread(work, |_: &(Result<(), base::BaseError>, Whole)| {})?;
         let (installed, whole) = installed.wait()?;
         if let Err(error) = installed {
-            tracing::warn!(%document, %error, "a whole document from the relay was refused");
+            tracing::warn!(document = %document.label(), %error, "a whole document from the relay was refused");
             return Ok(());
         }
         let count = whole.history.count();
@@ -140,6 +140,6 @@ pub(super) fn pack(inner: &Arc<Inner>, document: DocumentId) -> Result<(), RepoE
         if packed == 0 {
             return Ok(());
         }
-        tracing::debug!(%document, packed, "old changes were packed");
+        tracing::debug!(document = %document.label(), packed, "old changes were packed");
     }
 }

@@ -10,7 +10,9 @@ use rejoin::store::Store;
 use serde_json::json;
 
 use super::{Manifest, RestoreOptions, RestoreProgress, Step, check, online, rehearse, restore};
+use crate::care::record;
 use crate::show::hex;
+use crate::start::{STORE_FILE, open_file};
 
 /// The arguments of `rejoin-relay restore`.
 #[derive(Debug, Clone, clap::Args)]
@@ -70,6 +72,8 @@ pub fn restore_data(args: &RestoreArgs, out: &mut dyn Write) -> Result<(), Strin
     let restored = restore(&args.from, &args.data, &options, &mut |progress| shown.show_step(progress));
     shown.end();
     let restored = restored.map_err(|error| format!("restore: {error}"))?;
+    let store = open_file(args.data.join(STORE_FILE)).map_err(|error| error.to_string())?;
+    record(&store, "store.restore", None)?;
     let Manifest { documents, changes, change_bytes, made_seconds, .. } = &restored.manifest;
     let text = if args.json {
         json!({

@@ -281,6 +281,8 @@ keys! {
         format: LogFormat = LogFormat::Human, any(), restart;
         /// From which level on, as in `info` or `info,rejoin_relay=debug`.
         filter: String = "info".to_owned(), any(), live;
+        /// A file that every line is added to as well; not set, none. It is not rotated: let `logrotate` do so by `copytruncate`.
+        file: Option<PathBuf> = None, any(), restart;
         /// Where spans are sent to by OTLP over HTTP, such as `http://127.0.0.1:4318`; not set, nowhere.
         otlp_endpoint: Option<String> = None, any(), restart;
     }

@@ -38,7 +38,6 @@ use crate::limits::{
 };
 use crate::metrics::{AppendResult, Metrics};
 use crate::quota::Quota;
-use crate::show::Label;
 
 /// Hands writes to the thread that writes.
 #[derive(Debug)]
@@ -455,7 +454,7 @@ impl Writer {
             Ok(mut all) => all.pop(),
             Err(error) => {
                 self.writable.note(false);
-                tracing::error!(document = %Label(&part.document), %error, "failed to write to a document");
+                tracing::error!(document = %part.document.label(), %error, "failed to write to a document");
                 None
             }
         }
@@ -521,7 +520,7 @@ impl Writer {
         for (part, done) in parts.iter().zip(all) {
             if let Some(deletion) = done.deletion {
                 let (existed, purge) = (deletion.existed, deletion.is_purge);
-                tracing::info!(document = %Label(&part.document), existed, purge, "a document was deleted everywhere");
+                tracing::info!(document = %part.document.label(), existed, purge, "a document was deleted everywhere");
                 self.hub.publish_deleted(part.document, part.author.connection);
             }
             let Some(recent) = done.recent.take() else { continue };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use rejoin::store::{RedbStore, StoreExt, Table};
+use rejoin::store::{RedbStore, Store, StoreExt, Table};
 
 use crate::client::{document, set};
 use crate::relay::open_store;
@@ -129,4 +129,50 @@ fn data_is_compacted_and_stays_what_it_was() {
     let said = run(&["verify"], directory.path());
     assert!(said.out.starts_with("2 documents, 106 changes, ") && said.code == 0, "{}", said.out);
     assert!(run(&["compact"], tempfile::tempdir().unwrap().path()).error.contains("check --data"));
+}
+
+/// Returns what is on record of a stopped relay: actions and what they were about.
+fn recorded(data: &Path) -> Vec<(String, Option<String>)> {
+    let store = open_store(&data.join("relay.redb"));
+    let mut found = Vec::new();
+    let mut note = |_: &[u8], row: &[u8]| {
+        let record: serde_json::Value = serde_json::from_slice(row).unwrap();
+        assert_eq!((&record["kind"], &record["outcome"]), (&"act".into(), &"ok".into()));
+        assert_eq!(record["who"], "command line");
+        let text = |name: &str| record[name].as_str().map(str::to_owned);
+        found.push((text("action").unwrap(), text("target")));
+        std::ops::ControlFlow::Continue(())
+    };
+    store.read().unwrap().scan(Table::Audit, &[1]..&[2], &mut note).unwrap();
+    found
+}
+
+#[test]
+fn what_is_done_to_a_stopped_relay_is_on_record() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(filled(directory.path()));
+    let (kept, gone) = (document(1).to_string(), document(2).to_string());
+    let dump = directory.path().join("dump");
+    for arguments in [
+        vec!["repair", "--document", &kept],
+        vec!["purge", "--document", &gone],
+        vec!["compact"],
+        vec!["stats"],
+        vec!["backup", "--to-dir", dump.to_str().unwrap()],
+    ] {
+        assert_eq!(run(&arguments, directory.path()).code, 0, "{arguments:?}");
+    }
+    assert_eq!(run(&["repair", "--document", &document(9).to_string()], directory.path()).code, 1);
+    let acts = [
+        ("document.repair".to_owned(), Some(format!("document/{kept}"))),
+        ("document.purge".to_owned(), Some(format!("document/{gone}"))),
+        ("store.compact".to_owned(), None),
+    ];
+    assert_eq!(recorded(directory.path()), acts);
+
+    let restored = tempfile::tempdir().unwrap();
+    let said = run(&["restore", "--from", dump.to_str().unwrap()], restored.path());
+    assert_eq!(said.code, 0, "{}", said.error);
+    assert_eq!(recorded(restored.path()).last(), Some(&("store.restore".to_owned(), None)));
+    assert_eq!(run(&["verify"], restored.path()).code, 0);
 }

@@ -270,6 +270,9 @@ impl Client {
     }
 }
 
+/// A content of documents, which no log may hold: the whole run's logs are searched for it.
+const PLANTED: &str = "frobozzcontent";
+
 /// Appends a change that sets a field, by an actor of this name.
 pub fn set(store: &(impl Store + ?Sized), document: DocumentId, actor: &str, key: &str, value: i64) {
     let actor = ActorId::from(actor.as_bytes());
@@ -281,7 +284,7 @@ pub fn set(store: &(impl Store + ?Sized), document: DocumentId, actor: &str, key
                 seq: ledger::last_seq(tx, &document, &actor)? + 1,
                 start_op: state.max_op + 1,
                 timestamp: 0,
-                message: None,
+                message: Some(PLANTED),
                 deps: state.head_hashes(),
                 ops: vec![DraftOp {
                     object: DraftObject::Root,

@@ -213,3 +213,28 @@ fn bad_arguments_and_taken_ports_are_one_line() {
     let nowhere = complaint(Command::new(BINARY).args(["serve", "--data", "x", "--listen", "nowhere"]));
     assert!(nowhere.contains("127.0.0.1:3030"));
 }
+
+#[test]
+fn log_goes_to_a_file_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("relay.log");
+    let run = || {
+        let mut relay = Process::start_with(&directory.path().join("data"), |command| {
+            command.arg("--log-file").arg(&file).stderr(Stdio::piped());
+        });
+        relay.signal("TERM");
+        let mut said = String::new();
+        relay.log().read_to_string(&mut said).unwrap();
+        relay.end();
+        said
+    };
+    let first = run();
+    assert!(!first.is_empty());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), first);
+    let both = first + &run();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), both);
+
+    let nowhere = directory.path().join("missing/relay.log");
+    let said = complaint(serve(directory.path()).arg("--log-file").arg(nowhere));
+    assert!(said.contains("missing/relay.log") && said.contains("log.file"), "{said}");
+}

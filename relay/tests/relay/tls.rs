@@ -24,6 +24,7 @@ struct TlsRelay {
 
 impl TlsRelay {
     async fn start(directory: &Path) -> Self {
+        crate::relay::listen();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut config = Config::new("", address);

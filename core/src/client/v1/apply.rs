@@ -83,7 +83,7 @@ impl Driver {
 
     /// Writes our changes again under a fresh actor, because somebody else wrote with theirs, and applies what came.
     fn apply_beside_ours(&mut self, delivery: Delivery, document: DocumentId, reused: Reused) -> Result<(), RepoError> {
-        tracing::warn!(%document, "another device wrote with this one's actor: was its disk or its memory copied?");
+        tracing::warn!(document = %document.label(), "another device wrote with this one's actor: was its disk or its memory copied?");
         match self.inner.replay_under_fresh_actor(document, reused) {
             Ok(_) | Err(RepoError::TakeOut { .. }) => {}
             Err(error) => return Err(error),

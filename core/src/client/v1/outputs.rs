@@ -50,7 +50,7 @@ impl Driver {
             }
             ClientOutput::Subscribed { space, access, .. } => {
                 if access == Access::Read {
-                    tracing::info!(%space, "the space may be read and not written");
+                    tracing::info!(space = %space.label(), "the space may be read and not written");
                 }
                 self.denied.remove(&space);
                 self.inner.note_rights(space, SpaceRights::Given(access));
@@ -73,7 +73,7 @@ impl Driver {
                 self.notes.keep(note);
             }
             ClientOutput::DeletionRejected { document, reject } => {
-                tracing::warn!(%document, code = reject.code.name(), "the relay does not delete the document");
+                tracing::warn!(document = %document.label(), code = reject.code.name(), "the relay does not delete the document");
                 if reject.code.puts_off() {
                     self.put_off_deletions.insert(document);
                 }
@@ -89,7 +89,7 @@ impl Driver {
                 }
             }
             ClientOutput::Denied { space, code, text } => {
-                tracing::warn!(%space, code = code.name(), %text, "the relay does not give the space");
+                tracing::warn!(space = %space.label(), code = code.name(), %text, "the relay does not give the space");
                 self.denied.insert(space);
                 self.unopened.retain(|_, of| *of != space);
                 if matches!(code, Code::Forbidden | Code::SpaceUnknown) {
@@ -97,7 +97,7 @@ impl Driver {
                 }
             }
             ClientOutput::Refused { document, reason, .. } => {
-                tracing::warn!(%document, %reason, "a change from the relay was refused");
+                tracing::warn!(document = %document.label(), %reason, "a change from the relay was refused");
             }
             ClientOutput::PeerError { error } => {
                 self.told = error.is_fatal.then_some(error.code);
@@ -116,7 +116,7 @@ impl Driver {
             Code::ActorReused | Code::ActorOwned => {
                 match self.inner.replay_under_fresh_actor(document, Reused::Refused(hash)) {
                     Ok(count) if count > 0 => {
-                        tracing::warn!(%document, count, "an actor of ours is somebody else's: our changes were written again");
+                        tracing::warn!(document = %document.label(), count, "an actor of ours is somebody else's: our changes were written again");
                         self.session.handle_retry(document);
                     }
                     Ok(_) => {}
@@ -130,7 +130,7 @@ impl Driver {
     }
 
     fn note_rejected(&mut self, document: DocumentId, hash: ChangeHash, reject: &Reject) -> Result<(), RepoError> {
-        tracing::warn!(%document, code = reject.code.name(), "the relay refused a change that was made here");
+        tracing::warn!(document = %document.label(), code = reject.code.name(), "the relay refused a change that was made here");
         let note = self.inner.note_rejected(document, hash, reject.code.number(), &reject.text)?;
         self.notes.keep(note);
         Ok(())

@@ -27,6 +27,7 @@ pub struct Relay {
 
 impl Relay {
     pub async fn start(configure: impl FnOnce(&mut Config)) -> Self {
+        crate::relay::listen();
         let store = Arc::new(MemoryStore::new());
         let data = tempfile::tempdir().unwrap();
         let [listener, admin_listener] =
