@@ -3,20 +3,18 @@
 DATA ?= .data
 LISTEN ?= 127.0.0.1:3030
 SAID := $(CURDIR)/target/said
+# Where Rust puts what is built for this machine by name.
+HOST = $(shell rustc -vV | sed -n "s/^host: //p")
 
 .PHONY: run static demo package binaries test every-test test-rust test-js test-wasm test-browser test-bench fuzz-smoke fuzz fuzz-gate fuzz-honest
 .PHONY: bench bench-native bench-peers sim torture lint interop tools
 
 ## Builds what is needed and starts the relay with the web demo; prints where it listens.
-run: demo
-	cargo build --release --locked -p rejoin-relay
-	./target/release/rejoin-relay serve --open --data $(DATA) --listen $(LISTEN) --demo web-demo/dist
+run: demo static
+	./target/$(HOST)/release/rejoin-relay serve --open --data $(DATA) --listen $(LISTEN) --demo web-demo/dist
 
 # What stands first is done first, and everything once.
 .NOTPARALLEL:
-
-# Where Rust puts what is built for this machine by name.
-HOST = $(shell rustc -vV | sed -n "s/^host: //p")
 
 ## The relay as one file that needs no library of the system it runs on: target/<host>/release/rejoin-relay.
 static:

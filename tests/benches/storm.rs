@@ -1,6 +1,6 @@
 //! An honest client that writes as soon as it was answered, at most 200 times a second, alone and beside storms: 5,000 connections at
-//! once, a flood of pushes, 5,000 that come back after the relay was started again, 1,000 that send a byte a second, and guesses of
-//! document ids.
+//! once, a flood of pushes, 5,000 that come back after the relay was started again, 1,000 that send a byte a second, guesses of
+//! document ids, and somebody who sends ten times what he may.
 //!
 //! `STORM` says how many connections a storm has, and `STORM_PART` in which parts (a part of their names) besides the first. The peers of
 //! the storm use the same processors, which counts against the relay.
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rejoin::SpaceId;
-use rejoin_tests::crowd::{Honest, Kind, SETTINGS, connect_all, drip, flood, guess};
+use rejoin_tests::crowd::{Abuse, Honest, Kind, SETTINGS, abuse, connect_all, drip, flood, guess};
 use rejoin_tests::load::percentile;
 use rejoin_tests::relay::RelayProcess;
 use tokio::time::sleep;
@@ -64,6 +64,8 @@ async fn main() {
     })
     .await;
 
+    abuser(alone).await;
+
     drop(sockets);
     relay.stop();
     relay.restart();
@@ -72,6 +74,25 @@ async fn main() {
         let (crowd, refused) = connect_all(address, Kind::WithSpace, 0..count).await;
         drop(crowd);
         format!("{count} in {:.1} s, {} refused", start.elapsed().as_secs_f64(), refused.len())
+    })
+    .await;
+}
+
+/// Somebody who sends ten times what one may write, at a relay of its own, where that is 1,000 changes a second.
+async fn abuser(alone: f64) {
+    const QUOTA: u32 = 1_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let limits = ["--limits-appends-per-second=1000", "--limits-appends-burst=1000"];
+    let settings: Vec<_> = SETTINGS.into_iter().chain(limits).map(str::to_owned).collect();
+    let relay = RelayProcess::start_with(folder.path(), &settings);
+    let stop = AtomicBool::new(false);
+    part(&relay.url(), "an abuser at 10 x quota", Some(alone), async {
+        let (abuse, ()) = tokio::join!(abuse(relay.address(), OTHER, 10 * QUOTA, &stop), async {
+            sleep(PART).await;
+            stop.store(true, Ordering::Relaxed);
+        });
+        let Abuse { wanted, stored, .. } = abuse;
+        format!("{wanted} changes ready in {} s, {stored} stored, {QUOTA} a second allowed", PART.as_secs())
     })
     .await;
 }

@@ -1,11 +1,12 @@
 //! What the load benchmarks do, in small: bad peers beside an honest client. Nothing is asserted about time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rejoin::SpaceId;
 use rejoin_tests::crowd::{
-    Honest, Kind, SETTINGS, connect_all, deaf, drip, flood, guess, resident_kilobytes, watch_memory, write_bytes,
+    ABUSE_PUSH, Honest, Kind, SETTINGS, abuse, connect_all, deaf, drip, flood, guess, resident_kilobytes, watch_memory,
+    write_bytes,
 };
 use rejoin_tests::relay::RelayProcess;
 
@@ -43,6 +44,31 @@ async fn honest_client_is_served_beside_crowds_floods_drips_and_guesses() {
 
     let waits = tokio::task::spawn_blocking(|| honest.finish()).await.unwrap();
     assert!(waits.len() > 100, "the honest client wrote all the while: {}", waits.len());
+}
+
+/// The relay reads no more of him than he may write, and the honest client is no worse served than its own pace.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn abuser_at_ten_times_the_quota_writes_no_more_than_it() {
+    const QUOTA: u64 = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let limits = [format!("--limits-appends-per-second={QUOTA}"), format!("--limits-appends-burst={QUOTA}")];
+    let settings: Vec<_> = SETTINGS.into_iter().map(str::to_owned).chain(limits).collect();
+    let relay = RelayProcess::start_with(folder.path(), &settings);
+    let honest = Honest::start(relay.url(), SPACE, Duration::from_millis(20));
+    let (start, stop) = (Instant::now(), AtomicBool::new(false));
+    let (abuse, ()) = tokio::join!(abuse(relay.address(), OTHER, 10 * QUOTA as u32, &stop), async {
+        // Until it is clear that he is held back.
+        while start.elapsed() < Duration::from_secs(4) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let allowed = QUOTA + ABUSE_PUSH + (start.elapsed().as_secs_f64() * QUOTA as f64) as u64;
+    assert!(abuse.stored > 0 && abuse.stored <= allowed, "{abuse:?}, allowed {allowed}");
+    assert!(abuse.wanted > 2 * allowed, "{abuse:?}, allowed {allowed}");
+
+    let waits = tokio::task::spawn_blocking(|| honest.finish()).await.unwrap();
+    assert!(waits.len() > 20, "the honest client wrote all the while: {}", waits.len());
 }
 
 /// 64 MiB for 8 readers that never read would be 512 MiB if they waited in memory. What the relay needs for itself is most of the

@@ -371,6 +371,50 @@ pub async fn flood(to: SocketAddr, space: SpaceId, stop: &AtomicBool) -> u64 {
     acknowledged
 }
 
+/// How many changes [`abuse`] sends in one push, which is taken whole or not at all.
+pub const ABUSE_PUSH: u64 = 50;
+
+/// What became of changes that somebody sent without asking whether they may.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Abuse {
+    /// How many it had ready, at the pace it wished for.
+    pub wanted: u64,
+    /// How many the relay has read, or has still before it.
+    pub sent: u64,
+    /// How many were acknowledged.
+    pub stored: u64,
+}
+
+/// Pushes so many changes a second whatever is answered, until it is told to stop: as fast as the relay reads where that is less.
+pub async fn abuse(to: SocketAddr, space: SpaceId, per_second: u32, stop: &AtomicBool) -> Abuse {
+    let mut client = RawClient::over(stranger(to, 40_003).await, "abuser", Token::default(), Vec::new()).await;
+    let mut chain = Chain::new(load::document(u32::MAX - 2), 4);
+    let (mut abuse, start) = (Abuse::default(), Instant::now());
+    let wanted = || (start.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
+    let count = |message: &RelayMessage| match message {
+        RelayMessage::Ack { results, .. } => results.iter().map(|run| run.count).sum::<u64>(),
+        _ => 0,
+    };
+    while !stop.load(Ordering::Relaxed) {
+        if abuse.sent + ABUSE_PUSH <= wanted() {
+            let writes = (0..ABUSE_PUSH).map(|_| chain.next(&[0x55; 64])).collect();
+            client.push(space, writes).await;
+            abuse.sent += ABUSE_PUSH;
+        }
+        match timeout(Duration::from_millis(1), client.try_next()).await {
+            Ok(Some(RelayMessage::Error(_)) | None) => break,
+            Ok(Some(message)) => abuse.stored += count(&message),
+            Err(_) => {}
+        }
+    }
+    abuse.wanted = wanted();
+    // What was answered while the relay did not read.
+    while let Ok(Some(message)) = timeout(Duration::from_millis(20), client.try_next()).await {
+        abuse.stored += count(&message);
+    }
+    abuse
+}
+
 /// Follows a space with all the credit there is, and never reads. It lasts as long as what is returned.
 pub async fn deaf(to: SocketAddr, space: SpaceId, number: u32) -> Result<Small, String> {
     let mut socket = connect(to, Kind::Bare, number).await?;
