@@ -74,7 +74,8 @@ pub fn run(args: &AdminArgs, out: &mut dyn Write) -> Result<bool, String> {
             let job = remote.wait(remote.ask(&call)?)?;
             print(args, out, &call, &job)
         }
-        Show::Table(_) if !args.json => {
+        Show::Table(_) if args.json => print(args, out, &call, &remote.page(&call)?),
+        Show::Table(_) => {
             let (items, next) = remote.pages(&call)?;
             say(out, show::table(&call, &items).trim_end());
             if let Some(next) = next {

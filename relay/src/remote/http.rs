@@ -45,14 +45,21 @@ impl Remote {
         self.read(call.what, response)
     }
 
+    /// Asks for one page of a list, of as many items as its limit says and a page may have.
+    pub(super) fn page(&self, call: &Call) -> Result<Json, String> {
+        self.page_of(call, &call.query, call.limit)
+    }
+
+    fn page_of(&self, call: &Call, query: &[(&'static str, String)], items_max: usize) -> Result<Json, String> {
+        let limit = ("limit", items_max.clamp(1, ADMIN_PAGE_MAX).to_string());
+        self.ask_with(call, &[query, &[limit]].concat())
+    }
+
     /// Asks for page after page of a list, up to its limit. Returns the items, and where there is more.
     pub(super) fn pages(&self, call: &Call) -> Result<(Vec<Json>, Option<String>), String> {
         let (mut items, mut query) = (Vec::new(), call.query.clone());
         loop {
-            let left = call.limit.saturating_sub(items.len()).clamp(1, ADMIN_PAGE_MAX);
-            query.retain(|(name, _)| *name != "limit");
-            query.push(("limit", left.to_string()));
-            let page = self.ask_with(call, &query)?;
+            let page = self.page_of(call, &query, call.limit.saturating_sub(items.len()))?;
             items.extend(page["items"].as_array().into_iter().flatten().cloned());
             let next = match &page["next"] {
                 Json::Null => return Ok((items, None)),

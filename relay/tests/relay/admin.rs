@@ -23,6 +23,7 @@ use crate::client::{Client, Raw, document};
 use crate::v1::client::{TEAM, V1, all_of, chain, stored};
 
 mod cli;
+mod commands;
 mod contract;
 mod refusals;
 mod watched;

@@ -17,13 +17,13 @@ fn admin(relay: &Administered, arguments: &[&str]) -> (bool, String, String) {
     (status.success(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-fn good(relay: &Administered, arguments: &[&str]) -> String {
+pub(super) fn good(relay: &Administered, arguments: &[&str]) -> String {
     let (succeeded, stdout, stderr) = admin(relay, arguments);
     assert!(succeeded && stderr.is_empty(), "{arguments:?}: {stdout}{stderr}");
     stdout
 }
 
-fn bad(relay: &Administered, arguments: &[&str]) -> String {
+pub(super) fn bad(relay: &Administered, arguments: &[&str]) -> String {
     let (succeeded, stdout, stderr) = admin(relay, arguments);
     assert!(!succeeded && stdout.is_empty() && stderr.lines().count() == 1, "{arguments:?}: {stdout}{stderr}");
     assert!(stderr.starts_with("rejoin-relay: failed to "), "{stderr}");
