@@ -32,14 +32,17 @@ pub(crate) async fn started() -> &'static str {
 
 /// Answers `/readyz`.
 pub(crate) async fn ready(shared: &Shared) -> Response {
-    let checks = check(shared).await;
-    let status = if is_well(&checks) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, show(&checks)).into_response()
+    answer(&check(shared).await)
 }
 
 /// Looks whether the relay is ready, for who reads its metrics.
 pub(crate) async fn look(shared: &Shared) {
     check(shared).await;
+}
+
+fn answer(checks: &[Check]) -> Response {
+    let status = if is_well(checks) { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, show(checks)).into_response()
 }
 
 fn is_well(checks: &[Check]) -> bool {
@@ -52,18 +55,49 @@ struct Check {
     failure: Option<String>,
 }
 
+/// How much room there is. What the operating system does not tell fails no check.
+#[derive(Debug, Clone, Copy, Default)]
+struct Room {
+    disk: Option<Disk>,
+    /// How many file descriptors are open, and how many there may be.
+    fds: Option<(u64, u64)>,
+}
+
+impl Room {
+    fn look(data: &Path) -> Self {
+        Self { disk: process::disk(data), fds: process::open_fds().zip(process::max_fds()) }
+    }
+
+    fn disk_failure(&self) -> Option<String> {
+        let Disk { free_bytes, size_bytes } = self.disk?;
+        let is_low = u128::from(free_bytes) * 100 <= u128::from(size_bytes) * u128::from(READY_DISK_FREE_PERCENT_MIN);
+        is_low.then(|| {
+            format!("{free_bytes} of {size_bytes} bytes are free, {READY_DISK_FREE_PERCENT_MIN} % is too little")
+        })
+    }
+
+    fn fds_failure(&self) -> Option<String> {
+        let (open, max) = self.fds?;
+        let is_high = u128::from(open) * 100 >= u128::from(max) * u128::from(READY_FDS_PERCENT_MAX);
+        is_high.then(|| format!("{open} of {max} file descriptors are open, {READY_FDS_PERCENT_MAX} % is too much"))
+    }
+}
+
 async fn check(shared: &Shared) -> Vec<Check> {
-    let stopping = *shared.draining.borrow();
     let data = shared.data.clone();
     // Files and a directory are read, beside the runtime's threads.
-    let room = tokio::task::spawn_blocking(move || (disk_failure(&data), fds_failure())).await;
-    let (disk, fds) = room.unwrap_or_default();
+    let room = tokio::task::spawn_blocking(move || Room::look(&data)).await;
+    judge(shared, room.unwrap_or_default()).await
+}
+
+async fn judge(shared: &Shared, room: Room) -> Vec<Check> {
+    let stopping = *shared.draining.borrow();
     let store = if stopping { None } else { store_failure(shared).await };
     let checks = vec![
         Check { name: "draining", failure: stopping.then(|| "the relay is stopping".to_owned()) },
         Check { name: "store", failure: store },
-        Check { name: "disk", failure: disk },
-        Check { name: "fds", failure: fds },
+        Check { name: "disk", failure: room.disk_failure() },
+        Check { name: "fds", failure: room.fds_failure() },
     ];
     shared.metrics.found_ready(is_well(&checks));
     checks
@@ -77,19 +111,6 @@ async fn store_failure(shared: &Shared) -> Option<String> {
     }
 }
 
-fn disk_failure(data: &Path) -> Option<String> {
-    let Disk { free_bytes, size_bytes } = process::disk(data)?;
-    let is_low = u128::from(free_bytes) * 100 <= u128::from(size_bytes) * u128::from(READY_DISK_FREE_PERCENT_MIN);
-    is_low
-        .then(|| format!("{free_bytes} of {size_bytes} bytes are free, {READY_DISK_FREE_PERCENT_MIN} % is too little"))
-}
-
-fn fds_failure() -> Option<String> {
-    let (open, max) = (process::open_fds()?, process::max_fds()?);
-    let is_high = u128::from(open) * 100 >= u128::from(max) * u128::from(READY_FDS_PERCENT_MAX);
-    is_high.then(|| format!("{open} of {max} file descriptors are open, {READY_FDS_PERCENT_MAX} % is too much"))
-}
-
 fn show(checks: &[Check]) -> String {
     let mut text = String::new();
     for Check { name, failure } in checks {
@@ -98,4 +119,50 @@ fn show(checks: &[Check]) -> String {
         let _ = writeln!(text, "{name}: {found}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::Arc;
+
+    use rejoin::store::MemoryStore;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::server::share;
+
+    #[tokio::test]
+    async fn lack_of_room_is_told_until_there_is_room_again() {
+        let (_drain, draining) = watch::channel(false);
+        let (_change, changing) = watch::channel(Arc::new(Config::new("", ([127, 0, 0, 1], 0).into())));
+        let shared = share(Arc::new(MemoryStore::new()), changing, Arc::default(), draining).unwrap();
+        let ask = async |room: Room| {
+            let response = answer(&judge(&shared, room).await);
+            let status = response.status().as_u16();
+            let body = axum::body::to_bytes(response.into_body(), 4_096).await.unwrap();
+            let is_counted = shared.metrics.text().contains("rejoin_relay_ready 1\n");
+            assert_eq!(is_counted, status == 200);
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let disk = |free_bytes| Some(Disk { free_bytes, size_bytes: 1_000 });
+        let enough = Room { disk: disk(51), fds: Some((899, 1_000)) };
+        let well = (200, "draining: ok\nstore: ok\ndisk: ok\nfds: ok\n".to_owned());
+        assert_eq!(ask(enough).await, well);
+        for free in [50, 0] {
+            let text =
+                format!("draining: ok\nstore: ok\ndisk: {free} of 1000 bytes are free, 5 % is too little\nfds: ok\n");
+            assert_eq!(ask(Room { disk: disk(free), ..enough }).await, (503, text));
+        }
+        assert_eq!(ask(enough).await, well);
+        for open in [900, 1_000] {
+            let fds = format!("{open} of 1000 file descriptors are open, 90 % is too much");
+            let text = format!("draining: ok\nstore: ok\ndisk: ok\nfds: {fds}\n");
+            assert_eq!(ask(Room { fds: Some((open, 1_000)), ..enough }).await, (503, text));
+        }
+        assert_eq!(ask(enough).await, well);
+        assert_eq!(ask(Room::default()).await, well);
+    }
 }

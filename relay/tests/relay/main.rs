@@ -20,6 +20,7 @@ mod matrix;
 mod metrics;
 mod operate;
 mod process;
+mod ready;
 mod relay;
 mod rights;
 mod sync;
