@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use rejoin::codec::v1::SUBPROTOCOL;
 use rejoin::store::MemoryStore;
 use rejoin_relay::Config;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -12,8 +13,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{Connector, client_async_tls_with_config};
+
+use crate::client::{Client, PATIENCE, Socket, document};
+use crate::v1::client::{HOME, V1, chain, stored};
 
 struct TlsRelay {
     address: SocketAddr,
@@ -74,6 +80,17 @@ fn trusting(certificate: CertificateDer<'static>) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
+/// Connects by TLS, and asks for these subprotocols if there are any; `None` if there is no TLS to be had.
+async fn wss(relay: &TlsRelay, trust: &Arc<ClientConfig>, protocols: Option<&str>) -> Option<Socket> {
+    let tcp = TcpStream::connect(relay.address).await.unwrap();
+    let mut request = "wss://localhost/".into_client_request().unwrap();
+    if let Some(protocols) = protocols {
+        request.headers_mut().insert("sec-websocket-protocol", protocols.parse().unwrap());
+    }
+    let connector = Some(Connector::Rustls(Arc::clone(trust)));
+    Some(client_async_tls_with_config(request, tcp, None, connector).await.ok()?.0)
+}
+
 /// Fetches a page; `None` if there is no TLS to be had.
 async fn get(relay: &TlsRelay, trust: &Arc<ClientConfig>, path: &str) -> Option<String> {
     let tcp = TcpStream::connect(relay.address).await.unwrap();
@@ -96,10 +113,7 @@ async fn sockets_and_pages_go_through_tls_and_plain_talk_gets_nothing() {
     let _silent = TcpStream::connect(relay.address).await.unwrap();
     assert!(get(&relay, &trust, "/livez").await.unwrap().starts_with("HTTP/1.1 200"));
 
-    let tcp = TcpStream::connect(relay.address).await.unwrap();
-    let connector = Some(Connector::Rustls(Arc::clone(&trust)));
-    let (socket, _) = client_async_tls_with_config("wss://localhost/", tcp, None, connector).await.unwrap();
-    drop(socket);
+    drop(wss(&relay, &trust, None).await.unwrap());
 
     let mut plain = TcpStream::connect(relay.address).await.unwrap();
     plain.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -126,6 +140,49 @@ async fn renewed_certificate_is_shown_and_a_broken_one_is_not() {
     relay.look_again();
     for _ in 0..20 {
         assert!(get(&relay, &new, "/livez").await.is_some());
+    }
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_protocols_sync_through_tls_and_go_on_when_the_certificate_is_renewed() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = renew(directory.path());
+    let relay = TlsRelay::start(directory.path()).await;
+    let mut classic = Client::of(wss(&relay, &old, None).await.unwrap(), "alice").await;
+    classic.set(document(1), "a", 1);
+    classic.open(document(1));
+    classic.until(|classic| classic.is_acknowledged(document(1))).await;
+    let socket = wss(&relay, &old, Some(SUBPROTOCOL)).await.unwrap();
+    let (mut modern, held) = V1::of(socket).choosing("bob", &[1]).await;
+    assert_eq!(held.len(), 1);
+    let writes = chain(document(1), "bob", 2, "b");
+    assert_eq!(modern.store(HOME, writes[..1].to_vec()).await, stored(2, 1));
+    classic.until(|classic| classic.count(document(1)) == 2).await;
+
+    let new = renew(directory.path());
+    relay.look_again();
+    let socket = timeout(PATIENCE, async {
+        loop {
+            if let Some(socket) = wss(&relay, &new, None).await {
+                return socket;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let socket = socket.await.expect("the new certificate is not used");
+    assert!(wss(&relay, &old, None).await.is_none());
+    assert!(wss(&relay, &old, Some(SUBPROTOCOL)).await.is_none());
+    // Those who came by the old one talk on, with each other and with who comes by the new one.
+    let mut fresh = Client::of(socket, "carol").await;
+    fresh.open(document(1));
+    fresh.until(|fresh| fresh.count(document(1)) == 2).await;
+    classic.set(document(1), "a", 2);
+    classic.until(|classic| classic.is_acknowledged(document(1))).await;
+    assert_eq!(modern.filled(1).await.len(), 1);
+    assert_eq!(modern.store(HOME, writes[1..].to_vec()).await, stored(4, 1));
+    for client in [&mut classic, &mut fresh] {
+        client.until(|client| client.count(document(1)) == 4).await;
     }
     relay.stop().await;
 }

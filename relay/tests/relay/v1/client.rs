@@ -74,8 +74,14 @@ impl V1 {
 
     /// Connects and chooses documents of the default space, until all of them are open. Returns what they held.
     pub async fn choose(url: &str, name: &str, numbers: &[u8]) -> (Self, Vec<Write>) {
+        Self::connect(url).await.choosing(name, numbers).await
+    }
+
+    /// Does so on a socket that is connected already.
+    pub async fn choosing(mut self, name: &str, numbers: &[u8]) -> (Self, Vec<Write>) {
         let wanted = Subscription { space: HOME, mode: Mode::Chosen, start: Start::Beginning };
-        let mut client = Self::greet(url, name, vec![wanted]).await.0;
+        self.send(&ClientMessage::Hello(hello(name, vec![wanted]))).await;
+        let mut client = self;
         let documents = numbers.iter().map(|number| DocumentHeads { document: document(*number), heads: Vec::new() });
         client.send(&ClientMessage::Open { space: HOME, documents: documents.collect() }).await;
         let (mut held, mut opened) = (Vec::new(), 0);
