@@ -120,6 +120,69 @@ async fn nobody_writes_under_the_actor_of_somebody_else() {
     assert_eq!(owner("bert").as_deref(), Some("mallory"));
 }
 
+/// Makes of writes what somebody else than their author pushes.
+fn passed_on(writes: &[Write]) -> Vec<Write> {
+    let passed_on = |write: &Write| match &write.content {
+        Content::Change(bytes) => Write { content: Content::PassedOn(bytes.clone()), ..write.clone() },
+        _ => write.clone(),
+    };
+    writes.iter().map(passed_on).collect()
+}
+
+#[tokio::test]
+async fn change_that_is_passed_on_makes_nobody_its_author() {
+    let closed = Closed::new();
+    let team = Target::Space(TEAM);
+    let alice = closed.enter("alice", team, Access::Write);
+    let bob = closed.enter("bob", team, Access::Write);
+    let carol = closed.enter("carol", team, Access::Read);
+    let relay = closed.start().await;
+    let enter = async |name: &str, token: &str| V1::greet_as(&relay.url(), name, token, vec![]).await.0;
+    let owner = |number: u8, actor: &str| {
+        owners::get(&*closed.store.read().unwrap(), &document(number), &ActorId::from(actor.as_bytes())).unwrap()
+    };
+    let (mut author, mut courier) = (enter("alice", &alice).await, enter("bob", &bob).await);
+    let theirs = chain(document(1), "alice", 6, "k");
+    // Before the author is here, anybody who may write brings what the author wrote elsewhere.
+    assert_eq!(codes(&mut courier, TEAM, passed_on(&theirs[..2])).await, ["2 stored"]);
+    assert_eq!(owner(1, "alice"), None);
+    assert_eq!(codes(&mut author, TEAM, theirs[..3].to_vec()).await, ["2 duplicate", "1 stored"]);
+    assert_eq!(owner(1, "alice").as_deref(), Some("alice"));
+    // From now on it is the author alone who brings it, and who may also say that it is passed on.
+    assert_eq!(codes(&mut courier, TEAM, passed_on(&theirs[..4])).await, ["3 duplicate", "1 actor-owned"]);
+    assert_eq!(codes(&mut courier, TEAM, theirs[3..4].to_vec()).await, ["1 actor-owned"]);
+    assert_eq!(codes(&mut author, TEAM, passed_on(&theirs[3..4])).await, ["1 stored"]);
+    assert_eq!(owner(1, "alice").as_deref(), Some("alice"));
+
+    // One push holds both: what is its own binds, what is passed on does not.
+    let own = chain(document(2), "bob", 3, "k");
+    let foreign = chain(document(2), "alice", 2, "other");
+    let mut push = vec![own[0].clone(), passed_on(&foreign).remove(0), own[1].clone()];
+    push.extend(passed_on(&foreign[1..]));
+    // In another document the actor is nobody's yet.
+    assert_eq!(codes(&mut courier, TEAM, push).await, ["4 stored"]);
+    assert_eq!((owner(2, "bob").as_deref(), owner(2, "alice")), (Some("bob"), None));
+    assert_eq!(codes(&mut author, TEAM, passed_on(&own[2..])).await, ["1 actor-owned"]);
+    assert_eq!(codes(&mut author, TEAM, passed_on(&foreign)).await, ["2 duplicate"]);
+    assert_eq!(owner(2, "alice"), None);
+
+    // What is nobody's is whose who first writes under it. Passed on and own changes of an actor in one push are told apart.
+    let stray = chain(document(3), "dave", 3, "k");
+    let push = [passed_on(&stray[..1]), stray[1..2].to_vec()].concat();
+    assert_eq!(codes(&mut courier, TEAM, push).await, ["2 stored"]);
+    assert_eq!(owner(3, "dave").as_deref(), Some("bob"));
+    assert_eq!(codes(&mut author, TEAM, passed_on(&stray[2..])).await, ["1 actor-owned"]);
+
+    // Who passes on writes, and needs the right to it.
+    let mut reader = enter("carol", &carol).await;
+    let fresh = chain(document(4), "alice", 1, "k");
+    for forbidden in [passed_on(&theirs[4..5]), passed_on(&theirs[..1]), passed_on(&fresh)] {
+        assert_eq!(codes(&mut reader, TEAM, forbidden).await, ["1 read-only"]);
+    }
+    assert_eq!((closed.count(1), closed.count(2), closed.count(3), closed.count(4)), (4, 4, 2, 0));
+    assert_eq!(codes(&mut author, TEAM, theirs[4..].to_vec()).await, ["2 stored"]);
+}
+
 #[tokio::test]
 async fn each_right_is_kept_to_in_rejoin_v1() {
     let closed = Closed::new();

@@ -207,11 +207,14 @@ impl Model {
         })
     }
 
-    pub fn store(&mut self, token: usize, space: SpaceId, document: usize, change: &CheckedChange) {
-        let name = self.tokens[token].name.clone();
+    /// Stores a change. Its actor is whose token wrote it as its own, if it is nobody's yet.
+    pub fn store(&mut self, author: Option<usize>, space: SpaceId, document: usize, change: &CheckedChange) {
+        let name = author.map(|token| self.tokens[token].name.clone());
         let it = &mut self.documents[document];
         it.home.get_or_insert(space);
-        it.owners.entry(change.actor().clone()).or_insert(name);
+        if let Some(name) = name {
+            it.owners.entry(change.actor().clone()).or_insert(name);
+        }
         append(&self.truth, it.id, change);
     }
 

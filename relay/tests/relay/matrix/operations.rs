@@ -47,16 +47,18 @@ impl World {
             _ => self.draft(token, document),
         };
         let id = self.model.documents[document].id;
-        let write = Write { document: id, content: Content::Change(change.bytes().clone()) };
-        let outcome = client.push(&self.model, space, write).await;
+        let (bytes, is_passed_on) = (change.bytes().clone(), self.random.percent(30));
+        let content = if is_passed_on { Content::PassedOn(bytes) } else { Content::Change(bytes) };
+        let outcome = client.push(&self.model, space, Write { document: id, content }).await;
         let expected = self.model.pushed(token, space, document, &change);
         assert_eq!(
             outcome, expected,
-            "{:?} pushes {:?} to {space}",
+            "{:?} pushes {:?} to {space}, passed on: {is_passed_on}",
             self.model.tokens[token], self.model.documents[document]
         );
         (expected == "stored").then(|| {
-            self.model.store(token, space, document, &change);
+            let author = (!is_passed_on).then_some(token);
+            self.model.store(author, space, document, &change);
             Event::Change(document, change.hash())
         })
     }
@@ -201,7 +203,7 @@ impl World {
         let may_write = self.model.access(token, place, Some(id)) >= Some(Access::Write);
         if may_write && self.model.appended(token, document, &change) == "stored" {
             client.until(&self.model, "a change is stored", |_| self.is_stored(document, &change)).await;
-            self.model.store(token, place, document, &change);
+            self.model.store(Some(token), place, document, &change);
             return Some(Event::Change(document, change.hash()));
         }
         for _ in 0..2 {
