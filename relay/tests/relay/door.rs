@@ -1,13 +1,18 @@
 //! Who is let in, and how the relay parts from its guests.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use rejoin::store::MemoryStore;
+use rejoin_relay::metrics::Metrics;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 use crate::client::Raw;
+use crate::metrics::series;
 use crate::relay::Relay;
 use crate::v1::client::V1;
 
@@ -27,7 +32,8 @@ async fn knock(relay: &Relay, name: &'static str, value: &str) -> Result<impl Si
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_pages_of_listed_origins_may_connect_and_programs_may() {
-    let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| {
+    let metrics = Arc::new(Metrics::new());
+    let relay = Relay::start_counting(Arc::new(MemoryStore::new()), Arc::clone(&metrics), |config| {
         config.origins = vec!["https://app.example.org".to_owned()];
     })
     .await;
@@ -36,6 +42,7 @@ async fn only_pages_of_listed_origins_may_connect_and_programs_may() {
         assert_eq!(knock(&relay, "origin", foreign).await.err(), Some((403, None)), "{foreign}");
     }
     drop(Raw::join(&relay.url(), "program").await);
+    assert_eq!(series(&metrics.text())["rejoin_relay_connections_refused_total{reason=\"origin\"}"], 4.0);
     relay.stop().await;
 }
 
@@ -77,4 +84,45 @@ async fn stopping_relay_tells_clients_of_both_protocols_when_to_come_back() {
     assert!(close.reason.starts_with("reconnect-after="), "{}", close.reason);
     assert!(said.unwrap().text.starts_with("reconnect-after="));
     assert!(v1_close.reason.contains("reconnect-after="), "{}", v1_close.reason);
+}
+
+/// Reads after how many seconds a client is to come back.
+fn seconds(text: &str) -> u64 {
+    let (_, after) = text.split_once("reconnect-after=").unwrap();
+    after.split(';').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_relay_spreads_those_who_come_back_over_the_time_that_it_has_for_them() {
+    const EACH: usize = 150;
+    // A hundred come back in a second, unless the operator says that they are to come sooner.
+    for (max_seconds, last) in [(30, 3), (2, 2), (0, 0)] {
+        let relay = Relay::start_with(Arc::new(MemoryStore::new()), |config| {
+            config.limits.connections_per_address_max = 2 * EACH;
+            config.limits.upgrades_per_second = 0;
+            config.drain.reconnect_after_max_seconds = Duration::from_secs(max_seconds);
+        })
+        .await;
+        let (mut classic, mut modern) = (Vec::new(), Vec::new());
+        for number in 0..EACH {
+            classic.push(Raw::join(&relay.url(), &format!("classic {number}")).await);
+            modern.push(V1::greet(&relay.url(), &format!("device {number}"), Vec::new()).await.0);
+        }
+        let classic = join_all(classic.iter_mut().map(async |raw| seconds(&raw.closed().await.1.unwrap().reason)));
+        let modern = join_all(modern.iter_mut().map(async |device| {
+            let (said, close) = device.closed().await;
+            let after = seconds(&said.unwrap().text);
+            assert_eq!(seconds(&close.unwrap().reason), after);
+            after
+        }));
+        let (classic, modern, ()) = tokio::join!(classic, modern, relay.stop());
+        for delays in [classic, modern] {
+            let mut counts = BTreeMap::new();
+            delays.iter().for_each(|delay| *counts.entry(*delay).or_insert(0) += 1);
+            assert_eq!(counts.keys().copied().collect::<Vec<_>>(), (0..=last).collect::<Vec<_>>(), "{counts:?}");
+            // With fair dice fewer than a fifth of what is due come once in 10^10 runs.
+            let due = EACH / counts.len();
+            assert!(counts.values().all(|count| *count > due / 5), "{counts:?}");
+        }
+    }
 }
