@@ -14,9 +14,11 @@ use rejoin::limits::{FOLD_CHANGES_MIN, FOLD_FAILURES_MAX};
 use rejoin::store::{MemoryStore, Store, StoreExt};
 use rejoin::sync::WholeDocuments;
 use rejoin_relay::Config;
+use rejoin_relay::metrics::Metrics;
 
 use crate::client::{Client, Raw, document, peer, set};
 use crate::folder::{command, script, typed};
+use crate::metrics::series;
 use crate::relay::Relay;
 
 fn folding(command: FoldCommand) -> impl FnOnce(&mut Config) {
@@ -291,6 +293,34 @@ async fn whole_document_is_refused_where_the_configuration_says_so() {
     assert_eq!(SyncMessage::decode(&data).unwrap().need, full.get_heads());
     assert!(heads(&store).is_empty());
     relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_documents_are_counted_by_what_became_of_them() {
+    let missing = FoldCommand::new("/nonexistent/rejoin-relay", "fold-child");
+    let cases = [
+        (command(), "done", 0.0),
+        (script("cat > /dev/null; echo nonsense"), "refused", 0.0),
+        (script("kill -9 $$"), "crashed", 1.0),
+        (missing, "not_started", 0.0),
+    ];
+    for (command, result, crashes) in cases {
+        let metrics = Arc::new(Metrics::new());
+        let store = Arc::new(MemoryStore::new());
+        let relay = Relay::start_counting(store, Arc::clone(&metrics), taking(command)).await;
+        // The answer comes when it is known what became of it.
+        assert!(send_whole(&relay, &typed(50)).await.frame().await.is_some());
+        let found = series(&metrics.text());
+        let unfolds: Vec<_> =
+            found.iter().filter(|(name, _)| name.starts_with("rejoin_relay_unfolds_total{")).collect();
+        for (name, value) in &unfolds {
+            let expected = if name.contains(&format!("\"{result}\"")) { 1.0 } else { 0.0 };
+            assert_eq!(**value, expected, "{result}: {unfolds:?}");
+        }
+        assert_eq!(unfolds.len(), 5, "{unfolds:?}");
+        assert_eq!(found["rejoin_relay_child_crashes_total"], crashes, "{result}");
+        relay.stop().await;
+    }
 }
 
 /// Sends a document as one chunk, which nobody asked for.

@@ -1,17 +1,23 @@
 //! Every metric moves when what it counts happens, and is written down where people look for it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::SinkExt;
-use rejoin::codec::v1::{ClientMessage, Content, Hello, Presence, Token, Write};
+use rejoin::codec::v1::{AckRun, ClientMessage, Code, Content, Hello, Outcome, Presence, Token, Write};
 use rejoin::deletion::DeletionKind;
-use rejoin::store::{MemoryStore, Store};
+use rejoin::store::testing::{FailingDisk, Failure};
+use rejoin::store::{MemoryStore, RedbOptions, RedbStore, Store};
 use rejoin_relay::metrics::{FoldResult, Metrics, RefusedConnection, watch_panics};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::client::{Client, Raw, document, peer};
 use crate::folder::script;
+use crate::http::ask_at;
+use crate::process::{BINARY, Process};
 use crate::relay::{Relay, open_store};
 use crate::v1::client::{HOME, TEAM, V1, chain, hello};
 
@@ -234,11 +240,11 @@ async fn stalled_reader(relay: &Relay, alice: &mut V1, bob: V1, watched: &mut Wa
     drop(bob);
 }
 
-/// What cannot be brought about from outside in a test is told as the part that notices it tells it.
+/// What other tests bring about, because it takes a relay of its own or some time, is told here as the part that notices it tells it:
+/// below, and in door.rs, fold.rs and idle.rs.
 fn drive(metrics: &Arc<Metrics>, watched: &mut Watched) {
     metrics.connection_refused(RefusedConnection::Origin);
     metrics.log_lines_left_out(3);
-    // 30 seconds of a reader that takes nothing, or of silence; a disk that takes no commit.
     metrics.slow_consumer_closed();
     metrics.silent_peer_closed();
     metrics.commit_failed();
@@ -253,6 +259,79 @@ fn drive(metrics: &Arc<Metrics>, watched: &mut Watched) {
     assert!(panicked.is_err());
     let _ = std::panic::take_hook();
     watched.look();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_fail_are_counted_with_the_changes_in_them() {
+    let (disk, metrics) = (FailingDisk::new(), Arc::new(Metrics::new()));
+    let store = RedbStore::open_backend(disk.clone(), RedbOptions::new().quick_repair(true)).unwrap();
+    let relay = Relay::start_counting(Arc::new(store), Arc::clone(&metrics), |_| ()).await;
+    let counted = || {
+        let found = series(&metrics.text());
+        let appends = |result| found[&format!("rejoin_relay_appends_total{{result=\"{result}\"}}")];
+        (found["rejoin_relay_commits_failed_total"], appends("failed"), appends("stored"))
+    };
+    let mut alice = V1::follow(&relay.url(), "alice", TEAM).await;
+    let writes = chain(document(1), "alice", 3, "k");
+    alice.store(TEAM, writes[..1].to_vec()).await;
+    assert_eq!(counted(), (0.0, 0.0, 1.0));
+    disk.fail_after(0, Failure::Full);
+    let results = alice.store(TEAM, writes[1..].to_vec()).await;
+    let [AckRun { count: 2, outcome: Outcome::Rejected(reject) }] = &results[..] else { panic!("{results:?}") };
+    assert_eq!(reject.code, Code::NotStored);
+    let (commits, failed, stored) = counted();
+    assert!(commits >= 1.0, "{commits}");
+    assert_eq!((failed, stored), (2.0, 1.0));
+    disk.heal();
+    while crate::http::get(&relay, "/readyz").await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    alice.store(TEAM, writes[1..].to_vec()).await;
+    assert_eq!(counted(), (commits, 2.0, 3.0));
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_lines_that_are_left_out_are_counted_and_said() {
+    const STRANGERS: usize = 120;
+    const LOG_LINES_BURST: usize = rejoin_relay::limits::LOG_LINES_BURST as usize;
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--open", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--limits-upgrades-per-second", "0", "--data"]).arg(directory.path()).env_remove("RUST_LOG");
+    let mut relay = Process::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(relay.log());
+    let mut until = |words: &str| {
+        let (mut line, mut lines_before) = (String::new(), 0);
+        while !line.contains(words) {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{words:?} was never said");
+            lines_before += 1;
+        }
+        (line, lines_before)
+    };
+    let listens = tokio::task::block_in_place(|| until("the admin API listens").0);
+    let admin = listens.trim_end().rsplit("address=").next().unwrap().parse().unwrap();
+    let text = "GET /metrics HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n\r\n";
+    let left_out = async || {
+        let (status, answer) = ask_at(admin, text).await;
+        assert_eq!(status, 200);
+        let line = answer.lines().find_map(|line| line.strip_prefix("rejoin_relay_log_lines_left_out_total "));
+        line.unwrap().parse::<f64>().unwrap()
+    };
+    assert_eq!(left_out().await, 0.0);
+    for _ in 0..STRANGERS {
+        let mut raw = Raw::join(&relay.url, "raw").await;
+        raw.socket.send(Message::text("no frame")).await.unwrap();
+        raw.closed().await;
+    }
+    let (said, lines) = tokio::task::block_in_place(|| until("log lines were left out"));
+    assert!(lines < STRANGERS, "{lines}");
+    // It is counted before it is said. What comes later may still be reported.
+    let counted = left_out().await;
+    assert!(counted >= 1.0 && counted <= (STRANGERS - LOG_LINES_BURST) as f64, "{counted}");
+    assert!(said.contains("WARN") && said.contains("lines="), "{said}");
+    relay.end();
 }
 
 #[tokio::test(flavor = "multi_thread")]

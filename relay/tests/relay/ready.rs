@@ -4,7 +4,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
+use crate::client::PATIENCE;
 use crate::http::ask_at;
 use crate::process::{BINARY, Process};
 
@@ -37,13 +39,16 @@ async fn relay_with_hardly_a_file_descriptor_left_is_not_ready_until_some_are_cl
     assert!(answer.ends_with(" of 100 file descriptors are open, 90 % is too much\n"), "{answer}");
     drop(silent);
     // It notices in its own time that they are gone.
-    loop {
-        let (status, answer) = ask_at(address, READY).await;
-        if status == 200 {
-            assert!(answer.ends_with("fds: ok\n"), "{answer}");
-            break;
+    let ready = timeout(PATIENCE, async {
+        loop {
+            let (status, answer) = ask_at(address, READY).await;
+            if status == 200 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    });
+    let answer = ready.await.expect("it does not get ready again");
+    assert!(answer.ends_with("fds: ok\n"), "{answer}");
     relay.end();
 }

@@ -1,16 +1,18 @@
 //! Every command of `rejoin-relay admin`, for people and for programs, and what it does to those who are connected.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::Subcommand as _;
 use rejoin::SpaceId;
 use rejoin::codec::v1::{ClientMessage, Code, Hello, RelayMessage, Start, Token};
 use rejoin_relay::remote::Noun;
 use serde_json::{Value as Json, json};
+use tokio::time::timeout;
 
 use super::Administered;
 use super::cli::{bad, good};
-use crate::client::document;
+use crate::client::{PATIENCE, document};
 use crate::v1::client::{TEAM, V1, all_of, chain, hello};
 
 /// Runs a command for a program.
@@ -44,14 +46,17 @@ async fn refused(relay: &Administered, secret: &str) -> Option<Code> {
 
 /// Waits until so many connections are listed for a principal, and returns them.
 async fn connections(relay: &Administered, principal: &str, count: usize) -> Vec<Json> {
-    loop {
-        let listed = asked(relay, &["connection", "list", "--principal", principal])["items"].clone();
-        let Json::Array(listed) = listed else { panic!("{listed}") };
-        if listed.len() == count && listed.iter().all(|one| one["peer"] != "") {
-            return listed;
+    let listed = timeout(PATIENCE, async {
+        loop {
+            let listed = asked(relay, &["connection", "list", "--principal", principal])["items"].clone();
+            let Json::Array(listed) = listed else { panic!("{listed}") };
+            if listed.len() == count && listed.iter().all(|one| one["peer"] != "") {
+                return listed;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    });
+    listed.await.expect("they are not listed")
 }
 
 #[test]
