@@ -24,8 +24,16 @@ impl World {
         }
     }
 
-    fn draft(&mut self, token: usize, document: usize) -> CheckedChange {
-        let (actor, number) = (self.actor(token), self.number());
+    fn draft(&mut self, token: usize, document: usize, is_passed_on: bool) -> CheckedChange {
+        // What is passed on is somebody else's as a rule, who mostly wrote here before.
+        let owners = &self.model.documents[document].owners;
+        let actor = if is_passed_on && !owners.is_empty() && self.random.percent(80) {
+            let at = self.random.below(owners.len());
+            String::from_utf8(owners.keys().nth(at).unwrap().to_bytes().to_vec()).unwrap()
+        } else {
+            self.actor(token)
+        };
+        let number = self.number();
         self.model.draft(document, &actor, number)
     }
 
@@ -41,13 +49,13 @@ impl World {
         if self.random.percent(6) || (self.model.documents[document].deleted && self.random.percent(20)) {
             return self.delete(&mut client, space, document).await;
         }
-        let known = self.model.changes(document);
+        let (known, is_passed_on) = (self.model.changes(document), self.random.percent(30));
         let change = match known.last() {
             Some(last) if self.random.percent(10) => last.clone(),
-            _ => self.draft(token, document),
+            _ => self.draft(token, document, is_passed_on),
         };
         let id = self.model.documents[document].id;
-        let (bytes, is_passed_on) = (change.bytes().clone(), self.random.percent(30));
+        let bytes = change.bytes().clone();
         let content = if is_passed_on { Content::PassedOn(bytes) } else { Content::Change(bytes) };
         let outcome = client.push(&self.model, space, Write { document: id, content }).await;
         let expected = self.model.pushed(token, space, document, &change);
@@ -194,7 +202,7 @@ impl World {
     /// Writes to a document, of which it has all there is, by whatever way.
     async fn write(&mut self, client: &mut Classic, document: usize) -> Option<Event> {
         let token = client.token;
-        let (change, known) = (self.draft(token, document), self.model.changes(document));
+        let (change, known) = (self.draft(token, document, false), self.model.changes(document));
         let (id, place) = (self.model.documents[document].id, self.model.documents[document].place());
         known.iter().chain([&change]).for_each(|change| append(&client.client.store, id, change));
         // One that knows what is there sends what is not without being asked.
