@@ -113,6 +113,10 @@ bench-native: interop
 	cargo bench --locked -p rejoin-tests --bench reconnect
 	cargo bench --locked -p rejoin-tests --bench fetch
 	cargo bench --locked -p rejoin-tests --bench idle
+	cargo bench --locked -p rejoin-tests --bench crowd
+	cargo bench --locked -p rejoin-tests --bench storm
+	cargo bench --locked -p rejoin-tests --bench slow
+	cargo bench --locked -p rejoin-tests --bench revoke
 
 ## Tortures clients and a relay for MINUTES, half an hour long, by the schedule of SEED, and checks what they said: tests/docs/torture.md.
 torture:

@@ -56,14 +56,14 @@ async fn abuser_at_ten_times_the_quota_writes_no_more_than_it() {
     let relay = RelayProcess::start_with(folder.path(), &settings);
     let honest = Honest::start(relay.url(), SPACE, Duration::from_millis(20));
     let (start, stop) = (Instant::now(), AtomicBool::new(false));
-    let (abuse, ()) = tokio::join!(abuse(relay.address(), OTHER, 10 * QUOTA as u32, &stop), async {
+    let (abuse, ()) = tokio::join!(abuse(relay.address(), OTHER, 10 * u32::try_from(QUOTA).unwrap(), &stop), async {
         // Until it is clear that he is held back.
         while start.elapsed() < Duration::from_secs(4) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let allowed = QUOTA + ABUSE_PUSH + (start.elapsed().as_secs_f64() * QUOTA as f64) as u64;
+    let allowed = QUOTA + ABUSE_PUSH + u64::try_from(start.elapsed().as_millis()).unwrap() * QUOTA / 1_000;
     assert!(abuse.stored > 0 && abuse.stored <= allowed, "{abuse:?}, allowed {allowed}");
     assert!(abuse.wanted > 2 * allowed, "{abuse:?}, allowed {allowed}");
 

@@ -390,7 +390,7 @@ pub async fn abuse(to: SocketAddr, space: SpaceId, per_second: u32, stop: &Atomi
     let mut client = RawClient::over(stranger(to, 40_003).await, "abuser", Token::default(), Vec::new()).await;
     let mut chain = Chain::new(load::document(u32::MAX - 2), 4);
     let (mut abuse, start) = (Abuse::default(), Instant::now());
-    let wanted = || (start.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
+    let wanted = || u64::try_from(start.elapsed().as_millis()).unwrap() * u64::from(per_second) / 1_000;
     let count = |message: &RelayMessage| match message {
         RelayMessage::Ack { results, .. } => results.iter().map(|run| run.count).sum::<u64>(),
         _ => 0,
