@@ -48,7 +48,7 @@ fuzz-smoke: binaries
 fuzz: binaries
 	./target/debug/rejoin-tests-fuzz --all --jobs 2 --seconds 900 --seed $$(date +%s)
 
-## Ten million inputs for the gate, and a million honest histories: hours on one core.
+## Ten million inputs for the gate: hours on one core. A million honest histories: ten minutes.
 fuzz-gate: binaries
 	./target/debug/rejoin-tests-fuzz --target gate --inputs 10000000 --seed $(or $(SEED),1)
 

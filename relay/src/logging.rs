@@ -146,6 +146,9 @@ impl Logging {
         let sinks = lines.and_then(exporter.clone()).with_filter(throttle::Kept(Arc::clone(&throttle)));
         let subscriber = Registry::default().with(filter).with(cap()).with(sinks);
         subscriber.try_init().map_err(|_| LogError::Taken)?;
+        // Of libraries that log by the crate `log` nothing finer is let through, and asking the layers about each of their lines,
+        // some for every look at a socket, was a tenth of the work of telling a change to its readers.
+        log::set_max_level(log::LevelFilter::Warn);
         Ok(Self { filter: handle, throttle, metrics: Arc::clone(metrics), exporter })
     }
 
@@ -243,6 +246,15 @@ mod tests {
         });
         let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
         assert!(!text.contains("secret") && text.contains("something is wrong") && text.contains("ours"), "{text}");
+    }
+
+    #[test]
+    fn what_libraries_trace_is_not_even_looked_at() {
+        let (format, filter) = (LogFormat::Human, "trace");
+        let options = LogOptions { format, filter, stderr: false, file: None, otlp_endpoint: None };
+        // It is the only one of this process that begins to log.
+        let _logging = Logging::start(&options, &Arc::default()).unwrap();
+        assert_eq!(log::max_level(), log::LevelFilter::Warn);
     }
 
     struct Sink(Arc<Mutex<Vec<u8>>>);
