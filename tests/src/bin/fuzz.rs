@@ -28,7 +28,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 static MEMORY: PeakAlloc = PeakAlloc;
 
 /// What the process may ask the operating system for: a machine with less is not to be brought down by a finding.
-const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
+const ADDRESS_SPACE_BYTES: u64 = 8 << 30;
 
 /// How long the run goes on that finds out which input ended a process.
 const CAREFUL_FACTOR: u64 = 4;
