@@ -22,9 +22,10 @@ struct Arguments {
     output: Vec<PathBuf>,
 }
 
-/// Returns how many tests passed by the summaries that Rust's runners print, each in its own way.
+/// Returns how many tests passed by the summaries that Rust's runners print, each in its own way. What one test printed is
+/// indented, and a report repeats it.
 fn passed_tests(output: &Path) -> std::io::Result<u64> {
-    let summary = Regex::new(r"^ *(?:Summary \[.*\] \d+ tests? run:|test result: ok\.) (\d+) passed").unwrap();
+    let summary = Regex::new(r"^(?: *Summary \[.*\] \d+ tests? run:|test result: ok\.) (\d+) passed").unwrap();
     let mut passed = 0;
     for line in BufReader::new(File::open(output)?).split(b'\n') {
         let line = line?;
@@ -65,7 +66,8 @@ fn main() -> ExitCode {
             }
         }
     }
-    let tests: u64 = output.iter().filter_map(|path| passed_tests(path).ok()).sum();
+    let printed = output.iter().filter(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    let tests: u64 = printed.filter_map(|path| passed_tests(path).ok()).sum();
     println!(
         "{tests} tests in Rust and {passed} searches of what was said: {} passed, {failed} failed",
         tests + passed
