@@ -235,7 +235,7 @@ impl Target for Images {
 
     /// The disk itself, redb's cache, and a store of a megabyte checked in memory. What a damaged number of ours claims is not.
     /// redb believes numbers of its own pages: a bitmap with a damaged length made it take 450 MiB while it was closed, and it
-    /// makes room for a page of the size that its number says, up to [`PAGE_BYTES_MAX`], before it looks how long the file is.
+    /// makes room for a page of the size that its number says, up to `PAGE_BYTES_MAX`, before it looks how long the file is.
     fn bound_bytes(&self, input: &[u8]) -> usize {
         let is_of_rows = |item: &Vec<u8>| matches!(item.first(), Some(&kind::PUT | &kind::DELETE) | None);
         let base = if Script::read(input).items.iter().all(is_of_rows) { 96 << 20 } else { PAGE_BYTES_MAX + (1 << 30) };
