@@ -26,7 +26,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::audit::{Kind, Record};
-use crate::clock::now_seconds;
 use crate::config::Config;
 use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_DEADLINE, ADMIN_REQUESTS_MAX, ADMIN_SOCKETS_MAX, ADMIN_TEXT_BYTES_MAX,
@@ -245,17 +244,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Records a wrong credential. Who sends many is not even listened to, so there are not many.
 fn refuse(app: &App, address: SocketAddr, code: Code) -> Response {
-    app.shared.audit.refused(Record {
-        time_seconds: now_seconds(),
-        kind: Kind::Refusal,
-        who: String::new(),
-        action: "admin.authenticate".to_owned(),
-        target: None,
-        outcome: code.name().to_owned(),
-        address: Some(address.to_string()),
-        change: None,
-        count: None,
-    });
+    let record = Record::new(Kind::Refusal, "", "admin.authenticate", code.name());
+    app.shared.audit.refused(Record { address: Some(address.to_string()), ..record });
     Problem::plain(code).into_response()
 }
 
@@ -270,17 +260,8 @@ fn record(action: &str, path: &str, address: SocketAddr, response: &Response) ->
         Some(Target(target)) => Some(target.clone()),
         None => target_of(path),
     };
-    Record {
-        time_seconds: now_seconds(),
-        kind: Kind::Act,
-        who: ADMIN.to_owned(),
-        action: action.replacen('_', ".", 1),
-        target,
-        outcome: outcome.to_owned(),
-        address: Some(address.to_string()),
-        change: None,
-        count: None,
-    }
+    let address = Some(address.to_string());
+    Record { target, address, ..Record::new(Kind::Act, ADMIN, &action.replacen('_', ".", 1), outcome) }
 }
 
 /// Returns what a path is about: `/v1/spaces/x/archive` is about `space/x`.

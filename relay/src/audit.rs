@@ -84,19 +84,26 @@ pub(crate) struct Record {
     pub(crate) count: Option<u64>,
 }
 
+impl Record {
+    /// Makes a record of now, about nothing in particular and from nowhere.
+    pub(crate) fn new(kind: Kind, who: &str, action: &str, outcome: &str) -> Self {
+        Self {
+            time_seconds: now_seconds(),
+            kind,
+            who: who.to_owned(),
+            action: action.to_owned(),
+            target: None,
+            outcome: outcome.to_owned(),
+            address: None,
+            change: None,
+            count: None,
+        }
+    }
+}
+
 /// Puts on record what was done to the data of a stopped relay. Nothing is taken away for it: the relay does that when it runs.
 pub(crate) fn record_offline(store: &dyn Store, action: &str, target: Option<String>) -> Result<(), StoreError> {
-    let record = Record {
-        time_seconds: now_seconds(),
-        kind: Kind::Act,
-        who: COMMAND_LINE.to_owned(),
-        action: action.to_owned(),
-        target,
-        outcome: "ok".to_owned(),
-        address: None,
-        change: None,
-        count: None,
-    };
+    let record = Record { target, ..Record::new(Kind::Act, COMMAND_LINE, action, "ok") };
     store.write_with(|tx| append(tx, std::slice::from_ref(&record), u64::MAX))
 }
 

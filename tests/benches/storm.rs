@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rejoin::SpaceId;
-use rejoin_tests::crowd::{Abuse, Honest, Kind, SETTINGS, abuse, connect_all, drip, flood, guess};
+use rejoin_tests::crowd::{Abuse, Honest, Kind, SETTINGS, abuse, connect_all, drip, flood, guess, settings_with_quota};
 use rejoin_tests::load::percentile;
 use rejoin_tests::relay::RelayProcess;
 use tokio::time::sleep;
@@ -82,9 +82,7 @@ async fn main() {
 async fn abuser(alone: f64) {
     const QUOTA: u32 = 1_000;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let limits = ["--limits-appends-per-second=1000", "--limits-appends-burst=1000"];
-    let settings: Vec<_> = SETTINGS.into_iter().chain(limits).map(str::to_owned).collect();
-    let relay = RelayProcess::start_with(folder.path(), &settings);
+    let relay = RelayProcess::start_with(folder.path(), &settings_with_quota(QUOTA));
     let stop = AtomicBool::new(false);
     part(&relay.url(), "an abuser at 10 x quota", Some(alone), async {
         let (abuse, ()) = tokio::join!(abuse(relay.address(), OTHER, 10 * QUOTA, &stop), async {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rejoin::SpaceId;
 use rejoin_tests::crowd::{
-    ABUSE_PUSH, Honest, Kind, SETTINGS, abuse, connect_all, deaf, drip, flood, guess, resident_kilobytes, watch_memory,
-    write_bytes,
+    ABUSE_PUSH, Honest, Kind, SETTINGS, abuse, connect_all, deaf, drip, flood, guess, resident_kilobytes,
+    settings_with_quota, watch_memory, write_bytes,
 };
 use rejoin_tests::relay::RelayProcess;
 
@@ -49,21 +49,20 @@ async fn honest_client_is_served_beside_crowds_floods_drips_and_guesses() {
 /// The relay reads no more of him than he may write, and the honest client is no worse served than its own pace.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn abuser_at_ten_times_the_quota_writes_no_more_than_it() {
-    const QUOTA: u64 = 200;
+    const QUOTA: u32 = 200;
     let folder = tempfile::tempdir().unwrap();
-    let limits = [format!("--limits-appends-per-second={QUOTA}"), format!("--limits-appends-burst={QUOTA}")];
-    let settings: Vec<_> = SETTINGS.into_iter().map(str::to_owned).chain(limits).collect();
-    let relay = RelayProcess::start_with(folder.path(), &settings);
+    let relay = RelayProcess::start_with(folder.path(), &settings_with_quota(QUOTA));
     let honest = Honest::start(relay.url(), SPACE, Duration::from_millis(20));
     let (start, stop) = (Instant::now(), AtomicBool::new(false));
-    let (abuse, ()) = tokio::join!(abuse(relay.address(), OTHER, 10 * u32::try_from(QUOTA).unwrap(), &stop), async {
+    let (abuse, ()) = tokio::join!(abuse(relay.address(), OTHER, 10 * QUOTA, &stop), async {
         // Until it is clear that he is held back.
         while start.elapsed() < Duration::from_secs(4) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         stop.store(true, Ordering::Relaxed);
     });
-    let allowed = QUOTA + ABUSE_PUSH + u64::try_from(start.elapsed().as_millis()).unwrap() * QUOTA / 1_000;
+    let quota = u64::from(QUOTA);
+    let allowed = quota + ABUSE_PUSH + u64::try_from(start.elapsed().as_millis()).unwrap() * quota / 1_000;
     assert!(abuse.stored > 0 && abuse.stored <= allowed, "{abuse:?}, allowed {allowed}");
     assert!(abuse.wanted > 2 * allowed, "{abuse:?}, allowed {allowed}");
 

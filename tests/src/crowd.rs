@@ -41,6 +41,12 @@ pub const SETTINGS: [&str; 5] = [
     "--limits-upgrades-per-second=0",
 ];
 
+/// Returns [`SETTINGS`] for a relay where one may write so many changes a second.
+pub fn settings_with_quota(changes_per_second: u32) -> Vec<String> {
+    let limits = ["per-second", "burst"].map(|limit| format!("--limits-appends-{limit}={changes_per_second}"));
+    SETTINGS.into_iter().map(str::to_owned).chain(limits).collect()
+}
+
 /// How many connect at once.
 const AT_ONCE: usize = 64;
 
@@ -346,6 +352,14 @@ async fn opened(client: &mut RawClient) -> Option<u32> {
     }
 }
 
+/// Returns how many changes a message answers.
+fn acknowledged_by(message: &RelayMessage) -> u64 {
+    match message {
+        RelayMessage::Ack { results, .. } => results.iter().map(|run| run.count).sum(),
+        _ => 0,
+    }
+}
+
 /// Pushes without a pause until it is told to stop. Returns how many changes were acknowledged.
 pub async fn flood(to: SocketAddr, space: SpaceId, stop: &AtomicBool) -> u64 {
     let mut client = RawClient::over(stranger(to, 40_002).await, "abuser", Token::default(), Vec::new()).await;
@@ -360,8 +374,8 @@ pub async fn flood(to: SocketAddr, space: SpaceId, stop: &AtomicBool) -> u64 {
         }
         // A flood that the relay holds back waits here, and has to notice its end.
         match timeout(Duration::from_millis(200), client.try_next()).await {
-            Ok(Some(RelayMessage::Ack { results, .. })) => {
-                acknowledged += results.iter().map(|run| run.count).sum::<u64>();
+            Ok(Some(message @ RelayMessage::Ack { .. })) => {
+                acknowledged += acknowledged_by(&message);
                 under_way -= 1;
             }
             Ok(Some(RelayMessage::Error(_)) | None) => break,
@@ -391,10 +405,6 @@ pub async fn abuse(to: SocketAddr, space: SpaceId, per_second: u32, stop: &Atomi
     let mut chain = Chain::new(load::document(u32::MAX - 2), 4);
     let (mut abuse, start) = (Abuse::default(), Instant::now());
     let wanted = || u64::try_from(start.elapsed().as_millis()).unwrap() * u64::from(per_second) / 1_000;
-    let count = |message: &RelayMessage| match message {
-        RelayMessage::Ack { results, .. } => results.iter().map(|run| run.count).sum::<u64>(),
-        _ => 0,
-    };
     while !stop.load(Ordering::Relaxed) {
         if abuse.sent + ABUSE_PUSH <= wanted() {
             let writes = (0..ABUSE_PUSH).map(|_| chain.next(&[0x55; 64])).collect();
@@ -403,14 +413,14 @@ pub async fn abuse(to: SocketAddr, space: SpaceId, per_second: u32, stop: &Atomi
         }
         match timeout(Duration::from_millis(1), client.try_next()).await {
             Ok(Some(RelayMessage::Error(_)) | None) => break,
-            Ok(Some(message)) => abuse.stored += count(&message),
+            Ok(Some(message)) => abuse.stored += acknowledged_by(&message),
             Err(_) => {}
         }
     }
     abuse.wanted = wanted();
     // What was answered while the relay did not read.
     while let Ok(Some(message)) = timeout(Duration::from_millis(20), client.try_next()).await {
-        abuse.stored += count(&message);
+        abuse.stored += acknowledged_by(&message);
     }
     abuse
 }

@@ -2,10 +2,9 @@
 //! or a client printed.
 //!
 //! Relays in processes of their own log to a file since `REJOIN_RELAY_LOG_FILE` names one; those inside of tests do so at the
-//! finest level by [`listen`]. Secrets are known by their form, contents by words that the tests
-//! write into documents, and a document's id, which lets whoever has it fetch the document, by its checksum.
+//! finest level by [`listen`]. Secrets are known by their form, contents by texts that the tests write into documents, and a
+//! document's id, which lets whoever has it fetch the document, by its checksum.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -27,9 +26,10 @@ const SECRETS: [(&str, &str); 7] = [
     ("a credential in a header or an address", r"(?i)\bbearer[ .]\S{12,}|[?&](ticket|token)=\S{12,}"),
 ];
 
-/// What the tests write into documents: a word of [`PLANTED`], or a text of the scenarios and of the pages in the browser.
+/// What the tests write into documents: words that are found nowhere else, and texts of the scenarios and of the pages in the
+/// browser.
 const CONTENTS: [&str; 13] = [
-    PLANTED,
+    "frobozzcontent",
     "xyzzycanary",
     "Groceries",
     "from the train",
@@ -43,9 +43,6 @@ const CONTENTS: [&str; 13] = [
     "Still bad",
     "by ada",
 ];
-
-/// A word that helpers of the tests put into the documents they make, and that is found nowhere else.
-pub const PLANTED: &str = "frobozzcontent";
 
 /// Lets relays inside of this process log to the file that `REJOIN_RELAY_LOG_FILE` names, if it does.
 pub fn listen() {
@@ -70,8 +67,6 @@ pub enum Kind {
 pub struct Heard {
     /// How many lines there are.
     pub lines: u64,
-    /// How many kinds of lines: what is left of them without digits.
-    pub kinds: usize,
     /// Line and kind of what nobody may hear. The line itself is not repeated.
     pub found: Vec<(u64, String)>,
 }
@@ -116,27 +111,16 @@ impl Ear {
     ///
     /// The file cannot be read.
     pub fn read(&self, path: &Path, kind: Kind) -> std::io::Result<Heard> {
-        let (mut heard, mut kinds) = (Heard::default(), BTreeSet::new());
+        let mut heard = Heard::default();
         let mut reader = BufReader::new(File::open(path)?);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line)? > 0 {
             heard.lines += 1;
             heard.found.extend(self.hear(&line, kind).into_iter().map(|what| (heard.lines, what)));
-            if let Some(place) = place(&line) {
-                kinds.insert(place);
-            }
             line.clear();
         }
-        heard.kinds = kinds.len();
         Ok(heard)
     }
-}
-
-/// Returns where in the code a line of a log comes from and what it says first.
-fn place(line: &[u8]) -> Option<String> {
-    let line = std::str::from_utf8(line).ok()?;
-    let message = line.split_once("rejoin")?.1;
-    Some(message.split('=').next()?.chars().filter(|letter| !letter.is_ascii_digit()).collect())
 }
 
 fn is_document(word: &[u8]) -> bool {
@@ -145,6 +129,8 @@ fn is_document(word: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -209,7 +195,7 @@ mod tests {
             if path.is_dir() {
                 files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             } else if let Ok(text) = std::fs::read_to_string(&path) {
-                missing.retain(|content| !(text.contains(content) || *content == PLANTED && text.contains("PLANTED")));
+                missing.retain(|content| !text.contains(content));
             }
         }
         assert!(missing.is_empty(), "{missing:?}");

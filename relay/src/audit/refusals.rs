@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rejoin::{ChangeHash, DocumentId};
 
 use super::{Audit, Kind, Record};
-use crate::clock::now_seconds;
 use crate::log::Author;
 use crate::registry::Registry;
 
@@ -35,16 +34,13 @@ impl Refusals {
         count: u64,
     ) {
         let address = self.registry.address(author.connection).map(|address| address.to_string());
+        let who = author.principal.as_ref().map(ToString::to_string).unwrap_or_default();
         self.audit.refused(Record {
-            time_seconds: now_seconds(),
-            kind: Kind::Refusal,
-            who: author.principal.as_ref().map(ToString::to_string).unwrap_or_default(),
-            action: "append".to_owned(),
             target: Some(format!("document/{document}")),
-            outcome: code.to_owned(),
             address,
             change: change.map(|hash| hash.to_string()),
             count: Some(count),
+            ..Record::new(Kind::Refusal, &who, "append", code)
         });
     }
 }

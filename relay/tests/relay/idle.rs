@@ -49,12 +49,8 @@ async fn peer_that_answers_no_ping_is_closed_and_one_that_does_stays() {
         // Pings are answered by whoever reads.
         while let Some(Ok(_)) = alive.socket.next().await {}
     });
-    while count(&metrics, "rejoin_relay_silent_peers_closed_total") < 2.0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    while count(&metrics, "rejoin_relay_connections{protocol=\"v1\"}") > 0.0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(|| count(&metrics, "rejoin_relay_silent_peers_closed_total") >= 2.0).await;
+    until(|| count(&metrics, "rejoin_relay_connections{protocol=\"v1\"}") == 0.0).await;
     // As long again, and a little.
     tokio::time::sleep(DEAD + 5 * PING).await;
     assert_eq!(count(&metrics, "rejoin_relay_connections{protocol=\"classic\"}"), 1.0);
