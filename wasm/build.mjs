@@ -13,6 +13,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
+import { namedBySimilarity } from "./scripts/order.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const root = join(here, "..");
@@ -153,11 +154,18 @@ const built = join(target, "wasm32-unknown-unknown", "wasm", "rejoin_wasm.wasm")
 // What its classes look like in TypeScript is said in ts/host/contract.ts.
 run(bindgen, [built, "--target", "web", "--no-typescript", "--omit-default-module-path", "--out-dir", out, "--out-name", "rejoin"]);
 const wasm = join(out, "rejoin_bg.wasm");
-const strip = flags.has("--names") ? [] : ["--strip-debug", "--strip-producers", "--strip-target-features"];
-const shortens = flags.has("--names") ? [] : ["--minify-imports-and-exports-and-modules"];
+const features = FEATURES.map((feature) => `--enable-${feature}`);
+const optimized = (...passes) => run(wasmOpt, [wasm, "-o", wasm, ...features, ...passes]);
 // Only that: its -O2 and -Oz take a twelfth off the raw bytes and add a tenth to the compressed ones.
-const shorter = run(wasmOpt, [wasm, "-o", wasm, ...FEATURES.map((feature) => `--enable-${feature}`), ...strip, ...shortens]);
-if (shortens.length) writeFileSync(join(out, "rejoin.js"), shorten(readFileSync(join(out, "rejoin.js"), "utf8"), JSON.parse(shorter)));
+const PASSES = ["--remove-unused-module-elements", "--duplicate-function-elimination"];
+if (flags.has("--names")) {
+  optimized("--debuginfo", ...PASSES);
+} else {
+  const shorter = optimized("--strip-debug", "--strip-producers", "--strip-target-features", ...PASSES, "--minify-imports-and-exports-and-modules");
+  writeFileSync(join(out, "rejoin.js"), shorten(readFileSync(join(out, "rejoin.js"), "utf8"), JSON.parse(shorter)));
+  writeFileSync(wasm, namedBySimilarity(readFileSync(wasm)));
+  optimized("--reorder-functions-by-name", "--strip-debug");
+}
 
 const glue = readFileSync(join(out, "rejoin.js"));
 checkGlue(glue.toString());
