@@ -42,7 +42,7 @@ async fn main() {
     let mut commits = commit_millis(&folder.path().join("before.redb"), true);
     let mut groups = group_millis(&folder.path().join("group.redb"));
     let mut plain = commit_millis(&folder.path().join("plain.redb"), false);
-    let relay = RelayProcess::start(&folder.path().join("relay"));
+    let relay = RelayProcess::start_crowded(&folder.path().join("relay"));
     let mut writers = JoinSet::new();
     let mut clients = Vec::new();
     for number in 0..WRITERS {

@@ -25,7 +25,7 @@ async fn main() {
     ];
     for (kind, name) in kinds {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let relay = RelayProcess::start_with(folder.path(), &rejoin_tests::crowd::SETTINGS.map(str::to_owned));
+        let relay = RelayProcess::start_crowded(folder.path());
         // What the first connections set up for all is no part of what one costs.
         let first = count / 20;
         let (mut sockets, mut refused) = connect_all(relay.address(), kind, 0..first).await;

@@ -85,7 +85,7 @@ async fn run(server: usize, arguments: &[&str]) -> Run {
     match server {
         0 => {
             let folder = tempfile::tempdir().unwrap();
-            let relay = RelayProcess::start(folder.path());
+            let relay = RelayProcess::start_crowded(folder.path());
             measure("fanout.mjs", &relay.url(), relay.pid(), arguments)
         }
         1 => samod(arguments),

@@ -128,7 +128,7 @@ async fn pace(load: &Load, start: Instant, number: usize) {
 /// Returns the microseconds of the relay's processor for each delivered change.
 async fn run_ours(load: &Load) -> f64 {
     let folder = tempfile::tempdir().unwrap();
-    let relay = RelayProcess::start(folder.path());
+    let relay = RelayProcess::start_crowded(folder.path());
     let url = relay.url();
     let subscription = Subscription { space: SPACE, mode: Mode::Everything, start: Start::Beginning };
     let mut readers = JoinSet::new();

@@ -35,7 +35,7 @@ const REST: Duration = Duration::from_secs(2);
 async fn main() {
     let count: u32 = std::env::var("IDLE_CONNECTIONS").map_or(2_000, |count| count.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let relay = RelayProcess::start(folder.path());
+    let relay = RelayProcess::start_crowded(folder.path());
     let url = relay.url();
     // What the first connections set up for all is no part of what one costs.
     let mut sockets = connect(&url, 0..count / 20).await;

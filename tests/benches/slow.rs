@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rejoin::SpaceId;
-use rejoin_tests::crowd::{SETTINGS, deaf, resident_kilobytes, watch_memory, write_bytes};
+use rejoin_tests::crowd::{deaf, resident_kilobytes, watch_memory, write_bytes};
 use rejoin_tests::relay::RelayProcess;
 
 const SPACE: SpaceId = SpaceId::from_bytes([0xe1; 16]);
@@ -19,7 +19,7 @@ async fn main() {
     println!("|---|---|---|---|");
     for readers in [0_u32, 1, 20] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
+        let relay = RelayProcess::start_crowded(folder.path());
         let mut sockets = Vec::new();
         for number in 0..readers {
             sockets.push(deaf(relay.address(), SPACE, number).await.expect("the relay takes it"));

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rejoin::SpaceId;
-use rejoin_tests::crowd::{Abuse, Honest, Kind, SETTINGS, abuse, connect_all, drip, flood, guess, settings_with_quota};
+use rejoin_tests::crowd::{Abuse, Honest, Kind, abuse, connect_all, drip, flood, guess, settings_with_quota};
 use rejoin_tests::load::percentile;
 use rejoin_tests::relay::RelayProcess;
 use tokio::time::sleep;
@@ -27,7 +27,7 @@ const PART: Duration = Duration::from_secs(10);
 async fn main() {
     let count: u32 = std::env::var("STORM").ok().and_then(|count| count.parse().ok()).unwrap_or(5_000);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
+    let mut relay = RelayProcess::start_crowded(folder.path());
     let (url, address) = (relay.url(), relay.address());
     println!("| beside an honest client | ack p50 | p99 | of alone, p99 | |");
     println!("|---|---|---|---|---|");

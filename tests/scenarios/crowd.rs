@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use rejoin::SpaceId;
 use rejoin_tests::crowd::{
-    ABUSE_PUSH, Honest, Kind, SETTINGS, abuse, connect_all, deaf, drip, flood, guess, resident_kilobytes,
-    settings_with_quota, watch_memory, write_bytes,
+    ABUSE_PUSH, Honest, Kind, abuse, connect_all, deaf, drip, flood, guess, resident_kilobytes, settings_with_quota,
+    watch_memory, write_bytes,
 };
 use rejoin_tests::relay::RelayProcess;
 
@@ -16,7 +16,7 @@ const OTHER: SpaceId = SpaceId::from_bytes([0xe2; 16]);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn honest_client_is_served_beside_crowds_floods_drips_and_guesses() {
     let folder = tempfile::tempdir().unwrap();
-    let relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
+    let relay = RelayProcess::start_crowded(folder.path());
     let (url, address) = (relay.url(), relay.address());
     let honest = Honest::start(url.clone(), SPACE, Duration::from_millis(10));
 
@@ -76,7 +76,7 @@ async fn abuser_at_ten_times_the_quota_writes_no_more_than_it() {
 async fn readers_that_never_read_cost_no_memory() {
     const MIB: u64 = 1_024;
     let folder = tempfile::tempdir().unwrap();
-    let relay = RelayProcess::start_with(folder.path(), &SETTINGS.map(str::to_owned));
+    let relay = RelayProcess::start_crowded(folder.path());
     let mut readers = Vec::new();
     for number in 0..8 {
         readers.push(deaf(relay.address(), SPACE, number).await.unwrap());

@@ -28,23 +28,15 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::load;
 use crate::raw::RawClient;
+use crate::relay::CROWDED;
 
 /// How long anything may take before a run is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Settings under which a relay takes a crowd from one machine.
-pub const SETTINGS: [&str; 5] = [
-    "--open",
-    "--admin-enabled=false",
-    "--limits-connections-max=19000",
-    "--limits-connections-per-address-max=19000",
-    "--limits-upgrades-per-second=0",
-];
-
-/// Returns [`SETTINGS`] for a relay where one may write so many changes a second.
+/// Returns [`CROWDED`] for a relay where one may write so many changes a second.
 pub fn settings_with_quota(changes_per_second: u32) -> Vec<String> {
     let limits = ["per-second", "burst"].map(|limit| format!("--limits-appends-{limit}={changes_per_second}"));
-    SETTINGS.into_iter().map(str::to_owned).chain(limits).collect()
+    CROWDED.into_iter().map(str::to_owned).chain(limits).collect()
 }
 
 /// How many connect at once.

@@ -6,6 +6,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// Arguments of a relay where everybody may do everything, and one address may have as many connections as it likes, as fast as it likes.
+pub const CROWDED: [&str; 5] = [
+    "--open",
+    "--admin-enabled=false",
+    "--limits-connections-max=19000",
+    "--limits-connections-per-address-max=19000",
+    "--limits-upgrades-per-second=0",
+];
+
 /// A running relay. Killed when dropped.
 pub struct RelayProcess {
     child: Child,
@@ -20,6 +29,11 @@ impl RelayProcess {
     /// Starts a relay on a free port of the loopback address, where everybody may do everything.
     pub fn start(data: &Path) -> Self {
         Self::start_with(data, &["--open".to_owned(), "--admin-enabled=false".to_owned()])
+    }
+
+    /// Starts a relay as [`RelayProcess::start`] does, which takes a crowd from one machine.
+    pub fn start_crowded(data: &Path) -> Self {
+        Self::start_with(data, &CROWDED.map(str::to_owned))
     }
 
     /// Starts a relay on a free port of the loopback address with these arguments and no others.

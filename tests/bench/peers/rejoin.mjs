@@ -20,7 +20,8 @@ export const browser = {
 export const server = {
   command: (dir, port) => [
     binary("rejoin-relay", "REJOIN_RELAY"),
-    ["serve", "--open", "--admin-enabled=false", "--data", dir, "--listen", `127.0.0.1:${port}`],
+    // All clients of a workload come from one machine, some of them at once.
+    ["serve", "--open", "--admin-enabled=false", "--limits-upgrades-per-second=0", "--data", dir, "--listen", `127.0.0.1:${port}`],
   ],
 }
 
