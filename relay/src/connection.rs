@@ -121,7 +121,7 @@ struct Connection {
 
 /// Serves a WebSocket until it ends, or what it was let in with does.
 pub(crate) async fn serve(
-    socket: WebSocket,
+    socket: Box<WebSocket>,
     shared: Arc<Shared>,
     activity: Activity,
     permit: Permit,
@@ -165,15 +165,16 @@ pub(crate) async fn serve(
         connection.shared.metrics.connection_refused(RefusedConnection::Principal);
         connection.outbound.close(CLOSE_POLICY, "the principal has too many connections: close one");
     }
-    in_span(connection.member.id(), Spoken::Classic, async {
+    let id = connection.member.id();
+    let run = pin!(async {
         connection.run(socket).await;
         connection.complaints
-    })
-    .await;
+    });
+    in_span(id, Spoken::Classic, run).await;
 }
 
 impl Connection {
-    async fn run(&mut self, socket: WebSocket) {
+    async fn run(&mut self, socket: Box<WebSocket>) {
         let (sink, mut stream) = socket.split();
         let mut sink = pin!(sink);
         let mut draining = self.shared.draining.clone();
@@ -217,7 +218,7 @@ impl Connection {
     }
 
     /// Takes in what has arrived already, so that the changes of many frames share an append and an answer.
-    fn gather(&mut self, stream: &mut SplitStream<WebSocket>) {
+    fn gather(&mut self, stream: &mut SplitStream<Box<WebSocket>>) {
         while self.gathered_bytes < GATHER_BYTES_MAX && !self.outbound.is_full() && !self.outbound.is_closing() {
             self.put_aside();
             if !self.waiting.is_empty() || self.meter.is_held() {

@@ -402,14 +402,17 @@ fn connect(app: App, activity: Activity, mut upgrade: WebSocketUpgrade, headers:
         .max_write_buffer_size(SOCKET_WRITE_BUFFER_BYTES_MAX);
     let limits = &config.limits;
     let message_bytes_max = if credentials.is_v1 { limits.v1_frame_bytes_max() } else { limits.frame_bytes_max };
-    upgrade.max_message_size(message_bytes_max).max_frame_size(message_bytes_max).on_upgrade(move |socket| async move {
-        match permit {
-            permit if credentials.is_v1 => v1::serve(socket, app.shared, activity, permit, meter).await,
-            Some(permit) => connection::serve(socket, app.shared, activity, permit, meter).await,
-            // Who comes to the classic protocol without a token was refused.
-            None => {}
+    upgrade.max_message_size(message_bytes_max).max_frame_size(message_bytes_max).on_upgrade(move |socket| {
+        let socket = Box::new(socket);
+        async move {
+            match permit {
+                permit if credentials.is_v1 => v1::serve(socket, app.shared, activity, permit, meter).await,
+                Some(permit) => connection::serve(socket, app.shared, activity, permit, meter).await,
+                // Who comes to the classic protocol without a token was refused.
+                None => {}
+            }
+            drop(share);
         }
-        drop(share);
     })
 }
 

@@ -102,7 +102,7 @@ struct Connection {
 /// Serves a WebSocket until it ends. `permit` is what its upgrade was shown to grant; a token in the client's hello stands in its
 /// place.
 pub(crate) async fn serve(
-    socket: WebSocket,
+    socket: Box<WebSocket>,
     shared: Arc<Shared>,
     activity: Activity,
     permit: Option<Permit>,
@@ -139,15 +139,16 @@ pub(crate) async fn serve(
         answering: None,
         news: None,
     };
-    in_span(connection.follower.id(), Spoken::V1, async {
+    let id = connection.follower.id();
+    let run = pin!(async {
         connection.run(socket).await;
         connection.complaints
-    })
-    .await;
+    });
+    in_span(id, Spoken::V1, run).await;
 }
 
 impl Connection {
-    async fn run(&mut self, socket: WebSocket) {
+    async fn run(&mut self, socket: Box<WebSocket>) {
         let (sink, mut stream) = socket.split();
         let mut sink = pin!(sink);
         let mut draining = self.shared.draining.clone();
@@ -190,7 +191,7 @@ impl Connection {
     }
 
     /// Takes in what has arrived already, so that pushes of many frames share a commit and the answers to them a write.
-    fn gather(&mut self, stream: &mut SplitStream<WebSocket>) {
+    fn gather(&mut self, stream: &mut SplitStream<Box<WebSocket>>) {
         let mut bytes = 0;
         while bytes < GATHER_BYTES_MAX {
             if let Err(error) = self.carry_out() {
