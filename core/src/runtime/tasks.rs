@@ -6,7 +6,7 @@ use std::time::Duration;
 use gloo_timers::future::TimeoutFuture;
 use tokio::sync::Notify;
 
-use super::{Instant, SystemTime, timeout};
+use super::{Elapsed, Instant, SystemTime, timeout};
 use crate::repo::RepoError;
 
 /// Runs a future as a task. What it waits for the disk, everybody waits for.
@@ -40,6 +40,14 @@ pub(crate) fn clock() -> SystemTime {
 pub(crate) async fn sleep(duration: Duration) {
     let milliseconds = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs());
     TimeoutFuture::new(milliseconds).await;
+}
+
+/// How long it is quiet before work is done that nobody waits for.
+const LULL: Duration = Duration::from_millis(250);
+
+/// Waits for a future until it has been quiet for a while.
+pub(crate) async fn lull<T>(future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    timeout(LULL, future).await
 }
 
 /// How long a task may work before others get a turn, in milliseconds: about a frame.

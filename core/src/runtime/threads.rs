@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 #[cfg(feature = "testing")]
 use super::simulated;
-use super::{Instant, SystemTime};
+use super::{Elapsed, Instant, SystemTime};
 use crate::repo::RepoError;
 
 /// Runs a future on a thread of its own, where it may wait for the disk and for other threads.
@@ -48,6 +48,15 @@ pub(crate) async fn sleep(duration: Duration) {
         return simulated::sleep(duration).await;
     }
     tokio::time::sleep(duration).await;
+}
+
+/// Returns what is there already. What is done otherwise has a thread of its own and keeps nobody waiting.
+pub(crate) async fn lull<T>(future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    tokio::select! {
+        biased;
+        outcome = future => Ok(outcome),
+        () = std::future::ready(()) => Err(Elapsed),
+    }
 }
 
 /// Returns the time that never goes back.
