@@ -7,7 +7,7 @@ const JAVASCRIPT = "They are JavaScript; ours, Automerge's and Loro's are engine
 const WASM_START = "Node compiles our 3.7 MB of WASM at each start (browsers too, while it comes) and opens a database file; a library of JavaScript that parses one file is there at once."
 const ONE_BY_ONE = "Reading a document through the API is a request to the engine, which looks its registers up in the store; TinyBase and the like have everything in memory already."
 const COMMIT = "The relay passes nothing on before it is flushed to disk; commits begin 10 ms apart where changes come one by one, and the disk here is shared. Yjs, Hocuspocus, TinyBase and Loro pass on from memory and store later. And all readers share one process here, on a busy machine: what an engine in WASM does for each change (see the last figure) delays the others."
-const READERS = "The server's part is smaller; the clients' is larger: each of the 20 readers is a WASM engine that checks every change at the gate and files it, where Yjs applies a few bytes."
+const READERS = "Nine tenths of it are the clients': each of the 20 readers is a WASM engine that checks every change at the gate and files it, where Yjs applies a few bytes."
 const HISTORY = "All 50,000 changes are kept one by one with their hashes until they are packed, and redb's file has free pages (`Repo::compact` gives them back: see the native table). TinyBase keeps the last value and its time only, Loro and Automerge one compressed block; Yjs drops what was overwritten."
 
 export const reasons = {
