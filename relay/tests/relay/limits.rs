@@ -46,6 +46,11 @@ async fn greet_from(address: SocketAddr, last: u8, name: &str, space: SpaceId, m
 
 /// Makes the first change of a document, with a value so long.
 pub fn change(document: DocumentId, bytes: usize) -> Write {
+    change_to(document, vec![7; bytes])
+}
+
+/// Makes the first change of a document, which sets this value.
+pub fn change_to(document: DocumentId, value: Vec<u8>) -> Write {
     let draft = ChangeDraft {
         actor: ActorId::from(&b"alice"[..]),
         seq: 1,
@@ -57,7 +62,7 @@ pub fn change(document: DocumentId, bytes: usize) -> Write {
             object: DraftObject::Root,
             key: "k".to_owned(),
             action: Action::Put,
-            value: ScalarValue::Bytes(vec![7; bytes]),
+            value: ScalarValue::Bytes(value),
             preds: Vec::new(),
         }],
     };
