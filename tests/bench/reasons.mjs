@@ -48,6 +48,3 @@ export const failures = {
     "In the last of three rounds one document of 1,000 could not be read from its store within half a minute; in the others all could. Not settled.",
   "store/pouchdb": "50,000 revisions, one after the other, at 2.5 ms and more each on this machine, take longer than the cell may.",
 }
-
-// How the committed figures came about, where that is more than one run.
-export const provenance = ""

@@ -48,7 +48,7 @@ async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
         } else if let Ok(event) = runtime::lull(events.recv()).await {
             event
         } else {
-            if let Some(document) = grown.due.pop_front() {
+            if let Some(&document) = grown.due.front() {
                 grown.pack(repo, document);
             }
             continue;

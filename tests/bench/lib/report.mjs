@@ -5,7 +5,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { bars, figure, grid } from "./chart.mjs"
 import { peerNames, workloadNames } from "./order.mjs"
-import { failures, provenance, reasons } from "../reasons.mjs"
+import { failures, reasons } from "../reasons.mjs"
 
 const OURS = "rejoin"
 
@@ -41,8 +41,7 @@ median of the rounds is shown; peers take turns within a round. "x" is that peer
 are**. CPU is of the client's process and of the server's with its children, over the measured part and 200 ms after it. "Where it is kept" at the end
 says what each promises when a write is done, which is not the same: ours is flushed to disk before its promise resolves, and before the relay acknowledges
 it or passes it on; nobody else's here is.
-${provenance && `\n${provenance}
-`}
+
 ![All ratios](charts/overview.svg)`
 }
 

@@ -27,15 +27,10 @@ async fn until(admin: SocketAddr, request: &str, text: impl Fn(&str) -> bool) ->
 }
 
 /// Bytes that nothing makes shorter.
-fn noise(seed: u32, length: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(length).collect()
+fn noise(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
 }
 
 fn get(path: &str, token: &str) -> String {
@@ -48,7 +43,7 @@ async fn age_of_an_export_that_nobody_takes_shows() {
     let mut alice = V1::follow(&relay.url(), "alice", TEAM).await;
     // More than sockets hold on the way; an export is compressed.
     for number in 1..=24 {
-        alice.store(TEAM, vec![change_to(document(number), noise(number.into(), 1 << 20))]).await;
+        alice.store(TEAM, vec![change_to(document(number), noise(1 << 20))]).await;
     }
     let metrics = get("/metrics", &relay.token);
     let age = |answer: &str| {
