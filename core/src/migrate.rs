@@ -30,7 +30,10 @@ pub struct Step {
 }
 
 /// Every step: the first goes from format 1 to 2, the next from 2 to 3.
-pub const STEPS: &[Step] = &[Step { what: "rewriting the graph", work: ledger::from_1_to_2 }];
+pub const STEPS: &[Step] = &[
+    Step { what: "rewriting the graph", work: ledger::from_1_to_2 },
+    Step { what: "rewriting the outbox", work: ledger::from_2_to_3 },
+];
 
 const _: () = assert!(STEPS.len() as u64 + 1 == FORMAT_VERSION as u64, "every format but the first has its step");
 

@@ -32,9 +32,9 @@ pub use redb::{RedbOptions, RedbStore};
 
 use crate::id::StorageId;
 
-/// The format this version writes, and the newest it reads: 2. It stands in every store, under `format` in
+/// The format this version writes, and the newest it reads: 3. It stands in every store, under `format` in
 /// [`Table::Meta`].
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The key of the format version in [`Table::Meta`].
 const FORMAT_KEY: &[u8] = b"format";
@@ -68,7 +68,7 @@ pub enum Table {
     Object = 7,
     /// document -> the changes below a position, as one document chunk; document, 1 byte -> that chunk, failures.
     Snapshot = 8,
-    /// (document, position) -> nothing: a local change that no relay has acknowledged.
+    /// (document, first of 64 positions) -> a bit for each: a local change that no relay has acknowledged.
     Outbox = 9,
     /// (document, peer's storage id) -> the heads both have.
     Shared = 10,
@@ -110,11 +110,13 @@ pub enum Table {
     Owner = 28,
     /// A relay's: number -> an act of an administrator, or a write that was refused.
     Audit = 29,
+    /// Format 1's and 2's form of [`Table::Outbox`]; only a migration reads it.
+    OutboxV1 = 30,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Table; 30] = [
+    pub const ALL: [Table; 31] = [
         Table::Meta,
         Table::Document,
         Table::Change,
@@ -145,6 +147,7 @@ impl Table {
         Table::Grant,
         Table::Owner,
         Table::Audit,
+        Table::OutboxV1,
     ];
 
     /// The table's name in a store's file. Once released, a name means the same for ever.
@@ -159,7 +162,7 @@ impl Table {
             Table::Register => "register-1",
             Table::Object => "object-1",
             Table::Snapshot => "snapshot-1",
-            Table::Outbox => "outbox-1",
+            Table::Outbox => "outbox-2",
             Table::Shared => "shared-1",
             Table::Pack => "pack-1",
             Table::PackIndex => "pack-index-1",
@@ -180,6 +183,7 @@ impl Table {
             Table::Grant => "grant-1",
             Table::Owner => "owner-1",
             Table::Audit => "audit-1",
+            Table::OutboxV1 => "outbox-1",
         }
     }
 

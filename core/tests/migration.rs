@@ -25,33 +25,39 @@ fn keep_a_store_of_this_format() {
 }
 
 #[test]
-fn store_of_format_1_is_opened_with_everything_in_it() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("store.redb");
-    fixture::unpack(1, &path);
-    let expected = fixture::expected(1);
-    for from in [1, FORMAT_VERSION] {
-        let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
-        assert_eq!(migrate::migrate(&store).unwrap(), Migrated { from, to: FORMAT_VERSION });
-        similar(&fixture::found(&store), &expected);
+fn store_of_each_older_format_is_opened_with_everything_in_it() {
+    for format in 1..FORMAT_VERSION {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.redb");
+        fixture::unpack(format, &path);
+        let expected = fixture::expected(format);
+        for from in [format, FORMAT_VERSION] {
+            let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
+            assert_eq!(migrate::migrate(&store).unwrap(), Migrated { from, to: FORMAT_VERSION });
+            similar(&fixture::found(&store), &expected);
+            let old = [Table::NodeV1, Table::ActorV1, Table::OutboxV1];
+            assert!(rows(&store).iter().all(|(table, ..)| !old.contains(table)));
+        }
     }
 }
 
 #[tokio::test]
-async fn repo_opens_a_store_of_format_1() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("store.redb");
-    fixture::unpack(1, &path);
-    let repo = Repo::open(&path).await.unwrap();
-    assert_eq!(repo.storage_id().to_string(), fixture::expected(1)["storage_id"]);
-    for document in repo.list().await.unwrap() {
-        let handle = repo.find(document).await.unwrap().unwrap();
-        handle.set("opened", true).await.unwrap();
-        assert_eq!(handle.get("opened").await.unwrap().unwrap().as_bool(), Some(true));
+async fn repo_opens_a_store_of_each_older_format() {
+    for format in 1..FORMAT_VERSION {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("store.redb");
+        fixture::unpack(format, &path);
+        let repo = Repo::open(&path).await.unwrap();
+        assert_eq!(repo.storage_id().to_string(), fixture::expected(format)["storage_id"]);
+        for document in repo.list().await.unwrap() {
+            let handle = repo.find(document).await.unwrap().unwrap();
+            handle.set("opened", true).await.unwrap();
+            assert_eq!(handle.get("opened").await.unwrap().unwrap().as_bool(), Some(true));
+        }
+        repo.close().await;
+        let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
+        assert_eq!(store::format(store.read().unwrap().as_ref()).unwrap(), FORMAT_VERSION);
     }
-    repo.close().await;
-    let store = RedbStore::open(&path, RedbOptions::new()).unwrap();
-    assert_eq!(store::format(store.read().unwrap().as_ref()).unwrap(), FORMAT_VERSION);
 }
 
 /// A format that will never be: it moves the outbox elsewhere.
@@ -59,13 +65,13 @@ const MOVE: Step = Step {
     what: "moving the outbox",
     work: |tx| {
         let mut keys = Vec::new();
-        tx.scan(Table::Outbox, &[]..&[u8::MAX; 32], &mut |key, _| {
+        tx.scan(Table::OutboxV1, &[]..&[u8::MAX; 32], &mut |key, _| {
             keys.push(key.to_vec());
             std::ops::ControlFlow::Continue(())
         })?;
         assert_eq!(keys.len(), 15);
         keys.iter().try_for_each(|key| tx.put(Table::Snapshot, key, b"waits"))?;
-        tx.delete_range(Table::Outbox, &[]..&[u8::MAX; 32])
+        tx.delete_range(Table::OutboxV1, &[]..&[u8::MAX; 32])
     },
 };
 

@@ -35,7 +35,8 @@ fn put_records(tx: &mut dyn WriteTx, position: u64, change: &mut Change) -> Resu
     tx.put(Table::Actor, &actor, &[1; 4])?;
     tx.put(Table::Document, &document, &[1; 1 + 8 + 1 + 2 + 32])?;
     tx.put(Table::Register, &register, &[1; 1 + 2 + 17 + 12])?;
-    tx.put(Table::Outbox, &at, &[])
+    let of_64 = [document.as_slice(), &(position - position % 64).to_be_bytes()].concat();
+    tx.put(Table::Outbox, &of_64, &(u64::MAX >> (63 - position % 64)).to_be_bytes())
 }
 
 fn file_bytes_per_change(changes: &mut [Change], batch: usize) -> u64 {

@@ -17,10 +17,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use rejoin::{DocumentId, SpaceId, StorageId};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use crate::furthest::Furthest;
 use crate::hub::{ConnectionId, Hub};
-use crate::limits::{PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_WAITING_MAX};
+use crate::limits::{PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_INTERVAL, SEEN_WAITING_MAX};
 use crate::live::{Live, LiveEntry};
 use crate::metrics::Backlog;
 
@@ -33,6 +34,9 @@ pub(crate) struct Followers {
     followed: AtomicUsize,
     live: Live,
     furthest: Mutex<Furthest>,
+    /// How far devices are that the others were not told of yet, and on which connection they said so.
+    unsaid: Mutex<HashMap<(SpaceId, StorageId), (u64, ConnectionId)>>,
+    has_unsaid: Notify,
 }
 
 /// What waits for one follower.
@@ -159,21 +163,53 @@ impl Followers {
         }
     }
 
-    /// Tells everybody else who follows a space how far a device has its log, if that is news to any of them.
-    pub(crate) fn publish_seen(&self, space: &SpaceId, storage: &StorageId, position: u64, except: ConnectionId) {
+    /// Notes how far a device has a space's log. If that is news to any of the others who follow it, they are told with the next
+    /// [`Followers::tell_seen`].
+    pub(crate) fn note_seen(&self, space: &SpaceId, storage: &StorageId, position: u64, by: ConnectionId) {
         if !self.furthest.lock().unwrap_or_else(PoisonError::into_inner).note(space, storage, position) {
             return;
         }
-        for inbox in self.of(space, Some(except)) {
-            inbox.tell(|waiting| {
-                let key = (*space, *storage);
-                if waiting.seen.len() >= SEEN_WAITING_MAX && !waiting.seen.contains_key(&key) {
-                    // The device's next cursor is told again, perhaps to a reader that reads.
-                    return;
-                }
-                let known = waiting.seen.entry(key).or_default();
-                *known = position.max(*known);
-            });
+        let is_full = {
+            let mut unsaid = self.unsaid();
+            let known = unsaid.entry((*space, *storage)).or_insert((position, by));
+            *known = (position.max(known.0), by);
+            unsaid.len() >= SEEN_WAITING_MAX
+        };
+        if is_full {
+            self.tell_seen();
+        } else {
+            self.has_unsaid.notify_one();
+        }
+    }
+
+    /// Tells everybody else who follows a space how far devices have its log now.
+    pub(crate) fn tell_seen(&self) {
+        let unsaid = std::mem::take(&mut *self.unsaid());
+        for (key, (position, by)) in unsaid {
+            // Who is one of the furthest no more is no news either; of a space that was forgotten that is not known.
+            let furthest = self.furthest(&key.0);
+            if !furthest.is_empty() && !furthest.iter().any(|(storage, _)| *storage == key.1) {
+                continue;
+            }
+            for inbox in self.of(&key.0, Some(by)) {
+                inbox.tell(|waiting| {
+                    if waiting.seen.len() >= SEEN_WAITING_MAX && !waiting.seen.contains_key(&key) {
+                        // The device's next cursor is told again, perhaps to a reader that reads.
+                        return;
+                    }
+                    let known = waiting.seen.entry(key).or_default();
+                    *known = position.max(*known);
+                });
+            }
+        }
+    }
+
+    /// Tells how far devices are, the first at once and what follows it [`SEEN_INTERVAL`] later, together. Does not end.
+    pub(crate) async fn keep_telling_seen(&self) {
+        loop {
+            self.has_unsaid.notified().await;
+            self.tell_seen();
+            sleep(SEEN_INTERVAL).await;
         }
     }
 
@@ -189,6 +225,10 @@ impl Followers {
         let spaces = self.spaces();
         let others = spaces.get(space).into_iter().flatten().filter(|(id, _)| Some(**id) != except);
         others.map(|(_, inbox)| Arc::clone(inbox)).collect()
+    }
+
+    fn unsaid(&self) -> MutexGuard<'_, HashMap<(SpaceId, StorageId), (u64, ConnectionId)>> {
+        self.unsaid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn documents(&self) -> MutexGuard<'_, HashMap<DocumentId, HashMap<ConnectionId, Arc<Inbox>>>> {
@@ -383,8 +423,9 @@ mod tests {
         let (hub, alice, bob) = two();
         for end in 1..=1_000 {
             hub.followers().publish_end(&SPACE, end);
-            hub.followers().publish_seen(&SPACE, &StorageId::from_bytes([1; 16]), end, alice.id());
+            hub.followers().note_seen(&SPACE, &StorageId::from_bytes([1; 16]), end, alice.id());
         }
+        hub.followers().tell_seen();
         hub.followers().publish_end(&SPACE, 999);
         hub.followers().publish_end(&SpaceId::DEFAULT, 7);
         for follower in [&alice, &bob] {
@@ -393,6 +434,25 @@ mod tests {
         }
         assert!(alice.inbox().take_seen().is_empty());
         assert_eq!(bob.inbox().take_seen().into_values().collect::<Vec<_>>(), [1_000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_cursor_is_told_at_once_and_what_follows_it_together() {
+        let (hub, alice, bob) = two();
+        let device = StorageId::from_bytes([1; 16]);
+        let telling = hub.followers().keep_telling_seen();
+        tokio::pin!(telling);
+        let mut told = Vec::new();
+        let since = tokio::time::Instant::now();
+        for position in 1..=50 {
+            hub.followers().note_seen(&SPACE, &device, position, alice.id());
+            let _ = tokio::time::timeout(SEEN_INTERVAL / 10, &mut telling).await;
+            told.extend(bob.inbox().take_seen().into_values());
+        }
+        assert_eq!(since.elapsed(), SEEN_INTERVAL * 5);
+        assert_eq!(told, [1, 10, 20, 30, 40, 50]);
+        let _ = tokio::time::timeout(SEEN_INTERVAL * 10, &mut telling).await;
+        assert!(bob.inbox().take_seen().is_empty());
     }
 
     #[test]
@@ -409,15 +469,41 @@ mod tests {
         assert_eq!(bob.inbox().waiting().presence_bytes, 0);
     }
 
+    fn numbered(number: usize) -> [u8; 16] {
+        let mut bytes = [1; 16];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        bytes
+    }
+
     #[test]
-    fn devices_beyond_the_bound_are_left_out() {
-        let (hub, alice, bob) = two();
-        for number in 0..=SEEN_WAITING_MAX as u64 {
-            let mut storage = [0; 16];
-            storage[..8].copy_from_slice(&number.to_le_bytes());
-            hub.followers().publish_seen(&SPACE, &StorageId::from_bytes(storage), number + 1, alice.id());
+    fn cursors_beyond_the_bound_are_left_out() {
+        let (hub, alice, mut bob) = two();
+        for number in 0..=SEEN_WAITING_MAX {
+            let space = SpaceId::from_bytes(numbered(number));
+            bob.follow(space);
+            hub.followers().note_seen(&space, &StorageId::from_bytes([1; 16]), 1, alice.id());
         }
+        assert_eq!(bob.inbox().take_seen().len(), SEEN_WAITING_MAX, "as many as may wait were told at once");
+        hub.followers().tell_seen();
+        assert_eq!(bob.inbox().take_seen().len(), 1);
+        for number in 0..=SEEN_WAITING_MAX {
+            let space = SpaceId::from_bytes(numbered(number));
+            hub.followers().note_seen(&space, &StorageId::from_bytes([1; 16]), 2, alice.id());
+        }
+        hub.followers().tell_seen();
         assert_eq!(bob.inbox().take_seen().len(), SEEN_WAITING_MAX);
+    }
+
+    #[test]
+    fn of_many_devices_the_two_furthest_are_told() {
+        let (hub, alice, bob) = two();
+        for number in 1..=100 {
+            hub.followers().note_seen(&SPACE, &StorageId::from_bytes(numbered(number)), number as u64, alice.id());
+        }
+        hub.followers().tell_seen();
+        let mut told: Vec<u64> = bob.inbox().take_seen().into_values().collect();
+        told.sort_unstable();
+        assert_eq!(told, [99, 100]);
     }
 
     #[test]

@@ -200,8 +200,12 @@ pub const PRESENCE_DEPARTURE_GRACE: Duration = Duration::from_secs(2);
 pub const PRESENCE_DEPARTING_MAX: usize = 1 << 16;
 
 /// The most devices and spaces whose cursors wait to be told to one connection: 1,024, 48 bytes each. What does not fit is
-/// left out; the device's next cursor comes.
+/// left out; the device's next cursor comes. As many wait for [`SEEN_INTERVAL`] to be told to anybody; then they are told at once.
 pub const SEEN_WAITING_MAX: usize = 1_024;
+
+/// How long after telling how far devices are the relay tells it again, at least: 100 ms. In a space with many readers each commit
+/// makes all of them say so.
+pub const SEEN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How many documents of a store that had no log are logged in one transaction when the relay starts: 4,096, one row each.
 pub const BACKFILL_DOCUMENTS: usize = 4_096;

@@ -23,6 +23,7 @@ use rejoin::sync::classic::Identity;
 use rejoin::sync::v1::RelayIdentity;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::admin::{self, Admin, CredentialError};
@@ -164,6 +165,10 @@ pub async fn run_with(
     let shared = Arc::new(share(store, changing.clone(), metrics, draining.clone())?);
     shared.hold_to(&config);
     let following = tokio::spawn(follow(Arc::clone(&shared), changing.clone()));
+    let hub = Arc::clone(&shared.hub);
+    // Ends with this function, however that does.
+    let mut telling = JoinSet::new();
+    telling.spawn(async move { hub.followers().keep_telling_seen().await });
     let admin = match admin_listener {
         Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
         None => None,

@@ -415,7 +415,7 @@ impl Connection {
                 self.shared.refusals.note(&self.author(), &document, code.name(), None, count);
             }
             RelayOutput::Cursor { space, storage, position } => {
-                self.shared.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
+                self.shared.hub.followers().note_seen(&space, &storage, position, self.follower.id());
             }
             RelayOutput::Presence { space, frame, values } => {
                 let now = Instant::now();

@@ -104,6 +104,31 @@ async fn what_another_device_fetched_meanwhile_is_seen() {
 }
 
 #[tokio::test]
+async fn device_that_leaves_as_soon_as_everything_came_has_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&folder.path().join("relay"));
+    let (ada, _ada_connection) = device(folder.path(), "ada.redb", &relay).await;
+    let team = ada.create_space();
+    let mut written = Vec::new();
+    // More than one message of the relay holds.
+    for _ in 0..40 {
+        let noise = std::iter::repeat_with(rand::random).take(64 << 10).collect();
+        written.push(team.create().await.unwrap().set("noise", rejoin::ScalarValue::Bytes(noise)).await.unwrap());
+    }
+    for one in &written {
+        one.wait(Receipt::Relayed, PATIENCE).await.unwrap();
+    }
+    let ben = Repo::open(folder.path().join("ben.redb")).await.unwrap();
+    ben.space(team.id()).follow().await.unwrap();
+    let mut connection = connect(&ben, &relay);
+    connection.wait_caught_up(PATIENCE).await.unwrap();
+    connection.disconnect().await;
+    for one in &written {
+        one.wait(Receipt::Seen, PATIENCE).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn documents_of_the_default_space_come_to_those_who_know_their_ids_alone() {
     let folder = tempfile::tempdir().unwrap();
     let relay = RelayProcess::start(&folder.path().join("relay"));

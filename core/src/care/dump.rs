@@ -126,7 +126,7 @@ pub enum DumpError {
 pub type DumpVisitor<'v> = dyn FnMut(Table, &[u8], &[u8]) -> ControlFlow<()> + 'v;
 
 /// What is not in a dump: hints about peers, and forms that only a migration reads.
-const LEFT_OUT: [Table; 3] = [Table::Shared, Table::NodeV1, Table::ActorV1];
+const LEFT_OUT: [Table; 4] = [Table::Shared, Table::NodeV1, Table::ActorV1, Table::OutboxV1];
 
 /// The tables that come whole behind the changes that came after log positions.
 pub(super) const SMALL: [Table; 7] =

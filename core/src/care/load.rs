@@ -162,6 +162,8 @@ impl<'s, S: Store + ?Sized> Loader<'s, S> {
     pub fn finish(mut self, epoch: &Epoch, storage: &StorageId, seconds: u64) -> Result<(), LoadError> {
         self.end()?;
         self.store.write_with(|tx| {
+            // A dump of format 2 may have an outbox of that form; otherwise they are alike.
+            ledger::from_2_to_3(tx)?;
             log::set_epoch(tx, epoch)?;
             store::put_storage_id(tx, storage)?;
             set_restored_at(tx, seconds)

@@ -109,7 +109,7 @@ fn rebuild(
         }
         _ => {}
     }
-    let waiting: Vec<u64> = outbox::pending(tx, &document)?.into_iter().filter(|at| *at < count).collect();
+    let waiting: Vec<u64> = outbox::readable(tx, &document)?.into_iter().filter(|at| *at < count).collect();
     let shared = shared_rows(tx, &document)?;
     // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches and owners are nowhere else.
     let stays = |table| matches!(table, Table::Receipt | Table::Rejected | Table::Branch | Table::Owner);

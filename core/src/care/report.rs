@@ -225,6 +225,10 @@ pub enum Fault {
         /// Which.
         position: u64,
     },
+    /// A row of what waits for its acknowledgement does not read. The changes are there; whoever compares finds those that a relay
+    /// lacks.
+    #[error("some of what waits for a relay cannot be read")]
+    OutboxRow,
     /// A change that is held back because a relay refused it, or one that it stands on, is not there, or that one is not.
     #[error("position {position} is held back for a refusal that does not fit it")]
     Rejected {
@@ -291,7 +295,7 @@ impl Fault {
             Self::Index { .. } => "index",
             Self::Actor { .. } => "actor",
             Self::Record { .. } => "record",
-            Self::Outbox { .. } => "outbox",
+            Self::Outbox { .. } | Self::OutboxRow => "outbox",
             Self::Rejected { .. } => "rejected",
             Self::Shared { .. } => "shared",
             Self::Owner { .. } => "owner",

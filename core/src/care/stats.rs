@@ -96,7 +96,8 @@ pub fn stats_with(store: &dyn Store, progress: &mut dyn FnMut(Progress)) -> Resu
         }
     }
     let rows = |of| tables.iter().find(|one| one.table == of).map_or(0, |one| one.rows);
-    let (registers, outbox) = (rows(Table::Register), rows(Table::Outbox));
+    let registers = rows(Table::Register);
+    let outbox = ledger::outbox::count(tx)?;
     let mut stats = Stats {
         documents: 0,
         changes: 0,

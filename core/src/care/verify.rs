@@ -303,10 +303,14 @@ impl Check<'_> {
     }
 
     fn outbox(&mut self, seen: &Seen) -> Result<(), StoreError> {
-        for position in outbox::pending(self.tx, &self.document)? {
-            if position >= seen.next {
-                self.add(Fault::Outbox { position });
+        match outbox::pending(self.tx, &self.document) {
+            Ok(waiting) => {
+                for position in waiting.into_iter().filter(|position| *position >= seen.next) {
+                    self.add(Fault::Outbox { position });
+                }
             }
+            Err(StoreError::Damaged { .. }) => self.add(Fault::OutboxRow),
+            Err(error) => return Err(error),
         }
         let held_back = rejected::rows(self.tx, &self.document)?;
         for (position, row) in &held_back {

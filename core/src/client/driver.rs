@@ -125,7 +125,7 @@ impl Driver {
     async fn drive(&mut self) -> Result<(), RepoError> {
         self.carry_out()?;
         while !self.ended {
-            let Some(batch) = self.mailbox.take().await else { return Ok(()) };
+            let Some(batch) = self.mailbox.take(None).await else { return Ok(()) };
             self.take_in(batch)?;
             self.carry_out()?;
             self.transmit()?;

@@ -12,8 +12,7 @@ use crate::codec::v1::Token;
 use crate::id::DocumentId;
 use crate::limits::PRESENCE_QUEUE_MAX;
 use crate::repo::Ephemeral;
-#[cfg(not(target_family = "wasm"))]
-use crate::runtime;
+use crate::runtime::{self, Bell, Instant};
 
 /// How many bytes of received frames wait for the driver before the socket is read no further. One frame always fits.
 const INCOMING_BYTES_MAX: usize = 4 << 20;
@@ -90,7 +89,7 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Mailbox {
     batch: Mutex<Batch>,
-    bell: Notify,
+    bell: Bell,
     taken: Notify,
 }
 
@@ -98,27 +97,31 @@ impl Mailbox {
     /// Makes a mailbox whose socket takes `room` frames to begin with.
     pub(super) fn new(room: usize) -> Self {
         let batch = Batch { room, ..Batch::default() };
-        Self { batch: Mutex::new(batch), bell: Notify::new(), taken: Notify::new() }
+        Self { batch: Mutex::new(batch), bell: Bell::default(), taken: Notify::new() }
     }
 
-    /// Waits for something, and takes all of it; `None` when the mailbox was closed.
-    pub(super) async fn take(&self) -> Option<Batch> {
+    /// Waits for something, and takes all of it: nothing if the time comes first. `None` when the mailbox was closed.
+    pub(super) async fn take(&self, until: Option<Instant>) -> Option<Batch> {
         loop {
             if let Some(taken) = self.take_now() {
-                self.taken.notify_one();
                 return taken;
             }
-            self.bell.notified().await;
+            if until.is_some_and(|until| runtime::now() >= until) {
+                return Some(Batch::default());
+            }
+            self.bell.wait_until(until).await;
         }
     }
 
     /// Takes what is there; `None` if nothing is, and `Some(None)` when the mailbox was closed.
-    fn take_now(&self) -> Option<Option<Batch>> {
+    pub(super) fn take_now(&self) -> Option<Option<Batch>> {
         let mut batch = self.lock();
         if batch.closed {
             return Some(None);
         }
-        (!batch.is_empty()).then(|| Some(batch.take_some()))
+        let taken = (!batch.is_empty()).then(|| Some(batch.take_some()))?;
+        self.taken.notify_one();
+        Some(taken)
     }
 
     /// Hands in a received frame, and waits while too much is there already.
@@ -131,7 +134,7 @@ impl Mailbox {
                 if fits || batch.frames.is_empty() || batch.closed {
                     batch.frame_bytes += bytes;
                     batch.frames.push_back(frame);
-                    self.bell.notify_one();
+                    self.bell.ring();
                     return;
                 }
             }
@@ -218,7 +221,7 @@ impl Mailbox {
 
     fn change(&self, change: impl FnOnce(&mut Batch)) {
         change(&mut self.lock());
-        self.bell.notify_one();
+        self.bell.ring();
     }
 
     fn lock(&self) -> MutexGuard<'_, Batch> {

@@ -103,9 +103,14 @@ mod tests {
         tokio::pin!(renewing);
         tokens.send_replace(Token::new("given"));
         for (expected, seconds) in [("given", 1), ("got", 0)] {
-            let batch = tokio::select! {
-                () = &mut renewing => None,
-                batch = mailbox.take() => batch,
+            let batch = loop {
+                tokio::select! {
+                    () = &mut renewing => break None,
+                    () = tokio::time::sleep(Duration::from_millis(10)) => {}
+                }
+                if let Some(batch) = mailbox.take_now() {
+                    break batch;
+                }
             };
             let token = batch.and_then(|batch| batch.token);
             assert_eq!(token.as_ref().map(Token::as_str), Some(expected));

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::{self, cursor, spaces};
 use crate::repo::{Answer, Ephemeral, Inner, Notes, RepoError, Source};
-use crate::runtime;
+use crate::runtime::{self, Instant};
 use crate::store::{ReadTx, WriteTx};
 use crate::sync::v1::{Applied, ClientIdentity, ClientOutput, ClientSession, Delivery};
 
@@ -32,6 +33,10 @@ use apply::Outcome;
 
 /// How many documents of the default space are opened between two looks at what else there is to do.
 const OPENED_AT_ONCE: usize = 1_024;
+
+/// How often a device says how far it is, at most. Who wrote waits for the first of others to have it, and of a stream of writes the
+/// last one tells of all: saying it after each costs the relay as much as the writes.
+const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
 
 /// One session with its surroundings.
 pub(super) struct Driver {
@@ -63,6 +68,8 @@ pub(super) struct Driver {
     put_off_deletions: BTreeSet<DocumentId>,
     /// What was learned of our own writes and is not durable yet.
     notes: Notes,
+    /// When it may be said again how far this device is, if that was said just now.
+    cursors_at: Option<Instant>,
     /// How many frames the socket takes right now.
     room: usize,
     ended: bool,
@@ -102,6 +109,7 @@ impl Driver {
             put_off: BTreeSet::new(),
             put_off_deletions: BTreeSet::new(),
             notes: Notes::default(),
+            cursors_at: None,
             room: 0,
             ended: false,
             told: None,
@@ -122,7 +130,7 @@ impl Driver {
     async fn drive(&mut self) -> Result<(), RepoError> {
         self.carry_out()?;
         while !self.ended {
-            let Some(batch) = self.mailbox.take().await else { return Ok(()) };
+            let Some(batch) = self.mailbox.take(self.cursors_at).await else { return Ok(()) };
             self.take_in(batch)?;
             self.carry_out()?;
             self.transmit()?;
@@ -339,8 +347,22 @@ impl Driver {
         }
     }
 
-    /// Makes frames while the socket takes them.
+    /// Makes frames while the socket takes them. Cursors are among them if none was said a moment ago. Until it shows that everything
+    /// arrived they are not held back: many a device leaves then.
     fn transmit(&mut self) -> Result<(), RepoError> {
+        let now = runtime::now();
+        self.cursors_at = self.cursors_at.filter(|at| *at > now);
+        let is_caught_up = self.progress.borrow().is_some_and(|progress| progress.is_caught_up);
+        self.session.hold_cursors(is_caught_up && self.cursors_at.is_some());
+        self.make_frames()?;
+        // A socket that takes no more paces them itself.
+        if self.room > 0 && self.session.take_said_cursor() {
+            self.cursors_at = Some(now + CURSOR_INTERVAL);
+        }
+        Ok(())
+    }
+
+    fn make_frames(&mut self) -> Result<(), RepoError> {
         let store = Arc::clone(&self.inner.store);
         while self.room > 0 && !self.ended {
             // A view for each: a message costs more, and a view that stands long keeps old pages from being used again.

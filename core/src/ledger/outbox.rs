@@ -1,7 +1,10 @@
 //! The outbox: local changes that no relay has acknowledged yet.
+//!
+//! What was written at one time has neighbouring positions, so a row stands for 64 of them with a bit for each: most writes change
+//! eight bytes where they stand, and 64 acknowledgements are the end of one row.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
 use automerge::ChangeHash;
 
@@ -11,10 +14,57 @@ use crate::id::DocumentId;
 use crate::store::record::{position_key, position_of_key, prefix_end};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
+const OUTBOX: &str = "outbox-2";
+
+/// How many positions a row stands for: one for each bit of its value.
+const ROW_POSITIONS: u64 = 64;
+
+/// Which of the positions from `first` on wait.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    first: u64,
+    bits: u64,
+}
+
+impl Row {
+    fn decode(key: &[u8], value: &[u8]) -> Result<Self, StoreError> {
+        let first = position_of_key(key)?;
+        match value.try_into().map(u64::from_be_bytes) {
+            Ok(bits) if bits != 0 && first.is_multiple_of(ROW_POSITIONS) => Ok(Self { first, bits }),
+            _ => Err(StoreError::Damaged { what: OUTBOX }),
+        }
+    }
+
+    /// The row that has a position.
+    fn of(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<Self, StoreError> {
+        let first = position - position % ROW_POSITIONS;
+        let key = position_key(document, first);
+        tx.get(Table::Outbox, &key)?.map_or(Ok(Self { first, bits: 0 }), |value| Self::decode(&key, &value))
+    }
+
+    fn bit(&self, position: u64) -> u64 {
+        1 << (position - self.first)
+    }
+
+    fn put(self, tx: &mut (impl WriteTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
+        let key = position_key(document, self.first);
+        if self.bits == 0 {
+            tx.delete(Table::Outbox, &key)
+        } else {
+            tx.put(Table::Outbox, &key, &self.bits.to_be_bytes())
+        }
+    }
+
+    /// The positions that wait, ascending.
+    fn positions(self) -> impl Iterator<Item = u64> {
+        (0..ROW_POSITIONS).filter(move |bit| self.bits >> bit & 1 == 1).map(move |bit| self.first + bit)
+    }
+}
+
 /// Notes that a local change, which is in the ledger, waits for its acknowledgement. Returns whether it does: one that
 /// stands on a [`rejected`] change is held back with it.
 ///
-/// Cost: one lookup and one row, if nothing of the document was rejected.
+/// Cost: two lookups and one small row, if nothing of the document was rejected.
 ///
 /// # Errors
 ///
@@ -24,8 +74,42 @@ pub fn push(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, position: u
         rejected::block(tx, document, position, by)?;
         return Ok(false);
     }
-    tx.put(Table::Outbox, &position_key(document, position), &[])?;
+    insert(tx, document, position)?;
     Ok(true)
+}
+
+/// Puts a change in, whatever was refused.
+pub(super) fn insert(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, position: u64) -> Result<(), StoreError> {
+    let mut row = Row::of(tx, document, position)?;
+    row.bits |= row.bit(position);
+    row.put(tx, document)
+}
+
+/// Takes a change out; returns whether it waited.
+pub(super) fn remove(
+    tx: &mut (impl WriteTx + ?Sized),
+    document: &DocumentId,
+    position: u64,
+) -> Result<bool, StoreError> {
+    let mut row = Row::of(tx, document, position)?;
+    let bit = row.bit(position);
+    if row.bits & bit == 0 {
+        return Ok(false);
+    }
+    row.bits &= !bit;
+    row.put(tx, document).map(|()| true)
+}
+
+/// Visits rows, those that do not decode too. Break to stop.
+fn visit(
+    tx: &(impl ReadTx + ?Sized),
+    range: Range<&[u8]>,
+    mut visitor: impl FnMut(DocumentId, Result<Row, StoreError>) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    tx.scan(Table::Outbox, range, &mut |key, value| match key.first_chunk::<16>() {
+        Some(document) => visitor(DocumentId::from_bytes(*document), Row::decode(key, value)),
+        None => ControlFlow::Continue(()),
+    })
 }
 
 /// Returns the positions of a document's waiting changes, in order.
@@ -34,20 +118,30 @@ pub fn push(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, position: u
 ///
 /// [`StoreError`] if the store cannot be read.
 pub fn pending(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<u64>, StoreError> {
+    pending_after(tx, document, None, usize::MAX)
+}
+
+/// Returns the positions of a document's waiting changes, without those of damaged rows.
+pub(crate) fn readable(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<u64>, StoreError> {
     let mut positions = Vec::new();
-    let mut damaged = None;
-    tx.scan(Table::Outbox, document.as_bytes()..&prefix_end(document.as_bytes()), &mut |key, _| {
-        match position_of_key(key) {
-            Ok(position) => positions.push(position),
-            Err(error) => damaged = Some(error),
-        }
+    visit(tx, document.as_bytes()..&prefix_end(document.as_bytes()), |_, row| {
+        positions.extend(row.into_iter().flat_map(Row::positions));
         ControlFlow::Continue(())
     })?;
-    damaged.map_or(Ok(positions), Err)
+    Ok(positions)
+}
+
+/// Returns the position of a document's first waiting change. Cost: one visit.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn first(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<u64>, StoreError> {
+    Ok(pending_after(tx, document, None, 1)?.pop())
 }
 
 /// Returns the positions of a document's waiting changes behind `after`, in order, at most `positions_max`. Cost: one visit
-/// for each.
+/// for 64 of them.
 ///
 /// # Errors
 ///
@@ -59,19 +153,24 @@ pub fn pending_after(
     positions_max: usize,
 ) -> Result<Vec<u64>, StoreError> {
     let mut positions = Vec::new();
-    let mut damaged = None;
-    let start = position_key(document, after.map_or(0, |after| after.saturating_add(1)));
-    tx.scan(Table::Outbox, &start..&prefix_end(document.as_bytes()), &mut |key, _| {
-        if positions.len() >= positions_max {
-            return ControlFlow::Break(());
+    if positions_max == 0 {
+        return Ok(positions);
+    }
+    let from = after.map_or(0, |after| after.saturating_add(1));
+    let start = position_key(document, from - from % ROW_POSITIONS);
+    let mut failed = None;
+    visit(tx, &start..&prefix_end(document.as_bytes()), |_, row| {
+        match row {
+            Ok(row) => {
+                let left = positions_max - positions.len();
+                positions.extend(row.positions().filter(|position| *position >= from).take(left));
+            }
+            Err(error) => failed = Some(error),
         }
-        match position_of_key(key) {
-            Ok(position) => positions.push(position),
-            Err(error) => damaged = Some(error),
-        }
-        ControlFlow::Continue(())
+        let is_done = failed.is_some() || positions.len() >= positions_max;
+        if is_done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
-    damaged.map_or(Ok(positions), Err)
+    failed.map_or(Ok(positions), Err)
 }
 
 /// Says whether a change waits for its acknowledgement. Cost: one lookup.
@@ -80,7 +179,8 @@ pub fn pending_after(
 ///
 /// [`StoreError`] if the store cannot be read.
 pub fn is_pending(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) -> Result<bool, StoreError> {
-    tx.contains(Table::Outbox, &position_key(document, position))
+    let row = Row::of(tx, document, position)?;
+    Ok(row.bits & row.bit(position) != 0)
 }
 
 /// Says whether no relay is known to have a local change: it waits, or it is held back because a relay refused it, and
@@ -123,18 +223,32 @@ pub fn documents(
     Ok(found)
 }
 
-/// Returns how many changes of all documents wait. Cost: one visit for each.
+/// Returns each document with changes that wait, and how many. Cost: one visit for 64 changes or less of one document.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub fn counts(tx: &(impl ReadTx + ?Sized)) -> Result<Vec<(DocumentId, u64)>, StoreError> {
+    let mut counts: Vec<(DocumentId, u64)> = Vec::new();
+    visit(tx, &[]..&prefix_end(&[u8::MAX]), |document, row| {
+        // One that is damaged hides from a count and is found by a check of the store.
+        let count = row.map_or(0, |row| u64::from(row.bits.count_ones()));
+        match counts.last_mut() {
+            Some((last, sum)) if *last == document => *sum += count,
+            _ => counts.push((document, count)),
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(counts)
+}
+
+/// Returns how many changes of all documents wait. Cost: as [`counts`].
 ///
 /// # Errors
 ///
 /// [`StoreError`] if the store cannot be read.
 pub fn count(tx: &(impl ReadTx + ?Sized)) -> Result<u64, StoreError> {
-    let mut count = 0;
-    tx.scan(Table::Outbox, &[]..&prefix_end(&[u8::MAX]), &mut |_, _| {
-        count += 1;
-        ControlFlow::Continue(())
-    })?;
-    Ok(count)
+    Ok(counts(tx)?.iter().map(|(_, count)| count).sum())
 }
 
 /// Takes out what a relay has, judged by the heads it showed; returns how many changes still wait. What was
@@ -170,10 +284,10 @@ pub fn acknowledge(
     let mut left = left_over;
     for position in waiting.into_iter().filter(|position| !lacking.contains(position)) {
         left += rejected::settle(tx, document, position)?;
-        if tx.contains(Table::Outbox, &position_key(document, position))? {
-            tx.delete(Table::Outbox, &position_key(document, position))?;
-            left -= 1;
-        }
+        left -= u64::from(remove(tx, document, position)?);
     }
     Ok(left)
 }
+
+#[cfg(test)]
+mod tests;

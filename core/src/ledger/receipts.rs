@@ -1,6 +1,6 @@
 //! Receipts: what is known of the changes that were made here.
 //!
-//! A change that waits in the [`outbox`](super::outbox) is local. Acknowledged by a relay, it has a position in that relay's log; and when
+//! A change that waits in the [`outbox`] is local. Acknowledged by a relay, it has a position in that relay's log; and when
 //! the cursor of another device has passed that position, it is seen.
 //!
 //! What is remembered of a document is a few positions, not one for each change: a change is judged by the first one that
@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use super::{rejected, spaces, state};
+use super::{outbox, rejected, spaces, state};
 use crate::id::{DocumentId, Epoch, SpaceId};
 use crate::limits::RECEIPT_ROWS_MAX;
 use crate::store::record::{self, Reader, position_key, position_of_key, prefix_end};
@@ -80,20 +80,16 @@ pub fn acknowledge(
     let before = waiting(tx, document)?;
     let mut after = Waiting { seen_below: before.seen_below, rows: before.rows.clone() };
     for Acknowledged { position, log_position } in acknowledged.iter().filter(|one| one.position < state.count) {
-        let key = position_key(document, *position);
         if any_rejected {
             taken -= rejected::settle(tx, document, *position)?.cast_signed();
         }
-        let waited = tx.contains(Table::Outbox, &key)?;
-        if waited {
-            tx.delete(Table::Outbox, &key)?;
-            taken += 1;
-        }
+        let waited = outbox::remove(tx, document, *position)?;
+        taken += i64::from(waited);
         after.insert(*position, *epoch, *log_position, waited);
     }
     let space = spaces::of(tx, document)?;
     let mut passed = Passed::new(tx, &space);
-    after.settle(&mut passed, first_in_outbox(tx, document)?)?;
+    after.settle(&mut passed, outbox::first(tx, document)?)?;
     after.thin(epoch, passed.of(epoch)?);
     put(tx, document, &before, &after)?;
     Ok(taken)
@@ -140,8 +136,7 @@ pub fn get(tx: &(impl ReadTx + ?Sized), document: &DocumentId, position: u64) ->
     if state(tx, document)?.is_none_or(|state| position >= state.count) {
         return Ok(None);
     }
-    let key = position_key(document, position);
-    if tx.contains(Table::Outbox, &key)? || tx.contains(Table::Rejected, &key)? {
+    if outbox::is_unacknowledged(tx, document, position)? {
         return Ok(Some(Receipt::Local));
     }
     let waiting = waiting(tx, document)?;
@@ -181,7 +176,7 @@ pub fn sweep(
         let before = waiting(tx, &document)?;
         let mut after = Waiting { seen_below: before.seen_below, rows: before.rows.clone() };
         let space = spaces::of(tx, &document)?;
-        after.settle(&mut Passed::new(tx, &space), first_in_outbox(tx, &document)?)?;
+        after.settle(&mut Passed::new(tx, &space), outbox::first(tx, &document)?)?;
         put(tx, &document, &before, &after)?;
         last = Some(document);
     }
@@ -313,15 +308,6 @@ fn put(
         }
     }
     Ok(())
-}
-
-fn first_in_outbox(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Option<u64>, StoreError> {
-    let mut first = None;
-    tx.scan(Table::Outbox, document.as_bytes()..&prefix_end(document.as_bytes()), &mut |key, _| {
-        first = Some(position_of_key(key));
-        ControlFlow::Break(())
-    })?;
-    first.transpose()
 }
 
 fn row_key(document: &DocumentId, position: u64, epoch: &Epoch) -> [u8; 40] {

@@ -105,7 +105,7 @@ impl Row {
 /// [`StoreError`] if the store cannot be used.
 pub fn note(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, rejection: &Rejection) -> Result<u64, StoreError> {
     let Some(at) = position(tx, document, &rejection.hash)? else { return Ok(0) };
-    let is_waiting = tx.contains(Table::Outbox, &position_key(document, at))?;
+    let is_waiting = outbox::is_pending(tx, document, at)?;
     if !is_waiting && get(tx, document, at)?.is_none() {
         return Ok(0);
     }
@@ -116,7 +116,7 @@ pub fn note(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, rejection: 
     put(tx, document, at, &Row::Refused(rejection))?;
     let mut left = 0;
     for position in waiting.into_iter().filter(|position| above.contains(position)) {
-        tx.delete(Table::Outbox, &position_key(document, position))?;
+        outbox::remove(tx, document, position)?;
         if position != at {
             put(tx, document, position, &Row::Blocked(at))?;
         }
@@ -161,11 +161,8 @@ pub(super) fn settle(tx: &mut (impl WriteTx + ?Sized), document: &DocumentId, at
         Some(Row::Blocked(_)) => tx.delete(Table::Rejected, &position_key(document, at)).map(|()| 0),
         Some(Row::Refused(rejection)) => {
             let waiting = retry(tx, document, &rejection.hash)?.unwrap_or(0);
-            let key = position_key(document, at);
-            let is_waiting = tx.contains(Table::Outbox, &key)?;
-            tx.delete(Table::Outbox, &key)?;
-            tx.delete(Table::Rejected, &key)?;
-            Ok(waiting - u64::from(is_waiting))
+            tx.delete(Table::Rejected, &position_key(document, at))?;
+            Ok(waiting - u64::from(outbox::remove(tx, document, at)?))
         }
     }
 }

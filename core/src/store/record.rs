@@ -96,7 +96,7 @@ impl<'r> Reader<'r> {
     ///
     /// [`StoreError::Damaged`] if it is not there.
     pub fn byte(&mut self) -> Result<u8, StoreError> {
-        let (first, rest) = self.rest.split_first().ok_or(StoreError::Damaged { what: self.what })?;
+        let (first, rest) = self.rest.split_first().ok_or_else(|| self.damaged())?;
         self.rest = rest;
         Ok(*first)
     }
@@ -134,7 +134,7 @@ impl<'r> Reader<'r> {
     ///
     /// [`StoreError::Damaged`] if it is not there.
     pub fn take(&mut self, length: usize) -> Result<&'r [u8], StoreError> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(StoreError::Damaged { what: self.what })?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| self.damaged())?;
         self.rest = rest;
         Ok(taken)
     }

@@ -80,6 +80,9 @@ pub struct PartFile {
     pub sha256: String,
 }
 
+/// The oldest format of a store whose backups are taken: 2. What has changed since is for the loader.
+const STORE_FORMAT_MIN: u32 = 2;
+
 /// Why a manifest cannot be used. The text completes "failed to read the backup: ".
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -106,8 +109,8 @@ pub enum ManifestError {
         /// By which version.
         made_by: String,
     },
-    /// It is of a store that has to be migrated.
-    #[error("{} is of a store of format {found}, and {FORMAT_VERSION} is needed", path.display())]
+    /// It is of a store whose rows mean something else.
+    #[error("{} is of a store of format {found}, and {STORE_FORMAT_MIN} or more is needed", path.display())]
     Format {
         /// Which file.
         path: PathBuf,
@@ -139,10 +142,10 @@ impl Manifest {
         if manifest.seal != manifest.sealed() || manifest.text() != text || manifest.standpoint().is_none() {
             return Err(altered());
         }
-        match manifest.store_format.cmp(&FORMAT_VERSION) {
-            std::cmp::Ordering::Greater => Err(ManifestError::Newer { path, made_by: manifest.made_by }),
-            std::cmp::Ordering::Less => Err(ManifestError::Format { path, found: manifest.store_format }),
-            std::cmp::Ordering::Equal => Ok(manifest),
+        match manifest.store_format {
+            STORE_FORMAT_MIN..=FORMAT_VERSION => Ok(manifest),
+            ..STORE_FORMAT_MIN => Err(ManifestError::Format { path, found: manifest.store_format }),
+            _ => Err(ManifestError::Newer { path, made_by: manifest.made_by }),
         }
     }
 
@@ -216,7 +219,7 @@ impl Manifest {
         text
     }
 
-    fn sealed(&self) -> String {
+    pub(super) fn sealed(&self) -> String {
         let bare = Self { seal: String::new(), ..self.clone() };
         hex(&Sha256::digest(bare.text()))
     }

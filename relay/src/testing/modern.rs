@@ -195,7 +195,8 @@ impl Modern {
                 self.pushes.push(batch, Instant::now(), author, space, writes);
             }
             RelayOutput::Cursor { space, storage, position } => {
-                self.parts.hub.followers().publish_seen(&space, &storage, position, self.follower.id());
+                self.parts.hub.followers().note_seen(&space, &storage, position, self.follower.id());
+                self.parts.hub.followers().tell_seen();
             }
             RelayOutput::Close { code, reason } => self.outbound.close(code, &reason),
             _ => {}

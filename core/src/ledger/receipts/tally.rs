@@ -1,12 +1,10 @@
 //! How many changes wait, at hand.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 use crate::id::{DocumentId, SpaceId};
-use crate::ledger::spaces;
-use crate::store::record::prefix_end;
-use crate::store::{ReadTx, StoreError, Table};
+use crate::ledger::{outbox, spaces};
+use crate::store::{ReadTx, StoreError};
 
 /// How many changes no relay has acknowledged: of each document, of each space, and in all.
 ///
@@ -21,22 +19,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts the outbox. Cost: one row for each change that waits, one row or lookup for each of their documents.
+    /// Counts the outbox. Cost: one row for 64 changes that wait, one row or lookup for each of their documents.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be read.
     pub fn read(tx: &(impl ReadTx + ?Sized)) -> Result<Self, StoreError> {
-        let mut counts: Vec<(DocumentId, u64)> = Vec::new();
-        tx.scan(Table::Outbox, &[]..&prefix_end(&[u8::MAX]), &mut |key, _| {
-            let document = key.first_chunk::<16>().map(|bytes| DocumentId::from_bytes(*bytes));
-            match (counts.last_mut(), document) {
-                (Some((last, count)), Some(document)) if *last == document => *count += 1,
-                (_, Some(document)) => counts.push((document, 1)),
-                (_, None) => {}
-            }
-            ControlFlow::Continue(())
-        })?;
+        let counts = outbox::counts(tx)?;
         let mut tally = Self::default();
         spaces::of_each(tx, &counts, |document, space, count| tally.set(document, space, count))?;
         Ok(tally)

@@ -36,7 +36,7 @@ fn filled() -> MemoryStore {
             snapshot::note_failure(tx, &document, 2)?;
             spaces::put(tx, &document, &TEAM)?;
             let rows = [Table::Object, Table::Pack, Table::PackIndex, Table::NodeV1, Table::ActorV1, Table::Receipt];
-            let rows = rows.into_iter().chain([Table::Rejected, Table::Branch, Table::Owner]);
+            let rows = rows.into_iter().chain([Table::Rejected, Table::Branch, Table::Owner, Table::OutboxV1]);
             rows.into_iter().try_for_each(|table| tx.put(table, &tail_key(&document, b"row"), b"row"))?;
             tx.put(Table::Meta, &[&b"folded/"[..], document.as_bytes()].concat(), &[])
         };

@@ -288,6 +288,10 @@ pub struct ClientSession {
     granted: i64,
     /// What was worked off and not given back yet.
     worked_off: u64,
+    /// Whether cursors are held back.
+    are_cursors_held: bool,
+    /// Whether one was said since that was asked last.
+    has_said_cursor: bool,
     /// What we may still send, in bytes.
     credit: i64,
     spaces: Spaces,
@@ -320,6 +324,8 @@ impl ClientSession {
             phase: Phase::Hello,
             granted: i64::try_from(CREDIT_BYTES).unwrap_or(i64::MAX),
             worked_off: 0,
+            are_cursors_held: false,
+            has_said_cursor: false,
             credit: 0,
             spaces: Spaces::default(),
             intake: Intake::default(),
@@ -485,6 +491,18 @@ impl ClientSession {
         Ok(message)
     }
 
+    /// Sets whether cursors are held back, so that a stream of changes is answered now and then and not one by one. When they are let
+    /// go, each space's newest one is said: ask [`ClientSession::poll_transmit`] then. Default: no.
+    pub fn hold_cursors(&mut self, are_held: bool) {
+        self.are_cursors_held = are_held;
+    }
+
+    /// Says whether a cursor was said since this was asked last.
+    #[must_use]
+    pub fn take_said_cursor(&mut self) -> bool {
+        std::mem::take(&mut self.has_said_cursor)
+    }
+
     /// Tells how far the connection is. Cost: one visit a space.
     pub fn progress(&self) -> Progress {
         let mut progress = self.spaces.progress();
@@ -638,7 +656,11 @@ impl ClientSession {
             self.granted = self.granted.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
             return Some(ClientMessage::Credit { bytes }.encode());
         }
+        if self.are_cursors_held {
+            return None;
+        }
         let (space, position) = self.spaces.next_cursor()?;
+        self.has_said_cursor = true;
         Some(ClientMessage::Cursor { space, position }.encode())
     }
 

@@ -1,5 +1,7 @@
 //! Files that are not what was written, backups that do not belong together, and work that ends in the middle.
 
+use rejoin::store::FORMAT_VERSION;
+
 use super::*;
 
 fn check_quietly(chain: &[PathBuf]) -> Result<Vec<Manifest>, RestoreError> {
@@ -128,6 +130,32 @@ fn restore_that_was_killed_is_begun_anew_and_never_overwrites() {
     });
     assert!(matches!(outcome, Err(RestoreError::Cancelled)), "{outcome:?}");
     assert_eq!(fs::read_dir(&given_up).unwrap().count(), 0);
+}
+
+#[test]
+fn backup_of_the_format_before_is_restored_and_of_others_is_refused() {
+    let (directory, _store, chain) = backed_up();
+    for format in [2, 1, FORMAT_VERSION + 1] {
+        for backup in &chain {
+            let path = backup.join(MANIFEST_FILE);
+            let mut manifest: Manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            manifest.store_format = format;
+            manifest.seal = manifest.sealed();
+            fs::write(path, manifest.text()).unwrap();
+        }
+        let data = directory.path().join(format!("format-{format}"));
+        let outcome = restore_quietly(&chain, &data);
+        match format {
+            2 => {
+                outcome.unwrap();
+                let copy = opened(&data);
+                assert_eq!(rejoin::store::format(copy.read().unwrap().as_ref()).unwrap(), FORMAT_VERSION);
+                assert_sound(&copy);
+            }
+            1 => assert!(outcome.unwrap_err().to_string().contains("format 1, and 2 or more is needed")),
+            _ => assert!(outcome.unwrap_err().to_string().contains("upgrade this relay")),
+        }
+    }
 }
 
 #[test]

@@ -78,6 +78,29 @@ fn entries_are_applied_and_the_cursor_is_stored_and_said() {
 }
 
 #[test]
+fn cursors_that_are_held_back_are_stored_and_the_newest_is_said() {
+    let (mut device, other) = (Device::new(1), Device::new(2));
+    let mut session = begin(&mut device);
+    device.hear(&mut session, &caught_up(0));
+    device.take_sent();
+    assert!(session.take_said_cursor());
+    session.hold_cursors(true);
+    for position in 1..=3 {
+        let change = other.write(document(1));
+        device.hear(&mut session, &entries(position, vec![entry(document(1), &change)]));
+        assert_eq!(device.cursor(), Some(Cursor { epoch: EPOCH, position }));
+    }
+    assert_eq!(cursors(&device.take_sent()), [] as [u64; 0]);
+    assert!(!session.take_said_cursor());
+    session.hold_cursors(false);
+    device.carry_out(&mut session);
+    assert_eq!(cursors(&device.take_sent()), [3]);
+    assert!(session.take_said_cursor());
+    device.carry_out(&mut session);
+    assert_eq!(cursors(&device.take_sent()), [] as [u64; 0]);
+}
+
+#[test]
 fn first_cursor_of_an_empty_log_is_stored_when_all_is_told() {
     let mut device = Device::new(1);
     let mut session = begin(&mut device);
