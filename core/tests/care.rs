@@ -13,15 +13,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rejoin::care::{
-    self, Advice, BackupError, BackupOptions, CopyId, Fault, Progress, Registers, RepairError, Report, VerifyOptions,
+    self, Advice, BackupError, BackupOptions, CopyId, Fault, Loader, Progress, Registers, RepairError, Report,
+    VerifyOptions,
 };
 use rejoin::fields::{self, Author, Edit};
 use rejoin::gate::CheckedChange;
-use rejoin::ledger::{self, Appender};
+use rejoin::ledger::cursor::{self, Cursor};
+use rejoin::ledger::{self, Appender, spaces};
 use rejoin::store::{
     MemoryStore, ReadTx, RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, WriteTx, storage_id,
 };
-use rejoin::{ActorId, DocumentId};
+use rejoin::{ActorId, DocumentId, Epoch, SpaceId, StorageId};
 use tempfile::TempDir;
 
 /// The fixture's documents: fields, a text and a list, nothing.
@@ -253,6 +255,44 @@ fn what_can_be_computed_is_found_and_repaired() {
         }
         assert!(found == whole, "{what}: it is as it was");
     }
+}
+
+#[test]
+fn what_waited_in_a_damaged_row_is_compared_with_every_relay() {
+    let store = MemoryStore::new();
+    fixture::fill(&store);
+    let relay = StorageId::from_bytes([7; 16]);
+    let (space, elsewhere) = (SpaceId::from_bytes([8; 16]), SpaceId::from_bytes([9; 16]));
+    let cursor = Cursor { epoch: Epoch::from_bytes([1; 16]), position: 5 };
+    let damage = |tx: &mut dyn WriteTx| {
+        spaces::put(tx, &NOTEBOOK, &space)?;
+        cursor::put(tx, &relay, &space, &cursor)?;
+        cursor::put(tx, &relay, &elsewhere, &cursor)?;
+        tx.put(Table::Outbox, &key(NOTEBOOK, &0_u64.to_be_bytes()), &[1; 7])
+    };
+    store.write_with(damage).unwrap();
+    let waiting = |store: &MemoryStore| ledger::outbox::counts(store.read().unwrap().as_ref()).unwrap();
+    // Nobody may believe that all is on a relay.
+    assert!(waiting(&store).contains(&(NOTEBOOK, 1)));
+    let report = verify(&store);
+    assert_eq!(names(&report), ["outbox"], "{report}");
+    let repaired = care::repair(&store, NOTEBOOK, Registers::Kept).unwrap();
+    assert_eq!((repaired.changes, repaired.waiting), (29, 0));
+    assert!(verify(&store).is_sound());
+    let tx = store.read().unwrap();
+    assert_eq!(cursor::get(tx.as_ref(), &relay, &space).unwrap(), None);
+    assert_eq!(cursor::get(tx.as_ref(), &relay, &elsewhere).unwrap(), Some(cursor));
+}
+
+#[test]
+fn outbox_of_an_older_dump_is_rewritten() {
+    let store = MemoryStore::new();
+    let mut loader = Loader::new(&store).unwrap();
+    loader.put(Table::OutboxV1, &key(NOTEBOOK, &70_u64.to_be_bytes()), &[]).unwrap();
+    loader.finish(&Epoch::from_bytes([1; 16]), &StorageId::from_bytes([7; 16]), 0).unwrap();
+    let tx = store.read().unwrap();
+    assert_eq!(ledger::outbox::pending(tx.as_ref(), &NOTEBOOK).unwrap(), [70]);
+    assert_eq!(rows(tx.as_ref(), Table::OutboxV1, &[]), []);
 }
 
 /// Damage to the changes themselves.

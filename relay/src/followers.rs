@@ -204,7 +204,7 @@ impl Followers {
         }
     }
 
-    /// Tells how far devices are, the first at once and what follows it [`SEEN_INTERVAL`] later, together. Does not end.
+    /// Tells how far devices are: at once if nothing was told for [`SEEN_INTERVAL`], and otherwise all together then. Does not end.
     pub(crate) async fn keep_telling_seen(&self) {
         loop {
             self.has_unsaid.notified().await;

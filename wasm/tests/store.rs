@@ -156,21 +156,26 @@ async fn making_that_was_interrupted_is_begun_again() {
 }
 
 #[wasm_bindgen_test]
-async fn store_that_was_written_natively_opens() {
-    let packed: &[u8] = include_bytes!("../../core/tests/fixtures/format-1.redb.zlib");
-    let mut native = Vec::new();
-    flate2::read::ZlibDecoder::new(packed).read_to_end(&mut native).unwrap();
-    let opfs_file = opfs("native").await;
-    opfs_file.fill(&native);
-    let store = file::open(opfs_file.store_file()).unwrap();
-    let mut documents = 0;
-    let read = store.read().unwrap();
-    let mut count = |_: &[u8], _: &[u8]| {
-        documents += 1;
-        ControlFlow::Continue(())
-    };
-    read.scan(Table::Document, &[]..&[0xff; 32], &mut count).unwrap();
-    assert_eq!(documents, 3);
+async fn stores_that_were_written_natively_open() {
+    let formats: [(&str, &[u8]); 2] = [
+        ("format-1", include_bytes!("../../core/tests/fixtures/format-1.redb.zlib")),
+        ("format-2", include_bytes!("../../core/tests/fixtures/format-2.redb.zlib")),
+    ];
+    for (name, packed) in formats {
+        let mut native = Vec::new();
+        flate2::read::ZlibDecoder::new(packed).read_to_end(&mut native).unwrap();
+        let opfs_file = opfs(name).await;
+        opfs_file.fill(&native);
+        let store = file::open(opfs_file.store_file()).unwrap();
+        let mut documents = 0;
+        let read = store.read().unwrap();
+        let mut count = |_: &[u8], _: &[u8]| {
+            documents += 1;
+            ControlFlow::Continue(())
+        };
+        read.scan(Table::Document, &[]..&[0xff; 32], &mut count).unwrap();
+        assert_eq!(documents, 3, "{name}");
+    }
 }
 
 #[wasm_bindgen_test]

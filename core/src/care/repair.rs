@@ -3,7 +3,7 @@
 use super::replay::{Refusal, append, changes_of};
 use super::{Registers, require_format};
 use crate::id::{DocumentId, StorageId};
-use crate::ledger::{self, base, log, outbox, rejected, shared};
+use crate::ledger::{self, base, cursor, log, outbox, rejected, shared, spaces};
 use crate::limits::REPLAY_CHANGES;
 use crate::store::record::prefix_end;
 use crate::store::{Store, StoreError, StoreExt, Table, WriteTx};
@@ -52,7 +52,8 @@ impl From<Refusal> for RepairError {
 
 /// Computes everything about a document anew from its changes, in one transaction: its record, its graph, its indices,
 /// and its registers if the store has them. Positions stay. What waits in the outbox goes on waiting; a position there,
-/// or a shared head, that is not in the document is dropped.
+/// or a shared head, that is not in the document is dropped. Where the outbox itself is damaged, the document's space is compared with
+/// each relay the next time, which shows what they lack.
 ///
 /// Cost: as if all changes were received once more; memory: a few times the document's changes.
 ///
@@ -109,7 +110,11 @@ fn rebuild(
         }
         _ => {}
     }
-    let waiting: Vec<u64> = outbox::readable(tx, &document)?.into_iter().filter(|at| *at < count).collect();
+    let (mut waiting, is_outbox_whole) = outbox::readable(tx, &document)?;
+    waiting.retain(|at| *at < count);
+    if !is_outbox_whole {
+        cursor::forget_everywhere(tx, &spaces::of(tx, &document)?)?;
+    }
     let shared = shared_rows(tx, &document)?;
     // Receipts and refusals, like the space and the log, speak of positions, and those stay. Branches and owners are nowhere else.
     let stays = |table| matches!(table, Table::Receipt | Table::Rejected | Table::Branch | Table::Owner);

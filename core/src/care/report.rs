@@ -225,8 +225,8 @@ pub enum Fault {
         /// Which.
         position: u64,
     },
-    /// A row of what waits for its acknowledgement does not read. The changes are there; whoever compares finds those that a relay
-    /// lacks.
+    /// A row of what waits for its acknowledgement does not read. The changes are there; a repair lets the next connection compare what
+    /// a relay lacks.
     #[error("some of what waits for a relay cannot be read")]
     OutboxRow,
     /// A change that is held back because a relay refused it, or one that it stands on, is not there, or that one is not.

@@ -303,14 +303,12 @@ impl Check<'_> {
     }
 
     fn outbox(&mut self, seen: &Seen) -> Result<(), StoreError> {
-        match outbox::pending(self.tx, &self.document) {
-            Ok(waiting) => {
-                for position in waiting.into_iter().filter(|position| *position >= seen.next) {
-                    self.add(Fault::Outbox { position });
-                }
-            }
-            Err(StoreError::Damaged { .. }) => self.add(Fault::OutboxRow),
-            Err(error) => return Err(error),
+        let (waiting, are_all) = outbox::readable(self.tx, &self.document)?;
+        for position in waiting.into_iter().filter(|position| *position >= seen.next) {
+            self.add(Fault::Outbox { position });
+        }
+        if !are_all {
+            self.add(Fault::OutboxRow);
         }
         let held_back = rejected::rows(self.tx, &self.document)?;
         for (position, row) in &held_back {

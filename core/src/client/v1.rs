@@ -34,7 +34,7 @@ use apply::Outcome;
 /// How many documents of the default space are opened between two looks at what else there is to do.
 const OPENED_AT_ONCE: usize = 1_024;
 
-/// How often a device says how far it is, at most. Who wrote waits for the first of others to have it, and of a stream of writes the
+/// How often a device that has caught up says how far it is, at most. Who wrote waits for the first of others to have it, and of a stream of writes the
 /// last one tells of all: saying it after each costs the relay as much as the writes.
 const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -347,8 +347,8 @@ impl Driver {
         }
     }
 
-    /// Makes frames while the socket takes them. Cursors are among them if none was said a moment ago. Until it shows that everything
-    /// arrived they are not held back: many a device leaves then.
+    /// Makes frames while the socket takes them. Cursors are among them if none was said a moment ago. Until the progress
+    /// shown says that everything arrived they are not held back: many a device leaves then.
     fn transmit(&mut self) -> Result<(), RepoError> {
         let now = runtime::now();
         self.cursors_at = self.cursors_at.filter(|at| *at > now);

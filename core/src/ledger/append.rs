@@ -264,7 +264,7 @@ impl Appender {
     }
 
     /// Notes who wrote the document's newest change: mostly it is who writes again, and reading one node is less than half of
-    /// the work of searching a list. A change that nothing stands on is its actor's newest.
+    /// the work of searching a list. The last position is always a head, and nobody has a later change than that.
     fn meet_newest(&mut self, tx: &(impl ReadTx + ?Sized)) -> Result<(), StoreError> {
         if std::mem::replace(&mut self.is_newest_met, true) {
             return Ok(());

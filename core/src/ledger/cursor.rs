@@ -1,7 +1,9 @@
 //! Cursors: where to resume in a relay's log. All that a device must remember of it.
 
+use std::ops::ControlFlow;
+
 use crate::id::{Epoch, SpaceId, StorageId};
-use crate::store::record::{self, Reader};
+use crate::store::record::{self, Reader, prefix_end};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
 /// Up to where a device has a space of a relay.
@@ -51,6 +53,22 @@ pub fn forget(tx: &mut (impl WriteTx + ?Sized), relay: &StorageId, space: &Space
     tx.delete(Table::Cursor, &key(relay, space))
 }
 
+/// Forgets where to resume a space of any relay.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be used.
+pub(crate) fn forget_everywhere(tx: &mut (impl WriteTx + ?Sized), space: &SpaceId) -> Result<(), StoreError> {
+    let mut keys = Vec::new();
+    tx.scan(Table::Cursor, &[]..&prefix_end(&[u8::MAX]), &mut |key, _| {
+        if key.get(16..) == Some(space.as_bytes()) {
+            keys.push(key.to_vec());
+        }
+        ControlFlow::Continue(())
+    })?;
+    keys.iter().try_for_each(|key| tx.delete(Table::Cursor, key))
+}
+
 fn key(relay: &StorageId, space: &SpaceId) -> [u8; 32] {
     let mut key = [0; 32];
     key[..16].copy_from_slice(relay.as_bytes());
@@ -75,6 +93,25 @@ mod tests {
         assert_eq!(store.read()?.get(Table::Cursor, &[[1; 16], [2; 16]].concat())?, Some(golden));
         store.write_with(|tx| forget(tx, &relay, &space))?;
         assert_eq!(get(&*store.read()?, &relay, &space)?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn space_is_forgotten_with_all_relays_and_no_other_is() -> Result<(), StoreError> {
+        let store = MemoryStore::new();
+        let (relays, spaces) =
+            ([1, 2].map(|n| StorageId::from_bytes([n; 16])), [3, 4].map(|n| SpaceId::from_bytes([n; 16])));
+        let cursor = Cursor { epoch: Epoch::from_bytes([3; 16]), position: 300 };
+        store.write_with(|tx| {
+            for relay in &relays {
+                spaces.iter().try_for_each(|space| put(tx, relay, space, &cursor))?;
+            }
+            forget_everywhere(tx, &spaces[0])
+        })?;
+        for relay in &relays {
+            assert_eq!(get(&*store.read()?, relay, &spaces[0])?, None);
+            assert_eq!(get(&*store.read()?, relay, &spaces[1])?, Some(cursor));
+        }
         Ok(())
     }
 }

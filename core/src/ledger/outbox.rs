@@ -30,7 +30,7 @@ impl Row {
     fn decode(key: &[u8], value: &[u8]) -> Result<Self, StoreError> {
         let first = position_of_key(key)?;
         match value.try_into().map(u64::from_be_bytes) {
-            Ok(bits) if bits != 0 && first.is_multiple_of(ROW_POSITIONS) => Ok(Self { first, bits }),
+            Ok(bits) if bits != 0 && first.is_multiple_of(ROW_POSITIONS) && key.len() == 24 => Ok(Self { first, bits }),
             _ => Err(StoreError::Damaged { what: OUTBOX }),
         }
     }
@@ -121,14 +121,15 @@ pub fn pending(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec
     pending_after(tx, document, None, usize::MAX)
 }
 
-/// Returns the positions of a document's waiting changes, without those of damaged rows.
-pub(crate) fn readable(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<Vec<u64>, StoreError> {
-    let mut positions = Vec::new();
+/// Returns the positions of a document's waiting changes as far as rows are readable, and whether all are.
+pub(crate) fn readable(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<(Vec<u64>, bool), StoreError> {
+    let (mut positions, mut are_all) = (Vec::new(), true);
     visit(tx, document.as_bytes()..&prefix_end(document.as_bytes()), |_, row| {
+        are_all &= row.is_ok();
         positions.extend(row.into_iter().flat_map(Row::positions));
         ControlFlow::Continue(())
     })?;
-    Ok(positions)
+    Ok((positions, are_all))
 }
 
 /// Returns the position of a document's first waiting change. Cost: one visit.
@@ -231,8 +232,8 @@ pub fn documents(
 pub fn counts(tx: &(impl ReadTx + ?Sized)) -> Result<Vec<(DocumentId, u64)>, StoreError> {
     let mut counts: Vec<(DocumentId, u64)> = Vec::new();
     visit(tx, &[]..&prefix_end(&[u8::MAX]), |document, row| {
-        // One that is damaged hides from a count and is found by a check of the store.
-        let count = row.map_or(0, |row| u64::from(row.bits.count_ones()));
+        // Of one that is damaged nobody knows, so it counts: who asks whether nothing waits must not hear that.
+        let count = row.map_or(1, |row| u64::from(row.bits.count_ones()));
         match counts.last_mut() {
             Some((last, sum)) if *last == document => *sum += count,
             _ => counts.push((document, count)),

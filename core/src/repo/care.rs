@@ -35,7 +35,7 @@ impl Repo {
 
     /// Computes everything about a document anew from its changes: for what [`Repo::verify`] advises to repair.
     ///
-    /// Its history, its place in the outbox and its open handles stay as they are. Other writes wait meanwhile.
+    /// Its history, its place in the outbox (as far as that can be read; see [`care::repair`]) and its open handles stay as they are. Other writes wait meanwhile.
     ///
     /// # Errors
     ///
