@@ -499,6 +499,18 @@ pub const FINDINGS_MAX: usize = 1_000;
 /// The documents that statistics name: the 10 largest.
 pub const LARGEST_DOCUMENTS: usize = 10;
 
+/// The longest journal of a store: 1 MiB, some 1,500 changes with their places in ledger and log.
+///
+/// It is what a store that was not closed has to do again when it is opened, which takes 20 ms, and how much a checkpoint pays for
+/// together: one page of 4 KiB is written once for all rows that were put into it meanwhile.
+pub const JOURNAL_BYTES_MAX: usize = 1 << 20;
+
+/// The longest record in it: 256 KiB. A longer transaction is a checkpoint itself: it writes whole pages anyway.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 256 << 10;
+
+/// How much the journal's file grows at once: 64 KiB. A write into a file that is long enough need not find room on the disk.
+pub const JOURNAL_STEP_BYTES: usize = 64 << 10;
+
 /// How many bytes of rows a backup writes in one transaction: 8 MiB, the longest change, and below a tenth of a second
 /// of a slow disk.
 pub const BACKUP_BATCH_BYTES: usize = 8 << 20;

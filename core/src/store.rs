@@ -32,9 +32,9 @@ pub use redb::{RedbOptions, RedbStore};
 
 use crate::id::StorageId;
 
-/// The format this version writes, and the newest it reads: 3. It stands in every store, under `format` in
+/// The format this version writes, and the newest it reads: 4. It stands in every store, under `format` in
 /// [`Table::Meta`].
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// The key of the format version in [`Table::Meta`].
 const FORMAT_KEY: &[u8] = b"format";

@@ -53,7 +53,9 @@ fn is_told(error: &StoreError, failure: Failure) -> bool {
 fn goes_on_after(failure: Failure, options: &RedbOptions) {
     for room in (0..60).map(|step| step * 7_919) {
         let disk = FailingDisk::new();
-        let store = RedbStore::open_backend(disk.clone(), options.clone()).unwrap();
+        let journal = disk.beside();
+        let open = || RedbStore::open_backends(disk.clone(), journal.clone(), options.clone()).unwrap();
+        let store = open();
         write(&store, 0).unwrap();
         disk.fail_after(room, failure);
         let mut acknowledged = 1;
@@ -78,7 +80,7 @@ fn goes_on_after(failure: Failure, options: &RedbOptions) {
         assert_eq!(count(&store), found + 1, "room {room}");
         assert_sound(&store);
         drop(store);
-        let store = RedbStore::open_backend(disk, options.clone()).unwrap();
+        let store = open();
         assert_eq!(count(&store), found + 1, "room {room}");
         assert_sound(&store);
     }
@@ -92,6 +94,13 @@ fn full_disk_loses_nothing_and_is_overcome() {
 #[test]
 fn full_disk_loses_nothing_with_quick_repair() {
     goes_on_after(Failure::Full, &RedbOptions::new().quick_repair(true));
+}
+
+#[test]
+fn full_disk_loses_nothing_with_a_journal() {
+    for failure in [Failure::Full, Failure::ReadOnly, Failure::Broken] {
+        goes_on_after(failure, &RedbOptions::new().quick_repair(true).journal(true));
+    }
 }
 
 #[test]
@@ -132,8 +141,14 @@ fn full_disk_in_the_middle_of_a_large_write_is_told_to_its_work() {
 /// Readers of many threads while the disk fills up and empties again: they see whole states or are told to begin again.
 #[test]
 fn readers_go_on_while_the_disk_comes_and_goes() {
+    for journal in [false, true] {
+        readers_go_on(&RedbOptions::new().journal(journal));
+    }
+}
+
+fn readers_go_on(options: &RedbOptions) {
     let disk = FailingDisk::new();
-    let store = RedbStore::open_backend(disk.clone(), RedbOptions::new()).unwrap();
+    let store = RedbStore::open_backends(disk.clone(), disk.beside(), options.clone()).unwrap();
     write(&store, 0).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

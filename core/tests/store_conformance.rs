@@ -33,6 +33,18 @@ fn redb_store_with_quick_repair_conforms() {
 }
 
 #[test]
+fn redb_store_with_a_journal_conforms() {
+    let options = RedbOptions::new().journal(true);
+    testing::run(|| RedbStore::open_backends(InMemoryBackend::new(), InMemoryBackend::new(), options.clone()).unwrap());
+    let directory = TempDir::new().unwrap();
+    let count = std::cell::Cell::new(0);
+    testing::run(|| {
+        count.set(count.get() + 1);
+        RedbStore::open(directory.path().join(format!("{}.redb", count.get())), options.clone()).unwrap()
+    });
+}
+
+#[test]
 fn redb_store_with_hardly_any_cache_conforms() {
     let options = RedbOptions::new().cache_bytes(64 << 10);
     testing::run(|| RedbStore::open_backend(InMemoryBackend::new(), options.clone()).unwrap());
@@ -40,7 +52,8 @@ fn redb_store_with_hardly_any_cache_conforms() {
 
 #[test]
 fn redb_store_outlives_the_process() {
-    for options in [RedbOptions::new(), RedbOptions::new().quick_repair(true)] {
+    let journal = RedbOptions::new().journal(true);
+    for options in [RedbOptions::new(), RedbOptions::new().quick_repair(true), journal] {
         let directory = TempDir::new().unwrap();
         testing::run_durable(|| RedbStore::open(directory.path().join("store.redb"), options.clone()).unwrap());
     }

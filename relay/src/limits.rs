@@ -129,21 +129,17 @@ pub const AUTHOR_QUEUE_BYTES_FREE: usize = 256 << 10;
 /// What a waiting change costs beside its bytes: its parsed header with hash, dependencies and actors.
 pub const APPEND_OVERHEAD_BYTES: usize = 512;
 
-/// How far apart commits begin when few wait: 10 ms. A lone change is committed at once; this is how long changes that come one
-/// after the other gather, so that 100 commits a second are paid for: a millisecond or so of a processor each.
+/// How far apart commits begin when few requests come: 10 ms. A lone change is committed at once; this is how long changes that
+/// come one after the other gather, so that each reader gets them in one frame: to send 50 frames costs more than a commit.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How far apart commits begin at least, however many wait: 2 ms.
-pub const COMMIT_INTERVAL_MIN: Duration = Duration::from_millis(2);
+/// How far apart commits begin at least, however many requests come: 0.5 ms. A commit of one change takes 0.2 ms.
+pub const COMMIT_INTERVAL_MIN: Duration = Duration::from_micros(500);
 
-/// How many times as long as the last commit took requests wait together, two or more, before the next one begins sooner: 2.
+/// How many requests come within [`COMMIT_INTERVAL`] where commits do not wait for more of them: 4, more than 300 a second.
 ///
-/// With 1,000 requests a second and commits of 1.5 ms that is when three have come: each waits for about as long as a commit takes,
-/// and for one. With 200 a second hardly ever two wait, and nothing is sooner.
-pub const COMMIT_WAITS: u32 = 2;
-
-/// How often it is looked how many wait: every millisecond, only while some do.
-pub const COMMIT_LOOK: Duration = Duration::from_millis(1);
+/// With 1,000 requests a second each is answered after one commit, 0.3 ms; with 200 two share one, and a frame to each reader.
+pub const COMMIT_BUSY_REQUESTS: usize = 4;
 
 /// How many bytes of frames that have arrived already are taken in together: 64 KiB, and at least one frame. Their changes
 /// share an append and an answer.

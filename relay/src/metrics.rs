@@ -348,8 +348,8 @@ impl Metrics {
 }
 
 /// The store's format, as text.
-const STORE_FORMAT: &str = "3";
-const _: () = assert!(rejoin::store::FORMAT_VERSION == 3, "STORE_FORMAT says the same");
+const STORE_FORMAT: &str = "4";
+const _: () = assert!(rejoin::store::FORMAT_VERSION == 4, "STORE_FORMAT says the same");
 
 /// What happens is told here: each is an atomic addition or two.
 impl Metrics {

@@ -80,7 +80,7 @@ pub(crate) fn open_file_with(
     path: PathBuf,
     open: fn(PathBuf, RedbOptions) -> Result<RedbStore, StoreError>,
 ) -> Result<RedbStore, StartError> {
-    let options = RedbOptions::new().cache_bytes(STORE_CACHE_BYTES).quick_repair(true);
+    let options = RedbOptions::new().cache_bytes(STORE_CACHE_BYTES).quick_repair(true).journal(true);
     open(path.clone(), options).map_err(|error| match error {
         StoreError::Io(source) => StartError::File { path, source },
         source => StartError::Store { path, source },

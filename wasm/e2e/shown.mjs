@@ -339,7 +339,7 @@ await run(
         const [a, b] = [await open(context, url, { relay: relay.url }), await open(context, url, { relay: relay.url })];
         const id = await a.evaluate(async () => (await repo.create({ title: "Mine" })).id);
         await until(b, isSynced);
-        assert.deepEqual(await files(a), ["app.complete", "app.redb"]);
+        assert.deepEqual(await files(a), ["app.complete", "app.redb", "app.redb.rejoin-journal"]);
         // Asked by a tab that does not lead.
         await b.evaluate(() => repo.signOut({ wait: 20_000 }));
         await until(a, () => repo.status.error?.code === "signing_out");
@@ -356,7 +356,7 @@ await run(
         });
         const code = await b.evaluate(() => repo.signOut({ wait: 200 }).catch(({ code }) => code));
         assert.equal(code, "offline_needed");
-        assert.deepEqual(await files(b), ["app.complete", "app.redb"]);
+        assert.deepEqual(await files(b), ["app.complete", "app.redb", "app.redb.rejoin-journal"]);
       }),
   },
   300,

@@ -74,6 +74,9 @@ extern "C" {
     fn file(this: &OpenOptions) -> Option<StoreFile>;
 
     #[wasm_bindgen(method, getter, structural)]
+    fn journal(this: &OpenOptions) -> Option<StoreFile>;
+
+    #[wasm_bindgen(method, getter, structural)]
     fn now_quarantined(this: &OpenOptions) -> Option<js_sys::Array>;
 
     #[wasm_bindgen(method, getter, structural)]
@@ -99,7 +102,7 @@ impl JsEngine {
         set_host(host);
         let opened = || -> Result<Repo, RepoError> {
             let store: Arc<dyn Store> = match options.file() {
-                Some(file) => Arc::new(file::open(file)?),
+                Some(file) => Arc::new(file::open(file, options.journal())?),
                 None => Arc::new(MemoryStore::new()),
             };
             Repo::with_precautions(store, precautions(&options))

@@ -72,7 +72,7 @@ async fn store_over_opfs_conforms() {
         files.push(file);
     }
     let files = RefCell::new(files);
-    testing::run(|| file::open(files.borrow_mut().pop().unwrap().store_file()).unwrap());
+    testing::run(|| file::open(files.borrow_mut().pop().unwrap().store_file(), None).unwrap());
 }
 
 #[wasm_bindgen_test]
@@ -80,18 +80,18 @@ async fn store_over_opfs_outlives_its_closing() {
     let opfs_file = opfs("durable").await;
     opfs_file.fill(&[]);
     opfs_file.keep_open(true);
-    testing::run_durable(|| file::open(opfs_file.store_file()).unwrap());
+    testing::run_durable(|| file::open(opfs_file.store_file(), None).unwrap());
     opfs_file.keep_open(false);
     opfs_file.kill();
 }
 
 #[wasm_bindgen_test]
 async fn dropped_store_lets_go_of_its_file() {
-    let store = file::open(opfs("closed").await.store_file()).unwrap();
+    let store = file::open(opfs("closed").await.store_file(), None).unwrap();
     put(&store, b"key", b"value").unwrap();
     drop(store);
     // A second handle to an open file is refused.
-    let store = file::open(opfs("closed").await.store_file()).unwrap();
+    let store = file::open(opfs("closed").await.store_file(), None).unwrap();
     assert_eq!(get(&store, b"key").as_deref(), Some(&b"value"[..]));
 }
 
@@ -99,7 +99,7 @@ async fn dropped_store_lets_go_of_its_file() {
 async fn acknowledged_write_survives_a_kill() {
     for round in 0..10_u8 {
         let opfs_file = opfs("killed").await;
-        let store = file::open(opfs_file.store_file()).unwrap();
+        let store = file::open(opfs_file.store_file(), None).unwrap();
         for before in 0..round {
             assert_eq!(get(&store, &[before]).as_deref(), Some(&[before; 5_000][..]), "round {round}");
         }
@@ -112,9 +112,29 @@ async fn acknowledged_write_survives_a_kill() {
         });
         assert!(unfinished.is_err());
         std::mem::forget(store);
-        let store = file::open(opfs("killed").await.store_file()).unwrap();
+        let store = file::open(opfs("killed").await.store_file(), None).unwrap();
         assert_eq!(get(&store, b"unfinished"), None, "round {round}");
         assert_eq!(get(&store, &[round]).as_deref(), Some(&[round; 5_000][..]), "round {round}");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn write_that_is_in_the_journal_alone_survives_a_kill() {
+    for round in 0..10_u8 {
+        let (opfs_file, opfs_journal) = (opfs("journaled").await, opfs("journal").await);
+        let store = file::open(opfs_file.store_file(), Some(opfs_journal.store_file())).unwrap();
+        put(&store, &[round, 0], &[round; 5_000]).unwrap();
+        let before = opfs_file.bytes().to_vec();
+        put(&store, &[round, 1], &[round; 5_000]).unwrap();
+        assert!(opfs_file.bytes().to_vec() == before, "the second write is in the journal alone");
+        opfs_file.kill();
+        opfs_journal.kill();
+        std::mem::forget(store);
+        let (opfs_file, opfs_journal) = (opfs("journaled").await, opfs("journal").await);
+        let store = file::open(opfs_file.store_file(), Some(opfs_journal.store_file())).unwrap();
+        for key in (0..=round).flat_map(|round| [[round, 0], [round, 1]]) {
+            assert_eq!(get(&store, &key).as_deref(), Some(&[key[0]; 5_000][..]), "round {round}");
+        }
     }
 }
 
@@ -122,7 +142,7 @@ async fn acknowledged_write_survives_a_kill() {
 async fn full_disk_is_an_error_and_the_store_goes_on() {
     let opfs_file = opfs("full").await;
     opfs_file.fill(&[]);
-    let store = file::open(opfs_file.store_file()).unwrap();
+    let store = file::open(opfs_file.store_file(), None).unwrap();
     put(&store, b"before", b"kept").unwrap();
     opfs_file.fail_after(10_000.0);
     let refused = put(&store, b"big", &[1; 4_000_000]);
@@ -133,7 +153,7 @@ async fn full_disk_is_an_error_and_the_store_goes_on() {
     put(&store, b"big", &[1; 4_000_000]).unwrap();
     assert_eq!(get(&store, b"big").map(|value| value.len()), Some(4_000_000));
     drop(store);
-    let store = file::open(opfs("full").await.store_file()).unwrap();
+    let store = file::open(opfs("full").await.store_file(), None).unwrap();
     assert_eq!(get(&store, b"before").as_deref(), Some(&b"kept"[..]));
     assert_eq!(get(&store, b"big").map(|value| value.len()), Some(4_000_000));
 }
@@ -145,28 +165,29 @@ async fn making_that_was_interrupted_is_begun_again() {
         opfs_file.fill(&[]);
         opfs_file.fail_after(f64::from(bytes_written));
         opfs_file.keep_open(true);
-        let cut = file::open(opfs_file.store_file());
+        let cut = file::open(opfs_file.store_file(), None);
         opfs_file.fail_after(-1.0);
         // Whatever came of it, the file becomes a store.
         drop(cut);
         opfs_file.keep_open(false);
-        let store = file::open(opfs_file.store_file()).unwrap();
+        let store = file::open(opfs_file.store_file(), None).unwrap();
         put(&store, b"key", b"value").unwrap();
     }
 }
 
 #[wasm_bindgen_test]
 async fn stores_that_were_written_natively_open() {
-    let formats: [(&str, &[u8]); 2] = [
+    let formats: [(&str, &[u8]); 3] = [
         ("format-1", include_bytes!("../../core/tests/fixtures/format-1.redb.zlib")),
         ("format-2", include_bytes!("../../core/tests/fixtures/format-2.redb.zlib")),
+        ("format-3", include_bytes!("../../core/tests/fixtures/format-3.redb.zlib")),
     ];
     for (name, packed) in formats {
         let mut native = Vec::new();
         flate2::read::ZlibDecoder::new(packed).read_to_end(&mut native).unwrap();
         let opfs_file = opfs(name).await;
         opfs_file.fill(&native);
-        let store = file::open(opfs_file.store_file()).unwrap();
+        let store = file::open(opfs_file.store_file(), None).unwrap();
         let mut documents = 0;
         let read = store.read().unwrap();
         let mut count = |_: &[u8], _: &[u8]| {
@@ -184,7 +205,7 @@ async fn file_of_another_program_stays_as_it_is() {
     for foreign in [&b"SQLite format 3\0 and so on"[..], &[9; 5_000], b"redb\x1a\x0a\xa9\x0d\x0a"] {
         opfs_file.fill(foreign);
         opfs_file.keep_open(true);
-        let refused = file::open(opfs_file.store_file());
+        let refused = file::open(opfs_file.store_file(), None);
         assert!(matches!(refused, Err(StoreError::Foreign { .. } | StoreError::Damaged { .. })), "{refused:?}");
         assert_eq!(opfs_file.bytes().to_vec(), foreign);
     }

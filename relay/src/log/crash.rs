@@ -20,7 +20,7 @@ use rejoin::codec::classic::Frame;
 use rejoin::codec::sync_message::SyncMessage;
 use rejoin::engine::{self, Origin};
 use rejoin::fields::{self, Author};
-use rejoin::store::testing::disk::{Chance, CutDisk, Kept};
+use rejoin::store::testing::disk::{Chance, CutFiles, Images, Kept};
 use rejoin::store::{self, MemoryStore, RedbOptions, RedbStore, Store, StoreError, StoreExt, Table};
 use rejoin::sync::classic::{ClassicSession, Identity, Output, Role};
 use rejoin::{ActorId, ChangeHash, Edit, PeerId, ledger};
@@ -90,12 +90,12 @@ fn identity(name: &str) -> Identity {
     Identity { peer: PeerId::new(name).unwrap(), storage: None, epoch: None }
 }
 
-fn open(disk: &CutDisk) -> Result<RedbStore, StoreError> {
-    RedbStore::open_backend(disk.clone(), RedbOptions::new().quick_repair(true))
+fn open(disk: &CutFiles) -> Result<RedbStore, StoreError> {
+    disk.open(RedbOptions::new().quick_repair(true).journal(true))
 }
 
 impl<'a> Relay<'a> {
-    fn start(runtime: &'a Runtime, disk: &CutDisk, stores: [MemoryStore; 2]) -> Result<Self, Fallen> {
+    fn start(runtime: &'a Runtime, disk: &CutFiles, stores: [MemoryStore; 2]) -> Result<Self, Fallen> {
         let store: Arc<dyn Store> = Arc::new(open(disk)?);
         let hub = Arc::new(Hub::default());
         let log = GroupCommit::start(Arc::clone(&store), Arc::clone(&hub), None).unwrap();
@@ -317,11 +317,11 @@ fn sound(store: &dyn Store) -> Result<(), String> {
 fn check(
     runtime: &Runtime,
     states: &[u64],
-    image: Vec<u8>,
+    images: Images,
     heard: &Heard,
     clients: &[MemoryStore],
 ) -> Result<(), String> {
-    let disk = CutDisk::from_image(image);
+    let disk = CutFiles::from_images(images);
     let store = open(&disk).map_err(|error| format!("unopenable: {error}"))?;
     let found = digest(&store);
     let found = states.iter().position(|state| *state == found).ok_or("a write is there by half")?;
@@ -340,9 +340,9 @@ fn check(
     let mut relay = Relay::start(runtime, &disk, [copy(&clients[0]), copy(&clients[1])]).unwrap();
     relay.exchange().map_err(|Fallen| "it cannot be written")?;
     // Not closed: only what the disk was made to keep is there.
-    let image = disk.image(Kept::None, &mut Chance::new(0));
+    let images = disk.images(Kept::None, &mut Chance::new(0));
     let clients = relay.stop();
-    let store = open(&CutDisk::from_image(image)).map_err(|error| format!("unopenable: {error}"))?;
+    let store = open(&CutFiles::from_images(images)).map_err(|error| format!("unopenable: {error}"))?;
     sound(&store)?;
     if clients.iter().any(|client| heads(client) != heads(&store)) {
         return Err("the clients and the relay did not come together again".to_owned());
@@ -353,7 +353,7 @@ fn check(
 /// Runs the relay to each cut, and checks several images of each; returns what went wrong.
 fn try_cuts(stride: usize, rolls: u64, lying: bool, acknowledging: Acknowledging) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let whole = CutDisk::new();
+    let whole = CutFiles::new();
     let mut relay = Relay::start(&runtime, &whole, fresh_clients()).unwrap();
     relay.states = Some(vec![digest(&*relay.store)]);
     relay.live().unwrap();
@@ -363,7 +363,7 @@ fn try_cuts(stride: usize, rolls: u64, lying: bool, acknowledging: Acknowledging
     assert_eq!(heads(&clients[0]), heads(&clients[1]));
     let (mut cuts, mut images, mut second_cuts, mut failures) = (0, 0, 0, Vec::new());
     for cut in (0..whole.operations()).step_by(stride) {
-        let disk = CutDisk::new();
+        let disk = CutFiles::new();
         disk.cut_after(cut);
         disk.set_lying(lying);
         let (heard, clients) = match Relay::start(&runtime, &disk, fresh_clients()) {
@@ -379,27 +379,27 @@ fn try_cuts(stride: usize, rolls: u64, lying: bool, acknowledging: Acknowledging
             }
         };
         cuts += 1;
-        let mut seen: Vec<Vec<u8>> = Vec::new();
+        let mut seen: Vec<Images> = Vec::new();
         for (roll, kept) in (0..rolls).flat_map(|roll| Kept::ALL.into_iter().map(move |kept| (roll, kept))) {
             let seed = (cut as u64 * ROLLS.1 + roll) * Kept::ALL.len() as u64 + kept as u64;
             let mut chance = Chance::new(seed);
-            let mut image = disk.image(kept, &mut chance);
+            let mut now = disk.images(kept, &mut chance);
             // Of a disk that lies anything may be left; that none of it is there is enough.
-            if seen.contains(&image) || (lying && kept != Kept::None) {
+            if seen.contains(&now) || (lying && kept != Kept::None) {
                 continue;
             }
-            seen.push(image.clone());
+            seen.push(now.clone());
             let second_cut = (chance.below(3) == 0).then(|| chance.below(24));
             if let Some(second) = second_cut {
                 // During the recovery, or as soon as it is done.
                 second_cuts += 1;
-                let again = CutDisk::from_image(image);
+                let again = CutFiles::from_images(now);
                 again.cut_after(second);
                 drop(open(&again));
-                image = again.image(kept, &mut chance);
+                now = again.images(kept, &mut chance);
             }
             images += 1;
-            if let Err(failure) = check(&runtime, &states, image, &heard, &clients) {
+            if let Err(failure) = check(&runtime, &states, now, &heard, &clients) {
                 failures
                     .push(format!("cut at {cut}, kept {kept:?}, seed {seed}, second cut {second_cut:?}: {failure}"));
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rejoin::care::{self, Registers, VerifyOptions};
 use rejoin::ledger::log::{self, What};
-use rejoin::store::testing::disk::{Chance, CutDisk, Kept};
+use rejoin::store::testing::disk::{Chance, CutFiles, Images, Kept};
 use rejoin::store::{RedbOptions, RedbStore, Store, StoreError};
 use rejoin::sync::v1::OfferedWrite;
 use rejoin::{Epoch, SpaceId};
@@ -24,12 +24,12 @@ const DOCUMENTS: [DocumentId; 2] = [DocumentId::from_bytes([1; 16]), DocumentId:
 /// What a client was told: a position, and the write that is there. Of a document that was deleted since, only the deletion.
 type Told = Vec<(u64, OfferedWrite)>;
 
-fn open_disk(disk: &CutDisk) -> Result<RedbStore, StoreError> {
-    RedbStore::open_backend(disk.clone(), RedbOptions::new().quick_repair(true))
+fn open_disk(disk: &CutFiles) -> Result<RedbStore, StoreError> {
+    disk.open(RedbOptions::new().quick_repair(true).journal(true))
 }
 
 /// Pushes until the power fails, two batches at once.
-fn push_all(runtime: &Runtime, disk: &CutDisk) -> Told {
+fn push_all(runtime: &Runtime, disk: &CutFiles) -> Told {
     let Ok(store) = open_disk(disk) else { return Told::new() };
     let store: Arc<dyn Store> = Arc::new(store);
     let Ok(_) = open(&*store, [7; 16]) else { return Told::new() };
@@ -77,8 +77,8 @@ fn push_together(
 }
 
 /// Checks what is found on a disk. The deletion may be there though nobody heard of it.
-fn check(image: Vec<u8>, told: &Told) -> Result<(), String> {
-    let store = open_disk(&CutDisk::from_image(image)).map_err(|error| format!("unopenable: {error}"))?;
+fn check(images: Images, told: &Told) -> Result<(), String> {
+    let store = open_disk(&CutFiles::from_images(images)).map_err(|error| format!("unopenable: {error}"))?;
     let report = care::verify(&store, &VerifyOptions::new(Registers::Absent), &mut |_| {}).unwrap();
     if !report.is_sound() {
         return Err(format!("it is not sound: {}", report.to_json()));
@@ -120,17 +120,17 @@ fn check(image: Vec<u8>, told: &Told) -> Result<(), String> {
 #[test]
 fn position_that_was_told_survives_a_power_cut_at_any_operation() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let whole = CutDisk::new();
+    let whole = CutFiles::new();
     let all = push_all(&runtime, &whole);
     assert_eq!(all.iter().map(|(position, _)| *position).max(), Some(17));
     let mut failures = Vec::new();
     for cut in 0..whole.operations() {
-        let disk = CutDisk::new();
+        let disk = CutFiles::new();
         disk.cut_after(cut);
         let told = push_all(&runtime, &disk);
         for kept in Kept::ALL {
-            let image = disk.image(kept, &mut Chance::new(cut as u64));
-            if let Err(failure) = check(image, &told) {
+            let images = disk.images(kept, &mut Chance::new(cut as u64));
+            if let Err(failure) = check(images, &told) {
                 failures.push(format!("cut at {cut}, kept {kept:?}: {failure}"));
             }
         }

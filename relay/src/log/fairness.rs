@@ -18,8 +18,8 @@ use super::tests::{chain, offered};
 use super::*;
 use crate::hub::Hub;
 use crate::limits::{
-    COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR,
-    FOLD_NOTICED_BYTES,
+    COMMIT_BUSY_REQUESTS, COMMIT_CHANGES_MAX, COMMIT_INTERVAL, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN,
+    COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
 };
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
@@ -307,25 +307,24 @@ fn write_that_is_heavier_than_its_share_goes_whole_and_is_made_up_for() {
 }
 
 #[test]
-fn requests_that_wait_are_counted_whatever_becomes_of_them() {
+fn commits_wait_for_more_only_while_few_requests_come() {
     let mut table = Table::new();
-    let (one, other) = (table.author(None), table.author(None));
-    table.push(&one, 1, small(1_000));
-    table.push(&other, 2, small(1));
-    let later = table.now + Duration::from_millis(10);
-    assert!(table.lanes.are_many(later, Duration::from_millis(20)));
-    assert!(!table.lanes.are_many(later, Duration::from_millis(21)));
-    table.commit();
-    assert!(!table.lanes.are_many(later, Duration::ZERO), "one is left");
-    table.push(&other, 2, small(1));
-    assert!(table.lanes.are_many(later, Duration::from_millis(20)));
+    let one = table.author(None);
+    let start = table.now;
+    let last = u32::try_from(COMMIT_BUSY_REQUESTS).unwrap() - 1;
+    // As far apart as just fits: the last one comes when the first one has waited for the whole interval.
+    for number in 0..=last {
+        assert!(!table.lanes.is_busy(table.now), "{number}");
+        table.now = start + COMMIT_INTERVAL * number / last;
+        table.push(&one, 1, small(1));
+    }
+    assert!(table.lanes.is_busy(start + COMMIT_INTERVAL));
+    assert!(!table.lanes.is_busy(start + COMMIT_INTERVAL + Duration::from_nanos(1)));
+    // Those that are committed count too: it is about what comes.
     while !table.lanes.is_empty() {
         table.commit();
     }
-    table.push(&one, 1, small(1));
-    table.push(&other, 2, small(1));
-    assert!(table.lanes.are_many(later, Duration::from_millis(20)));
-    assert!(!table.lanes.are_many(later, Duration::from_millis(21)));
+    assert!(table.lanes.is_busy(start + COMMIT_INTERVAL));
 }
 
 /// Commits only while the gate is open, and notes how many changes each document has after each commit.

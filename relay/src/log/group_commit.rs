@@ -2,9 +2,9 @@
 //!
 //! One thread writes. It takes what has gathered while the last commit was under way, puts it into one transaction, and
 //! when that has reached the disk it answers every request and tells the hub which documents changed. A lone change is
-//! committed at once. When changes come one after the other, commits begin [`COMMIT_INTERVAL`] apart: a commit costs the
-//! same for one change as for ten, and whoever reads them gets those ten in one message. The more of them wait the sooner it
-//! begins, down to [`COMMIT_INTERVAL_MIN`]: when they have waited together [`COMMIT_WAITS`] times as long as a commit takes.
+//! committed at once. When changes come one after the other, commits begin [`COMMIT_INTERVAL`] apart: whoever reads them gets what
+//! has gathered in one message, and to send it costs more than the commit. Where [`COMMIT_BUSY_REQUESTS`](crate::limits::COMMIT_BUSY_REQUESTS)
+//! or more come within that time, commits begin as soon as the last one is done, and [`COMMIT_INTERVAL_MIN`] apart at least.
 //!
 //! What a commit holds is chosen so that nobody waits for who writes without a pause ([`queue`](super::queue)). A request with more
 //! changes than fit a commit, or its author's share of one, is carried out over several, between those of others.
@@ -33,9 +33,7 @@ use crate::audit::Refusals;
 use crate::clock::now_seconds;
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
-use crate::limits::{
-    COMMIT_INTERVAL, COMMIT_INTERVAL_MIN, COMMIT_LOOK, COMMIT_WAITS, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE,
-};
+use crate::limits::{COMMIT_INTERVAL, COMMIT_INTERVAL_MIN, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE};
 use crate::metrics::{AppendResult, Metrics};
 use crate::quota::Quota;
 
@@ -288,7 +286,6 @@ impl Drop for Taking {
 impl Writer {
     fn run(mut self) {
         let mut last = Instant::now().checked_sub(COMMIT_INTERVAL).unwrap_or_else(Instant::now);
-        let mut took = Duration::ZERO;
         let mut is_left = false;
         loop {
             // What an earlier commit had no room for does not wait.
@@ -296,7 +293,7 @@ impl Writer {
                 if !self.inbox.wait() {
                     return;
                 }
-                self.gather(last, took);
+                self.gather(last);
             }
             self.do_urgent();
             let now = Instant::now();
@@ -308,7 +305,6 @@ impl Writer {
             if !turn.slices.is_empty() {
                 last = now;
                 is_left |= self.carry_out(turn.slices);
-                took = last.elapsed();
             }
         }
     }
@@ -331,19 +327,19 @@ impl Writer {
         !is_idle
     }
 
-    /// Waits until it is time for the next commit. The last one began then, and took so long.
-    fn gather(&mut self, last: Instant, took: Duration) {
-        let enough = took * COMMIT_WAITS;
+    /// Waits until it is time for the next commit. The last one began then.
+    fn gather(&mut self, last: Instant) {
         loop {
             self.do_urgent();
             let now = Instant::now();
-            let interval = if self.inbox.are_many(now, enough) { COMMIT_INTERVAL_MIN } else { COMMIT_INTERVAL };
+            let glance = self.inbox.glance(now);
+            let interval = if glance.is_busy { COMMIT_INTERVAL_MIN } else { COMMIT_INTERVAL };
             let left = (last + interval).saturating_duration_since(now);
             // The relay's end does not wait.
-            if left.is_zero() || self.inbox.is_closed() || !self.inbox.has_jobs() {
+            if left.is_zero() || glance.is_closed || !glance.has_jobs {
                 return;
             }
-            std::thread::sleep(left.min(COMMIT_LOOK));
+            self.inbox.wait_for_more(glance, left);
         }
     }
 

@@ -25,6 +25,19 @@ struct State {
     lanes: Lanes,
     urgent: VecDeque<Urgent>,
     is_closed: bool,
+    /// How much was ever added.
+    added: u64,
+}
+
+/// What waits, for who decides when the next commit begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Glance {
+    /// Something waits for a commit.
+    pub(super) has_jobs: bool,
+    /// Requests come so fast that a commit need not wait for more of them.
+    pub(super) is_busy: bool,
+    pub(super) is_closed: bool,
+    added: u64,
 }
 
 /// What does not wait for a commit. Whoever asks has one at a time, so there are no more of them than of those.
@@ -56,7 +69,7 @@ pub(super) struct Turn {
 
 impl Inbox {
     pub(super) fn new(clock: fn() -> Instant) -> Self {
-        let state = State { lanes: Lanes::new(clock()), urgent: VecDeque::new(), is_closed: false };
+        let state = State { lanes: Lanes::new(clock()), urgent: VecDeque::new(), is_closed: false, added: 0 };
         Self { state: Mutex::new(state), bell: Condvar::new(), clock }
     }
 
@@ -123,13 +136,18 @@ impl Inbox {
         !self.state().lanes.is_empty()
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.state().is_closed
+    /// Returns what waits now.
+    pub(super) fn glance(&self, now: Instant) -> Glance {
+        let state = self.state();
+        let (has_jobs, is_busy) = (!state.lanes.is_empty(), state.lanes.is_busy(now));
+        Glance { has_jobs, is_busy, is_closed: state.is_closed, added: state.added }
     }
 
-    /// Says whether two or more wait, and have waited so long together.
-    pub(super) fn are_many(&self, now: Instant, waited: Duration) -> bool {
-        self.state().lanes.are_many(now, waited)
+    /// Waits until something was added since a glance, or for so long.
+    pub(super) fn wait_for_more(&self, glance: Glance, longest: Duration) {
+        let is_same = |state: &mut State| state.added == glance.added && !state.is_closed;
+        let waited = self.bell.wait_timeout_while(self.state(), longest, is_same);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Takes out what the next commit holds.
@@ -152,6 +170,7 @@ impl Inbox {
             return Err(AppendError::Stopped);
         }
         change(&mut state);
+        state.added += 1;
         drop(state);
         self.bell.notify_one();
         Ok(())

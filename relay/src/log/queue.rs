@@ -23,8 +23,8 @@ use super::entrance::Room;
 use super::{AppendError, Author, AuthorKey, Results, Written};
 use crate::hub::ConnectionId;
 use crate::limits::{
-    APPEND_OVERHEAD_BYTES, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN,
-    COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
+    APPEND_OVERHEAD_BYTES, COMMIT_BUSY_REQUESTS, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
+    COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
 };
 
 /// A request under way.
@@ -67,10 +67,8 @@ pub(super) struct Lanes {
     authors: HashMap<AuthorKey, usize>,
     /// By how much connections had more than their share. One that has nothing waiting pays too, so that coming back saves nothing.
     owed_bytes: HashMap<ConnectionId, usize>,
-    /// How many requests wait, and how long after `start` they were queued, together.
-    count: u32,
-    since_start: Duration,
-    start: Instant,
+    /// When the last requests were queued, the oldest first: [`COMMIT_BUSY_REQUESTS`] of them at most.
+    arrivals: VecDeque<Instant>,
     /// The two connections that wrote last, the later first, and when.
     last: [Option<(ConnectionId, Instant)>; 2],
     pace: Pace,
@@ -130,9 +128,7 @@ impl Lanes {
             turns: VecDeque::new(),
             authors: HashMap::new(),
             owed_bytes: HashMap::new(),
-            count: 0,
-            since_start: Duration::ZERO,
-            start: now,
+            arrivals: VecDeque::with_capacity(COMMIT_BUSY_REQUESTS),
             last: [None; 2],
             pace: Pace { since: now, bytes: 0, before_bytes: 0 },
         }
@@ -143,10 +139,10 @@ impl Lanes {
         self.turns.is_empty()
     }
 
-    /// Says whether two or more requests wait that have waited so long together.
-    pub(super) fn are_many(&self, now: Instant, waited: Duration) -> bool {
-        let all = now.saturating_duration_since(self.start).saturating_mul(self.count);
-        self.count > 1 && all.saturating_sub(self.since_start) >= waited
+    /// Says whether [`COMMIT_BUSY_REQUESTS`] came within one [`COMMIT_INTERVAL`], the last one now.
+    pub(super) fn is_busy(&self, now: Instant) -> bool {
+        let first = self.arrivals.front().filter(|_| self.arrivals.len() == COMMIT_BUSY_REQUESTS);
+        first.is_some_and(|first| now.saturating_duration_since(*first) <= COMMIT_INTERVAL)
     }
 
     /// Says whether more than one connection writes, or did of late.
@@ -165,8 +161,10 @@ impl Lanes {
     /// Adds a request behind all others of its connection.
     pub(super) fn push(&mut self, job: Job) {
         self.note(job.author.connection, job.since);
-        self.count += 1;
-        self.since_start += job.since.saturating_duration_since(self.start);
+        if self.arrivals.len() == COMMIT_BUSY_REQUESTS {
+            self.arrivals.pop_front();
+        }
+        self.arrivals.push_back(job.since);
         self.lane(&job.author).jobs.push_back(job);
     }
 
@@ -174,8 +172,6 @@ impl Lanes {
     /// turn. Of several, the one that came last is put back first.
     pub(super) fn put_back(&mut self, job: Job, now: Instant) {
         self.note(job.author.connection, now);
-        self.count += 1;
-        self.since_start += job.since.saturating_duration_since(self.start);
         let jobs = &mut self.lane(&job.author).jobs;
         if job.space.is_some() { jobs.push_front(job) } else { jobs.push_back(job) }
     }
@@ -213,9 +209,6 @@ impl Lanes {
                 self.owed_bytes.insert(connection, used - allowance);
             }
             let is_left = !lane.jobs.is_empty();
-            self.count -= u32::try_from(slices.len() - before).unwrap_or(u32::MAX);
-            let taken = slices[before..].iter().map(|slice| slice.job.since.saturating_duration_since(self.start));
-            self.since_start = self.since_start.saturating_sub(taken.sum());
             if is_left {
                 self.turns.push_back(connection);
             } else {
@@ -228,7 +221,7 @@ impl Lanes {
 
     /// Takes out all that waits.
     pub(super) fn clear(&mut self) -> Vec<Job> {
-        let lanes = std::mem::replace(self, Self::new(self.start)).lanes;
+        let lanes = std::mem::replace(self, Self::new(self.pace.since)).lanes;
         lanes.into_values().flat_map(|lane| lane.jobs).collect()
     }
 

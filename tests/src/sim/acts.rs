@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rejoin::fields::EditAction;
 use rejoin::repo::ChangeOptions;
-use rejoin::store::testing::disk::CutDisk;
+use rejoin::store::testing::disk::{CutFiles, Images};
 use rejoin::{ChangeHash, DocumentId, Edit, Protocol, Repo, RepoError, SpaceId, Value};
 
 use super::model::Tag;
@@ -216,11 +216,11 @@ impl World {
     }
 
     /// Ends a device's process, and has this on its disk.
-    fn stop(&mut self, node: usize, image: Vec<u8>) {
+    fn stop(&mut self, node: usize, image: Images) {
         let is_full = self.nodes[node].disk.is_full();
         self.nodes[node].disk.cut_after(0);
         self.nodes[node].end(&self.simulation);
-        let disk = CutDisk::from_image(image);
+        let disk = CutFiles::from_images(image);
         disk.set_full(is_full);
         self.nodes[node].disk = disk;
         for relay in 0..self.relays.len() {
@@ -320,7 +320,7 @@ impl World {
         let image = self.image_of(&disk);
         disk.cut_after(0);
         self.relays[relay].end();
-        let next = CutDisk::from_image(image);
+        let next = CutFiles::from_images(image);
         next.set_full(disk.is_full());
         self.relays[relay].disk = next;
         self.after(500, Event::RelayBoot(relay));
@@ -335,7 +335,7 @@ impl World {
             self.after(1, Event::Cut(line));
         }
         self.before.remove(&(true, relay));
-        let after = self.relays[relay].image.as_deref().and_then(|image| self.model.look_at_image(image));
+        let after = self.relays[relay].image.as_ref().and_then(|image| self.model.look_at_image(image));
         self.relays[relay].restore();
         self.model.was_restored = true;
         self.boot_relay(relay);

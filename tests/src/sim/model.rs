@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use automerge::ChangeHash;
 use rejoin::ledger::{self, tombstone};
-use rejoin::store::testing::disk::CutDisk;
-use rejoin::store::{ReadTx, RedbOptions, RedbStore, Store, StoreError};
+use rejoin::store::testing::disk::{CutFiles, Images};
+use rejoin::store::{ReadTx, RedbOptions, Store, StoreError};
 use rejoin::{ActorId, DocumentId, SpaceId};
 
 /// Names a write: it stands in its change's message, whatever becomes of the rest.
@@ -100,8 +100,8 @@ impl Model {
     }
 
     /// Reads what a copy of a disk has: whoever is to run on it may not come up for a while. `None` if it does not open.
-    pub fn look_at_image(&mut self, image: &[u8]) -> Option<Holding> {
-        let store = RedbStore::open_backend(CutDisk::from_image(image.to_vec()), RedbOptions::new()).ok()?;
+    pub fn look_at_image(&mut self, image: &Images) -> Option<Holding> {
+        let store = CutFiles::from_images(image.clone()).open(RedbOptions::new()).ok()?;
         self.look(&store).ok()
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rejoin::simulation::{Place, Simulation};
-use rejoin::store::testing::disk::CutDisk;
-use rejoin::store::{RedbOptions, RedbStore, Store, StoreError};
+use rejoin::store::testing::disk::{CutFiles, Images};
+use rejoin::store::{RedbOptions, Store, StoreError};
 use rejoin::{ConnectOptions, Connection, DocumentId, Protocol, Repo, SpaceId};
 
 use super::wire::{Phone, Wires};
@@ -21,7 +21,7 @@ pub struct Node {
     /// Which one it is.
     pub number: usize,
     /// Its disk.
-    pub disk: CutDisk,
+    pub disk: CutFiles,
     /// What runs.
     pub process: Option<Process>,
     /// What it speaks.
@@ -49,7 +49,7 @@ pub struct Process {
 /// A copy of a disk.
 pub struct Image {
     /// What is on it.
-    pub bytes: Vec<u8>,
+    pub bytes: Images,
     /// From which seed the chance of the process began that ran then.
     pub seed: u64,
 }
@@ -85,8 +85,8 @@ impl Node {
         let place = self.place();
         self.seed = seed;
         simulation.settle(place, seed, skew_seconds);
-        let options = RedbOptions::new().cache_bytes(CACHE_BYTES);
-        let store: Arc<dyn Store> = Arc::new(RedbStore::open_backend(self.disk.clone(), options)?);
+        let options = RedbOptions::new().cache_bytes(CACHE_BYTES).journal(self.number % 2 == 1);
+        let store: Arc<dyn Store> = Arc::new(self.disk.open(options)?);
         let repo = simulation.at(place, || Repo::with_store(Arc::clone(&store)));
         let repo = repo.map_err(|error| StoreError::Io(std::io::Error::other(error.to_string())))?;
         let connect = |(relay, token): &(usize, String)| {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rejoin::codec::v1::Access;
-use rejoin::store::testing::disk::CutDisk;
-use rejoin::store::{RedbOptions, RedbStore, Store, StoreExt, Table};
+use rejoin::store::testing::disk::{CutFiles, Images};
+use rejoin::store::{RedbOptions, Store, StoreExt, Table};
 use rejoin::{SpaceId, care};
 use rejoin_relay::auth::{Directory, Grant, NewToken, PrincipalId, Target};
 use rejoin_relay::testing::{Classic, Modern, Offer, Relay, Sent};
@@ -21,13 +21,13 @@ pub struct Station {
     /// Which one it is.
     pub number: usize,
     /// Its disk.
-    pub disk: CutDisk,
+    pub disk: CutFiles,
     /// What runs.
     pub relay: Option<Relay>,
     /// The relay's ends of the connections.
     pub served: BTreeMap<LineId, Served>,
     /// Its backup.
-    pub image: Option<Vec<u8>>,
+    pub image: Option<Images>,
     /// Whether a commit is on its way.
     pub will_commit: bool,
     /// Its rights are remembered: a fault.
@@ -106,7 +106,7 @@ impl Station {
     pub fn new(number: usize, is_deaf: bool) -> Self {
         Self {
             number,
-            disk: CutDisk::new(),
+            disk: CutFiles::new(),
             relay: None,
             served: BTreeMap::new(),
             image: None,
@@ -123,8 +123,8 @@ impl Station {
     /// Why it does not start, in words.
     pub fn begin(&mut self) -> Result<(), String> {
         self.lives = self.lives.wrapping_add(1);
-        let options = RedbOptions::new().quick_repair(true).cache_bytes(CACHE_BYTES);
-        let store = RedbStore::open_backend(self.disk.clone(), options).map_err(|error| error.to_string())?;
+        let options = RedbOptions::new().quick_repair(true).journal(true).cache_bytes(CACHE_BYTES);
+        let store = self.disk.open(options).map_err(|error| error.to_string())?;
         let mut epoch = [self.lives; 16];
         let number = u8::try_from(self.number).unwrap_or(u8::MAX);
         epoch[0] = number.wrapping_add(0xa0);
@@ -151,9 +151,9 @@ impl Station {
     /// Puts its backup in the place of its disk. Whoever followed its log compares then.
     pub fn restore(&mut self) {
         let Some(image) = &self.image else { return };
-        let disk = CutDisk::from_image(image.clone());
-        let options = RedbOptions::new().quick_repair(true).cache_bytes(CACHE_BYTES);
-        if let Ok(store) = RedbStore::open_backend(disk.clone(), options) {
+        let disk = CutFiles::from_images(image.clone());
+        let options = RedbOptions::new().quick_repair(true).journal(true).cache_bytes(CACHE_BYTES);
+        if let Ok(store) = disk.open(options) {
             let restored = store.write_with(|tx| {
                 tx.delete(Table::Meta, b"log-epoch")?;
                 // Owners are not asked for a while, so that devices bring back what the backup lacks. The wall's clock: it is the

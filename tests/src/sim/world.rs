@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rejoin::client::{Heard, Said};
 use rejoin::ledger::spaces;
 use rejoin::simulation::Simulation;
-use rejoin::store::testing::disk::{Chance, CutDisk};
+use rejoin::store::testing::disk::{Chance, CutFiles, Images};
 use rejoin::{ChangeHash, Protocol, RepoError, SpaceId};
 use rejoin_relay::testing::Sent;
 
@@ -154,7 +154,7 @@ impl World {
             }
             let is_classic = number + 1 == clients && clients > 2 && self.chance.random_range(0..2) == 0;
             let speaks = if is_classic { Protocol::Classic } else { Protocol::RejoinV1 };
-            let disk = CutDisk::new();
+            let disk = CutFiles::new();
             self.nodes.push(Node {
                 number,
                 disk,
@@ -596,9 +596,9 @@ impl World {
     }
 
     /// Draws an image of what a disk holds that lost its power.
-    pub(super) fn image_of(&mut self, disk: &CutDisk) -> Vec<u8> {
+    pub(super) fn image_of(&mut self, disk: &CutFiles) -> Images {
         use rejoin::store::testing::disk::Kept;
         let kept = Kept::ALL[self.chance.random_range(0..Kept::ALL.len())];
-        disk.image(kept, &mut Chance::new(self.chance.random()))
+        disk.images(kept, &mut Chance::new(self.chance.random()))
     }
 }

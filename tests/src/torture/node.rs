@@ -189,10 +189,10 @@ impl Node {
             (self.data().join("relay.redb"), self.folder.join("look.redb"), self.folder.join("first.redb"));
         if self.is_forgetful {
             let (from, to) = if first.exists() { (&first, &store) } else { (&store, &first) };
-            fs::copy(from, to).unwrap();
+            copy_store(from, to);
         }
         // The relay is to recover what it left behind by itself.
-        fs::copy(store, &copy).unwrap();
+        copy_store(&store, &copy);
         let store: Arc<dyn Store> = Arc::new(RedbStore::open(&copy, RedbOptions::new()).unwrap());
         let tx = store.read().unwrap();
         let epoch = log::epoch(&*tx).unwrap().unwrap().to_string();
@@ -237,5 +237,16 @@ impl Node {
             Command::new(crate::binary("rejoin-relay")).arg("verify").arg("--data").arg(self.data()).output().unwrap();
         let text = String::from_utf8_lossy(&verified.stdout).into_owned();
         (documents, if verified.status.success() { Vec::new() } else { vec![format!("the relay's store: {text}")] })
+    }
+}
+
+/// Copies the store of a process that has ended, however it ended: its file and its journal.
+fn copy_store(from: &Path, to: &Path) {
+    let journal = |store: &Path| PathBuf::from(format!("{}.rejoin-journal", store.display()));
+    fs::copy(from, to).unwrap();
+    if journal(from).exists() {
+        fs::copy(journal(from), journal(to)).unwrap();
+    } else if journal(to).exists() {
+        fs::remove_file(journal(to)).unwrap();
     }
 }

@@ -3,7 +3,7 @@ import { engineLoader } from "../../ts/host/engine.js";
 import { Tab, type Around, type Channel, type Locks } from "../../ts/host/leader.js";
 import { PageLink } from "../../ts/host/link.js";
 import { MemoryFile } from "../../ts/host/memory.js";
-import type { ChangeName, Place, StoreFile } from "../../ts/host/contract.js";
+import type { ChangeName, Place, StoreFiles } from "../../ts/host/contract.js";
 import type { LinkOptions } from "../../ts/page/link.js";
 import type { Peer } from "../../ts/host/peer.js";
 import type { Start, ToPage, ToWorker } from "../../ts/host/messages.js";
@@ -218,13 +218,14 @@ export class FakeTab {
     const { place } = this.world;
     return {
       kind: "opfs",
-      open: async (): Promise<{ file: StoreFile; fresh: boolean }> => {
+      open: async (): Promise<StoreFiles> => {
         for (let i = 0; place.isHeld && i < 100; i++) await new Promise((resolve) => setTimeout(resolve, 1));
         if (place.isHeld) throw { code: "store_in_use", message: "the file is open elsewhere" };
         place.isHeld = true;
         place.opened++;
         this.file = new HeldFile(this.world, this.world.disk);
-        return { file: this.file, fresh: this.world.disk.size() === 0 };
+        // The engine of these tests keeps all it has in its file.
+        return { file: this.file, journal: new MemoryFile(), fresh: this.world.disk.size() === 0 };
       },
       completed: async () => void (place.isComplete = true),
       discard: async () => {

@@ -4,7 +4,7 @@
  */
 import { afterEach, expect, test, vi } from "vitest";
 import { Counter, type Doc, Repo, text } from "../../ts/index.js";
-import { Chance, CutFile, CutPlace, KEPT } from "./disk.js";
+import { Chance, CutPlace, KEPT, NOTHING, Power } from "./disk.js";
 import { HeldPage, SharedEngine, turn } from "./shared.js";
 
 interface Shape {
@@ -145,21 +145,22 @@ async function goOn(place: CutPlace, known: Known): Promise<void> {
 afterEach(() => void vi.restoreAllMocks());
 
 test("what a page was told is safe survives a power cut at any operation", async () => {
-  const whole = new CutPlace(new CutFile(new Uint8Array(0)));
+  const power = new Power();
+  const whole = new CutPlace(NOTHING, false, power);
   const run = new SharedEngine(whole);
   const told = await live(run, new Promise(() => {}), () => false);
   expect([told.acked, told.issued]).toEqual([ACTS, ACTS]);
-  const operations = whole.file.operations;
+  const { operations } = power;
   await run.server.close();
   await check(whole, told);
-  let [images, kills] = [0, 0];
+  let [tried, kills] = [0, 0];
   // Each engine says that its power is cut.
   for (const level of ["error", "warn"] as const) vi.spyOn(console, level).mockImplementation(() => {});
   for (let at = 0; at < operations; at++) {
     for (const killed of [false, true]) {
       let cut = (): void => {};
       const happened = new Promise<void>((resolve) => void (cut = resolve));
-      const place = new CutPlace(new CutFile(new Uint8Array(0), at, () => cut()));
+      const place = new CutPlace(NOTHING, false, new Power(at, () => cut()));
       const left = new SharedEngine(place);
       const known = await live(left, happened, () => killed);
       const chance = new Chance(at);
@@ -177,25 +178,25 @@ test("what a page was told is safe survives a power cut at any operation", async
       };
       if (killed) {
         if (known.created) {
-          await patient("killed", goOn(new CutPlace(new CutFile(place.file.image("all", chance)), true), known));
+          await patient("killed", goOn(new CutPlace(place.images("all", chance), true), known));
           kills++;
         }
       } else {
         const seen = new Set<string>();
         for (const kept of Array.from({ length: ROLLS }, () => KEPT).flat()) {
-          const image = place.file.image(kept, chance);
-          const digest = Buffer.from(await crypto.subtle.digest("SHA-256", image.slice())).toString("hex");
+          const images = place.images(kept, chance);
+          const digest = Buffer.from(await crypto.subtle.digest("SHA-256", Buffer.concat(images))).toString("hex");
           if (seen.has(digest)) continue;
           seen.add(digest);
           // The mark that an engine has opened the file may be lost with the rest.
-          await patient(kept, check(new CutPlace(new CutFile(image), place.isComplete && chance.coin()), known));
-          images++;
+          await patient(kept, check(new CutPlace(images, place.isComplete && chance.coin()), known));
+          tried++;
         }
       }
       void left.server.close().catch(() => {});
     }
   }
-  process.stdout.write(`crash images, page: ${operations} cuts, ${images} images, ${kills} kills\n`);
-  expect(images).toBeGreaterThan(operations);
+  process.stdout.write(`crash images, page: ${operations} cuts, ${tried} images, ${kills} kills\n`);
+  expect(tried).toBeGreaterThan(operations);
   expect(kills).toBeGreaterThan(operations / 2);
 }, 600_000);

@@ -1,5 +1,5 @@
 /** A disk whose power can be cut, under the store of a page: what was flushed stays, and of the rest any selection of sectors in any order. */
-import type { ChangeName, Place, StoreFile } from "../../ts/host/contract.js";
+import type { ChangeName, Place, StoreFile, StoreFiles } from "../../ts/host/contract.js";
 
 /** Disks write these many bytes whole or not at all. */
 const SECTOR_BYTES = 512;
@@ -43,20 +43,38 @@ function resized(bytes: Uint8Array, length: number): Uint8Array {
   return other;
 }
 
-/** A file on such a disk. Writes, changes of the length and flushes are its operations; after the last one everything fails. */
-export class CutFile implements StoreFile {
+/** What the files on such a disk share: it lasts for so many operations of all of them, and then it is cut. */
+export class Power {
   operations = 0;
-  #live: Uint8Array;
-  #durable: Uint8Array;
-  #pending: Pending[] = [];
   #left: number;
   #cut: () => void;
 
-  constructor(image: Uint8Array, operations = Infinity, cut: () => void = () => {}) {
-    this.#live = image.slice();
-    this.#durable = image.slice();
+  constructor(operations = Infinity, cut: () => void = () => {}) {
     this.#left = operations;
     this.#cut = cut;
+  }
+
+  operate(): void {
+    if (this.#left === 0) {
+      this.#cut();
+      throw { code: "store_failed", message: "the power is cut" };
+    }
+    this.#left--;
+    this.operations++;
+  }
+}
+
+/** A file on such a disk. Writes, changes of the length and flushes are its operations; after the last one everything fails. */
+export class CutFile implements StoreFile {
+  #power: Power;
+  #live: Uint8Array;
+  #durable: Uint8Array;
+  #pending: Pending[] = [];
+
+  constructor(image: Uint8Array, power: Power) {
+    this.#live = image.slice();
+    this.#durable = image.slice();
+    this.#power = power;
   }
 
   read(at: number, into: Uint8Array): number {
@@ -66,7 +84,7 @@ export class CutFile implements StoreFile {
   }
 
   write(at: number, from: Uint8Array): void {
-    this.#operate();
+    this.#power.operate();
     this.#live = writeAt(this.#live, at, from);
     this.#pending.push({ at, bytes: from.slice() });
   }
@@ -76,27 +94,18 @@ export class CutFile implements StoreFile {
   }
 
   truncate(size: number): void {
-    this.#operate();
+    this.#power.operate();
     this.#live = resized(this.#live, size);
     this.#pending.push({ length: size });
   }
 
   flush(): void {
-    this.#operate();
+    this.#power.operate();
     this.#durable = this.#live.slice();
     this.#pending = [];
   }
 
   close(): void {}
-
-  #operate(): void {
-    if (this.#left === 0) {
-      this.#cut();
-      throw { code: "store_failed", message: "the power is cut" };
-    }
-    this.#left--;
-    this.operations++;
-  }
 
   /** What may be found when the power is back. */
   image(kept: Kept, chance: Chance): Uint8Array {
@@ -133,19 +142,31 @@ export class CutFile implements StoreFile {
   }
 }
 
-/** The place of such a file. As in OPFS, a mark beside the file says that an engine has opened it. */
+/** What is in the files of a store: its own, and the journal. */
+export type Images = [file: Uint8Array, journal: Uint8Array];
+
+export const NOTHING: Images = [new Uint8Array(0), new Uint8Array(0)];
+
+/** The place of such files. As in OPFS, a mark beside them says that an engine has opened them. */
 export class CutPlace implements Place {
   readonly kind = "opfs";
-  file: CutFile;
+  #files: [CutFile, CutFile];
   isComplete: boolean;
 
-  constructor(file: CutFile, isComplete = false) {
-    this.file = file;
+  constructor(images: Images, isComplete = false, power = new Power()) {
+    this.#files = [new CutFile(images[0], power), new CutFile(images[1], power)];
     this.isComplete = isComplete;
   }
 
-  async open(): Promise<{ file: StoreFile; fresh: boolean }> {
-    return { file: this.file, fresh: this.file.size() === 0 };
+  async open(): Promise<StoreFiles> {
+    const [file, journal] = this.#files;
+    return { file, journal, fresh: file.size() === 0 };
+  }
+
+  /** What may be found when the power is back. What one file keeps says nothing of what the other one does. */
+  images(kept: Kept, chance: Chance): Images {
+    const other = kept === "none" || kept === "all" || chance.coin() ? kept : (KEPT[chance.below(KEPT.length)] as Kept);
+    return [this.#files[0].image(kept, chance), this.#files[1].image(other, chance)];
   }
 
   async completed(): Promise<void> {
@@ -154,7 +175,8 @@ export class CutPlace implements Place {
 
   async discard(): Promise<boolean> {
     if (this.isComplete) return false;
-    this.file = new CutFile(new Uint8Array(0));
+    const power = new Power();
+    this.#files = [new CutFile(NOTHING[0], power), new CutFile(NOTHING[1], power)];
     return true;
   }
 

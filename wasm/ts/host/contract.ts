@@ -21,6 +21,13 @@ export interface StoreFile {
   close(): void;
 }
 
+/** The files of a store. */
+export interface StoreFiles {
+  file: StoreFile;
+  journal: StoreFile;
+  fresh: boolean;
+}
+
 /** A change of a document, by the document's id and the change's hash. */
 export type ChangeName = [doc: string, hash: string];
 
@@ -28,6 +35,8 @@ export type ChangeName = [doc: string, hash: string];
 export interface OpenOptions {
   /** Absent: the engine keeps everything in its own memory. */
   file?: StoreFile;
+  /** Where small writes go first. It belongs to the file: both are there, or the last writes are not. */
+  journal?: StoreFile;
   /** Changes that must never be applied again, because applying them trapped. */
   now_quarantined?: ChangeName[];
   /** The document whose changes are to be applied one at a time, each reported, because applying them trapped. */
@@ -92,8 +101,8 @@ export interface LoadEngine {
 /** Where a store lives. */
 export interface Place {
   readonly kind: "opfs" | "memory" | "file";
-  /** Opens the store's file. `fresh` says that there was none. Rejects with `{ code: "store_in_use" }` while another holds it. */
-  open(): Promise<{ file: StoreFile; fresh: boolean }>;
+  /** Opens the store's files. `fresh` says that there were none. Rejects with `{ code: "store_in_use" }` while another holds them. */
+  open(): Promise<StoreFiles>;
   /** Notes that an engine has opened the file: from now on it is never made anew. */
   completed(): Promise<void>;
   /** Removes a file whose making was interrupted; false (and nothing removed) if an engine ever opened it. */

@@ -1,6 +1,6 @@
 /** A store in memory, for where a browser has no file for us (private windows, insecure origins) and for tests. It survives a trap, not its tab. */
 import { MEMORY_STEP_MAX_BYTES, MEMORY_STEP_MIN_BYTES } from "./limits.js";
-import type { ChangeName, Place, StoreFile } from "./contract.js";
+import type { ChangeName, Place, StoreFile, StoreFiles } from "./contract.js";
 
 /** A file of bytes that grows as it is written to. Doubling keeps the copies linear in the bytes written. */
 export class MemoryFile implements StoreFile {
@@ -38,15 +38,16 @@ export class MemoryFile implements StoreFile {
   close(): void {}
 }
 
-/** The place of a {@link MemoryFile}: the same file each time it is opened, so that an engine that trapped is followed by one with its data. */
+/** The place of a store in memory: the same files each time it is opened, so that an engine that trapped is followed by one with its data. */
 export class MemoryPlace implements Place {
   readonly kind = "memory";
   #file = new MemoryFile();
+  #journal = new MemoryFile();
   #isComplete = false;
   #quarantine: ChangeName[] = [];
 
-  async open(): Promise<{ file: StoreFile; fresh: boolean }> {
-    return { file: this.#file, fresh: !this.#isComplete };
+  async open(): Promise<StoreFiles> {
+    return { file: this.#file, journal: this.#journal, fresh: !this.#isComplete };
   }
 
   async completed(): Promise<void> {
@@ -55,7 +56,7 @@ export class MemoryPlace implements Place {
 
   async discard(): Promise<boolean> {
     if (this.#isComplete) return false;
-    this.#file = new MemoryFile();
+    this.#clear();
     return true;
   }
 
@@ -68,11 +69,15 @@ export class MemoryPlace implements Place {
   }
 
   async remove(): Promise<void> {
-    this.#file = new MemoryFile();
+    this.#clear();
     this.#isComplete = false;
     this.#quarantine = [];
   }
 
   async estimate(): Promise<undefined> {}
   async release(): Promise<void> {}
+
+  #clear(): void {
+    [this.#file, this.#journal] = [new MemoryFile(), new MemoryFile()];
+  }
 }

@@ -5,9 +5,9 @@
  * temporary name and renamed when an engine has opened it. A lock file with the owner's process id keeps a second process out.
  */
 import { FILE_RETRY_MS, FILE_WAIT_MS } from "./limits.js";
-import { readChangeNames } from "./opfs.js";
+import { JOURNAL, readChangeNames } from "./opfs.js";
 import { platformWebSocket, type MakeWebSocket, type WebSocketLike } from "./socket.js";
-import type { ChangeName, Place, StoreFile } from "./contract.js";
+import type { ChangeName, Place, StoreFile, StoreFiles } from "./contract.js";
 
 type Fs = typeof import("node:fs");
 
@@ -68,21 +68,26 @@ export class NodePlace implements Place {
   #fs = module<Fs>("node:fs");
   #directory: string;
   #path: string;
+  #journal: string;
   #lock: NodeLock;
 
   constructor(directory: string, name: string) {
     this.#directory = module<typeof import("node:path")>("node:path").resolve(directory);
-    this.#path = `${this.#directory}/${encodeURIComponent(name)}.redb`;
+    const start = `${this.#directory}/${encodeURIComponent(name)}`;
+    [this.#path, this.#journal] = [`${start}.redb`, `${start}.${JOURNAL}`];
     this.#lock = new NodeLock(this.#fs, `${this.#path}.lock`);
   }
 
-  async open(): Promise<{ file: StoreFile; fresh: boolean }> {
+  async open(): Promise<StoreFiles> {
     this.#fs.mkdirSync(this.#directory, { recursive: true });
     await this.#lock.acquire();
     const fresh = !this.#fs.existsSync(this.#path);
     // Nothing in a file that kept its temporary name was ever acknowledged.
     if (fresh) this.#fs.rmSync(this.#temporary, { force: true });
-    return { file: new NodeFile(this.#fs, fresh ? this.#temporary : this.#path), fresh };
+    const isNew = !this.#fs.existsSync(this.#journal);
+    const journal = new NodeFile(this.#fs, this.#journal);
+    if (isNew) this.#syncDirectory();
+    return { file: new NodeFile(this.#fs, fresh ? this.#temporary : this.#path), journal, fresh };
   }
 
   async completed(): Promise<void> {
@@ -93,7 +98,7 @@ export class NodePlace implements Place {
 
   async discard(): Promise<boolean> {
     if (this.#fs.existsSync(this.#path)) return false;
-    this.#fs.rmSync(this.#temporary, { force: true });
+    for (const path of [this.#temporary, this.#journal]) this.#fs.rmSync(path, { force: true });
     return true;
   }
 
@@ -110,13 +115,15 @@ export class NodePlace implements Place {
   }
 
   async remove(): Promise<void> {
-    for (const path of [this.#path, this.#temporary, `${this.#path}.quarantine`]) this.#fs.rmSync(path, { force: true });
+    for (const path of [this.#path, this.#temporary, this.#journal, `${this.#path}.quarantine`]) this.#fs.rmSync(path, { force: true });
     this.#syncDirectory();
   }
 
   async estimate(): Promise<undefined> {}
 
   async release(): Promise<void> {
+    // A store that was closed in good order has nothing in it.
+    if (this.#fs.statSync(this.#journal, { throwIfNoEntry: false })?.size === 0) this.#fs.rmSync(this.#journal);
     this.#lock.release();
   }
 

@@ -1,12 +1,12 @@
 /**
  * A store in the origin private file system, in the directory `rejoin`.
  *
- * `<name>.redb` is the store, `<name>.complete` says that an engine has opened it once, `<name>.quarantine` lists the changes that trapped.
+ * `<name>.redb` is the store, `<name>.redb.rejoin-journal` its journal (empty while nobody has the store open), `<name>.complete` says that an engine has opened it once, `<name>.quarantine` lists the changes that trapped.
  * A crash while the store is being made leaves a file that nobody can open. It is made anew only if the mark of completion is missing *and*
  * the engine calls the file damaged: a mark alone could be lost with the power, a file that opens never is thrown away.
  */
 import { FILE_RETRY_MS, FILE_WAIT_MS } from "./limits.js";
-import type { ChangeName, Place, StoreFile } from "./contract.js";
+import type { ChangeName, Place, StoreFile, StoreFiles } from "./contract.js";
 
 /** The handle's own methods, as the standard has them now (the first browsers that had it answered by promise). */
 interface SyncHandle {
@@ -17,6 +17,9 @@ interface SyncHandle {
   flush(): void;
   close(): void;
 }
+
+/** What the engine expects the journal of `x.redb` to be called, so that a copy of both opens everywhere. */
+export const JOURNAL = "redb.rejoin-journal";
 
 class OpfsFile implements StoreFile {
   #handle: SyncHandle;
@@ -78,11 +81,17 @@ class OpfsPlace implements Place {
     this.#name = name;
   }
 
-  async open(): Promise<{ file: StoreFile; fresh: boolean }> {
+  async open(): Promise<StoreFiles> {
     try {
-      const entry = await this.#directory.getFileHandle(`${this.#name}.redb`, { create: true });
-      const handle = await openHandle(entry);
-      return { file: new OpfsFile(handle), fresh: handle.getSize() === 0 };
+      // The journal first: once the store is there, it always was.
+      const journal = await this.#open(JOURNAL);
+      try {
+        const file = await this.#open("redb");
+        return { file, journal, fresh: file.size() === 0 };
+      } catch (error) {
+        journal.close();
+        throw error;
+      }
     } catch (error) {
       if (isFull(error)) throw full(String(error));
       throw error;
@@ -95,7 +104,7 @@ class OpfsPlace implements Place {
 
   async discard(): Promise<boolean> {
     if (await this.#has("complete")) return false;
-    await this.#directory.removeEntry(`${this.#name}.redb`);
+    for (const suffix of ["redb", JOURNAL]) await this.#directory.removeEntry(`${this.#name}.${suffix}`);
     return true;
   }
 
@@ -125,7 +134,7 @@ class OpfsPlace implements Place {
 
   async remove(): Promise<void> {
     // The mark of completion goes last: while it is there, a file that is left is never taken for one that nobody had opened.
-    for (const suffix of ["redb", "quarantine", "complete"]) {
+    for (const suffix of ["redb", JOURNAL, "quarantine", "complete"]) {
       await this.#directory.removeEntry(`${this.#name}.${suffix}`).catch((error: unknown) => {
         if ((error as { name?: string }).name !== "NotFoundError") throw error;
       });
@@ -133,6 +142,10 @@ class OpfsPlace implements Place {
   }
 
   async release(): Promise<void> {}
+
+  async #open(suffix: string): Promise<StoreFile> {
+    return new OpfsFile(await openHandle(await this.#directory.getFileHandle(`${this.#name}.${suffix}`, { create: true })));
+  }
 
   async #has(suffix: string): Promise<boolean> {
     try {

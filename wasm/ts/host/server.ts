@@ -30,7 +30,7 @@ interface Session {
 class Running {
   engine: Engine | undefined;
   instance: Instance | undefined;
-  file: GuardedFile | undefined;
+  files: GuardedFile[] = [];
   sockets: Sockets;
   isDead = false;
   working: Working = { doc: null, hash: null };
@@ -48,7 +48,7 @@ class Running {
     this.isDead = true;
     this.instance?.kill();
     this.sockets.closeAll();
-    this.file?.close();
+    for (const file of this.files) file.close();
   }
 }
 
@@ -188,17 +188,19 @@ export class Server {
     for (let attempt = 0; ; attempt++) {
       const running = new Running(new Sockets((url, protocols) => (this.#webSocket as MakeWebSocket)(url, protocols), (error) => this.#trapped(running, error)));
       this.#running = running;
-      const { file, fresh } = await this.#options.place.open().catch((error: unknown) => {
+      const opened = await this.#options.place.open().catch((error: unknown) => {
         throw failure(error, "store_failed");
       });
-      running.file = new GuardedFile(file, () => void this.#estimate());
+      const [file, journal] = [opened.file, opened.journal].map((one) => new GuardedFile(one, () => void this.#estimate())) as [GuardedFile, GuardedFile];
+      running.files = [file, journal];
       try {
         if (this.#isOver) throw { code: "closed", message: "the store was closed while it was being opened" };
         running.instance = await this.#options.load((error) => this.#trapped(running, error));
         const traps = this.#traps as Traps;
         const engine = await running.instance.open(
           {
-            file: running.file,
+            file,
+            journal,
             ...(traps.quarantined.length > 0 && { now_quarantined: traps.quarantined }),
             ...(traps.suspect && { suspect: traps.suspect }),
           },
@@ -206,7 +208,7 @@ export class Server {
         );
         await this.#options.place.completed();
         if (running.isDead) return;
-        this.#serve(running, engine, fresh);
+        this.#serve(running, engine, opened.fresh);
         return;
       } catch (error) {
         if (running.isDead) return;

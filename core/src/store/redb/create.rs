@@ -10,14 +10,14 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use redb::StorageBackend;
 use redb::backends::{FileBackend, InMemoryBackend};
 
 use super::super::{FORMAT_KEY, FORMAT_VERSION, StoreError, Table};
-use super::{definition, error};
+use super::{definition, error, with_suffix};
 
 /// What every redb database begins with.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
@@ -31,7 +31,7 @@ const TEMPORARY_SUFFIX: &str = ".rejoin-new";
 
 /// Sees to it that the path holds something that begins as a redb database, making a store if nothing is there.
 pub(super) fn prepare_file(path: &Path) -> Result<(), StoreError> {
-    let temporary = temporary_path(path);
+    let temporary = with_suffix(path, TEMPORARY_SUFFIX);
     if is_vacant(path)? {
         return make_file(path, &temporary);
     }
@@ -176,12 +176,6 @@ fn check_start(start: &[u8], name: &str) -> Result<(), StoreError> {
     }
     let detail = "it does not begin as a redb database does".to_owned();
     Err(StoreError::Foreign { path: name.to_owned(), detail })
-}
-
-fn temporary_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(TEMPORARY_SUFFIX);
-    PathBuf::from(name)
 }
 
 fn parent(path: &Path) -> &Path {

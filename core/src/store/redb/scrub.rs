@@ -9,10 +9,10 @@
 //! keeps of blocks that were given back (flash memory, snapshots, journals) is beyond a program's reach.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use super::{Opened, RedbStore, Retired, create, error};
+use super::{Opened, RedbStore, Retired, create, error, with_suffix};
 use crate::store::batches::batches;
 use crate::store::{SCRUB_KEY, Store, StoreError, StoreExt, Table, is_scrub_due};
 
@@ -23,7 +23,7 @@ impl RedbStore {
     /// Scrubs a store that was just opened, if that was asked for. One that cannot be scrubbed is used as it is.
     pub(super) fn scrub_if_due(&self) {
         let Some(path) = &self.path else { return };
-        create::remove_leftover(&temporary_path(path));
+        create::remove_leftover(&with_suffix(path, TEMPORARY_SUFFIX));
         let due = self.read().and_then(|tx| is_scrub_due(tx.as_ref()));
         match due {
             Ok(true) => {}
@@ -47,7 +47,7 @@ impl RedbStore {
         let Some(path) = &self.path else { return Ok(false) };
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.drop_retired();
-        let temporary = temporary_path(path);
+        let temporary = with_suffix(path, TEMPORARY_SUFFIX);
         create::remove_leftover(&temporary);
         let exchanged = self.fill(path, &temporary).and_then(|fresh| {
             fs::rename(&temporary, path).map_err(|error| error::file_error(error, path))?;
@@ -60,10 +60,14 @@ impl RedbStore {
                 return Err(error);
             }
         };
-        let fresh = fresh.opened.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let fresh = fresh.into_opened();
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *opened, fresh);
         drop(opened);
+        // What it has is in the copy, and with it what was deleted.
+        if let Some(journal) = &mut *self.journal() {
+            journal.discard();
+        }
         let Opened { readers, database, snapshot, .. } = old;
         let retired = Retired { readers: Arc::downgrade(&readers), _database: database };
         // Both count as readers, but only those who read still matter.
@@ -85,7 +89,7 @@ impl RedbStore {
         let view = self.read()?;
         // A new store has the rights of a new file, this one has those it was given.
         let rights = fs::metadata(path)?.permissions();
-        let mut copy = RedbStore::open(temporary, self.options.clone())?;
+        let mut copy = RedbStore::open(temporary, self.options.clone().journal(false))?;
         fs::set_permissions(temporary, rights)?;
         for table in Table::ALL {
             for batch in batches(view.as_ref(), table) {
@@ -96,6 +100,12 @@ impl RedbStore {
         copy.write_with(|tx| tx.delete(Table::Meta, SCRUB_KEY))?;
         copy.trim()?;
         Ok(copy)
+    }
+
+    fn into_opened(self) -> Opened {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        let none = Opened::new(Arc::clone(&opened.source), None, opened.read_only);
+        std::mem::replace(&mut *opened, none)
     }
 
     /// Gives the free pages at the file's end back: redb makes a file twice as long whenever it is full.
@@ -110,12 +120,6 @@ impl RedbStore {
             Err(error) => Err(StoreError::Engine(error.to_string())),
         })
     }
-}
-
-fn temporary_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(TEMPORARY_SUFFIX);
-    PathBuf::from(name)
 }
 
 #[cfg(test)]
@@ -185,7 +189,7 @@ mod tests {
         })?;
         // As if the process had been killed before it came to the scrub, or half-way through it.
         drop(store);
-        fs::write(temporary_path(&path), CANARY)?;
+        fs::write(with_suffix(&path, TEMPORARY_SUFFIX), CANARY)?;
         assert!(holds_canary(&path));
         let store = RedbStore::open(&path, RedbOptions::new())?;
         assert!(!holds_canary(&path));
@@ -216,11 +220,11 @@ mod tests {
         let path = folder.path().join("store.redb");
         let store = store_with_canary(&path)?;
         // A directory stands in the way.
-        fs::create_dir(temporary_path(&path))?;
+        fs::create_dir(with_suffix(&path, TEMPORARY_SUFFIX))?;
         assert!(store.scrub().is_err());
         assert!(store.read()?.contains(Table::Change, &secret(7))?);
         store.write_with(|tx| tx.put(Table::Node, b"new", b"row"))?;
-        fs::remove_dir(temporary_path(&path))?;
+        fs::remove_dir(with_suffix(&path, TEMPORARY_SUFFIX))?;
         assert!(store.scrub()?);
         assert!(store.read()?.contains(Table::Node, b"new")?);
         Ok(())

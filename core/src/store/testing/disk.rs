@@ -1,7 +1,9 @@
 //! Disks in memory: one that can be told to fail, and one whose power can be cut.
 
+mod files;
 mod power;
 
+pub use files::{CutFiles, Images};
 pub use power::{Chance, CutDisk, Kept};
 
 use std::io;
@@ -30,15 +32,12 @@ impl Failure {
     }
 }
 
-/// A disk in memory. Clones are the same disk.
+/// A file on a disk in memory. Clones are the same file.
 #[derive(Debug, Clone, Default)]
-pub struct FailingDisk(Arc<Mutex<Disk>>);
-
-#[derive(Debug, Default)]
-struct Disk {
-    bytes: Vec<u8>,
-    /// Which failure comes after how many more written bytes.
-    failure: Option<(u64, Failure)>,
+pub struct FailingDisk {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Which failure comes after how many more written bytes, whichever file they are written to.
+    failure: Arc<Mutex<Option<(u64, Failure)>>>,
 }
 
 impl FailingDisk {
@@ -47,20 +46,24 @@ impl FailingDisk {
         Self::default()
     }
 
+    /// Makes another file on the same disk.
+    pub fn beside(&self) -> Self {
+        Self { bytes: Arc::default(), failure: Arc::clone(&self.failure) }
+    }
+
     /// Fails after this many more bytes were written, until [`FailingDisk::heal`].
     pub fn fail_after(&self, bytes: u64, failure: Failure) {
-        self.0.lock().unwrap().failure = Some((bytes, failure));
+        *self.failure.lock().unwrap() = Some((bytes, failure));
     }
 
     /// Fails no more.
     pub fn heal(&self) {
-        self.0.lock().unwrap().failure = None;
+        *self.failure.lock().unwrap() = None;
     }
-}
 
-impl Disk {
-    fn spend(&mut self, bytes: usize) -> io::Result<()> {
-        let Some((left, failure)) = &mut self.failure else { return Ok(()) };
+    fn spend(&self, bytes: usize) -> io::Result<()> {
+        let mut failure = self.failure.lock().unwrap();
+        let Some((left, failure)) = &mut *failure else { return Ok(()) };
         match left.checked_sub(bytes as u64) {
             Some(rest) => {
                 *left = rest;
@@ -76,28 +79,26 @@ impl Disk {
 
 impl StorageBackend for FailingDisk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().bytes.len() as u64)
+        Ok(self.bytes.lock().unwrap().len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let disk = self.0.lock().unwrap();
-        let found = start.checked_add(out.len()).and_then(|end| disk.bytes.get(start..end));
+        let bytes = self.bytes.lock().unwrap();
+        let found = start.checked_add(out.len()).and_then(|end| bytes.get(start..end));
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
-        let mut disk = self.0.lock().unwrap();
-        disk.spend(0)?;
-        disk.bytes.resize(len, 0);
+        self.spend(0)?;
+        self.bytes.lock().unwrap().resize(len, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let disk = self.0.lock().unwrap();
-        match disk.failure {
+        match *self.failure.lock().unwrap() {
             Some((0, failure)) => Err(failure.error()),
             _ => Ok(()),
         }
@@ -105,13 +106,13 @@ impl StorageBackend for FailingDisk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let mut disk = self.0.lock().unwrap();
-        disk.spend(data.len())?;
+        self.spend(data.len())?;
+        let mut bytes = self.bytes.lock().unwrap();
         let end = start + data.len();
-        if disk.bytes.len() < end {
-            disk.bytes.resize(end, 0);
+        if bytes.len() < end {
+            bytes.resize(end, 0);
         }
-        disk.bytes[start..end].copy_from_slice(data);
+        bytes[start..end].copy_from_slice(data);
         Ok(())
     }
 }

@@ -133,9 +133,9 @@ fn restore_that_was_killed_is_begun_anew_and_never_overwrites() {
 }
 
 #[test]
-fn backup_of_the_format_before_is_restored_and_of_others_is_refused() {
+fn backup_of_a_format_before_is_restored_and_of_others_is_refused() {
     let (directory, _store, chain) = backed_up();
-    for format in [2, 1, FORMAT_VERSION + 1] {
+    for format in [3, 2, 1, FORMAT_VERSION + 1] {
         for backup in &chain {
             let path = backup.join(MANIFEST_FILE);
             let mut manifest: Manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -146,7 +146,7 @@ fn backup_of_the_format_before_is_restored_and_of_others_is_refused() {
         let data = directory.path().join(format!("format-{format}"));
         let outcome = restore_quietly(&chain, &data);
         match format {
-            2 => {
+            2 | 3 => {
                 outcome.unwrap();
                 let copy = opened(&data);
                 assert_eq!(rejoin::store::format(copy.read().unwrap().as_ref()).unwrap(), FORMAT_VERSION);

@@ -25,14 +25,20 @@ struct State {
     live: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Pending>,
-    /// How many operations were done.
-    operations: usize,
-    /// How many operations the power still lasts for.
-    operations_left: usize,
+    power: Arc<Mutex<Power>>,
     forgetful: bool,
     lying: bool,
     full: bool,
     troubled: bool,
+}
+
+/// What disks that stand side by side share.
+#[derive(Debug)]
+struct Power {
+    /// How many operations were done.
+    operations: usize,
+    /// How many operations the power still lasts for.
+    operations_left: usize,
 }
 
 /// A disk in memory whose power can be cut. Clones are the same disk.
@@ -90,12 +96,21 @@ impl CutDisk {
 
     /// Makes a disk with power that holds these bytes.
     pub fn from_image(bytes: Vec<u8>) -> Self {
+        Self::with_power(bytes, Arc::new(Mutex::new(Power { operations: 0, operations_left: usize::MAX })))
+    }
+
+    /// Makes another disk that holds these bytes and has its power from where this one has it: it is cut at the same moment, and
+    /// the operations of both count.
+    pub fn beside(&self, bytes: Vec<u8>) -> Self {
+        Self::with_power(bytes, Arc::clone(&self.state().power))
+    }
+
+    fn with_power(bytes: Vec<u8>, power: Arc<Mutex<Power>>) -> Self {
         Self(Arc::new(Mutex::new(State {
             live: bytes.clone(),
             durable: bytes,
             pending: Vec::new(),
-            operations: 0,
-            operations_left: usize::MAX,
+            power,
             forgetful: false,
             lying: false,
             full: false,
@@ -105,7 +120,7 @@ impl CutDisk {
 
     /// Cuts the power after this many more operations; `usize::MAX` gives it back.
     pub fn cut_after(&self, operations: usize) {
-        self.state().operations_left = operations;
+        self.state().power().operations_left = operations;
     }
 
     /// Sets whether a sync that fails drops what it should have brought to the disk, as operating systems do: they go on
@@ -138,7 +153,7 @@ impl CutDisk {
 
     /// Says whether the power is cut.
     pub fn is_cut(&self) -> bool {
-        self.state().operations_left == 0
+        self.state().power().operations_left == 0
     }
 
     /// Returns what is on the disk as long as the power is there: a copy that is made in one moment.
@@ -148,7 +163,7 @@ impl CutDisk {
 
     /// Returns how many operations were done.
     pub fn operations(&self) -> usize {
-        self.state().operations
+        self.state().power().operations
     }
 
     /// Returns what may be found on the disk when the power is back.
@@ -172,9 +187,14 @@ impl State {
         if self.full && takes_room { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
+    fn power(&self) -> MutexGuard<'_, Power> {
+        self.power.lock().unwrap()
+    }
+
     fn operate(&mut self) -> io::Result<()> {
-        self.operations_left = self.operations_left.checked_sub(1).ok_or(io::Error::other("the power is cut"))?;
-        self.operations += 1;
+        let mut power = self.power();
+        power.operations_left = power.operations_left.checked_sub(1).ok_or(io::Error::other("the power is cut"))?;
+        power.operations += 1;
         Ok(())
     }
 
@@ -269,7 +289,7 @@ impl StorageBackend for CutDisk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
-        if state.forgetful && state.operations_left == 0 {
+        if state.forgetful && state.power().operations_left == 0 {
             state.pending.clear();
         }
         state.operate()?;
