@@ -33,7 +33,7 @@ use crate::hub::{Hub, Member};
 const DOCUMENTS: [DocumentId; 2] = [DocumentId::from_bytes([1; 16]), DocumentId::from_bytes([2; 16])];
 
 /// How many edits the clients make, in turn.
-const EDITS: usize = 16;
+const EDITS: usize = 32;
 
 /// How often the random images of a cut are thrown, and how often with `REJOIN_CRASH_ALL`.
 const ROLLS: (u64, u64) = (2, 12);

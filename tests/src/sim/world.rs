@@ -220,7 +220,8 @@ impl World {
         }
         if let Err(error) = station.begin() {
             let is_full = self.events.values().any(|event| matches!(event, Event::RelayRoom(full) if *full == number));
-            if is_full {
+            // It was stopped while its power began to fail.
+            if is_full || station.disk.is_cut() {
                 self.after(1_000, Event::RelayBoot(number));
             } else {
                 self.complain(format!("the store of relay {number} does not open: {error}"));

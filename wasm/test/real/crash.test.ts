@@ -14,7 +14,7 @@ interface Shape {
   body: string;
 }
 
-const ACTS = 14;
+const ACTS = 28;
 
 /** How often the random images of a cut are thrown. */
 const ROLLS = 6;
