@@ -9,7 +9,7 @@ use redb::StorageBackend;
 use rejoin::limits::{JOURNAL_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX, JOURNAL_STEP_BYTES};
 use rejoin::store::testing::disk::CutDisk;
 use rejoin::store::testing::{FailingDisk, Failure};
-use rejoin::store::{RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, WriteTx};
+use rejoin::store::{self, RedbOptions, RedbStore, Store, StoreError, StoreExt, Table, WriteTx};
 use tempfile::TempDir;
 
 fn options() -> RedbOptions {
@@ -98,6 +98,34 @@ fn store_that_was_closed_is_one_file_with_everything_in_it() {
     assert_eq!(count(&store), 3);
     write(&store, 4);
     assert!(!journal_of(&path).exists(), "nobody asked for one");
+}
+
+#[test]
+#[cfg(unix)]
+fn journal_is_for_those_who_may_read_the_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = RedbStore::open(&path, options()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    (1..=2).for_each(|number| write(&store, number));
+    assert_eq!(fs::metadata(journal_of(&path)).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// An older version looks for the format in the file alone. And whoever asks whether the store can be written is told of the file.
+#[test]
+fn format_is_never_in_the_journal_alone() {
+    let (disk, journal) = (FailingDisk::new(), FailingDisk::new());
+    let store = RedbStore::open_backends(disk.clone(), journal.clone(), options()).unwrap();
+    (1..=2).for_each(|number| write(&store, number));
+    let before = (copy(&disk), copy(&journal));
+    store::probe(&store).unwrap();
+    assert!(copy(&journal) == before.1 && copy(&disk) != before.0);
+    write(&store, 3);
+    disk.fail_after(0, Failure::Full);
+    write(&store, 4);
+    assert!(matches!(store::probe(&store).unwrap_err(), StoreError::Full(_)));
+    assert_eq!(count(&store), 4);
 }
 
 #[test]

@@ -22,11 +22,13 @@ use super::{FORMAT_KEY, FORMAT_VERSION, ReadTx, Store, StoreError, Table, Visito
 mod create;
 mod error;
 mod journal;
+mod recovery;
 mod scrub;
 mod source;
 
 use error::{contained, open_error, storage_error, table_error};
-use journal::{Generation, Journal, Record};
+use journal::{Journal, Record};
+use recovery::{put_generation, recover};
 use source::{Direct, Overlay, Source};
 
 /// How a [`RedbStore`] is opened.
@@ -210,8 +212,7 @@ impl RedbStore {
             OpenOptions::new().read(true).write(true).open(path).map_err(|error| error::file_error(error, path))?;
         let backend = FileBackend::new(file).map_err(|error| open_error(error, &name))?;
         let path = path.canonicalize().map_err(|error| error::file_error(error, path))?;
-        let journal = Journal::in_file(with_suffix(&path, journal::SUFFIX));
-        let mut store = Self::open_source(Source::new(backend, true), Some(journal), options, name)?;
+        let mut store = Self::open_source(Source::new(backend, true), Some(Journal::beside(&path)), options, name)?;
         store.path = Some(path);
         store.scrub_if_due();
         Ok(store)
@@ -232,11 +233,11 @@ impl RedbStore {
         let file = File::open(path).map_err(|error| error::file_error(error, path))?;
         let backend = FileBackend::new(file).map_err(|error| open_error(error, &name))?;
         let path = path.canonicalize().map_err(|error| error::file_error(error, path))?;
-        let journal = Journal::in_file(with_suffix(&path, journal::SUFFIX));
-        Self::open_source(Source::new(backend, false), Some(journal), options, name)
+        Self::open_source(Source::new(backend, false), Some(Journal::beside(&path)), options, name)
     }
 
-    /// Opens the store in a backend of the caller's, and makes it if the backend is empty.
+    /// Opens the store in a backend of the caller's, and makes it if the backend is empty. One that had a journal when it was open and
+    /// was not closed needs it again ([`RedbStore::open_backends`]): its last writes are nowhere else.
     ///
     /// A backend that begins with zeros and is not longer than a new store is one whose making was interrupted: nothing
     /// was ever written to it, so it is made again.
@@ -346,22 +347,35 @@ impl RedbStore {
         Ok((transaction, broken))
     }
 
-    /// Makes a transaction visible that is on the disk in the journal.
-    fn commit_in_memory(
+    /// Brings a transaction to the disk, and then makes it visible.
+    fn finish(
         &self,
         mut transaction: WriteTransaction,
         broken: &AtomicBool,
-        record: Option<&Record>,
+        record: Option<Record>,
     ) -> Result<(), StoreError> {
-        let committed = set_durability(&mut transaction, Durability::None)
-            .and_then(|()| watched(broken, || transaction.commit().map_err(error::commit_error)));
-        if let (Some(journal), Some(record)) = (&mut *self.journal(), record) {
-            match committed {
-                Ok(()) => journal.advance(record),
-                Err(_) => journal.pause(),
+        // Kept until the record counts: who opens the database again meanwhile waits, and takes it in.
+        let mut guard = self.journal();
+        if let (Some(journal), Some(mut record)) = (&mut *guard, record) {
+            match journal.append(&mut record) {
+                Ok(true) => {
+                    let committed = set_durability(&mut transaction, Durability::None)
+                        .and_then(|()| watched(broken, || transaction.commit().map_err(error::commit_error)));
+                    match committed {
+                        Ok(()) => journal.advance(&record),
+                        Err(_) => journal.pause(),
+                    }
+                    return committed;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    roll_back(transaction, broken);
+                    return Err(error);
+                }
             }
         }
-        committed
+        drop(guard);
+        self.commit(transaction, broken)
     }
 
     /// Commits to the disk, and with it all that is in the journal alone: a checkpoint.
@@ -414,6 +428,13 @@ impl Drop for RedbStore {
     }
 }
 
+/// Takes a transaction back. What it failed for says why; an error here would hide that.
+fn roll_back(transaction: WriteTransaction, broken: &AtomicBool) {
+    if let Err(error) = watched(broken, || transaction.abort().map_err(storage_error)) {
+        tracing::warn!(%error, "failed to roll a transaction back");
+    }
+}
+
 fn set_durability(transaction: &mut WriteTransaction, durability: Durability) -> Result<(), StoreError> {
     transaction.set_durability(durability).map_err(|error| StoreError::Engine(error.to_string()))
 }
@@ -455,60 +476,6 @@ fn open_database(
     Ok(database)
 }
 
-/// Brings into a database what its journal has and it has not. One that may not be written keeps it in memory.
-fn recover(
-    database: &Database,
-    journal: &mut Journal,
-    options: &RedbOptions,
-    name: &str,
-    read_only: bool,
-) -> Result<(), StoreError> {
-    journal.pause();
-    if let Some(generation) = contained(|| generation(database))? {
-        let mut transaction = contained(|| database.begin_write().map_err(error::transaction_error))?;
-        transaction.set_quick_repair(options.quick_repair);
-        let replayed = journal.replay(&generation, &mut Writing::new(&transaction, Arc::default(), None));
-        if replayed.as_ref().is_ok_and(|any| *any) {
-            contained(|| {
-                // Whoever writes without a journal from here on leaves it behind.
-                let mut table = transaction.open_table(JOURNAL).map_err(table_error)?;
-                table.remove(GENERATION_KEY).map(drop).map_err(storage_error)?;
-                drop(table);
-                transaction.commit().map_err(error::commit_error)
-            })?;
-            tracing::info!(store = %name, "took in what the journal of a store that was not closed had");
-        } else {
-            contained(|| transaction.abort().map_err(storage_error))?;
-            replayed?;
-        }
-    }
-    if !read_only {
-        journal.discard();
-    }
-    Ok(())
-}
-
-/// Of redb's own tables the one that is none of the store's: which records of the journal belong to this database.
-const JOURNAL: Definition = Definition::new("journal-1");
-const GENERATION_KEY: &[u8] = b"generation";
-
-fn generation(database: &Database) -> Result<Option<Generation>, StoreError> {
-    let transaction = database.begin_read().map_err(error::transaction_error)?;
-    let table = match transaction.open_table(JOURNAL) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(table_error(error)),
-    };
-    let found = table.get(GENERATION_KEY).map_err(storage_error)?;
-    let bytes = found.map(|bytes| bytes.value().try_into());
-    bytes.transpose().map_err(|_| StoreError::Damaged { what: "the generation of the store's journal" })
-}
-
-fn put_generation(transaction: &WriteTransaction, generation: &Generation) -> Result<(), StoreError> {
-    let mut table = transaction.open_table(JOURNAL).map_err(table_error)?;
-    table.insert(GENERATION_KEY, generation.as_slice()).map(drop).map_err(storage_error)
-}
-
 /// Calls into redb, and notes when it is of no use any more.
 fn watched<T>(broken: &AtomicBool, call: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     contained(call).inspect_err(|error| {
@@ -543,23 +510,12 @@ impl Store for RedbStore {
         let record = self.journal().as_ref().filter(|journal| journal.is_ready()).map(|_| Record::new());
         let mut writing = Writing::new(&transaction, Arc::clone(&broken), record);
         let outcome = work(&mut writing);
-        let mut record = writing.into_record();
-        // Before it is visible, it is on the disk.
-        let journaled = outcome.and_then(|()| match (&mut *self.journal(), &mut record) {
-            (Some(journal), Some(record)) => journal.append(record),
-            _ => Ok(false),
-        });
-        let committed = match journaled {
-            Ok(true) => self.commit_in_memory(transaction, &broken, record.as_ref()),
-            Ok(false) => self.commit(transaction, &broken),
-            Err(error) => {
-                if let Err(abort) = watched(&broken, || transaction.abort().map_err(storage_error)) {
-                    // The work's own error says why; this one would hide it. Nothing was committed in either case.
-                    tracing::warn!(error = %abort, "failed to roll a transaction back");
-                }
-                return Err(error);
-            }
-        };
+        let record = writing.into_record();
+        if let Err(error) = outcome {
+            roll_back(transaction, &broken);
+            return Err(error);
+        }
+        let committed = self.finish(transaction, &broken, record);
         // Even if it failed: it may be there.
         *self.opened.read().unwrap_or_else(PoisonError::into_inner).snapshot() = None;
         committed
@@ -678,6 +634,10 @@ impl ReadTx for Writing<'_> {
 impl WriteTx for Writing<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         let broken = Arc::clone(&self.broken);
+        // What format the file has, the file says: an older version looks for it nowhere else.
+        if table == Table::Meta && key == FORMAT_KEY {
+            self.record = None;
+        }
         if let Some(record) = &mut self.record {
             record.put(table, key, value);
         }

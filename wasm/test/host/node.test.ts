@@ -73,6 +73,18 @@ describe("a store in a file", () => {
     await (await open()).close();
   });
 
+  it("keeps its journal when a second repo is refused", async () => {
+    const place = new NodePlace(directory, "app");
+    const { journal } = await place.open();
+    const refused = new NodePlace(directory, "app");
+    await expect(refused.open()).rejects.toMatchObject({ code: "store_in_use" });
+    await refused.release();
+    expect(readdirSync(directory)).toContain("app.redb.rejoin-journal");
+    journal.close();
+    await place.release();
+    expect(readdirSync(directory)).not.toContain("app.redb.rejoin-journal");
+  });
+
   it("restarts after a trap on the same file", async () => {
     const quiet = vi.spyOn(console, "error").mockImplementation(() => {});
     const link = await open();

@@ -84,10 +84,15 @@ export class NodePlace implements Place {
     const fresh = !this.#fs.existsSync(this.#path);
     // Nothing in a file that kept its temporary name was ever acknowledged.
     if (fresh) this.#fs.rmSync(this.#temporary, { force: true });
-    const isNew = !this.#fs.existsSync(this.#journal);
     const journal = new NodeFile(this.#fs, this.#journal);
-    if (isNew) this.#syncDirectory();
-    return { file: new NodeFile(this.#fs, fresh ? this.#temporary : this.#path), journal, fresh };
+    try {
+      // Also where the name is there already: whoever made it may have died before this.
+      this.#syncDirectory();
+      return { file: new NodeFile(this.#fs, fresh ? this.#temporary : this.#path), journal, fresh };
+    } catch (error) {
+      journal.close();
+      throw error;
+    }
   }
 
   async completed(): Promise<void> {
@@ -122,6 +127,8 @@ export class NodePlace implements Place {
   async estimate(): Promise<undefined> {}
 
   async release(): Promise<void> {
+    // One who was refused is told to let go too, and has nothing to let go of: the journal is the owner's.
+    if (!this.#lock.isHeld) return;
     // A store that was closed in good order has nothing in it.
     if (this.#fs.statSync(this.#journal, { throwIfNoEntry: false })?.size === 0) this.#fs.rmSync(this.#journal);
     this.#lock.release();
@@ -158,6 +165,10 @@ class NodeLock {
   constructor(fs: Fs, path: string) {
     this.#fs = fs;
     this.#path = path;
+  }
+
+  get isHeld(): boolean {
+    return this.#isHeld;
   }
 
   /** Waits a little for one who is just closing. Rejects with `store_in_use`. */

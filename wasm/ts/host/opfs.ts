@@ -85,11 +85,13 @@ class OpfsPlace implements Place {
     try {
       // The journal first: once the store is there, it always was.
       const journal = await this.#open(JOURNAL);
+      let file: StoreFile | undefined;
       try {
-        const file = await this.#open("redb");
+        file = await this.#open("redb");
         return { file, journal, fresh: file.size() === 0 };
       } catch (error) {
         journal.close();
+        file?.close();
         throw error;
       }
     } catch (error) {

@@ -211,8 +211,11 @@ export class Server {
         this.#serve(running, engine, opened.fresh);
         return;
       } catch (error) {
-        if (running.isDead) return;
+        const wasDead = running.isDead;
+        // Also one that was killed before it had its files.
         running.kill();
+        if (this.#isOver) await this.#options.place.release();
+        if (wasDead) return;
         const { code } = failure(error);
         // An engine that says what is wrong has not trapped.
         if (isTrap(error)) return this.#restart(running);

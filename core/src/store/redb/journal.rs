@@ -20,7 +20,7 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flate2::Crc;
 use redb::StorageBackend;
@@ -28,11 +28,11 @@ use redb::backends::FileBackend;
 
 use super::super::record::{Reader, put_bytes};
 use super::super::{StoreError, Table, WriteTx};
-use super::{create, error};
+use super::{create, error, with_suffix};
 use crate::limits::{JOURNAL_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX, JOURNAL_STEP_BYTES};
 
 /// What is added to a store's file name for its journal.
-pub(super) const SUFFIX: &str = ".rejoin-journal";
+const SUFFIX: &str = ".rejoin-journal";
 
 /// Names the records that belong to one state of the database.
 pub(super) type Generation = [u8; 16];
@@ -161,8 +161,11 @@ fn records<'j>(bytes: &'j [u8], generation: &Generation) -> Result<Vec<&'j [u8]>
 
 /// Where the records are.
 enum Place {
-    /// Beside the store's file; made when it is first written to.
-    File(PathBuf),
+    /// Beside the store's file; made when it is first written to, for those who may read the store.
+    File {
+        path: PathBuf,
+        store: PathBuf,
+    },
     Backend(Box<dyn StorageBackend>),
 }
 
@@ -179,7 +182,7 @@ struct Written {
 /// The journal of a store that is open.
 pub(super) struct Journal {
     place: Place,
-    /// The file of [`Place::File`] while it is open.
+    /// The file of [`Place::File`] while it is open for writing.
     file: Option<FileBackend>,
     /// What was written since the last checkpoint of this process, if there was one.
     written: Option<Written>,
@@ -196,9 +199,9 @@ impl fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Takes the file of this name. It is made when it is first written to.
-    pub(super) fn in_file(path: PathBuf) -> Self {
-        Self::new(Place::File(path))
+    /// Takes the file beside a store's.
+    pub(super) fn beside(store: &Path) -> Self {
+        Self::new(Place::File { path: with_suffix(store, SUFFIX), store: store.to_owned() })
     }
 
     pub(super) fn in_backend(backend: impl StorageBackend) -> Self {
@@ -240,8 +243,8 @@ impl Journal {
         let opened;
         let backend: &dyn StorageBackend = match (&self.place, &self.file) {
             (Place::Backend(backend), _) => &**backend,
-            (Place::File(_), Some(file)) => file,
-            (Place::File(path), None) => match fs::File::open(path) {
+            (Place::File { .. }, Some(file)) => file,
+            (Place::File { path, .. }, None) => match fs::File::open(path) {
                 Ok(file) => {
                     opened = FileBackend::new(file).map_err(io::Error::other)?;
                     &opened
@@ -315,9 +318,10 @@ impl Journal {
     fn backend(&mut self) -> io::Result<&dyn StorageBackend> {
         match (&self.place, &mut self.file) {
             (Place::Backend(backend), _) => Ok(&**backend),
-            (Place::File(_), Some(file)) => Ok(file),
-            (Place::File(path), none) => {
+            (Place::File { .. }, Some(file)) => Ok(file),
+            (Place::File { path, store }, none) => {
                 let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+                file.set_permissions(fs::metadata(store)?.permissions())?;
                 create::sync_directory(path).map_err(io::Error::other)?;
                 Ok(none.insert(FileBackend::new(file).map_err(io::Error::other)?))
             }
@@ -329,7 +333,7 @@ impl Journal {
         (self.written, self.is_ready, self.length, self.file) = (None, false, 0, None);
         let outcome = match &self.place {
             Place::Backend(backend) => backend.set_len(0).and_then(|()| backend.sync_data()),
-            Place::File(path) => match fs::remove_file(path) {
+            Place::File { path, .. } => match fs::remove_file(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 outcome => outcome,
             },

@@ -64,9 +64,9 @@ impl RedbStore {
         let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *opened, fresh);
         drop(opened);
-        // What it has is in the copy, and with it what was deleted.
+        // What it has is in the copy. While the rename may still be lost, so may not be the journal.
         if let Some(journal) = &mut *self.journal() {
-            journal.discard();
+            journal.pause();
         }
         let Opened { readers, database, snapshot, .. } = old;
         let retired = Retired { readers: Arc::downgrade(&readers), _database: database };
@@ -75,6 +75,10 @@ impl RedbStore {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(retired);
         self.drop_retired();
         create::sync_directory(path)?;
+        // What was deleted stands in it too.
+        if let Some(journal) = &mut *self.journal() {
+            journal.discard();
+        }
         Ok(true)
     }
 
