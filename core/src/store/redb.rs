@@ -1,8 +1,9 @@
 //! The store on disk: one redb database, in a file or over any [`redb::StorageBackend`].
 //!
 //! This and the files below it are the only ones that know redb. Every write is one redb transaction that has reached
-//! the disk when it returns, as pages or in the journal (`redb/journal.rs`); every read is one of its snapshots. How a store comes into being, so that no crash leaves
-//! half of one, is in `redb/create.rs`; what stands in the tables is in `core/docs/storage.md`.
+//! the disk when it returns, as pages or in the journal (`redb/journal.rs`); every read is one of its snapshots. How a
+//! store comes into being, so that no crash leaves half of one, is in `redb/create.rs`; what stands in the tables is in
+//! `core/docs/storage.md`.
 //!
 //! redb verifies its checksums only when it recovers. A page that was altered on the disk after a clean close makes it
 //! panic where it stumbles over it, so every call into it is contained and reports [`StoreError::Damaged`] instead.
