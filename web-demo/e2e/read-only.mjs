@@ -78,6 +78,8 @@ export async function readOnlyStories(browser, relay) {
     await accessible(b, "a card that can only be read");
     await b.keyboard.press("Escape");
     if (await page.detail(b).count()) await b.getByRole("button", { name: "Close the card" }).click();
+    // A card that is closed gives the focus back in the next frame.
+    await until("the card's button has the focus", () => b.evaluate(() => document.activeElement?.id.startsWith("open-") ?? false));
     await page.card(b, "Paint the gate").locator(".open").focus();
     await b.keyboard.press("Alt+ArrowDown");
     await b.keyboard.press("n");
