@@ -209,7 +209,9 @@ async fn keep_connected(inner: Arc<Inner>, relay: Relay, shown: Shown, mut stopp
     let mut offline = inner.offline.subscribe();
     let mut hurried = inner.hurried.subscribe();
     loop {
-        let ended = runtime::select! {
+        // In this order: what was to be said when it is told to stop, that everything came perhaps, is still said.
+        let ended = tokio::select! {
+            biased;
             ended = relay.connect_once(&inner, &shown, &mut backoff) => Some(ended),
             () = switched(&mut offline, true) => None,
             () = told_to_stop(&mut stopped) => break,
