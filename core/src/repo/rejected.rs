@@ -101,7 +101,8 @@ impl Repo {
     }
 
     /// Takes a rejected write out of its document, with what stands on it: the document is as if they had never been made, and
-    /// they are kept as a [`Branch`]. Subscribers get [`EventKind::Rewritten`](super::EventKind::Rewritten).
+    /// they are kept as a [`Branch`]. Subscribers get [`EventKind::Rewritten`](super::EventKind::Rewritten). One that was tried
+    /// again shortly before may be on its way: if the relay takes it, it comes back from there, beside what was written since.
     ///
     /// Cost: as if all changes of the document were received once more; other writes wait meanwhile.
     ///

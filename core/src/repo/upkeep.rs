@@ -10,8 +10,8 @@ use super::events::{self, Event, EventKind};
 use super::whole::{self, Weak};
 use super::{Inner, RepoError, now_seconds};
 use crate::id::DocumentId;
-use crate::ledger::{self, base, receipts, requests};
-use crate::limits::{PACK_CHANGES_MIN, PACK_CHANGES_WORTH, PACK_KEEP};
+use crate::ledger::{base, receipts, requests};
+use crate::limits::{PACK_CHANGES_MIN, PACK_CHANGES_WORTH};
 use crate::runtime;
 use crate::store::record::prefix_end;
 use crate::store::{StoreError, StoreExt, Table};
@@ -60,7 +60,11 @@ async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
                 EventKind::Deleted => grown.forget(&event.document),
                 _ => {}
             },
-            Err(broadcast::error::RecvError::Lagged(_)) => unfold_all(repo),
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                unfold_all(repo);
+                // What was missed is in the store: it is looked for there with the next change.
+                grown.documents.values_mut().for_each(|growth| growth.is_whole = false);
+            }
             Err(broadcast::error::RecvError::Closed) => return,
         }
     }
@@ -89,9 +93,8 @@ impl Grown {
         growth.changes += changes;
         if !growth.is_whole && growth.changes >= ASK_AFTER {
             growth.is_whole = true;
-            let state = repo.upgrade().and_then(|inner| ledger::state(&*inner.store.read().ok()?, &document).ok()?);
-            let unpacked = state.map_or(0, |state| state.count.saturating_sub(state.packed));
-            growth.changes = growth.changes.max(unpacked.saturating_sub(PACK_KEEP));
+            let left = repo.upgrade().and_then(|inner| whole::unpacked(&*inner.store.read().ok()?, &document).ok());
+            growth.changes = growth.changes.max(left.unwrap_or(0));
         }
         let enough = PACK_CHANGES_MIN as u64;
         if before < enough && growth.changes >= enough {
@@ -104,10 +107,16 @@ impl Grown {
 
     fn pack(&mut self, repo: &Weak, document: DocumentId) {
         self.due.retain(|due| *due != document);
+        let mut left = 0;
+        attend(repo, "pack", document, |inner| {
+            left = whole::pack(inner, document)?;
+            Ok(())
+        });
         if let Some(growth) = self.documents.get_mut(&document) {
-            growth.changes = 0;
+            // Changes that the store was seen to have before they were told of counted twice: those that were too few for a
+            // pack wait for more. Where enough are left, packing failed: it is tried again after as many.
+            growth.changes = if left < PACK_CHANGES_MIN as u64 { left } else { 0 };
         }
-        attend(repo, "pack", document, |inner| whole::pack(inner, document));
     }
 
     fn forget(&mut self, document: &DocumentId) {

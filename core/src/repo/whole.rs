@@ -14,8 +14,8 @@ use crate::engine::{self, Origin};
 use crate::gate::CheckedChange;
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, Appender, base, snapshot};
-use crate::limits::PACK_CHANGES_MAX;
-use crate::store::{MemoryStore, Store, StoreExt, WriteTx};
+use crate::limits::{PACK_CHANGES_MAX, PACK_KEEP};
+use crate::store::{MemoryStore, ReadTx, Store, StoreError, StoreExt, WriteTx};
 
 impl Inner {
     /// Takes in a whole-document chunk that a relay sent. Blocks while Automerge loads it.
@@ -134,16 +134,25 @@ impl Inner {
 pub(super) type Weak = std::sync::Weak<Inner>;
 
 /// Packs the old changes of a document, a few thousand in each transaction. A pack is made before its transaction begins, so that
-/// nobody who writes waits for that.
-pub(super) fn pack(inner: &Arc<Inner>, document: DocumentId) -> Result<(), RepoError> {
+/// nobody who writes waits for that. Returns how many are [`unpacked`] in the end.
+pub(super) fn pack(inner: &Arc<Inner>, document: DocumentId) -> Result<u64, RepoError> {
     loop {
-        let packing = ledger::prepare_packing(&*inner.store.read()?, &document, crate::limits::PACK_KEEP)?;
-        let Some(packing) = packing else { return Ok(()) };
+        let tx = inner.store.read()?;
+        let Some(packing) = ledger::prepare_packing(&*tx, &document, PACK_KEEP)? else {
+            return Ok(unpacked(&*tx, &document)?);
+        };
+        drop(tx);
         let packed = inner.store.write_with(|tx| ledger::put_packing(tx, &packing))?;
         if packed == 0 {
             // The document became another one meanwhile: it comes again.
-            return Ok(());
+            return Ok(0);
         }
         tracing::debug!(document = %document.label(), packed, "old changes were packed");
     }
+}
+
+/// Returns how many changes of a document are neither packed nor too new for it.
+pub(super) fn unpacked(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<u64, StoreError> {
+    let state = ledger::state(tx, document)?;
+    Ok(state.map_or(0, |state| state.count.saturating_sub(state.packed).saturating_sub(PACK_KEEP)))
 }

@@ -249,6 +249,32 @@ fn each_write_counts_once() {
     breaks(&[Rule::Count], everywhere(|document| document.writes.push(id(1, 8))));
 }
 
+#[test]
+fn dropped_write_that_the_relay_took_on_its_way_may_show_and_no_other_earlier_one() {
+    let (first, second) = (id(0, 1), id(0, 2));
+    let own = |is_dropped: bool| {
+        move |evidence: &mut Evidence| {
+            evidence.devices[0][2] = at(20, Said::Invoked(first, DOCUMENT, Op::Own));
+            evidence.devices[0].retain(|at| !matches!(at.what, Said::Stage(..) | Said::Stands(..)));
+            for at in evidence.devices[0].iter_mut().filter(|at| matches!(at.what, Said::Has(0, ..))) {
+                at.what = Said::Has(0, 1, vec![(1, 2)]);
+            }
+            let told = [at(21, Said::Stage(first, Receipt::Local)), at(22, Said::Dropping(DOCUMENT))];
+            let later = [at(23, Said::Invoked(second, DOCUMENT, Op::Own)), at(24, Said::Stage(second, Receipt::Local))];
+            let history = told.into_iter().chain(later);
+            let history = history.filter(|at| is_dropped || !matches!(at.what, Said::Dropping(_)));
+            evidence.devices[0].splice(3..3, history);
+            for document in evidence.stores.iter_mut().flat_map(|store| store.documents.values_mut()) {
+                document.json = json!({ "count": 0, "text": "b", "list": [], "own-0": first.to_string() });
+                document.writes.push(second);
+            }
+            evidence.relay.values_mut().for_each(|document| document.writes.push(second));
+        }
+    };
+    breaks(&[], own(true));
+    breaks(&[Rule::Count], own(false));
+}
+
 /// Has the second client lose its right before its write, and get it back.
 fn revoked(evidence: &mut Evidence, is_whole: bool, certain: u64, until: u64) {
     let epoch = || "e1".to_owned();
