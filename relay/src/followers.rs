@@ -24,6 +24,7 @@ use crate::hub::{ConnectionId, Hub};
 use crate::limits::{PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_INTERVAL, SEEN_WAITING_MAX};
 use crate::live::{Live, LiveEntry};
 use crate::metrics::Backlog;
+use crate::pace::{Pace, Told};
 
 /// Who follows which space.
 #[derive(Debug, Default)]
@@ -37,6 +38,14 @@ pub(crate) struct Followers {
     /// How far devices are that the others were not told of yet, and on which connection they said so.
     unsaid: Mutex<HashMap<(SpaceId, StorageId), (u64, ConnectionId)>>,
     has_unsaid: Notify,
+    pace: Pace<Followed>,
+}
+
+/// What is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Followed {
+    Space(SpaceId),
+    Document(DocumentId),
 }
 
 /// What waits for one follower.
@@ -99,15 +108,56 @@ impl Followers {
         }
     }
 
-    /// Tells everybody who follows a space how far its log is. Whoever wrote has to be answered before.
+    /// Tells everybody who follows a space how far its log is, no more often than [`NEWS_INTERVAL`](crate::limits::NEWS_INTERVAL)
+    /// says. Whoever wrote has to be answered before.
     pub(crate) fn publish_end(&self, space: &SpaceId, end: u64) {
-        let now = Instant::now();
-        for inbox in self.of(space, None) {
+        if self.spaces().contains_key(space) {
+            self.tell_in_turn(Followed::Space(*space), Told::now(end, None));
+        }
+    }
+
+    fn tell_in_turn(&self, of: Followed, told: Told) {
+        if self.pace.is_now(of, told) {
+            self.tell(of, told);
+        }
+    }
+
+    fn tell(&self, of: Followed, told: Told) {
+        let inboxes = match of {
+            Followed::Space(space) => {
+                self.live.end_frame(&space);
+                self.of(&space, told.except)
+            }
+            Followed::Document(document) => {
+                self.live.end_document_frame(&document);
+                self.of_document(&document, told.except)
+            }
+        };
+        for inbox in inboxes {
             inbox.tell(|waiting| {
-                waiting.since.get_or_insert(now);
-                let known = waiting.ends.entry(*space).or_default();
-                *known = end.max(*known);
+                waiting.since.get_or_insert(told.since);
+                match of {
+                    Followed::Space(space) => {
+                        let known = waiting.ends.entry(space).or_default();
+                        *known = told.end.max(*known);
+                    }
+                    Followed::Document(document) => drop(waiting.changed.insert(document)),
+                }
             });
+        }
+    }
+
+    /// Tells all that was held back, due or not.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn tell_held(&self) {
+        self.pace.end_all().into_iter().for_each(|(of, told)| self.tell(of, told));
+    }
+
+    /// Tells what was held back when it is due. Does not end.
+    pub(crate) async fn keep_telling(&self) {
+        loop {
+            let (of, told) = self.pace.due().await;
+            self.tell(of, told);
         }
     }
 
@@ -116,7 +166,8 @@ impl Followers {
         self.furthest.lock().unwrap_or_else(PoisonError::into_inner).of(space)
     }
 
-    /// Tells everybody else who follows a document what a commit brought to it, or that it was deleted. Whoever wrote it has it.
+    /// Tells everybody else who follows a document what a commit brought to it, or that it was deleted, as often as of a space.
+    /// Whoever wrote it has it.
     pub(crate) fn publish_document(
         &self,
         space: &SpaceId,
@@ -124,20 +175,16 @@ impl Followers {
         entries: impl FnOnce() -> Vec<LiveEntry>,
         except: ConnectionId,
     ) {
-        let inboxes: Vec<Arc<Inbox>> = {
+        {
             let documents = self.documents();
             let Some(followers) = documents.get(document) else { return };
             // Under the lock, so that nothing is kept of a document that its last follower leaves meanwhile.
             self.live.keep_document(space, document, entries());
-            followers.iter().filter(|(id, _)| **id != except).map(|(_, inbox)| Arc::clone(inbox)).collect()
-        };
-        let now = Instant::now();
-        for inbox in inboxes {
-            inbox.tell(|waiting| {
-                waiting.since.get_or_insert(now);
-                waiting.changed.insert(*document);
-            });
+            if followers.keys().all(|id| *id == except) {
+                return;
+            }
         }
+        self.tell_in_turn(Followed::Document(*document), Told::now(0, Some(except)));
     }
 
     /// Says whether anybody follows a document.
@@ -153,12 +200,7 @@ impl Followers {
         frame: &Bytes,
         except: Option<ConnectionId>,
     ) {
-        let inboxes: Vec<Arc<Inbox>> = {
-            let documents = self.documents();
-            let others = documents.get(document).into_iter().flatten().filter(|(id, _)| Some(**id) != except);
-            others.map(|(_, inbox)| Arc::clone(inbox)).collect()
-        };
-        for inbox in inboxes {
+        for inbox in self.of_document(document, except) {
             inbox.tell(|waiting| waiting.presence(*space, frame.clone()));
         }
     }
@@ -224,6 +266,12 @@ impl Followers {
         // The inboxes' own locks are taken only after this one is given back.
         let spaces = self.spaces();
         let others = spaces.get(space).into_iter().flatten().filter(|(id, _)| Some(**id) != except);
+        others.map(|(_, inbox)| Arc::clone(inbox)).collect()
+    }
+
+    fn of_document(&self, document: &DocumentId, except: Option<ConnectionId>) -> Vec<Arc<Inbox>> {
+        let documents = self.documents();
+        let others = documents.get(document).into_iter().flatten().filter(|(id, _)| Some(**id) != except);
         others.map(|(_, inbox)| Arc::clone(inbox)).collect()
     }
 
@@ -337,6 +385,7 @@ impl Follower {
             let followed = spaces.entry(space).or_default();
             followers.followed.fetch_add(usize::from(followed.is_empty()), Ordering::Relaxed);
             followed.insert(self.id, Arc::clone(&self.inbox));
+            followers.live.end_frame(&space);
         }
     }
 
@@ -350,6 +399,7 @@ impl Follower {
                 let followed = all.entry(document).or_default();
                 followers.followed.fetch_add(usize::from(followed.is_empty()), Ordering::Relaxed);
                 followed.insert(self.id, Arc::clone(&self.inbox));
+                followers.live.end_document_frame(&document);
             }
         }
     }
@@ -407,6 +457,7 @@ impl Drop for Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::NEWS_INTERVAL;
 
     const SPACE: SpaceId = SpaceId::from_bytes([5; 16]);
 
@@ -418,8 +469,13 @@ mod tests {
         (hub, alice, bob)
     }
 
-    #[test]
-    fn however_much_happens_what_waits_is_a_number() {
+    /// Lets the hub tell what was held back.
+    async fn told(hub: &Hub) {
+        let _ = tokio::time::timeout(2 * NEWS_INTERVAL, hub.keep_telling()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_much_happens_what_waits_is_a_number() {
         let (hub, alice, bob) = two();
         for end in 1..=1_000 {
             hub.followers().publish_end(&SPACE, end);
@@ -428,6 +484,10 @@ mod tests {
         hub.followers().tell_seen();
         hub.followers().publish_end(&SPACE, 999);
         hub.followers().publish_end(&SpaceId::DEFAULT, 7);
+        for follower in [&alice, &bob] {
+            assert_eq!(follower.inbox().take_news().ends, HashMap::from([(SPACE, 1)]), "the first is told at once");
+        }
+        told(&hub).await;
         for follower in [&alice, &bob] {
             assert_eq!(follower.inbox().take_news().ends, HashMap::from([(SPACE, 1_000)]));
             assert!(follower.inbox().take_news().ends.is_empty());
@@ -506,8 +566,8 @@ mod tests {
         assert_eq!(told, [99, 100]);
     }
 
-    #[test]
-    fn change_of_an_open_document_is_told_once_to_the_others_who_opened_it() {
+    #[tokio::test(start_paused = true)]
+    async fn change_of_an_open_document_is_told_once_to_the_others_who_opened_it() {
         let (hub, mut alice, mut bob) = two();
         let [one, other] = [7, 8].map(|number| DocumentId::from_bytes([number; 16]));
         alice.open(vec![one, other]);
@@ -515,12 +575,16 @@ mod tests {
         let publish = |document| hub.followers().publish_document(&SPACE, &document, Vec::new, alice.id());
         (0..3).for_each(|_| publish(one));
         publish(other);
-        assert!(alice.inbox().take_news().changed.is_empty());
-        assert_eq!(bob.inbox().take_news().changed, HashSet::from([one]));
+        for _ in 0..2 {
+            assert!(alice.inbox().take_news().changed.is_empty());
+            assert_eq!(bob.inbox().take_news().changed, HashSet::from([one]));
+            told(&hub).await;
+        }
         hub.followers().publish_presence_about(&SPACE, &other, &Bytes::from_static(b"x"), None);
         assert!(bob.inbox().take_presence().is_none() && alice.inbox().take_presence().is_some());
         bob.close(&[one, other]);
         publish(one);
+        told(&hub).await;
         assert!(bob.inbox().take_news().changed.is_empty());
         drop((alice, bob));
         assert!(!hub.followers().are_there() && hub.followers().documents().is_empty());

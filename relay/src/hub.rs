@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use crate::followers::Followers;
 use crate::limits::{EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
 use crate::metrics::Backlog;
+use crate::pace::{Pace, Told};
 use crate::recent::RecentCommits;
 
 /// Names a connection for as long as the process lives.
@@ -59,6 +60,8 @@ pub(crate) struct Hub {
     recent: RecentCommits,
     /// Who follows whole spaces.
     followers: Followers,
+    /// How often those who take part in a document are told of it.
+    pace: Pace<DocumentId>,
     /// Counts what waits for connections.
     backlog: Arc<Backlog>,
 }
@@ -132,25 +135,50 @@ impl Hub {
         &self.recent
     }
 
-    /// Tells everybody who takes part in a document that it changed, except the connection that changed it. What the
-    /// commit brought is kept for them.
+    /// Tells everybody who takes part in a document that it changed, except the connection that changed it, no more often than
+    /// [`NEWS_INTERVAL`](crate::limits::NEWS_INTERVAL) says. What the commit brought is kept for them.
     pub(crate) fn publish(&self, document: DocumentId, except: ConnectionId, recent: Recent) {
-        let others = self.others(&document, except);
-        if others.is_empty() {
+        if !self.topics().get(&document).is_some_and(|topic| topic.members.keys().any(|id| *id != except)) {
             return;
         }
         self.recent.keep(document, recent);
-        let now = Instant::now();
-        for mailbox in others {
-            mailbox.changed(document, now);
+        let told = Told::now(0, Some(except));
+        if self.pace.is_now(document, told) {
+            self.tell(document, told);
         }
+    }
+
+    fn tell(&self, document: DocumentId, told: Told) {
+        for mailbox in self.others(&document, told.except) {
+            mailbox.changed(document, told.since);
+        }
+    }
+
+    /// Tells all that was held back, due or not: where no time passes.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn tell_held(&self) {
+        self.pace.end_all().into_iter().for_each(|(document, told)| self.tell(document, told));
+        self.followers.tell_held();
+    }
+
+    /// Tells what was held back when it is due, to those who take part in documents and to those who follow spaces. Does not end.
+    pub(crate) async fn keep_telling(&self) {
+        let documents = async {
+            loop {
+                let (document, told) = self.pace.due().await;
+                self.tell(document, told);
+            }
+        };
+        tokio::join!(documents, self.followers.keep_telling(), self.followers.keep_telling_seen());
     }
 
     /// Tells everybody else that a document was deleted; of its last commits nothing is kept.
     pub(crate) fn publish_deleted(&self, document: DocumentId, except: ConnectionId) {
         self.recent.forget(&document);
+        // Whoever is told of the deletion need not be told of what came before.
+        self.pace.withdraw(&document);
         let now = Instant::now();
-        for mailbox in self.others(&document, except) {
+        for mailbox in self.others(&document, Some(except)) {
             mailbox.changed(document, now);
         }
     }
@@ -166,7 +194,7 @@ impl Hub {
     /// is now.
     pub(crate) fn come_back(&self, document: &DocumentId, end: Option<(SpaceId, u64)>) {
         let nobody = self.next_id();
-        for mailbox in self.others(document, nobody) {
+        for mailbox in self.others(document, None) {
             mailbox.changed(*document, Instant::now());
         }
         if let Some((space, end)) = end {
@@ -207,7 +235,7 @@ impl Hub {
             if !may(topic) || !topic.is_news(author, message.count) {
                 return None;
             }
-            topic.others(from)
+            topic.others(Some(from))
         };
         let message = Arc::new(message);
         for mailbox in mailboxes {
@@ -216,7 +244,7 @@ impl Hub {
         Some(message)
     }
 
-    fn others(&self, document: &DocumentId, except: ConnectionId) -> Vec<Arc<Mailbox>> {
+    fn others(&self, document: &DocumentId, except: Option<ConnectionId>) -> Vec<Arc<Mailbox>> {
         // The mailboxes' own locks are taken only after this one is given back.
         self.topics().get(document).map(|topic| topic.others(except)).unwrap_or_default()
     }
@@ -228,8 +256,8 @@ impl Hub {
 }
 
 impl Topic {
-    fn others(&self, except: ConnectionId) -> Vec<Arc<Mailbox>> {
-        let others = self.members.iter().filter(|(id, _)| **id != except);
+    fn others(&self, except: Option<ConnectionId>) -> Vec<Arc<Mailbox>> {
+        let others = self.members.iter().filter(|(id, _)| Some(**id) != except);
         others.map(|(_, mailbox)| Arc::clone(mailbox)).collect()
     }
 
@@ -356,6 +384,7 @@ impl Drop for Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::NEWS_INTERVAL;
 
     const DOCUMENT: DocumentId = DocumentId::from_bytes([7; 16]);
 
@@ -377,15 +406,26 @@ mod tests {
         (hub, alice, bob)
     }
 
-    #[test]
-    fn change_is_one_hint_however_often_it_happens() {
+    #[tokio::test(start_paused = true)]
+    async fn change_is_one_hint_however_often_it_happens() {
         let (hub, alice, bob) = two_members();
-        hub.publish(DOCUMENT, alice.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
-        hub.publish(DOCUMENT, alice.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
-        assert!(alice.mailbox().take_changed().0.is_empty());
-        let (changed, since) = bob.mailbox().take_changed();
-        assert!(changed.len() == 1 && since.is_some());
-        assert_eq!(bob.mailbox().take_changed(), (HashSet::new(), None));
+        let publish = |from: &Member| hub.publish(DOCUMENT, from.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
+        let told = || tokio::time::timeout(2 * NEWS_INTERVAL, hub.keep_telling());
+        let takes = |member: &Member| {
+            let (changed, since) = member.mailbox().take_changed();
+            assert_eq!(member.mailbox().take_changed(), (HashSet::new(), None));
+            assert_eq!(changed.is_empty(), since.is_none());
+            changed.len()
+        };
+        (0..3).for_each(|_| publish(&alice));
+        assert_eq!((takes(&alice), takes(&bob)), (0, 1), "the first is told at once");
+        drop(told().await);
+        assert_eq!((takes(&alice), takes(&bob)), (0, 1), "and the others together");
+        drop(told().await);
+        assert_eq!((takes(&alice), takes(&bob)), (0, 0));
+        [&alice, &alice, &bob].into_iter().for_each(publish);
+        drop(told().await);
+        assert_eq!((takes(&alice), takes(&bob)), (1, 1));
     }
 
     #[test]

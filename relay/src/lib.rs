@@ -47,6 +47,7 @@ pub mod logging;
 pub mod metrics;
 pub mod operate;
 mod outbound;
+mod pace;
 mod pages;
 mod presence;
 mod quarantine;

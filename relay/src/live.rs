@@ -1,13 +1,13 @@
 //! What was logged a moment ago, encoded once for all who follow the space.
 //!
-//! A commit leaves one frame of `entries` for each space that somebody follows, or several if it is long, and in the same way
-//! `fill` for each document that somebody opened where nothing else is told, by its places in the ledger. Whoever is at the
-//! position before it gets those very bytes. Who wrote a part of it, or stopped in the middle, gets a frame of the rest, made
-//! when it is asked for: from the changes, which are kept beside the frame.
+//! A commit leaves one frame of `entries` for each space that somebody follows, or several if it is long; commits of which nobody
+//! was told yet share one. In the same way it leaves `fill` for each document that somebody opened where nothing else is
+//! told, by its places in the ledger. Whoever is at the position before it gets those very bytes. Who wrote a part of it, or stopped
+//! in the middle, gets a frame of the rest, made when it is asked for: from the changes, which are kept beside the frame.
 //!
 //! One bound holds for all spaces together. A reader who lacks what has left finds it in the store.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -45,6 +45,8 @@ pub(crate) struct Live {
 #[derive(Debug, Default)]
 struct Kept {
     stretches: HashMap<Of, VecDeque<Arc<Stretch>>>,
+    /// Whose newest stretch grows: nobody was told of it yet.
+    growing: HashSet<Of>,
     /// Whose stretch is the oldest, the second oldest and so on.
     order: VecDeque<Of>,
     bytes: usize,
@@ -58,6 +60,8 @@ struct Stretch {
     first: u64,
     /// One at each position; never empty.
     writes: Vec<Write>,
+    /// Bounds what they take in a frame.
+    frame_bytes: usize,
     /// How much memory it counts as, with its frame.
     memory_bytes: usize,
     frame: OnceLock<Bytes>,
@@ -69,7 +73,7 @@ impl Live {
     pub(crate) fn keep(&self, space: &SpaceId, entries: Vec<LiveEntry>) {
         let deletes = entries.iter().any(|entry| matches!(entry.write.content, Content::Deleted(_)));
         let of = Of::Space(*space);
-        self.keep_of(of, cut(of, space, entries), deletes);
+        self.keep_of(of, space, entries, deletes);
     }
 
     /// Keeps what a commit brought to a document. If it was deleted, what was kept of it goes.
@@ -78,16 +82,16 @@ impl Live {
         entries.retain(|entry| matches!(entry.write.content, Content::Change(_)));
         let deletes = entries.len() < before;
         entries.iter_mut().for_each(|entry| entry.position = entry.ledger_position);
-        let of = Of::Document(*document);
-        self.keep_of(of, cut(of, space, entries), deletes);
+        self.keep_of(Of::Document(*document), space, entries, deletes);
     }
 
-    fn keep_of(&self, of: Of, stretches: Vec<Stretch>, deletes: bool) {
+    fn keep_of(&self, of: Of, space: &SpaceId, mut entries: Vec<LiveEntry>, deletes: bool) {
         let mut kept = self.kept();
         if deletes {
             kept.forget(&of);
         }
-        for stretch in stretches {
+        kept.extend_last(&of, space, &mut entries);
+        for stretch in cut(of, space, entries) {
             if stretch.memory_bytes > LIVE_BYTES_MAX / 4 {
                 // It would push many others out, for readers who can read it from the store.
                 continue;
@@ -95,8 +99,19 @@ impl Live {
             kept.bytes += stretch.memory_bytes;
             kept.order.push_back(of);
             kept.stretches.entry(of).or_default().push_back(Arc::new(stretch));
+            kept.growing.insert(of);
         }
         while kept.bytes > LIVE_BYTES_MAX && kept.drop_oldest() {}
+    }
+
+    /// Ends the newest frame of a space: somebody is told of it, or begins there.
+    pub(crate) fn end_frame(&self, space: &SpaceId) {
+        self.kept().growing.remove(&Of::Space(*space));
+    }
+
+    /// Ends the newest frame of a document.
+    pub(crate) fn end_document_frame(&self, document: &DocumentId) {
+        self.kept().growing.remove(&Of::Document(*document));
     }
 
     /// Forgets a space: nobody follows it any more.
@@ -127,10 +142,28 @@ impl LiveFrames for Live {
 }
 
 impl Kept {
-    fn find(&self, of: &Of, position: u64) -> Option<Arc<Stretch>> {
+    fn find(&mut self, of: &Of, position: u64) -> Option<Arc<Stretch>> {
+        // What follows is in a frame of its own: who has this one asks for that alone, as all the others do.
+        self.growing.remove(of);
         let stretches = self.stretches.get(of)?;
         let found = stretches.get(stretches.partition_point(|stretch| stretch.last() < position))?;
         (found.first <= position).then(|| Arc::clone(found))
+    }
+
+    /// Adds entries to the newest stretch, as many as it takes: none if somebody was told of it.
+    fn extend_last(&mut self, of: &Of, space: &SpaceId, entries: &mut Vec<LiveEntry>) {
+        if !self.growing.contains(of) {
+            return;
+        }
+        let last = self.stretches.get_mut(of).and_then(VecDeque::back_mut).and_then(Arc::get_mut);
+        let Some(last) = last.filter(|last| last.space == *space) else { return };
+        let (before, mut taken) = (last.memory_bytes, 0);
+        while let Some(entry) = entries.get(taken).filter(|entry| last.takes(entry)) {
+            last.push(entry.write.clone());
+            taken += 1;
+        }
+        self.bytes += last.memory_bytes - before;
+        drop(entries.drain(..taken));
     }
 
     fn drop_oldest(&mut self) -> bool {
@@ -139,12 +172,14 @@ impl Kept {
             self.bytes -= stretches.pop_front().map_or(0, |oldest| oldest.memory_bytes);
             if stretches.is_empty() {
                 self.stretches.remove(&of);
+                self.growing.remove(&of);
             }
         }
         true
     }
 
     fn forget(&mut self, of: &Of) {
+        self.growing.remove(of);
         if let Some(stretches) = self.stretches.remove(of) {
             self.bytes -= stretches.iter().map(|stretch| stretch.memory_bytes).sum::<usize>();
             self.order.retain(|other| other != of);
@@ -154,7 +189,16 @@ impl Kept {
 
 impl Stretch {
     fn new(of: Of, space: &SpaceId, first: u64) -> Self {
-        Self { of, space: *space, first, writes: Vec::new(), memory_bytes: LIVE_ENTRY_BYTES, frame: OnceLock::new() }
+        let (writes, memory_bytes) = (Vec::new(), LIVE_ENTRY_BYTES);
+        Self { of, space: *space, first, writes, frame_bytes: 0, memory_bytes, frame: OnceLock::new() }
+    }
+
+    fn push(&mut self, write: Write) {
+        let bytes = wire_bytes(&write);
+        self.frame_bytes += bytes;
+        // The change, and its copy in the frame.
+        self.memory_bytes += 2 * bytes + LIVE_ENTRY_BYTES;
+        self.writes.push(write);
     }
 
     fn last(&self) -> u64 {
@@ -162,9 +206,9 @@ impl Stretch {
     }
 
     /// Says whether an entry follows the last one, and a frame of both is not too long.
-    fn takes(&self, entry: &LiveEntry, frame_bytes: usize) -> bool {
+    fn takes(&self, entry: &LiveEntry) -> bool {
         entry.position == self.first + self.writes.len() as u64
-            && frame_bytes + wire_bytes(&entry.write) <= BATCH_BYTES
+            && self.frame_bytes + wire_bytes(&entry.write) <= BATCH_BYTES
             && self.writes.len() < BATCH_ENTRIES_MAX
     }
 
@@ -221,17 +265,12 @@ impl Stretch {
 /// Cuts entries into stretches that fit a frame each.
 fn cut(of: Of, space: &SpaceId, entries: Vec<LiveEntry>) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
-    let mut frame_bytes = 0;
     for entry in entries {
-        if stretches.last().is_none_or(|stretch| !stretch.takes(&entry, frame_bytes)) {
+        if stretches.last().is_none_or(|stretch| !stretch.takes(&entry)) {
             stretches.push(Stretch::new(of, space, entry.position));
-            frame_bytes = 0;
         }
-        frame_bytes += wire_bytes(&entry.write);
         if let Some(stretch) = stretches.last_mut() {
-            // The change, and its copy in the frame.
-            stretch.memory_bytes += 2 * wire_bytes(&entry.write) + LIVE_ENTRY_BYTES;
-            stretch.writes.push(entry.write);
+            stretch.push(entry.write);
         }
     }
     stretches
@@ -289,13 +328,43 @@ mod tests {
     fn commit_is_one_frame_whose_bytes_all_readers_share() {
         let live = Live::default();
         live.keep(&SPACE, entries(11..=15));
-        live.keep(&SPACE, entries(16..=17));
         assert_eq!(asked(&live, 11, 17), Some((11, 15)));
+        live.keep(&SPACE, entries(16..=17));
+        assert_eq!(asked(&live, 11, 17), Some((11, 15)), "its frame is made");
         assert_eq!(asked(&live, 16, 17), Some((16, 17)));
         let [one, other] = [15, 99].map(|until| live.frame(&SPACE, 11, until).unwrap().bytes);
         assert_eq!(one.as_ptr(), other.as_ptr());
         assert_eq!((asked(&live, 10, 17), asked(&live, 18, 20)), (None, None));
         assert!(live.frame(&SpaceId::DEFAULT, 11, 15).is_none());
+    }
+
+    #[test]
+    fn commits_of_which_nobody_was_told_share_one() {
+        let live = Live::default();
+        (0..4).for_each(|commit| live.keep(&SPACE, entries(commit * 5 + 1..=commit * 5 + 5)));
+        let before = live.kept().bytes;
+        assert_eq!((asked(&live, 1, 12), asked(&live, 1, 20)), (Some((1, 12)), Some((1, 20))));
+        live.keep(&SPACE, entries(21..=22));
+        live.end_frame(&SPACE);
+        live.keep(&SPACE, entries(23..=23));
+        // One after a gap stands alone, and so does what has no room.
+        live.keep(&SPACE, entries(25..=25));
+        live.keep(&SPACE, vec![entry(26, BATCH_BYTES)]);
+        assert_eq!([1, 21, 23, 25, 26].map(|first| asked(&live, first, 99).unwrap().1), [20, 22, 23, 25, 26]);
+        let kept = live.kept();
+        assert_eq!((kept.order.len(), kept.stretches[&Of::Space(SPACE)].len(), kept.growing.len()), (5, 5, 0));
+        let bytes = kept.stretches.values().flatten().map(|stretch| stretch.memory_bytes).sum::<usize>();
+        assert!(kept.bytes == bytes && bytes > before);
+    }
+
+    #[test]
+    fn readers_that_have_a_part_of_a_frame_share_the_next() {
+        let live = Live::default();
+        live.keep(&SPACE, entries(1..=5));
+        assert_eq!(asked(&live, 5, 5), Some((5, 5)));
+        live.keep(&SPACE, entries(6..=6));
+        let [one, other] = [6, 99].map(|until| live.frame(&SPACE, 6, until).unwrap().bytes);
+        assert_eq!(one.as_ptr(), other.as_ptr());
     }
 
     #[test]

@@ -168,7 +168,7 @@ pub async fn run_with(
     let hub = Arc::clone(&shared.hub);
     // Ends with this function, however that does.
     let mut telling = JoinSet::new();
-    telling.spawn(async move { hub.followers().keep_telling_seen().await });
+    telling.spawn(async move { hub.keep_telling().await });
     let admin = match admin_listener {
         Some(listener) => Some((listener, Admin::new(Arc::clone(&shared), &config)?)),
         None => None,

@@ -198,6 +198,7 @@ impl<'a> Relay<'a> {
     /// Does what a connection of the relay does. Returns whether it sent anything.
     fn serve(&mut self, index: usize) -> Result<bool, Fallen> {
         let mut frames = Vec::new();
+        self.hub.tell_held();
         let changed: BTreeSet<_> = self.pairs[index].member.mailbox().take_changed().0.into_iter().collect();
         for document in changed {
             self.pairs[index].server.handle_heads_changed(document);

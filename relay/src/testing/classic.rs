@@ -135,6 +135,7 @@ impl Classic {
     }
 
     fn try_advance(&mut self) -> Result<(), StoreError> {
+        self.parts.hub.tell_held();
         let (changed, _) = self.member.mailbox().take_changed();
         for document in changed.into_iter().collect::<BTreeSet<_>>() {
             self.session.handle_changed(document, &*self.parts.store)?;

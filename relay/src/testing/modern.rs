@@ -115,6 +115,7 @@ impl Modern {
     }
 
     fn hear_news(&mut self) -> Result<(), StoreError> {
+        self.parts.hub.tell_held();
         let News { ends, changed, .. } = self.follower.inbox().take_news();
         // Who pushed is answered before the followers are told.
         while let Some(answer) = self.pushes.answered().now_or_never() {
