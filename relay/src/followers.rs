@@ -21,13 +21,13 @@ use tokio::time::sleep;
 
 use crate::furthest::Furthest;
 use crate::hub::{ConnectionId, Hub};
-use crate::limits::{PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_INTERVAL, SEEN_WAITING_MAX};
+use crate::limits::{NEWS_INTERVAL, PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_INTERVAL, SEEN_WAITING_MAX};
 use crate::live::{Live, LiveEntry};
 use crate::metrics::Backlog;
 use crate::pace::{Pace, Told};
 
 /// Who follows which space.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Followers {
     spaces: Mutex<HashMap<SpaceId, HashMap<ConnectionId, Arc<Inbox>>>>,
     documents: Mutex<HashMap<DocumentId, HashMap<ConnectionId, Arc<Inbox>>>>,
@@ -88,6 +88,21 @@ pub(crate) struct Follower {
     documents: HashSet<DocumentId>,
 }
 
+impl Default for Followers {
+    fn default() -> Self {
+        Self {
+            spaces: Mutex::default(),
+            documents: Mutex::default(),
+            followed: AtomicUsize::new(0),
+            live: Live::default(),
+            furthest: Mutex::default(),
+            unsaid: Mutex::default(),
+            has_unsaid: Notify::new(),
+            pace: Pace::new(NEWS_INTERVAL),
+        }
+    }
+}
+
 impl Followers {
     /// Says whether any space or document is followed. What would be told to nobody need not be made.
     pub(crate) fn are_there(&self) -> bool {
@@ -108,17 +123,11 @@ impl Followers {
         }
     }
 
-    /// Tells everybody who follows a space how far its log is, no more often than [`NEWS_INTERVAL`](crate::limits::NEWS_INTERVAL)
+    /// Tells everybody who follows a space how far its log is, no more often than [`NEWS_INTERVAL`]
     /// says. Whoever wrote has to be answered before.
     pub(crate) fn publish_end(&self, space: &SpaceId, end: u64) {
         if self.spaces().contains_key(space) {
-            self.tell_in_turn(Followed::Space(*space), Told::now(end, None));
-        }
-    }
-
-    fn tell_in_turn(&self, of: Followed, told: Told) {
-        if self.pace.is_now(of, told) {
-            self.tell(of, told);
+            self.pace.tell(Followed::Space(*space), Told::now(end, None));
         }
     }
 
@@ -184,7 +193,7 @@ impl Followers {
                 return;
             }
         }
-        self.tell_in_turn(Followed::Document(*document), Told::now(0, Some(except)));
+        self.pace.tell(Followed::Document(*document), Told::now(0, Some(except)));
     }
 
     /// Says whether anybody follows a document.
@@ -457,7 +466,6 @@ impl Drop for Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::NEWS_INTERVAL;
 
     const SPACE: SpaceId = SpaceId::from_bytes([5; 16]);
 
@@ -469,25 +477,29 @@ mod tests {
         (hub, alice, bob)
     }
 
-    /// Lets the hub tell what was held back.
-    async fn told(hub: &Hub) {
-        let _ = tokio::time::timeout(2 * NEWS_INTERVAL, hub.keep_telling()).await;
+    /// Lets the hub tell for so many tenths of an interval.
+    async fn told(hub: &Hub, tenths: u32) {
+        let _ = tokio::time::timeout(NEWS_INTERVAL * tenths / 10, hub.keep_telling()).await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn however_much_happens_what_waits_is_a_number() {
         let (hub, alice, bob) = two();
-        for end in 1..=1_000 {
+        hub.followers().publish_end(&SPACE, 1);
+        told(&hub, 1).await;
+        for follower in [&alice, &bob] {
+            assert_eq!(follower.inbox().take_news().ends, HashMap::from([(SPACE, 1)]), "the first is told at once");
+        }
+        for end in 2..=1_000 {
             hub.followers().publish_end(&SPACE, end);
             hub.followers().note_seen(&SPACE, &StorageId::from_bytes([1; 16]), end, alice.id());
         }
         hub.followers().tell_seen();
         hub.followers().publish_end(&SPACE, 999);
         hub.followers().publish_end(&SpaceId::DEFAULT, 7);
-        for follower in [&alice, &bob] {
-            assert_eq!(follower.inbox().take_news().ends, HashMap::from([(SPACE, 1)]), "the first is told at once");
-        }
-        told(&hub).await;
+        told(&hub, 8).await;
+        assert!([&alice, &bob].iter().all(|follower| follower.inbox().take_news().ends.is_empty()));
+        told(&hub, 2).await;
         for follower in [&alice, &bob] {
             assert_eq!(follower.inbox().take_news().ends, HashMap::from([(SPACE, 1_000)]));
             assert!(follower.inbox().take_news().ends.is_empty());
@@ -573,18 +585,18 @@ mod tests {
         alice.open(vec![one, other]);
         bob.open(vec![one, one]);
         let publish = |document| hub.followers().publish_document(&SPACE, &document, Vec::new, alice.id());
-        (0..3).for_each(|_| publish(one));
-        publish(other);
-        for _ in 0..2 {
+        for tenths in [1, 10] {
+            (0..3).for_each(|_| publish(one));
+            publish(other);
+            told(&hub, tenths).await;
             assert!(alice.inbox().take_news().changed.is_empty());
             assert_eq!(bob.inbox().take_news().changed, HashSet::from([one]));
-            told(&hub).await;
         }
         hub.followers().publish_presence_about(&SPACE, &other, &Bytes::from_static(b"x"), None);
         assert!(bob.inbox().take_presence().is_none() && alice.inbox().take_presence().is_some());
         bob.close(&[one, other]);
         publish(one);
-        told(&hub).await;
+        told(&hub, 20).await;
         assert!(bob.inbox().take_news().changed.is_empty());
         drop((alice, bob));
         assert!(!hub.followers().are_there() && hub.followers().documents().is_empty());

@@ -23,7 +23,7 @@ use rejoin::{DocumentId, PeerId, SpaceId};
 use tokio::sync::Notify;
 
 use crate::followers::Followers;
-use crate::limits::{EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
+use crate::limits::{CLASSIC_NEWS_INTERVAL, EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
 use crate::metrics::Backlog;
 use crate::pace::{Pace, Told};
 use crate::recent::RecentCommits;
@@ -50,7 +50,7 @@ pub(crate) struct Ephemeral {
 }
 
 /// Who takes part in which document.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
     topics: Mutex<HashMap<DocumentId, Topic>>,
     /// Keys the hashes by which authors of ephemeral messages are remembered: nobody outside can make two collide.
@@ -102,10 +102,25 @@ pub(crate) struct Member {
     documents: HashSet<DocumentId>,
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl Default for Hub {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
 impl Hub {
     /// Makes a hub that nobody takes part in, and that counts what waits there.
     pub(crate) fn new(backlog: Arc<Backlog>) -> Self {
-        Self { backlog, ..Self::default() }
+        Self {
+            topics: Mutex::default(),
+            key: RandomState::new(),
+            connections: AtomicU64::new(0),
+            recent: RecentCommits::default(),
+            followers: Followers::default(),
+            pace: Pace::new(CLASSIC_NEWS_INTERVAL),
+            backlog,
+        }
     }
 
     /// Returns what counts what waits for connections.
@@ -135,17 +150,14 @@ impl Hub {
         &self.recent
     }
 
-    /// Tells everybody who takes part in a document that it changed, except the connection that changed it, no more often than
-    /// [`NEWS_INTERVAL`](crate::limits::NEWS_INTERVAL) says. What the commit brought is kept for them.
+    /// Has everybody who takes part in a document told that it changed, except the connection that changed it, no more often than
+    /// [`CLASSIC_NEWS_INTERVAL`] says. What the commit brought is kept for them.
     pub(crate) fn publish(&self, document: DocumentId, except: ConnectionId, recent: Recent) {
         if !self.topics().get(&document).is_some_and(|topic| topic.members.keys().any(|id| *id != except)) {
             return;
         }
         self.recent.keep(document, recent);
-        let told = Told::now(0, Some(except));
-        if self.pace.is_now(document, told) {
-            self.tell(document, told);
-        }
+        self.pace.tell(document, Told::now(0, Some(except)));
     }
 
     fn tell(&self, document: DocumentId, told: Told) {
@@ -154,14 +166,14 @@ impl Hub {
         }
     }
 
-    /// Tells all that was held back, due or not: where no time passes.
+    /// Tells all that is to be told, due or not: where no time passes.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn tell_held(&self) {
         self.pace.end_all().into_iter().for_each(|(document, told)| self.tell(document, told));
         self.followers.tell_held();
     }
 
-    /// Tells what was held back when it is due, to those who take part in documents and to those who follow spaces. Does not end.
+    /// Tells what is to be told when it is due, to those who take part in documents and to those who follow spaces. Does not end.
     pub(crate) async fn keep_telling(&self) {
         let documents = async {
             loop {
@@ -384,7 +396,6 @@ impl Drop for Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::NEWS_INTERVAL;
 
     const DOCUMENT: DocumentId = DocumentId::from_bytes([7; 16]);
 
@@ -410,21 +421,22 @@ mod tests {
     async fn change_is_one_hint_however_often_it_happens() {
         let (hub, alice, bob) = two_members();
         let publish = |from: &Member| hub.publish(DOCUMENT, from.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
-        let told = || tokio::time::timeout(2 * NEWS_INTERVAL, hub.keep_telling());
+        let tells = |tenths: u32| tokio::time::timeout(CLASSIC_NEWS_INTERVAL * tenths / 10, hub.keep_telling());
         let takes = |member: &Member| {
             let (changed, since) = member.mailbox().take_changed();
             assert_eq!(member.mailbox().take_changed(), (HashSet::new(), None));
             assert_eq!(changed.is_empty(), since.is_none());
             changed.len()
         };
-        (0..3).for_each(|_| publish(&alice));
-        assert_eq!((takes(&alice), takes(&bob)), (0, 1), "the first is told at once");
-        drop(told().await);
-        assert_eq!((takes(&alice), takes(&bob)), (0, 1), "and the others together");
-        drop(told().await);
+        for (tenths, told) in [(1, 1), (8, 0), (1, 1)] {
+            (0..3).for_each(|_| publish(&alice));
+            drop(tells(tenths).await);
+            assert_eq!((takes(&alice), takes(&bob)), (0, told), "the first is told at once, and the others together");
+        }
+        drop(tells(20).await);
         assert_eq!((takes(&alice), takes(&bob)), (0, 0));
         [&alice, &alice, &bob].into_iter().for_each(publish);
-        drop(told().await);
+        drop(tells(20).await);
         assert_eq!((takes(&alice), takes(&bob)), (1, 1));
     }
 

@@ -137,10 +137,16 @@ pub const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 /// writes as fast as acknowledgements come costs a twentieth more, in smaller frames.
 pub const COMMIT_INTERVAL_MIN: Duration = Duration::from_micros(700);
 
-/// How many requests come within [`COMMIT_INTERVAL`] where commits do not wait for more of them: 4, more than 300 a second.
+/// How many requests that are to be acknowledged come within [`COMMIT_INTERVAL`] where commits do not wait for more of them: 4, more
+/// than 300 a second.
 ///
-/// With 1,000 requests a second each is answered after one commit, 0.3 ms; with 200 two share one.
+/// With 1,000 requests a second each is answered after one commit, 0.3 ms; with 200 two share one. What comes by the classic protocol does
+/// not count: it has no acknowledgement that somebody could wait for.
 pub const COMMIT_BUSY_REQUESTS: usize = 4;
+
+/// How many changes are enough for a commit that waits for no more of them, by whatever protocol they came: 128. A commit costs
+/// as much as ten of them.
+pub const COMMIT_ENOUGH_CHANGES: usize = 128;
 
 /// How many bytes of frames that have arrived already are taken in together: 64 KiB, and at least one frame. Their changes
 /// share an append and an answer.
@@ -196,9 +202,13 @@ pub const PRESENCE_DEPARTURE_GRACE: Duration = Duration::from_secs(2);
 /// The most values of all connections that wait for that: 65,536, some 10 MB. Beyond it they are taken back at once.
 pub const PRESENCE_DEPARTING_MAX: usize = 1 << 16;
 
-/// How long after a space or a document was told of it is told of again, at least: 20 ms, 50 times a second. What is committed
-/// meanwhile comes in one frame; the first change after a pause waits for nothing.
+/// How long after those who follow a space or a document were told of it they are told again, at least: 20 ms, 50 times a second. What
+/// is committed meanwhile comes in one frame; the first change after a pause waits for nothing.
 pub const NEWS_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The same for those who take part in a document by the classic protocol: 40 ms, 25 times a second. Each of them answers each frame, so
+/// one costs twice as much there; their own libraries send a tenth of a second apart.
+pub const CLASSIC_NEWS_INTERVAL: Duration = Duration::from_millis(40);
 
 /// The most devices and spaces whose cursors wait to be told to one connection: 1,024, 48 bytes each. What does not fit is
 /// left out; the device's next cursor comes. As many wait for [`SEEN_INTERVAL`] to be told to anybody; then they are told at once.

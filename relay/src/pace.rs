@@ -1,18 +1,20 @@
 //! Pace: how often the same thing is told to everybody who follows it.
 //!
-//! The first time it is told at once. What happens to it within [`NEWS_INTERVAL`] after that is told together, when that is over. So
+//! The first time it is told at once. What happens to it within an interval after that is told together, when that is over. So
 //! a lone change waits for nothing, and many that come one after the other are one frame for each reader. Nothing here delays a
 //! commit, nor the answer to whoever wrote.
+//!
+//! Who tells is a task: the thread that commits wakes it once, where to wake each reader would cost it a system call for each.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::hub::ConnectionId;
-use crate::limits::NEWS_INTERVAL;
 
 /// What is to be told of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,70 +39,83 @@ impl Told {
     }
 }
 
-/// When what was told last, and what is held back.
+/// When what was told last, and what is to be told.
 #[derive(Debug)]
 pub(crate) struct Pace<K> {
+    interval: Duration,
     intervals: Mutex<Intervals<K>>,
-    begins: Notify,
+    bell: Notify,
 }
 
-/// One for each thing that was told a moment ago: as many as commits touched within [`NEWS_INTERVAL`].
+/// One for each thing that was told a moment ago: as many as commits touched within an interval.
 #[derive(Debug)]
 struct Intervals<K> {
+    /// What is to be told of those that are to be told now, and of those whose interval lasts.
     held: HashMap<K, Option<Told>>,
-    /// When they end, the first first.
+    /// What is to be told now, the first first.
+    now: VecDeque<K>,
+    /// When the intervals of the others end, the first first.
     ends: VecDeque<(Instant, K)>,
 }
 
-impl<K> Default for Pace<K> {
-    fn default() -> Self {
-        let intervals = Intervals { held: HashMap::new(), ends: VecDeque::new() };
-        Self { intervals: Mutex::new(intervals), begins: Notify::new() }
-    }
-}
-
 impl<K: Copy + Eq + Hash> Pace<K> {
-    /// Says whether something is to be told now; else it is held back until [`Pace::due`] returns it.
-    pub(crate) fn is_now(&self, of: K, told: Told) -> bool {
+    /// Makes a pace at which the same thing is told once in an interval at most.
+    pub(crate) fn new(interval: Duration) -> Self {
+        let intervals = Intervals { held: HashMap::new(), now: VecDeque::new(), ends: VecDeque::new() };
+        Self { interval, intervals: Mutex::new(intervals), bell: Notify::new() }
+    }
+
+    /// Notes that something is to be told: [`Pace::due`] returns it, now or when its interval is over.
+    pub(crate) fn tell(&self, of: K, told: Told) {
         let mut intervals = self.intervals();
         if let Some(held) = intervals.held.get_mut(&of) {
             *held = Some(held.map_or(told, |before| before.and(told)));
-            return false;
+            return;
         }
-        intervals.begin(of);
+        intervals.held.insert(of, Some(told));
+        intervals.now.push_back(of);
+        let is_first = intervals.now.len() == 1;
         drop(intervals);
-        self.begins.notify_one();
-        true
+        if is_first {
+            self.bell.notify_one();
+        }
     }
 
-    /// Takes back what is held back of something: it is told otherwise.
+    /// Takes back what is to be told of something: it is told otherwise.
     pub(crate) fn withdraw(&self, of: &K) {
         if let Some(held) = self.intervals().held.get_mut(of) {
             *held = None;
         }
     }
 
-    /// Waits until something that was held back is to be told, and returns it. May be given up at any time.
+    /// Waits until something is to be told, and returns it. May be given up at any time.
     pub(crate) async fn due(&self) -> (K, Told) {
         loop {
-            let first = self.intervals().ends.front().map(|(end, _)| *end);
-            let Some(first) = first else {
-                self.begins.notified().await;
-                continue;
+            let end = {
+                let mut intervals = self.intervals();
+                if let Some(due) = intervals.take_due(Instant::now(), self.interval) {
+                    return due;
+                }
+                intervals.ends.front().map(|(end, _)| *end)
             };
-            sleep_until(first).await;
-            if let Some(due) = self.intervals().end_first() {
-                return due;
+            let bell = self.bell.notified();
+            match end {
+                Some(end) => tokio::select! {
+                    () = bell => {}
+                    () = sleep_until(end) => {}
+                },
+                None => bell.await,
             }
         }
     }
 
-    /// Ends all intervals, and returns what was held back: where no task waits for [`Pace::due`], and no time passes.
+    /// Ends all intervals, and returns what was to be told: where no task waits for [`Pace::due`], and no time passes.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn end_all(&self) -> Vec<(K, Told)> {
         let mut intervals = self.intervals();
-        let ended: Vec<K> = std::mem::take(&mut intervals.ends).into_iter().map(|(_, of)| of).collect();
-        ended.into_iter().filter_map(|of| Some((of, intervals.held.remove(&of)??))).collect()
+        let ended = std::mem::take(&mut intervals.ends).into_iter().map(|(_, of)| of);
+        let all: Vec<K> = std::mem::take(&mut intervals.now).into_iter().chain(ended).collect();
+        all.into_iter().filter_map(|of| Some((of, intervals.held.remove(&of)??))).collect()
     }
 
     fn intervals(&self) -> MutexGuard<'_, Intervals<K>> {
@@ -110,17 +125,19 @@ impl<K: Copy + Eq + Hash> Pace<K> {
 }
 
 impl<K: Copy + Eq + Hash> Intervals<K> {
-    fn begin(&mut self, of: K) {
-        self.held.insert(of, None);
-        self.ends.push_back((Instant::now() + NEWS_INTERVAL, of));
-    }
-
-    /// Ends the first interval. What was held back in it begins the next.
-    fn end_first(&mut self) -> Option<(K, Told)> {
-        let (_, of) = self.ends.pop_front()?;
-        let told = self.held.remove(&of)??;
-        self.begin(of);
-        Some((of, told))
+    /// Returns something that is to be told, and begins an interval of it.
+    fn take_due(&mut self, now: Instant, interval: Duration) -> Option<(K, Told)> {
+        loop {
+            let is_over = self.ends.front().is_some_and(|(end, _)| *end <= now);
+            let over = if is_over { self.ends.pop_front().map(|(_, of)| of) } else { None };
+            let of = over.or_else(|| self.now.pop_front())?;
+            if let Some(told) = self.held.get_mut(&of).and_then(Option::take) {
+                self.ends.push_back((now + interval, of));
+                return Some((of, told));
+            }
+            // Nothing happened to it meanwhile, or that was withdrawn.
+            self.held.remove(&of);
+        }
     }
 }
 
@@ -128,51 +145,73 @@ impl<K: Copy + Eq + Hash> Intervals<K> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;
     use crate::hub::Hub;
 
-    /// What is due within an interval, and how many tenths of one it took.
+    const INTERVAL: Duration = Duration::from_millis(20);
+
+    /// What is due within two intervals, and how many tenths of one it took.
     async fn due(pace: &Pace<u8>) -> Option<(u8, Told, u128)> {
         let since = Instant::now();
-        let (of, told) = timeout(2 * NEWS_INTERVAL, pace.due()).await.ok()?;
-        Some((of, told, since.elapsed().as_micros() * 10 / NEWS_INTERVAL.as_micros()))
+        let (of, told) = timeout(2 * INTERVAL, pace.due()).await.ok()?;
+        Some((of, told, since.elapsed().as_micros() * 10 / INTERVAL.as_micros()))
     }
 
     #[tokio::test(start_paused = true)]
     async fn first_is_told_at_once_and_what_follows_it_together() {
-        let pace = Pace::default();
-        let told = |end| Told::now(end, None);
-        assert!(pace.is_now(2, told(1)) && pace.is_now(1, told(1)));
-        assert!(!pace.is_now(1, told(3)) && !pace.is_now(1, told(2)));
-        let (of, first, tenths) = due(&pace).await.unwrap();
-        assert_eq!((of, first.end, tenths), (1, 3, 10));
+        let pace = Pace::new(INTERVAL);
+        let tell = |of, end| pace.tell(of, Told::now(end, None));
+        let told = async |wanted: Option<(u8, u64, u128)>| {
+            assert_eq!(due(&pace).await.map(|(of, told, tenths)| (of, told.end, tenths)), wanted);
+        };
+        [(2, 1), (1, 1)].into_iter().for_each(|(of, end)| tell(of, end));
+        told(Some((2, 1, 0))).await;
+        told(Some((1, 1, 0))).await;
+        [3, 2].into_iter().for_each(|end| tell(1, end));
+        told(Some((1, 3, 10))).await;
         // That was a new beginning for the one, and not for the other.
-        assert!(!pace.is_now(1, told(4)) && pace.is_now(2, told(5)));
-        let (of, second, tenths) = due(&pace).await.unwrap();
-        assert_eq!((of, second.end, tenths), (1, 4, 10));
-        assert!(due(&pace).await.is_none());
-        assert!(pace.is_now(1, told(6)), "nothing was held back");
-        assert!(!pace.is_now(1, told(7)));
-        pace.withdraw(&1);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(due(&pace).await.is_none());
+        [(1, 4), (2, 5)].into_iter().for_each(|(of, end)| tell(of, end));
+        told(Some((2, 5, 0))).await;
+        told(Some((1, 4, 10))).await;
+        told(None).await;
+        tell(1, 6);
+        told(Some((1, 6, 0))).await;
+        for of in [1, 3] {
+            // Whether it would be told now or later.
+            tell(of, 7);
+            pace.withdraw(&of);
+        }
+        told(None).await;
         let intervals = pace.intervals();
-        assert!(intervals.held.is_empty() && intervals.ends.is_empty());
+        assert!(intervals.held.is_empty() && intervals.ends.is_empty() && intervals.now.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_while_others_wait_is_told_before_them() {
+        let pace = Pace::new(INTERVAL);
+        pace.tell(1, Told::now(1, None));
+        due(&pace).await.unwrap();
+        pace.tell(1, Told::now(2, None));
+        let (first, ()) = tokio::join!(due(&pace), async {
+            tokio::time::sleep(INTERVAL / 2).await;
+            pace.tell(2, Told::now(1, None));
+        });
+        assert_eq!(first.map(|(of, _, tenths)| (of, tenths)), Some((2, 5)));
+        assert_eq!(due(&pace).await.map(|(of, _, tenths)| (of, tenths)), Some((1, 5)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_wrote_all_of_it_is_left_out_and_nobody_else() {
-        let (pace, hub) = (Pace::default(), Hub::default());
+        let (pace, hub) = (Pace::new(INTERVAL), Hub::default());
         let [alice, bob] = [hub.next_id(), hub.next_id()];
         for (excepts, wanted) in [(vec![alice, alice], Some(alice)), (vec![alice, bob, alice], None)] {
-            assert!(pace.is_now(1, Told::now(0, Some(bob))));
+            pace.tell(1, Told::now(0, Some(bob)));
+            due(&pace).await.unwrap();
             let first = Told::now(0, Some(excepts[0]));
-            assert!(!pace.is_now(1, first));
-            excepts[1..].iter().for_each(|except| assert!(!pace.is_now(1, Told::now(0, Some(*except)))));
+            pace.tell(1, first);
+            excepts[1..].iter().for_each(|except| pace.tell(1, Told::now(0, Some(*except))));
             let (_, told, _) = due(&pace).await.unwrap();
             assert_eq!((told.except, told.since), (wanted, first.since));
             assert!(due(&pace).await.is_none());

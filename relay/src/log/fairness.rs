@@ -13,13 +13,14 @@ use rejoin::{ActorId, ScalarValue};
 use tokio::sync::oneshot;
 
 use super::entrance::Entrance;
+use super::inbox::{Inbox, Urgent};
 use super::queue::{Answer, Job, Lanes, Slice, bytes_of, weight};
 use super::tests::{chain, offered};
 use super::*;
 use crate::hub::Hub;
 use crate::limits::{
-    COMMIT_BUSY_REQUESTS, COMMIT_CHANGES_MAX, COMMIT_INTERVAL, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN,
-    COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
+    COMMIT_BUSY_REQUESTS, COMMIT_CHANGES_MAX, COMMIT_ENOUGH_CHANGES, COMMIT_INTERVAL, COMMIT_REQUESTS_MAX,
+    COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
 };
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
@@ -54,19 +55,15 @@ impl Table {
     }
 
     fn queue(&mut self, author: &Author, space: Option<SpaceId>, number: u16, changes: Vec<CheckedChange>) {
+        self.lanes.push(self.job(author, space, number, changes));
+    }
+
+    fn job(&self, author: &Author, space: Option<SpaceId>, number: u16, changes: Vec<CheckedChange>) -> Job {
         let writes = offered(document(number), changes);
         let _room = self.entrance.enter(&author.key(), 0).now_or_never().unwrap().unwrap();
         let (answer, _) = oneshot::channel();
         let answer = Answer::Outcomes(answer);
-        self.lanes.push(Job {
-            author: author.clone(),
-            space,
-            since: self.now,
-            writes,
-            done: Vec::new(),
-            answer,
-            _room,
-        });
+        Job { author: author.clone(), space, since: self.now, writes, done: Vec::new(), answer, _room }
     }
 
     /// Carries out the next commit: of each slice, whose it is, of which document, and which writes.
@@ -325,6 +322,55 @@ fn commits_wait_for_more_only_while_few_requests_come() {
         table.commit();
     }
     assert!(table.lanes.is_busy(start + COMMIT_INTERVAL));
+}
+
+#[test]
+fn what_nobody_waits_for_gathers_until_enough_is_there() {
+    let mut table = Table::new();
+    let one = table.author(None);
+    (0..COMMIT_ENOUGH_CHANGES - 2).for_each(|_| table.queue(&one, None, 1, small(1)));
+    assert!(!table.lanes.is_busy(table.now), "the classic protocol has no acknowledgement");
+    table.queue(&one, None, 1, small(2));
+    assert!(table.lanes.is_busy(table.now));
+    // What is left of a request that is too long for a commit counts, and what was committed does not.
+    table.queue(&one, None, 2, small(COMMIT_CHANGES_MAX));
+    assert_eq!(table.commit().len(), COMMIT_ENOUGH_CHANGES);
+    assert!(table.lanes.is_busy(table.now));
+    table.commit();
+    assert!(!table.lanes.is_busy(table.now) && table.lanes.is_empty());
+}
+
+#[test]
+fn thread_that_gathers_is_woken_when_enough_is_there() {
+    let table = Table::new();
+    let one = table.author(None);
+    let inbox = Arc::new(Inbox::new(Instant::now));
+    let push = |space, changes| inbox.push(table.job(&one, space, 1, small(changes))).unwrap();
+    push(None, 1);
+    let gathers = |ends: &dyn Fn()| {
+        let glance = inbox.glance(Instant::now());
+        assert!(glance.has_jobs && !glance.is_busy);
+        std::thread::scope(|scope| {
+            // A whole day, so that only being woken ends it.
+            let gathering = scope.spawn(|| inbox.wait_for_more(glance, Duration::from_secs(86_400)));
+            while !inbox.is_gathering() {
+                std::thread::yield_now();
+            }
+            push(None, 1);
+            assert!(inbox.is_gathering(), "one more is not enough");
+            ends();
+            gathering.join().unwrap();
+        });
+    };
+    gathers(&|| inbox.tell(Urgent::Probe(oneshot::channel().0)).unwrap());
+    assert!(inbox.pop_urgent().is_some());
+    gathers(&|| push(None, COMMIT_ENOUGH_CHANGES));
+    assert!(inbox.glance(Instant::now()).is_busy);
+    while inbox.has_jobs() {
+        inbox.take(Instant::now());
+    }
+    push(Some(TEAM), 1);
+    gathers(&|| inbox.close());
 }
 
 /// Commits only while the gate is open, and notes how many changes each document has after each commit.

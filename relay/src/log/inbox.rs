@@ -25,8 +25,22 @@ struct State {
     lanes: Lanes,
     urgent: VecDeque<Urgent>,
     is_closed: bool,
-    /// How much was ever added.
-    added: u64,
+    /// How much that does not wait was ever added.
+    told: u64,
+    sleep: Sleep,
+}
+
+/// What the thread is to be woken for. To wake it costs more than to add a request, so it sleeps through what it has to wait with anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sleep {
+    /// It is awake, and looks before it sleeps.
+    Awake,
+    /// Nothing is to be done: for all.
+    Idle,
+    /// A commit waits for more: for what does not wait, and when enough is there.
+    Gathering,
+    /// A commit waits for its time: for what does not wait.
+    Resting,
 }
 
 /// What waits, for who decides when the next commit begins.
@@ -37,7 +51,7 @@ pub(super) struct Glance {
     /// Requests come so fast that a commit need not wait for more of them.
     pub(super) is_busy: bool,
     pub(super) is_closed: bool,
-    added: u64,
+    told: u64,
 }
 
 /// What does not wait for a commit. Whoever asks has one at a time, so there are no more of them than of those.
@@ -69,7 +83,8 @@ pub(super) struct Turn {
 
 impl Inbox {
     pub(super) fn new(clock: fn() -> Instant) -> Self {
-        let state = State { lanes: Lanes::new(clock()), urgent: VecDeque::new(), is_closed: false, added: 0 };
+        let (lanes, urgent) = (Lanes::new(clock()), VecDeque::new());
+        let state = State { lanes, urgent, is_closed: false, told: 0, sleep: Sleep::Awake };
         Self { state: Mutex::new(state), bell: Condvar::new(), clock }
     }
 
@@ -84,13 +99,27 @@ impl Inbox {
         self.state().is_idle()
     }
 
+    /// Says whether the thread sleeps until enough is there for a commit.
+    #[cfg(test)]
+    pub(super) fn is_gathering(&self) -> bool {
+        self.state().sleep == Sleep::Gathering
+    }
+
     /// Adds a request.
     ///
     /// # Errors
     ///
     /// [`AppendError::Stopped`].
     pub(super) fn push(&self, job: Job) -> Result<(), AppendError> {
-        self.add(|state| state.lanes.push(job))
+        let since = job.since;
+        self.add(|state| {
+            state.lanes.push(job);
+            match state.sleep {
+                Sleep::Idle => true,
+                Sleep::Gathering => state.lanes.is_busy(since),
+                Sleep::Awake | Sleep::Resting => false,
+            }
+        })
     }
 
     /// Adds what does not wait.
@@ -99,7 +128,11 @@ impl Inbox {
     ///
     /// [`AppendError::Stopped`].
     pub(super) fn tell(&self, urgent: Urgent) -> Result<(), AppendError> {
-        self.add(|state| state.urgent.push_back(urgent))
+        self.add(|state| {
+            state.urgent.push_back(urgent);
+            state.told += 1;
+            true
+        })
     }
 
     /// Takes nothing more in. What waits is still to be done.
@@ -121,8 +154,10 @@ impl Inbox {
     pub(super) fn wait(&self) -> bool {
         let mut state = self.state();
         while state.is_idle() && !state.is_closed {
+            state.sleep = Sleep::Idle;
             state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        state.sleep = Sleep::Awake;
         !state.is_idle()
     }
 
@@ -140,14 +175,19 @@ impl Inbox {
     pub(super) fn glance(&self, now: Instant) -> Glance {
         let state = self.state();
         let (has_jobs, is_busy) = (!state.lanes.is_empty(), state.lanes.is_busy(now));
-        Glance { has_jobs, is_busy, is_closed: state.is_closed, added: state.added }
+        Glance { has_jobs, is_busy, is_closed: state.is_closed, told: state.told }
     }
 
-    /// Waits until something was added since a glance, or for so long.
+    /// Waits until what a glance showed has changed so that the next commit may begin earlier, or for so long.
     pub(super) fn wait_for_more(&self, glance: Glance, longest: Duration) {
-        let is_same = |state: &mut State| state.added == glance.added && !state.is_closed;
-        let waited = self.bell.wait_timeout_while(self.state(), longest, is_same);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let mut state = self.state();
+        state.sleep = if glance.is_busy { Sleep::Resting } else { Sleep::Gathering };
+        let is_same = |state: &mut State| {
+            let is_as_busy = glance.is_busy || !state.lanes.is_busy(self.now());
+            state.told == glance.told && !state.is_closed && is_as_busy
+        };
+        let waited = self.bell.wait_timeout_while(state, longest, is_same);
+        waited.unwrap_or_else(PoisonError::into_inner).0.sleep = Sleep::Awake;
     }
 
     /// Takes out what the next commit holds.
@@ -164,15 +204,21 @@ impl Inbox {
         unfinished.into_iter().rev().for_each(|job| state.lanes.put_back(job, now));
     }
 
-    fn add(&self, change: impl FnOnce(&mut State)) -> Result<(), AppendError> {
+    /// Adds something that says whether the thread is to be woken for it.
+    fn add(&self, change: impl FnOnce(&mut State) -> bool) -> Result<(), AppendError> {
         let mut state = self.state();
         if state.is_closed {
             return Err(AppendError::Stopped);
         }
-        change(&mut state);
-        state.added += 1;
+        let wakes = change(&mut state);
+        if wakes {
+            // The next one need not wake it again.
+            state.sleep = Sleep::Awake;
+        }
         drop(state);
-        self.bell.notify_one();
+        if wakes {
+            self.bell.notify_one();
+        }
         Ok(())
     }
 

@@ -23,8 +23,9 @@ use super::entrance::Room;
 use super::{AppendError, Author, AuthorKey, Results, Written};
 use crate::hub::ConnectionId;
 use crate::limits::{
-    APPEND_OVERHEAD_BYTES, COMMIT_BUSY_REQUESTS, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_INTERVAL,
-    COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
+    APPEND_OVERHEAD_BYTES, COMMIT_BUSY_REQUESTS, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_ENOUGH_CHANGES,
+    COMMIT_INTERVAL, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR,
+    FOLD_NOTICED_BYTES,
 };
 
 /// A request under way.
@@ -41,6 +42,13 @@ pub(super) struct Job {
     pub(super) answer: Answer,
     /// The request's room in the queue, given back when it is answered.
     pub(super) _room: Room,
+}
+
+impl Job {
+    /// Returns how many of its writes are still to do.
+    fn left(&self) -> usize {
+        self.writes.len() - self.done.len()
+    }
 }
 
 /// Who is answered, and how.
@@ -67,8 +75,11 @@ pub(super) struct Lanes {
     authors: HashMap<AuthorKey, usize>,
     /// By how much connections had more than their share. One that has nothing waiting pays too, so that coming back saves nothing.
     owed_bytes: HashMap<ConnectionId, usize>,
-    /// When the last requests were queued, the oldest first: [`COMMIT_BUSY_REQUESTS`] of them at most.
+    /// When the last requests were queued that wait for an acknowledgement, the oldest first: [`COMMIT_BUSY_REQUESTS`] of them at
+    /// most.
     arrivals: VecDeque<Instant>,
+    /// How many writes wait.
+    writes: usize,
     /// The two connections that wrote last, the later first, and when.
     last: [Option<(ConnectionId, Instant)>; 2],
     pace: Pace,
@@ -129,6 +140,7 @@ impl Lanes {
             authors: HashMap::new(),
             owed_bytes: HashMap::new(),
             arrivals: VecDeque::with_capacity(COMMIT_BUSY_REQUESTS),
+            writes: 0,
             last: [None; 2],
             pace: Pace { since: now, bytes: 0, before_bytes: 0 },
         }
@@ -139,8 +151,12 @@ impl Lanes {
         self.turns.is_empty()
     }
 
-    /// Says whether [`COMMIT_BUSY_REQUESTS`] came within one [`COMMIT_INTERVAL`], the last one now.
+    /// Says whether a commit need not wait for more: [`COMMIT_ENOUGH_CHANGES`] wait for it, or [`COMMIT_BUSY_REQUESTS`] that are to be
+    /// acknowledged came within one [`COMMIT_INTERVAL`], the last one now.
     pub(super) fn is_busy(&self, now: Instant) -> bool {
+        if self.writes >= COMMIT_ENOUGH_CHANGES {
+            return true;
+        }
         let first = self.arrivals.front().filter(|_| self.arrivals.len() == COMMIT_BUSY_REQUESTS);
         first.is_some_and(|first| now.saturating_duration_since(*first) <= COMMIT_INTERVAL)
     }
@@ -161,10 +177,14 @@ impl Lanes {
     /// Adds a request behind all others of its connection.
     pub(super) fn push(&mut self, job: Job) {
         self.note(job.author.connection, job.since);
-        if self.arrivals.len() == COMMIT_BUSY_REQUESTS {
-            self.arrivals.pop_front();
+        // The classic protocol knows no acknowledgement: nobody waits for its answer.
+        if job.space.is_some() {
+            if self.arrivals.len() == COMMIT_BUSY_REQUESTS {
+                self.arrivals.pop_front();
+            }
+            self.arrivals.push_back(job.since);
         }
-        self.arrivals.push_back(job.since);
+        self.writes += job.left();
         self.lane(&job.author).jobs.push_back(job);
     }
 
@@ -172,6 +192,7 @@ impl Lanes {
     /// turn. Of several, the one that came last is put back first.
     pub(super) fn put_back(&mut self, job: Job, now: Instant) {
         self.note(job.author.connection, now);
+        self.writes += job.left();
         let jobs = &mut self.lane(&job.author).jobs;
         if job.space.is_some() { jobs.push_front(job) } else { jobs.push_back(job) }
     }
@@ -216,6 +237,7 @@ impl Lanes {
             }
         }
         self.pace.note(taken_bytes, now);
+        self.writes -= slices.iter().map(|slice| slice.job.left()).sum::<usize>();
         slices
     }
 
