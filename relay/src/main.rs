@@ -1,7 +1,6 @@
 //! The `rejoin-relay` binary: parses arguments, and leaves the rest to the library.
 
 use std::io::Write as _;
-use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,7 +16,6 @@ use rejoin_relay::operate::{self, ConfigCommand, HealthArgs};
 use rejoin_relay::reload::Reloader;
 use rejoin_relay::remote::{self, AdminArgs};
 use rejoin_relay::{start, tls};
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod systemd;
@@ -96,18 +94,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes what runs the connections: a thread for each core but one, which is for the thread that commits. A second one on two cores
-/// would mostly wake and put to sleep the first: a write costs a quarter more with it.
-fn runtime() -> std::io::Result<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    // Whoever knows better says so, in tokio's own variable.
-    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        builder.worker_threads(cores.saturating_sub(1).max(1));
-    }
-    builder.enable_all().build()
-}
-
 fn serve(raw: RawConfig) -> Result<(), String> {
     let loaded = raw.load().map_err(|errors| format!("read the configuration: {errors}"))?;
     let mut config = loaded.config;
@@ -115,7 +101,8 @@ fn serve(raw: RawConfig) -> Result<(), String> {
     config.fold = Some(fold.map_err(|error| format!("find the relay's own executable: {error}"))?);
     tls::load(&config).map_err(|error| error.to_string())?;
     let store = start::open_store(&config).map_err(|error| error.to_string())?;
-    let runtime = runtime().map_err(|error| format!("start the runtime: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("start the runtime: {error}"))?;
     let outcome = runtime.block_on(async {
         let listener = start::bind(&config).await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| format!("listen on {}: {error}", config.listen))?;
