@@ -24,7 +24,7 @@ use crate::hub::{ConnectionId, Hub};
 use crate::limits::{NEWS_INTERVAL, PRESENCE_QUEUE_BYTES_MAX, PRESENCE_QUEUE_MAX, SEEN_INTERVAL, SEEN_WAITING_MAX};
 use crate::live::{Live, LiveEntry};
 use crate::metrics::Backlog;
-use crate::pace::{Pace, Told};
+use crate::pace::{Pace, Told, Whom};
 
 /// Who follows which space.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Followers {
     /// says. Whoever wrote has to be answered before.
     pub(crate) fn publish_end(&self, space: &SpaceId, end: u64) {
         if self.spaces().contains_key(space) {
-            self.pace.tell(Followed::Space(*space), Told::now(end, None));
+            self.pace.tell(Followed::Space(*space), Told::now(end, Whom::All));
         }
     }
 
@@ -135,11 +135,11 @@ impl Followers {
         let inboxes = match of {
             Followed::Space(space) => {
                 self.live.end_frame(&space);
-                self.of(&space, told.except)
+                self.of(&space, told.whom)
             }
             Followed::Document(document) => {
                 self.live.end_document_frame(&document);
-                self.of_document(&document, told.except)
+                self.of_document(&document, told.whom)
             }
         };
         for inbox in inboxes {
@@ -193,7 +193,7 @@ impl Followers {
                 return;
             }
         }
-        self.pace.tell(Followed::Document(*document), Told::now(0, Some(except)));
+        self.pace.tell(Followed::Document(*document), Told::now(0, Whom::AllBut(except)));
     }
 
     /// Says whether anybody follows a document.
@@ -209,7 +209,7 @@ impl Followers {
         frame: &Bytes,
         except: Option<ConnectionId>,
     ) {
-        for inbox in self.of_document(document, except) {
+        for inbox in self.of_document(document, Whom::all_but(except)) {
             inbox.tell(|waiting| waiting.presence(*space, frame.clone()));
         }
     }
@@ -242,7 +242,7 @@ impl Followers {
             if !furthest.is_empty() && !furthest.iter().any(|(storage, _)| *storage == key.1) {
                 continue;
             }
-            for inbox in self.of(&key.0, Some(by)) {
+            for inbox in self.of(&key.0, Whom::AllBut(by)) {
                 inbox.tell(|waiting| {
                     if waiting.seen.len() >= SEEN_WAITING_MAX && !waiting.seen.contains_key(&key) {
                         // The device's next cursor is told again, perhaps to a reader that reads.
@@ -266,21 +266,21 @@ impl Followers {
 
     /// Hands a presence frame to everybody else who follows the space.
     pub(crate) fn publish_presence(&self, space: &SpaceId, frame: &Bytes, except: Option<ConnectionId>) {
-        for inbox in self.of(space, except) {
+        for inbox in self.of(space, Whom::all_but(except)) {
             inbox.tell(|waiting| waiting.presence(*space, frame.clone()));
         }
     }
 
-    fn of(&self, space: &SpaceId, except: Option<ConnectionId>) -> Vec<Arc<Inbox>> {
+    fn of(&self, space: &SpaceId, whom: Whom) -> Vec<Arc<Inbox>> {
         // The inboxes' own locks are taken only after this one is given back.
         let spaces = self.spaces();
-        let others = spaces.get(space).into_iter().flatten().filter(|(id, _)| Some(**id) != except);
+        let others = spaces.get(space).into_iter().flatten().filter(|(id, _)| whom.includes(**id));
         others.map(|(_, inbox)| Arc::clone(inbox)).collect()
     }
 
-    fn of_document(&self, document: &DocumentId, except: Option<ConnectionId>) -> Vec<Arc<Inbox>> {
+    fn of_document(&self, document: &DocumentId, whom: Whom) -> Vec<Arc<Inbox>> {
         let documents = self.documents();
-        let others = documents.get(document).into_iter().flatten().filter(|(id, _)| Some(**id) != except);
+        let others = documents.get(document).into_iter().flatten().filter(|(id, _)| whom.includes(**id));
         others.map(|(_, inbox)| Arc::clone(inbox)).collect()
     }
 

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use crate::followers::Followers;
 use crate::limits::{CLASSIC_NEWS_INTERVAL, EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
 use crate::metrics::Backlog;
-use crate::pace::{Pace, Told};
+use crate::pace::{Pace, Told, Whom};
 use crate::recent::RecentCommits;
 
 /// Names a connection for as long as the process lives.
@@ -157,11 +157,11 @@ impl Hub {
             return;
         }
         self.recent.keep(document, recent);
-        self.pace.tell(document, Told::now(0, Some(except)));
+        self.pace.tell(document, Told::now(0, Whom::AllBut(except)));
     }
 
     fn tell(&self, document: DocumentId, told: Told) {
-        for mailbox in self.others(&document, told.except) {
+        for mailbox in self.others(&document, told.whom) {
             mailbox.changed(document, told.since);
         }
     }
@@ -190,7 +190,7 @@ impl Hub {
         // Whoever is told of the deletion need not be told of what came before.
         self.pace.withdraw(&document);
         let now = Instant::now();
-        for mailbox in self.others(&document, Some(except)) {
+        for mailbox in self.others(&document, Whom::AllBut(except)) {
             mailbox.changed(document, now);
         }
     }
@@ -206,7 +206,7 @@ impl Hub {
     /// is now.
     pub(crate) fn come_back(&self, document: &DocumentId, end: Option<(SpaceId, u64)>) {
         let nobody = self.next_id();
-        for mailbox in self.others(document, None) {
+        for mailbox in self.others(document, Whom::All) {
             mailbox.changed(*document, Instant::now());
         }
         if let Some((space, end)) = end {
@@ -247,7 +247,7 @@ impl Hub {
             if !may(topic) || !topic.is_news(author, message.count) {
                 return None;
             }
-            topic.others(Some(from))
+            topic.others(Whom::AllBut(from))
         };
         let message = Arc::new(message);
         for mailbox in mailboxes {
@@ -256,9 +256,9 @@ impl Hub {
         Some(message)
     }
 
-    fn others(&self, document: &DocumentId, except: Option<ConnectionId>) -> Vec<Arc<Mailbox>> {
+    fn others(&self, document: &DocumentId, whom: Whom) -> Vec<Arc<Mailbox>> {
         // The mailboxes' own locks are taken only after this one is given back.
-        self.topics().get(document).map(|topic| topic.others(except)).unwrap_or_default()
+        self.topics().get(document).map(|topic| topic.others(whom)).unwrap_or_default()
     }
 
     fn topics(&self) -> MutexGuard<'_, HashMap<DocumentId, Topic>> {
@@ -268,8 +268,8 @@ impl Hub {
 }
 
 impl Topic {
-    fn others(&self, except: Option<ConnectionId>) -> Vec<Arc<Mailbox>> {
-        let others = self.members.iter().filter(|(id, _)| Some(**id) != except);
+    fn others(&self, whom: Whom) -> Vec<Arc<Mailbox>> {
+        let others = self.members.iter().filter(|(id, _)| whom.includes(**id));
         others.map(|(_, mailbox)| Arc::clone(mailbox)).collect()
     }
 

@@ -207,7 +207,8 @@ pub const PRESENCE_DEPARTING_MAX: usize = 1 << 16;
 pub const NEWS_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The same for those who take part in a document by the classic protocol: 40 ms, 25 times a second. Each of them answers each frame, so
-/// one costs twice as much there; their own libraries send a tenth of a second apart.
+/// one costs twice as much there; automerge-repo's clients and servers send a tenth of a second apart. With that instead, a delivered
+/// change would cost a fifth less, and who reads along would wait 60 ms for one that now takes 8.
 pub const CLASSIC_NEWS_INTERVAL: Duration = Duration::from_millis(40);
 
 /// The most devices and spaces whose cursors wait to be told to one connection: 1,024, 48 bytes each. What does not fit is

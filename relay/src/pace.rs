@@ -4,8 +4,12 @@
 //! a lone change waits for nothing, and many that come one after the other are one frame for each reader. Nothing here delays a
 //! commit, nor the answer to whoever wrote.
 //!
+//! Whoever was left out when it was told first, because it came from there, does not wait for what others do within that interval: it was
+//! told of nothing. So two who write to the same document at the same time hear of each other at once.
+//!
 //! Who tells is a task: the thread that commits wakes it once, where to wake each reader would cost it a system call for each.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,26 +20,53 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::hub::ConnectionId;
 
+/// Who is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whom {
+    All,
+    /// All but who brought it.
+    AllBut(ConnectionId),
+    Only(ConnectionId),
+}
+
+impl Whom {
+    /// All but one, if there is one to leave out.
+    pub(crate) fn all_but(except: Option<ConnectionId>) -> Self {
+        except.map_or(Self::All, Self::AllBut)
+    }
+
+    /// Says whether a connection is among them.
+    pub(crate) fn includes(self, connection: ConnectionId) -> bool {
+        match self {
+            Self::All => true,
+            Self::AllBut(other) => other != connection,
+            Self::Only(one) => one == connection,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::All }
+    }
+}
+
 /// What is to be told of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Told {
     /// How far it is.
     pub(crate) end: u64,
-    /// Who need not be told, because all of it comes from there.
-    pub(crate) except: Option<ConnectionId>,
+    pub(crate) whom: Whom,
     /// When the oldest commit of it was made.
     pub(crate) since: std::time::Instant,
 }
 
 impl Told {
     /// Makes what is told of a commit that was made now.
-    pub(crate) fn now(end: u64, except: Option<ConnectionId>) -> Self {
-        Self { end, except, since: std::time::Instant::now() }
+    pub(crate) fn now(end: u64, whom: Whom) -> Self {
+        Self { end, whom, since: std::time::Instant::now() }
     }
 
     fn and(self, later: Self) -> Self {
-        let except = self.except.filter(|except| later.except == Some(*except));
-        Self { end: self.end.max(later.end), except, since: self.since }
+        Self { end: self.end.max(later.end), whom: self.whom.and(later.whom), since: self.since }
     }
 }
 
@@ -51,40 +82,44 @@ pub(crate) struct Pace<K> {
 #[derive(Debug)]
 struct Intervals<K> {
     /// What is to be told of those that are to be told now, and of those whose interval lasts.
-    held: HashMap<K, Option<Told>>,
+    held: HashMap<K, Held>,
     /// What is to be told now, the first first.
     now: VecDeque<K>,
+    /// What is to be told now to one who was left out before: once in an interval at most.
+    apart: VecDeque<(K, Told)>,
     /// When the intervals of the others end, the first first.
     ends: VecDeque<(Instant, K)>,
+}
+
+/// What is to be told when an interval is over.
+#[derive(Debug, Default)]
+struct Held {
+    told: Option<Told>,
+    /// Who was not told when the interval began.
+    left_out: Option<ConnectionId>,
 }
 
 impl<K: Copy + Eq + Hash> Pace<K> {
     /// Makes a pace at which the same thing is told once in an interval at most.
     pub(crate) fn new(interval: Duration) -> Self {
-        let intervals = Intervals { held: HashMap::new(), now: VecDeque::new(), ends: VecDeque::new() };
+        let (now, apart, ends) = Default::default();
+        let intervals = Intervals { held: HashMap::new(), now, apart, ends };
         Self { interval, intervals: Mutex::new(intervals), bell: Notify::new() }
     }
 
     /// Notes that something is to be told: [`Pace::due`] returns it, now or when its interval is over.
     pub(crate) fn tell(&self, of: K, told: Told) {
-        let mut intervals = self.intervals();
-        if let Some(held) = intervals.held.get_mut(&of) {
-            *held = Some(held.map_or(told, |before| before.and(told)));
-            return;
-        }
-        intervals.held.insert(of, Some(told));
-        intervals.now.push_back(of);
-        let is_first = intervals.now.len() == 1;
-        drop(intervals);
-        if is_first {
+        if self.intervals().add(of, told) {
             self.bell.notify_one();
         }
     }
 
     /// Takes back what is to be told of something: it is told otherwise.
     pub(crate) fn withdraw(&self, of: &K) {
-        if let Some(held) = self.intervals().held.get_mut(of) {
-            *held = None;
+        let mut intervals = self.intervals();
+        intervals.apart.retain(|(other, _)| other != of);
+        if let Some(held) = intervals.held.get_mut(of) {
+            held.told = None;
         }
     }
 
@@ -115,7 +150,8 @@ impl<K: Copy + Eq + Hash> Pace<K> {
         let mut intervals = self.intervals();
         let ended = std::mem::take(&mut intervals.ends).into_iter().map(|(_, of)| of);
         let all: Vec<K> = std::mem::take(&mut intervals.now).into_iter().chain(ended).collect();
-        all.into_iter().filter_map(|of| Some((of, intervals.held.remove(&of)??))).collect()
+        let all = all.into_iter().filter_map(|of| Some((of, intervals.held.remove(&of)?.told?))).collect::<Vec<_>>();
+        std::mem::take(&mut intervals.apart).into_iter().chain(all).collect()
     }
 
     fn intervals(&self) -> MutexGuard<'_, Intervals<K>> {
@@ -125,13 +161,39 @@ impl<K: Copy + Eq + Hash> Pace<K> {
 }
 
 impl<K: Copy + Eq + Hash> Intervals<K> {
-    /// Returns something that is to be told, and begins an interval of it.
+    /// Adds what is to be told. Says whether that is now, and the first.
+    fn add(&mut self, of: K, told: Told) -> bool {
+        let was_empty = self.now.is_empty() && self.apart.is_empty();
+        match self.held.entry(of) {
+            Entry::Occupied(held) => {
+                let held = held.into_mut();
+                if let Some(one) = held.left_out.filter(|one| told.whom.includes(*one)) {
+                    held.left_out = None;
+                    self.apart.push_back((of, Told { whom: Whom::Only(one), ..told }));
+                }
+                held.told = Some(held.told.map_or(told, |before| before.and(told)));
+            }
+            Entry::Vacant(none) => {
+                none.insert(Held { told: Some(told), left_out: None });
+                self.now.push_back(of);
+            }
+        }
+        was_empty && !(self.now.is_empty() && self.apart.is_empty())
+    }
+
+    /// Returns something that is to be told, and begins an interval of it if all are to be told.
     fn take_due(&mut self, now: Instant, interval: Duration) -> Option<(K, Told)> {
+        if let Some(apart) = self.apart.pop_front() {
+            return Some(apart);
+        }
         loop {
             let is_over = self.ends.front().is_some_and(|(end, _)| *end <= now);
             let over = if is_over { self.ends.pop_front().map(|(_, of)| of) } else { None };
             let of = over.or_else(|| self.now.pop_front())?;
-            if let Some(told) = self.held.get_mut(&of).and_then(Option::take) {
+            if let Some(held) = self.held.get_mut(&of)
+                && let Some(told) = held.told.take()
+            {
+                held.left_out = if let Whom::AllBut(one) = told.whom { Some(one) } else { None };
                 self.ends.push_back((now + interval, of));
                 return Some((of, told));
             }
@@ -162,7 +224,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn first_is_told_at_once_and_what_follows_it_together() {
         let pace = Pace::new(INTERVAL);
-        let tell = |of, end| pace.tell(of, Told::now(end, None));
+        let tell = |of, end| pace.tell(of, Told::now(end, Whom::All));
         let told = async |wanted: Option<(u8, u64, u128)>| {
             assert_eq!(due(&pace).await.map(|(of, told, tenths)| (of, told.end, tenths)), wanted);
         };
@@ -191,12 +253,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_while_others_wait_is_told_before_them() {
         let pace = Pace::new(INTERVAL);
-        pace.tell(1, Told::now(1, None));
+        pace.tell(1, Told::now(1, Whom::All));
         due(&pace).await.unwrap();
-        pace.tell(1, Told::now(2, None));
+        pace.tell(1, Told::now(2, Whom::All));
         let (first, ()) = tokio::join!(due(&pace), async {
             tokio::time::sleep(INTERVAL / 2).await;
-            pace.tell(2, Told::now(1, None));
+            pace.tell(2, Told::now(1, Whom::All));
         });
         assert_eq!(first.map(|(of, _, tenths)| (of, tenths)), Some((2, 5)));
         assert_eq!(due(&pace).await.map(|(of, _, tenths)| (of, tenths)), Some((1, 5)));
@@ -205,16 +267,42 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_wrote_all_of_it_is_left_out_and_nobody_else() {
         let (pace, hub) = (Pace::new(INTERVAL), Hub::default());
-        let [alice, bob] = [hub.next_id(), hub.next_id()];
-        for (excepts, wanted) in [(vec![alice, alice], Some(alice)), (vec![alice, bob, alice], None)] {
-            pace.tell(1, Told::now(0, Some(bob)));
+        let [alice, bob] = [hub.next_id(), hub.next_id()].map(Whom::AllBut);
+        for (from, wanted) in [(vec![alice, alice], alice), (vec![alice, bob, alice], Whom::All)] {
+            pace.tell(1, Told::now(0, Whom::All));
             due(&pace).await.unwrap();
-            let first = Told::now(0, Some(excepts[0]));
+            let first = Told::now(0, from[0]);
             pace.tell(1, first);
-            excepts[1..].iter().for_each(|except| pace.tell(1, Told::now(0, Some(*except))));
+            from[1..].iter().for_each(|whom| pace.tell(1, Told::now(0, *whom)));
             let (_, told, _) = due(&pace).await.unwrap();
-            assert_eq!((told.except, told.since), (wanted, first.since));
+            assert_eq!((told.whom, told.since), (wanted, first.since));
             assert!(due(&pace).await.is_none());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_left_out_does_not_wait_for_what_others_do() {
+        let (pace, hub) = (Pace::new(INTERVAL), Hub::default());
+        let [alice, bob] = [hub.next_id(), hub.next_id()];
+        let tell = |end, from| pace.tell(1, Told::now(end, Whom::AllBut(from)));
+        let told = async |wanted: Option<(u64, Whom, u128)>| {
+            assert_eq!(due(&pace).await.map(|(_, told, tenths)| (told.end, told.whom, tenths)), wanted);
+        };
+        tell(1, alice);
+        told(Some((1, Whom::AllBut(alice), 0))).await;
+        // Her own next change is nothing that she waits for.
+        tell(2, alice);
+        tell(3, bob);
+        told(Some((3, Whom::Only(alice), 0))).await;
+        // From now on she waits like the others.
+        [4, 5].into_iter().for_each(|end| tell(end, bob));
+        told(Some((5, Whom::All, 10))).await;
+        tell(6, bob);
+        told(Some((6, Whom::AllBut(bob), 10))).await;
+        tell(7, alice);
+        pace.withdraw(&1);
+        told(None).await;
+        let intervals = pace.intervals();
+        assert!(intervals.held.is_empty() && intervals.now.is_empty() && intervals.apart.is_empty());
     }
 }
