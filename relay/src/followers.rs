@@ -138,8 +138,12 @@ impl Followers {
                 self.of(&space, told.whom)
             }
             Followed::Document(document) => {
-                self.live.end_document_frame(&document);
-                self.of_document(&document, told.whom)
+                let inboxes = self.of_document(&document, told.whom);
+                // For one who does not read along here, nothing need be divided.
+                if !(inboxes.is_empty() && matches!(told.whom, Whom::Only(_))) {
+                    self.live.end_document_frame(&document);
+                }
+                inboxes
             }
         };
         for inbox in inboxes {
@@ -273,15 +277,11 @@ impl Followers {
 
     fn of(&self, space: &SpaceId, whom: Whom) -> Vec<Arc<Inbox>> {
         // The inboxes' own locks are taken only after this one is given back.
-        let spaces = self.spaces();
-        let others = spaces.get(space).into_iter().flatten().filter(|(id, _)| whom.includes(**id));
-        others.map(|(_, inbox)| Arc::clone(inbox)).collect()
+        self.spaces().get(space).map(|followers| whom.of(followers)).unwrap_or_default()
     }
 
     fn of_document(&self, document: &DocumentId, whom: Whom) -> Vec<Arc<Inbox>> {
-        let documents = self.documents();
-        let others = documents.get(document).into_iter().flatten().filter(|(id, _)| whom.includes(**id));
-        others.map(|(_, inbox)| Arc::clone(inbox)).collect()
+        self.documents().get(document).map(|followers| whom.of(followers)).unwrap_or_default()
     }
 
     fn unsaid(&self) -> MutexGuard<'_, HashMap<(SpaceId, StorageId), (u64, ConnectionId)>> {

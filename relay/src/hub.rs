@@ -269,8 +269,7 @@ impl Hub {
 
 impl Topic {
     fn others(&self, whom: Whom) -> Vec<Arc<Mailbox>> {
-        let others = self.members.iter().filter(|(id, _)| whom.includes(**id));
-        others.map(|(_, mailbox)| Arc::clone(mailbox)).collect()
+        whom.of(&self.members)
     }
 
     /// Says whether an author's message is newer than its last one, and remembers it. The oldest author is forgotten for

@@ -141,12 +141,13 @@ pub const COMMIT_INTERVAL_MIN: Duration = Duration::from_micros(700);
 /// than 300 a second.
 ///
 /// With 1,000 requests a second each is answered after one commit, 0.3 ms; with 200 two share one. What comes by the classic protocol does
-/// not count: it has no acknowledgement that somebody could wait for.
+/// not count: it has no acknowledgement that somebody could wait for. A lone request beside it waits for [`COMMIT_INTERVAL`] at most.
 pub const COMMIT_BUSY_REQUESTS: usize = 4;
 
-/// How many changes are enough for a commit that waits for no more of them, by whatever protocol they came: 128. A commit costs
-/// as much as ten of them.
-pub const COMMIT_ENOUGH_CHANGES: usize = 128;
+/// How much is enough for a commit that waits for no more, by whatever protocol it came: 64 KiB, with [`APPEND_OVERHEAD_BYTES`] for each
+/// change. That is some 100 keystrokes, where a commit costs as much as ten of them; and it is what one connection brings at a time, so
+/// that a first upload does not wait for what cannot come.
+pub const COMMIT_ENOUGH_BYTES: usize = GATHER_BYTES_MAX;
 
 /// How many bytes of frames that have arrived already are taken in together: 64 KiB, and at least one frame. Their changes
 /// share an append and an answer.

@@ -12,10 +12,11 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
 
 use crate::hub::ConnectionId;
@@ -42,6 +43,14 @@ impl Whom {
             Self::AllBut(other) => other != connection,
             Self::Only(one) => one == connection,
         }
+    }
+
+    /// Returns what belongs to those of some connections.
+    pub(crate) fn of<T>(self, all: &HashMap<ConnectionId, Arc<T>>) -> Vec<Arc<T>> {
+        if let Self::Only(one) = self {
+            return all.get(&one).into_iter().map(Arc::clone).collect();
+        }
+        all.iter().filter(|(id, _)| self.includes(**id)).map(|(_, of)| Arc::clone(of)).collect()
     }
 
     fn and(self, other: Self) -> Self {
@@ -89,6 +98,8 @@ struct Intervals<K> {
     apart: VecDeque<(K, Told)>,
     /// When the intervals of the others end, the first first.
     ends: VecDeque<(Instant, K)>,
+    /// What was told last had waited for its interval: it is the turn of what is to be told now.
+    was_over: bool,
 }
 
 /// What is to be told when an interval is over.
@@ -103,7 +114,7 @@ impl<K: Copy + Eq + Hash> Pace<K> {
     /// Makes a pace at which the same thing is told once in an interval at most.
     pub(crate) fn new(interval: Duration) -> Self {
         let (now, apart, ends) = Default::default();
-        let intervals = Intervals { held: HashMap::new(), now, apart, ends };
+        let intervals = Intervals { held: HashMap::new(), now, apart, ends, was_over: false };
         Self { interval, intervals: Mutex::new(intervals), bell: Notify::new() }
     }
 
@@ -126,6 +137,8 @@ impl<K: Copy + Eq + Hash> Pace<K> {
     /// Waits until something is to be told, and returns it. May be given up at any time.
     pub(crate) async fn due(&self) -> (K, Told) {
         loop {
+            // Where there is always something to tell, others have their turn on this thread.
+            consume_budget().await;
             let end = {
                 let mut intervals = self.intervals();
                 if let Some(due) = intervals.take_due(Instant::now(), self.interval) {
@@ -187,7 +200,9 @@ impl<K: Copy + Eq + Hash> Intervals<K> {
             return Some(apart);
         }
         loop {
-            let is_over = self.ends.front().is_some_and(|(end, _)| *end <= now);
+            let is_nows_turn = self.was_over && !self.now.is_empty();
+            let is_over = !is_nows_turn && self.ends.front().is_some_and(|(end, _)| *end <= now);
+            self.was_over = is_over;
             let over = if is_over { self.ends.pop_front().map(|(_, of)| of) } else { None };
             let of = over.or_else(|| self.now.pop_front())?;
             if let Some(held) = self.held.get_mut(&of)

@@ -19,8 +19,9 @@ use super::tests::{chain, offered};
 use super::*;
 use crate::hub::Hub;
 use crate::limits::{
-    COMMIT_BUSY_REQUESTS, COMMIT_CHANGES_MAX, COMMIT_ENOUGH_CHANGES, COMMIT_INTERVAL, COMMIT_REQUESTS_MAX,
-    COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
+    APPEND_OVERHEAD_BYTES, COMMIT_BUSY_REQUESTS, COMMIT_CHANGES_MAX, COMMIT_ENOUGH_BYTES, COMMIT_INTERVAL,
+    COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR, FOLD_NOTICED_BYTES,
+    GATHER_BYTES_MAX,
 };
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
@@ -328,43 +329,72 @@ fn commits_wait_for_more_only_while_few_requests_come() {
 fn what_nobody_waits_for_gathers_until_enough_is_there() {
     let mut table = Table::new();
     let one = table.author(None);
-    (0..COMMIT_ENOUGH_CHANGES - 2).for_each(|_| table.queue(&one, None, 1, small(1)));
+    let each = weight(small(1)[0].bytes().len());
+    let enough = COMMIT_ENOUGH_BYTES.div_ceil(each);
+    (0..enough - 2).for_each(|_| table.queue(&one, None, 1, small(1)));
+    table.push(&one, 1, small(1));
     assert!(!table.lanes.is_busy(table.now), "the classic protocol has no acknowledgement");
-    table.queue(&one, None, 1, small(2));
+    table.queue(&one, None, 1, small(1));
     assert!(table.lanes.is_busy(table.now));
     // What is left of a request that is too long for a commit counts, and what was committed does not.
     table.queue(&one, None, 2, small(COMMIT_CHANGES_MAX));
-    assert_eq!(table.commit().len(), COMMIT_ENOUGH_CHANGES);
+    assert_eq!(table.commit().len(), enough + 1);
     assert!(table.lanes.is_busy(table.now));
     table.commit();
     assert!(!table.lanes.is_busy(table.now) && table.lanes.is_empty());
+    // As much as one connection brings at a time.
+    table.queue(&one, None, 1, vec![large(GATHER_BYTES_MAX)]);
+    assert!(table.lanes.is_busy(table.now));
 }
 
 #[test]
 fn thread_that_gathers_is_woken_when_enough_is_there() {
+    /// Being woken ends it, or a minute that no test has.
+    const LONGEST: Duration = Duration::from_secs(60);
     let table = Table::new();
     let one = table.author(None);
     let inbox = Arc::new(Inbox::new(Instant::now));
-    let push = |space, changes| inbox.push(table.job(&one, space, 1, small(changes))).unwrap();
+    let push = |space, changes| {
+        let since = Instant::now();
+        inbox.push(Job { since, ..table.job(&one, space, 1, small(changes)) }).unwrap();
+    };
     push(None, 1);
     let gathers = |ends: &dyn Fn()| {
         let glance = inbox.glance(Instant::now());
         assert!(glance.has_jobs && !glance.is_busy);
         std::thread::scope(|scope| {
-            // A whole day, so that only being woken ends it.
-            let gathering = scope.spawn(|| inbox.wait_for_more(glance, Duration::from_secs(86_400)));
+            let gathering = scope.spawn(|| {
+                let since = Instant::now();
+                inbox.wait_for_more(glance, LONGEST);
+                since.elapsed()
+            });
             while !inbox.is_gathering() {
                 std::thread::yield_now();
             }
             push(None, 1);
             assert!(inbox.is_gathering(), "one more is not enough");
             ends();
-            gathering.join().unwrap();
+            assert!(gathering.join().unwrap() < LONGEST, "nobody woke it");
         });
     };
     gathers(&|| inbox.tell(Urgent::Probe(oneshot::channel().0)).unwrap());
     assert!(inbox.pop_urgent().is_some());
-    gathers(&|| push(None, COMMIT_ENOUGH_CHANGES));
+    // Those that are to be acknowledged, one after the other until so many come within the time that they wait for no more.
+    gathers(&|| {
+        while inbox.is_gathering() {
+            push(Some(TEAM), 1);
+        }
+    });
+    while inbox.has_jobs() {
+        inbox.take(Instant::now());
+    }
+    let busy = Instant::now();
+    while inbox.glance(Instant::now()).is_busy {
+        assert!(busy.elapsed() < LONGEST);
+        std::thread::yield_now();
+    }
+    push(None, 1);
+    gathers(&|| push(None, COMMIT_ENOUGH_BYTES / APPEND_OVERHEAD_BYTES));
     assert!(inbox.glance(Instant::now()).is_busy);
     while inbox.has_jobs() {
         inbox.take(Instant::now());

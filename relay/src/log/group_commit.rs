@@ -4,7 +4,7 @@
 //! when that has reached the disk it answers every request and tells the hub which documents changed. A lone change is
 //! committed at once. When changes come one after the other, commits begin [`COMMIT_INTERVAL`] apart: whoever reads them gets what
 //! has gathered in one message, and to send it costs more than the commit. Where [`COMMIT_BUSY_REQUESTS`](crate::limits::COMMIT_BUSY_REQUESTS)
-//! or more that are to be acknowledged come within that time, or [`COMMIT_ENOUGH_CHANGES`](crate::limits::COMMIT_ENOUGH_CHANGES) wait, commits
+//! or more that are to be acknowledged come within that time, or [`COMMIT_ENOUGH_BYTES`](crate::limits::COMMIT_ENOUGH_BYTES) wait, commits
 //! begin as soon as the last one is done, and [`COMMIT_INTERVAL_MIN`] apart at least.
 //!
 //! What a commit holds is chosen so that nobody waits for who writes without a pause ([`queue`](super::queue)). A request with more

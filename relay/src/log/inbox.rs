@@ -180,11 +180,14 @@ impl Inbox {
 
     /// Waits until what a glance showed has changed so that the next commit may begin earlier, or for so long.
     pub(super) fn wait_for_more(&self, glance: Glance, longest: Duration) {
-        let mut state = self.state();
-        state.sleep = if glance.is_busy { Sleep::Resting } else { Sleep::Gathering };
+        let state = self.state();
+        let sleep = if glance.is_busy { Sleep::Resting } else { Sleep::Gathering };
         let is_same = |state: &mut State| {
             let is_as_busy = glance.is_busy || !state.lanes.is_busy(self.now());
-            state.told == glance.told && !state.is_closed && is_as_busy
+            let is_same = state.told == glance.told && !state.is_closed && is_as_busy;
+            // Whoever woke it may have seen more in less time: the next one wakes it again.
+            state.sleep = sleep;
+            is_same
         };
         let waited = self.bell.wait_timeout_while(state, longest, is_same);
         waited.unwrap_or_else(PoisonError::into_inner).0.sleep = Sleep::Awake;

@@ -23,7 +23,7 @@ use super::entrance::Room;
 use super::{AppendError, Author, AuthorKey, Results, Written};
 use crate::hub::ConnectionId;
 use crate::limits::{
-    APPEND_OVERHEAD_BYTES, COMMIT_BUSY_REQUESTS, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_ENOUGH_CHANGES,
+    APPEND_OVERHEAD_BYTES, COMMIT_BUSY_REQUESTS, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_ENOUGH_BYTES,
     COMMIT_INTERVAL, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR,
     FOLD_NOTICED_BYTES,
 };
@@ -45,9 +45,9 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Returns how many of its writes are still to do.
-    fn left(&self) -> usize {
-        self.writes.len() - self.done.len()
+    /// Returns what weighs what is still to do of it.
+    fn left_bytes(&self) -> usize {
+        self.writes[self.done.len()..].iter().map(|write| weight(bytes_of(write))).sum()
     }
 }
 
@@ -78,8 +78,8 @@ pub(super) struct Lanes {
     /// When the last requests were queued that wait for an acknowledgement, the oldest first: [`COMMIT_BUSY_REQUESTS`] of them at
     /// most.
     arrivals: VecDeque<Instant>,
-    /// How many writes wait.
-    writes: usize,
+    /// How much waits, by weight.
+    bytes: usize,
     /// The two connections that wrote last, the later first, and when.
     last: [Option<(ConnectionId, Instant)>; 2],
     pace: Pace,
@@ -140,7 +140,7 @@ impl Lanes {
             authors: HashMap::new(),
             owed_bytes: HashMap::new(),
             arrivals: VecDeque::with_capacity(COMMIT_BUSY_REQUESTS),
-            writes: 0,
+            bytes: 0,
             last: [None; 2],
             pace: Pace { since: now, bytes: 0, before_bytes: 0 },
         }
@@ -151,10 +151,10 @@ impl Lanes {
         self.turns.is_empty()
     }
 
-    /// Says whether a commit need not wait for more: [`COMMIT_ENOUGH_CHANGES`] wait for it, or [`COMMIT_BUSY_REQUESTS`] that are to be
+    /// Says whether a commit need not wait for more: [`COMMIT_ENOUGH_BYTES`] wait for it, or [`COMMIT_BUSY_REQUESTS`] that are to be
     /// acknowledged came within one [`COMMIT_INTERVAL`], the last one now.
     pub(super) fn is_busy(&self, now: Instant) -> bool {
-        if self.writes >= COMMIT_ENOUGH_CHANGES {
+        if self.bytes >= COMMIT_ENOUGH_BYTES {
             return true;
         }
         let first = self.arrivals.front().filter(|_| self.arrivals.len() == COMMIT_BUSY_REQUESTS);
@@ -184,7 +184,7 @@ impl Lanes {
             }
             self.arrivals.push_back(job.since);
         }
-        self.writes += job.left();
+        self.bytes += job.left_bytes();
         self.lane(&job.author).jobs.push_back(job);
     }
 
@@ -192,7 +192,7 @@ impl Lanes {
     /// turn. Of several, the one that came last is put back first.
     pub(super) fn put_back(&mut self, job: Job, now: Instant) {
         self.note(job.author.connection, now);
-        self.writes += job.left();
+        self.bytes += job.left_bytes();
         let jobs = &mut self.lane(&job.author).jobs;
         if job.space.is_some() { jobs.push_front(job) } else { jobs.push_back(job) }
     }
@@ -237,7 +237,7 @@ impl Lanes {
             }
         }
         self.pace.note(taken_bytes, now);
-        self.writes -= slices.iter().map(|slice| slice.job.left()).sum::<usize>();
+        self.bytes -= slices.iter().map(|slice| slice.job.left_bytes()).sum::<usize>();
         slices
     }
 
