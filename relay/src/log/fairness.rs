@@ -61,10 +61,11 @@ impl Table {
 
     fn job(&self, author: &Author, space: Option<SpaceId>, number: u16, changes: Vec<CheckedChange>) -> Job {
         let writes = offered(document(number), changes);
+        let left_bytes = writes.iter().map(|write| weight(bytes_of(write))).sum();
         let _room = self.entrance.enter(&author.key(), 0).now_or_never().unwrap().unwrap();
         let (answer, _) = oneshot::channel();
         let answer = Answer::Outcomes(answer);
-        Job { author: author.clone(), space, since: self.now, writes, done: Vec::new(), answer, _room }
+        Job { author: author.clone(), space, since: self.now, writes, left_bytes, done: Vec::new(), answer, _room }
     }
 
     /// Carries out the next commit: of each slice, whose it is, of which document, and which writes.

@@ -136,10 +136,10 @@ impl GroupCommit {
     ) -> impl Future<Output = Result<(), AppendError>> + Send + use<> {
         let (inbox, entrance) = (Arc::clone(&self.inbox), Arc::clone(&self.entrance));
         async move {
-            let bytes = writes.iter().map(|write| weight(bytes_of(write))).sum();
-            let room = entrance.enter(&author.key(), bytes).await?;
+            let left_bytes = writes.iter().map(|write| weight(bytes_of(write))).sum();
+            let room = entrance.enter(&author.key(), left_bytes).await?;
             let done = Vec::with_capacity(writes.len());
-            inbox.push(Job { author, space, since: inbox.now(), writes, done, answer, _room: room })
+            inbox.push(Job { author, space, since: inbox.now(), writes, left_bytes, done, answer, _room: room })
         }
     }
 }

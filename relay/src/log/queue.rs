@@ -37,18 +37,13 @@ pub(super) struct Job {
     /// When it was queued.
     pub(super) since: Instant,
     pub(super) writes: Vec<Offered>,
+    /// How much is still to do of them, by weight.
+    pub(super) left_bytes: usize,
     /// What became of the first ones; the rest is still to do.
     pub(super) done: Vec<Written>,
     pub(super) answer: Answer,
     /// The request's room in the queue, given back when it is answered.
     pub(super) _room: Room,
-}
-
-impl Job {
-    /// Returns what weighs what is still to do of it.
-    fn left_bytes(&self) -> usize {
-        self.writes[self.done.len()..].iter().map(|write| weight(bytes_of(write))).sum()
-    }
 }
 
 /// Who is answered, and how.
@@ -184,7 +179,7 @@ impl Lanes {
             }
             self.arrivals.push_back(job.since);
         }
-        self.bytes += job.left_bytes();
+        self.bytes += job.left_bytes;
         self.lane(&job.author).jobs.push_back(job);
     }
 
@@ -192,7 +187,7 @@ impl Lanes {
     /// turn. Of several, the one that came last is put back first.
     pub(super) fn put_back(&mut self, job: Job, now: Instant) {
         self.note(job.author.connection, now);
-        self.bytes += job.left_bytes();
+        self.bytes += job.left_bytes;
         let jobs = &mut self.lane(&job.author).jobs;
         if job.space.is_some() { jobs.push_front(job) } else { jobs.push_back(job) }
     }
@@ -237,7 +232,8 @@ impl Lanes {
             }
         }
         self.pace.note(taken_bytes, now);
-        self.bytes -= slices.iter().map(|slice| slice.job.left_bytes()).sum::<usize>();
+        // What is left of a request comes back with it, or not at all.
+        self.bytes -= taken_bytes + slices.iter().map(|slice| slice.job.left_bytes).sum::<usize>();
         slices
     }
 
@@ -311,7 +307,7 @@ impl Lane {
         let mut used = 0;
         while used < allowance
             && !filling.is_full()
-            && let Some(job) = self.jobs.pop_front()
+            && let Some(mut job) = self.jobs.pop_front()
         {
             let start = job.done.len();
             let mut end = start;
@@ -323,6 +319,7 @@ impl Lane {
                 filling.changes += 1;
                 filling.bytes += bytes;
                 used = used.saturating_add(weight(bytes));
+                job.left_bytes -= weight(bytes);
                 end += 1;
             }
             if end == start && !job.writes.is_empty() {
