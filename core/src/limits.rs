@@ -508,6 +508,12 @@ pub const JOURNAL_BYTES_MAX: usize = 1 << 20;
 /// The longest record in it: 256 KiB. A longer transaction is a checkpoint itself: it writes whole pages anyway.
 pub const JOURNAL_RECORD_BYTES_MAX: usize = 256 << 10;
 
+/// The most memory that what stands in the journal alone takes: 8 MiB, by keys, values and 80 bytes a row.
+///
+/// A full journal of changes takes some 3 MiB. Rows that were deleted by the range take no room in it but their keys, here as there; of very
+/// short ones more than 1 MiB's worth could come together.
+pub const JOURNAL_MEMORY_BYTES_MAX: usize = 8 << 20;
+
 /// How much the journal's file grows at once: 64 KiB. A write into a file that is long enough need not find room on the disk.
 pub const JOURNAL_STEP_BYTES: usize = 64 << 10;
 

@@ -19,6 +19,7 @@ use std::ops::{ControlFlow, Range};
 
 #[cfg(feature = "redb")]
 pub(crate) mod batches;
+mod delta;
 mod memory;
 pub mod record;
 #[cfg(feature = "redb")]

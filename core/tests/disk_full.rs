@@ -138,6 +138,36 @@ fn full_disk_in_the_middle_of_a_large_write_is_told_to_its_work() {
     assert_eq!(found, 400);
 }
 
+/// With a journal a write goes into the database when it has become too long, and may meet the disk there.
+#[test]
+fn work_that_goes_on_after_the_disk_failed_it_commits_nothing() {
+    let (disk, options) = (FailingDisk::new(), RedbOptions::new().cache_bytes(64 << 10).journal(true));
+    let store = RedbStore::open_backends(disk.clone(), disk.beside(), options).unwrap();
+    store.write_with(|tx| tx.put(Table::Node, b"kept", b"old")).unwrap();
+    store.write_with(|tx| tx.put(Table::Node, b"kept", b"new")).unwrap();
+    disk.fail_after(50_000, Failure::Full);
+    let mut failed = 0;
+    let outcome = store.write_with(|tx| {
+        tx.put(Table::Node, b"kept", b"lost")?;
+        for at in 0..400_u64 {
+            failed += u32::from(tx.put(Table::Change, &at.to_be_bytes(), &[7; 5_000]).is_err());
+        }
+        Ok(())
+    });
+    assert!(failed > 0 && outcome.is_err(), "{failed}: {outcome:?}");
+    for heals in [false, true] {
+        let tx = store.read().unwrap();
+        assert_eq!(tx.get(Table::Node, b"kept").unwrap().as_deref(), Some(&b"new"[..]));
+        assert!(!tx.contains(Table::Change, &0_u64.to_be_bytes()).unwrap());
+        drop(tx);
+        if heals {
+            disk.heal();
+            store.write_with(|tx| tx.delete(Table::Node, b"kept")).unwrap();
+            assert!(!store.read().unwrap().contains(Table::Node, b"kept").unwrap());
+        }
+    }
+}
+
 /// Readers of many threads while the disk fills up and empties again: they see whole states or are told to begin again.
 #[test]
 fn readers_go_on_while_the_disk_comes_and_goes() {

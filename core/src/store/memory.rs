@@ -5,9 +5,10 @@
 //! otherwise to a copy of the touched tables. So a transaction costs what it changes, unless somebody is reading.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow, Range};
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::delta::{Bytes, Delta, bounds};
 use super::{FORMAT_KEY, FORMAT_VERSION, ReadTx, Store, StoreError, Table, Visitor, WriteTx};
 
 /// Keeps everything in memory and forgets it when dropped.
@@ -27,11 +28,7 @@ pub struct MemoryStore {
     writer: Mutex<()>,
 }
 
-type Bytes = Arc<[u8]>;
 type Map = BTreeMap<Bytes, Bytes>;
-/// What a transaction did to a table: new values, and `None` for what it deleted.
-type Overlay = BTreeMap<Bytes, Option<Bytes>>;
-type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// One map for each table. Cloning it takes references, not copies.
 #[derive(Debug, Clone, Default)]
@@ -58,19 +55,14 @@ impl MemoryStore {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn commit(&self, overlays: [Overlay; Table::ALL.len()]) {
+    fn commit(&self, delta: Delta) {
         let mut committed = self.committed.write().unwrap_or_else(PoisonError::into_inner);
-        for (table, overlay) in committed.0.iter_mut().zip(overlays) {
-            if overlay.is_empty() {
-                continue;
-            }
-            let map = Arc::make_mut(table);
-            for (key, value) in overlay {
-                match value {
-                    Some(value) => map.insert(key, value),
-                    None => map.remove(&key),
-                };
-            }
+        for (table, key, value) in delta.into_rows() {
+            let map = Arc::make_mut(&mut committed.0[table.index()]);
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
         }
     }
 }
@@ -94,12 +86,12 @@ impl Store for MemoryStore {
 
     fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let _writer = self.lock_writer();
-        let mut writing = Writing { base: self.snapshot(), overlays: Default::default() };
+        let mut writing = Writing { base: Reading { tables: self.snapshot() }, delta: Delta::default() };
         work(&mut writing)?;
         // The references go first, or the commit would find every map in use and copy it.
-        let Writing { base, overlays } = writing;
+        let Writing { base, delta } = writing;
         drop(base);
-        self.commit(overlays);
+        self.commit(delta);
         Ok(())
     }
 }
@@ -129,64 +121,38 @@ impl ReadTx for Reading {
 }
 
 struct Writing {
-    base: Tables,
-    overlays: [Overlay; Table::ALL.len()],
-}
-
-impl Writing {
-    fn find(&self, table: Table, key: &[u8]) -> Option<&Bytes> {
-        match self.overlays[table.index()].get(key) {
-            Some(changed) => changed.as_ref(),
-            None => self.base.0[table.index()].get(key),
-        }
-    }
+    base: Reading,
+    delta: Delta,
 }
 
 impl ReadTx for Writing {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.find(table, key).map(|value| value.to_vec()))
+        match self.delta.find(table, key) {
+            Some(found) => Ok(found.map(<[u8]>::to_vec)),
+            None => self.base.get(table, key),
+        }
     }
 
     fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
-        let Some(bounds) = bounds(&range) else { return Ok(()) };
-        let mut base = self.base.0[table.index()].range::<[u8], _>(bounds).peekable();
-        let mut overlay = self.overlays[table.index()].range::<[u8], _>(bounds).peekable();
-        loop {
-            let next_base = base.peek().map(|(key, _)| *key);
-            let next_overlay = overlay.peek().map(|(key, _)| *key);
-            let from_base = match (next_base, next_overlay) {
-                (None, None) => break,
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (Some(below), Some(above)) if below == above => {
-                    base.next();
-                    false
-                }
-                (Some(below), Some(above)) => below < above,
-            };
-            let pair = if from_base { base.next() } else { overlay.next().and_then(|(k, v)| Some((k, v.as_ref()?))) };
-            if let Some((key, value)) = pair
-                && visit(key, value).is_break()
-            {
-                break;
-            }
-        }
-        Ok(())
+        self.delta.scan(table, &range, &mut |visit| self.base.scan(table, range.clone(), visit), visit)
     }
 
     fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.find(table, key).is_some())
+        match self.delta.find(table, key) {
+            Some(found) => Ok(found.is_some()),
+            None => self.base.contains(table, key),
+        }
     }
 }
 
 impl WriteTx for Writing {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.overlays[table.index()].insert(key.into(), Some(value.into()));
+        self.delta.set(table, key.into(), Some(value.into()));
         Ok(())
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.overlays[table.index()].insert(key.into(), None);
+        self.delta.set(table, key.into(), None);
         Ok(())
     }
 
@@ -196,12 +162,7 @@ impl WriteTx for Writing {
             keys.push(key.into());
             ControlFlow::Continue(())
         })?;
-        self.overlays[table.index()].extend(keys.into_iter().map(|key| (key, None)));
+        keys.into_iter().for_each(|key| self.delta.set(table, key, None));
         Ok(())
     }
-}
-
-/// The bounds of a half-open range, or `None` if it is empty or inverted: a `BTreeMap` panics on the latter.
-fn bounds<'a>(range: &Range<&'a [u8]>) -> Option<Bounds<'a>> {
-    (range.start < range.end).then_some((Bound::Included(range.start), Bound::Excluded(range.end)))
 }

@@ -1,24 +1,25 @@
 //! The store on disk: one redb database, in a file or over any [`redb::StorageBackend`].
 //!
-//! This and the files below it are the only ones that know redb. Every write is one redb transaction that has reached
-//! the disk when it returns, as pages or in the journal (`redb/journal.rs`); every read is one of its snapshots. How a
-//! store comes into being, so that no crash leaves half of one, is in `redb/create.rs`; what stands in the tables is in
-//! `core/docs/storage.md`.
+//! This and the files below it are the only ones that know redb. Every write has reached the disk when it returns: as pages, by a
+//! transaction of redb's, or in the journal (`redb/journal.rs`), and then its rows stand in memory in front of the database until a
+//! transaction brings them there. Every read is a snapshot of both (`redb/view.rs`). How a store comes into being, so that no
+//! crash leaves half of one, is in `redb/create.rs`; what stands in the tables is in `core/docs/storage.md`.
 //!
 //! redb verifies its checksums only when it recovers. A page that was altered on the disk after a clean close makes it
 //! panic where it stumbles over it, so every call into it is contained and reports [`StoreError::Damaged`] instead.
 
 use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
-use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Builder, Database, Durability, ReadableDatabase, WriteTransaction};
 
-use super::{FORMAT_KEY, FORMAT_VERSION, ReadTx, Store, StoreError, Table, Visitor, WriteTx};
+use super::delta::Delta;
+use super::{FORMAT_KEY, FORMAT_VERSION, ReadTx, Store, StoreError, Table, WriteTx};
+use crate::limits::JOURNAL_MEMORY_BYTES_MAX;
 
 mod create;
 mod error;
@@ -26,11 +27,15 @@ mod journal;
 mod recovery;
 mod scrub;
 mod source;
+mod view;
+mod writing;
 
-use error::{contained, open_error, storage_error, table_error};
+use error::{contained, open_error, storage_error};
 use journal::{Journal, Record};
 use recovery::{put_generation, recover};
 use source::{Direct, Overlay, Source};
+use view::{Layers, Reading, Snapshot, View, get};
+use writing::{Transaction, Writing};
 
 /// How a [`RedbStore`] is opened.
 ///
@@ -79,7 +84,7 @@ impl RedbOptions {
     /// Sets whether small writes are brought to the disk by a journal beside the store's file. Default: `false`.
     ///
     /// A write is as durable with it, and takes a third of the time: one record is appended and synced, instead of all pages that
-    /// changed. They are written once the journal has [`JOURNAL_BYTES_MAX`](crate::limits::JOURNAL_BYTES_MAX) bytes, and when
+    /// changed. Its rows are kept in memory, and go into the database once the journal has [`JOURNAL_BYTES_MAX`](crate::limits::JOURNAL_BYTES_MAX) bytes, and when
     /// the store is closed. Until then the store is two files: a copy of the first alone lacks the last writes. The second has
     /// `.rejoin-journal` behind the name of the first, and is gone when the store is closed. A store that was not closed takes
     /// in what stands there when it is opened, with this option or without it.
@@ -133,11 +138,8 @@ pub struct RedbStore {
 #[derive(Debug)]
 struct Opened {
     source: Arc<Source>,
-    /// What readers share until the next commit: to begin a read, and to open its tables, costs more than most reads.
-    ///
-    /// A reader makes it under the lock, and a commit takes it away under the lock before it returns. So whoever reads
-    /// after a write has returned sees that write.
-    snapshot: Mutex<Option<Arc<Snapshot>>>,
+    /// A commit changes it under the lock before it returns, so whoever reads after a write has returned sees that write.
+    visible: Mutex<Visible>,
     /// `None` when opening it again has failed.
     database: Closing,
     /// Shared with every reader in it.
@@ -147,6 +149,18 @@ struct Opened {
     /// Set at the first operation of the file that fails: redb refuses all others from then on. Each database has its
     /// own, so that a late reader of an older one does no harm.
     broken: Arc<AtomicBool>,
+}
+
+/// What readers see.
+#[derive(Debug, Default)]
+struct Visible {
+    /// What is in the journal alone, in front of the database. Empty for a store without a journal.
+    layers: Layers,
+    /// What the database has. Made by the first reader, and kept until the database has something else: to begin a read and to open its
+    /// tables costs more than most reads.
+    snapshot: Option<Arc<Snapshot>>,
+    /// Both, for all readers until the next commit.
+    view: Option<Arc<View>>,
 }
 
 /// A database that is closed as it is called into: redb then writes down which pages are free, and panics where a damaged page
@@ -174,12 +188,50 @@ struct Retired {
 
 impl Opened {
     fn new(source: Arc<Source>, database: Option<Database>, read_only: bool) -> Self {
-        let (readers, broken, snapshot) = Default::default();
-        Self { source, snapshot, database: Closing(database), readers, read_only, broken }
+        let (readers, broken, visible) = Default::default();
+        Self { source, visible, database: Closing(database), readers, read_only, broken }
     }
 
-    fn snapshot(&self) -> MutexGuard<'_, Option<Arc<Snapshot>>> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    fn visible(&self) -> MutexGuard<'_, Visible> {
+        // What is done under the lock calls nothing that panics but redb, and that is contained.
+        self.visible.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what readers see now, or `None` if the database is of no use any more.
+    fn view(&self) -> Option<Result<Arc<View>, StoreError>> {
+        let mut visible = self.visible();
+        if self.usable().is_some()
+            && let Some(view) = &visible.view
+        {
+            return Some(Ok(Arc::clone(view)));
+        }
+        let snapshot = match self.snapshot(&mut visible)? {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Some(Err(error)),
+        };
+        let view = Arc::new(View { snapshot, layers: visible.layers.clone() });
+        visible.view = Some(Arc::clone(&view));
+        Some(Ok(view))
+    }
+
+    fn snapshot(&self, visible: &mut Visible) -> Option<Result<Arc<Snapshot>, StoreError>> {
+        let database = self.usable()?;
+        if let Some(snapshot) = &visible.snapshot {
+            return Some(Ok(Arc::clone(snapshot)));
+        }
+        let begun = watched(&self.broken, || database.begin_read().map_err(error::transaction_error));
+        Some(begun.map(|transaction| {
+            let snapshot = Snapshot::new(transaction, Arc::clone(&self.broken), Arc::clone(&self.readers));
+            Arc::clone(visible.snapshot.insert(Arc::new(snapshot)))
+        }))
+    }
+
+    /// Makes visible what a commit into the journal did.
+    fn publish(&self, delta: Delta) {
+        let mut visible = self.visible();
+        // What nobody reads any more is not copied.
+        visible.view = None;
+        visible.layers.push(delta);
     }
 
     fn usable(&self) -> Option<&Database> {
@@ -296,18 +348,7 @@ impl RedbStore {
     /// Begins a read in the database that is open, or returns `None` if it is of no use any more.
     fn try_read(&self) -> Option<Result<Reading, StoreError>> {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-        let database = opened.usable()?;
-        let mut shared = opened.snapshot();
-        if let Some(snapshot) = &*shared {
-            return Some(Ok(Reading(Arc::clone(snapshot))));
-        }
-        let broken = Arc::clone(&opened.broken);
-        let begun = watched(&broken, || database.begin_read().map_err(error::transaction_error));
-        let readers = Arc::clone(&opened.readers);
-        Some(begun.map(|transaction| {
-            let snapshot = Snapshot { transaction, tables: Default::default(), broken, _reader: readers };
-            Reading(Arc::clone(shared.insert(Arc::new(snapshot))))
-        }))
+        Some(opened.view()?.map(Reading))
     }
 
     /// Puts a new database in the place of one that is of no use any more. Readers of the old one fail.
@@ -319,7 +360,7 @@ impl RedbStore {
         }
         // The old one must be gone before the new one opens the same file.
         opened.database = Closing(None);
-        *opened.snapshot() = None;
+        *opened.visible() = Visible::default();
         let source = Arc::clone(&opened.source);
         let database = open_database(&source, self.journal().as_mut(), &self.options, &self.name, read_only)?;
         *opened = Opened::new(source, Some(database), read_only);
@@ -328,7 +369,7 @@ impl RedbStore {
     }
 
     /// Begins a write, after opening the database again if need be. The caller holds the writer's turn.
-    fn begin_write(&self) -> Result<(WriteTransaction, Arc<AtomicBool>), StoreError> {
+    fn begin_write(&self) -> Result<Transaction, StoreError> {
         self.drop_retired();
         let (source, fit) = {
             let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
@@ -344,53 +385,97 @@ impl RedbStore {
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
         let database = opened.usable().ok_or(StoreError::Interrupted)?;
         let broken = Arc::clone(&opened.broken);
-        let transaction = watched(&broken, || database.begin_write().map_err(error::transaction_error))?;
-        Ok((transaction, broken))
+        let inner = watched(&broken, || database.begin_write().map_err(error::transaction_error))?;
+        Ok(Transaction { inner, broken })
     }
 
-    /// Brings a transaction to the disk, and then makes it visible.
-    fn finish(
-        &self,
-        mut transaction: WriteTransaction,
-        broken: &AtomicBool,
-        record: Option<Record>,
-    ) -> Result<(), StoreError> {
+    /// Returns what is in the journal alone.
+    fn layers(&self) -> Layers {
+        self.opened.read().unwrap_or_else(PoisonError::into_inner).visible().layers.clone()
+    }
+
+    /// Returns what a transaction sees that goes into the journal; `None` if the next one has to go into the database.
+    fn view_for_journal(&self) -> Option<Arc<View>> {
+        let is_ready = self.journal().as_ref().is_some_and(Journal::is_ready);
+        if is_ready { self.try_read()?.ok().map(|reading| reading.0) } else { None }
+    }
+
+    /// Brings what a transaction did to the disk, into the journal if there is room, and then makes it visible.
+    fn finish(&self, delta: Delta) -> Result<(), StoreError> {
+        if delta.is_empty() {
+            return Ok(());
+        }
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        let bytes = opened.visible().layers.bytes() + delta.bytes();
         // Kept until the record counts: who opens the database again meanwhile waits, and takes it in.
-        let mut guard = self.journal();
-        if let (Some(journal), Some(mut record)) = (&mut *guard, record) {
-            match journal.append(&mut record) {
-                Ok(true) => {
-                    let committed = set_durability(&mut transaction, Durability::None)
-                        .and_then(|()| watched(broken, || transaction.commit().map_err(error::commit_error)));
-                    match committed {
-                        Ok(()) => journal.advance(&record),
-                        Err(_) => journal.pause(),
-                    }
-                    return committed;
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    roll_back(transaction, broken);
-                    return Err(error);
-                }
+        let mut journal = self.journal();
+        if let (Some(journal), Some(mut record)) = (&mut *journal, Record::of(&delta))
+            && bytes <= JOURNAL_MEMORY_BYTES_MAX
+            && journal.append(&mut record)?
+        {
+            opened.publish(delta);
+            journal.advance(&record);
+            return Ok(());
+        }
+        drop((journal, opened));
+        self.checkpoint(&delta)
+    }
+
+    /// Brings all that is in the journal alone into the database, and what a transaction did.
+    fn checkpoint(&self, delta: &Delta) -> Result<(), StoreError> {
+        let transaction = OnceCell::new();
+        let filled = writing::open(self, &transaction, delta).map(drop);
+        self.settle(filled, transaction.into_inner())
+    }
+
+    /// Commits the database's transaction if all went well, and takes it back if not.
+    fn settle(&self, outcome: Result<(), StoreError>, transaction: Option<Transaction>) -> Result<(), StoreError> {
+        match (outcome, transaction) {
+            (Ok(()), Some(transaction)) => self.commit(transaction),
+            (outcome, transaction) => {
+                transaction.into_iter().for_each(Transaction::roll_back);
+                outcome
             }
         }
-        drop(guard);
-        self.commit(transaction, broken)
     }
 
-    /// Commits to the disk, and with it all that is in the journal alone: a checkpoint.
-    fn commit(&self, mut transaction: WriteTransaction, broken: &AtomicBool) -> Result<(), StoreError> {
+    /// Keeps what the database has now for those who read until it has something else, if anything stands in front of it.
+    fn pin(&self) -> Result<bool, StoreError> {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        let mut visible = opened.visible();
+        if visible.layers.is_empty() {
+            return Ok(false);
+        }
+        opened.snapshot(&mut visible).unwrap_or(Err(StoreError::Interrupted)).map(|_| true)
+    }
+
+    /// Commits to the disk, with all that was in the journal alone.
+    fn commit(&self, transaction: Transaction) -> Result<(), StoreError> {
+        let has_layers = match self.pin() {
+            Ok(has_layers) => has_layers,
+            Err(error) => {
+                transaction.roll_back();
+                return Err(error);
+            }
+        };
+        let Transaction { inner: mut transaction, broken } = transaction;
         let begins = self.journal().as_mut().filter(|_| self.options.journal).map(Journal::pause);
         let committed = set_durability(&mut transaction, Durability::Immediate).and_then(|()| {
             transaction.set_quick_repair(self.options.quick_repair);
             let generation = begins.map(|()| journal::new_generation()).transpose()?;
-            watched(broken, || {
+            watched(&broken, || {
                 generation.iter().try_for_each(|generation| put_generation(&transaction, generation))?;
                 transaction.commit().map_err(error::commit_error)
             })?;
             Ok(generation)
         });
+        if committed.is_err() && has_layers {
+            // It may be there, and what is in the journal would then hide some of it. The generation tells, when it is opened again.
+            broken.store(true, Ordering::Release);
+        } else {
+            // Even if it failed: it may be there.
+            *self.opened.read().unwrap_or_else(PoisonError::into_inner).visible() = Visible::default();
+        }
         committed.map(|generation| {
             if let (Some(journal), Some(generation)) = (&mut *self.journal(), generation) {
                 journal.begin(generation);
@@ -411,10 +496,7 @@ impl RedbStore {
             let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
             !opened.read_only && opened.usable().is_some()
         };
-        let committed = is_fit.then(|| {
-            let (transaction, broken) = self.begin_write()?;
-            self.commit(transaction, &broken)
-        });
+        let committed = is_fit.then(|| self.checkpoint(&Delta::default()));
         match (committed, &mut *self.journal()) {
             (Some(Ok(())), Some(journal)) => journal.discard(),
             (Some(Err(error)), _) => tracing::warn!(store = %self.name, %error, "failed to empty the store's journal"),
@@ -426,13 +508,6 @@ impl RedbStore {
 impl Drop for RedbStore {
     fn drop(&mut self) {
         self.close_journal();
-    }
-}
-
-/// Takes a transaction back. What it failed for says why; an error here would hide that.
-fn roll_back(transaction: WriteTransaction, broken: &AtomicBool) {
-    if let Err(error) = watched(broken, || transaction.abort().map_err(storage_error)) {
-        tracing::warn!(%error, "failed to roll a transaction back");
     }
 }
 
@@ -507,19 +582,15 @@ impl Store for RedbStore {
     fn write(&self, work: &mut dyn FnMut(&mut dyn WriteTx) -> Result<(), StoreError>) -> Result<(), StoreError> {
         // A work that panicked left nothing half done: its transaction is taken back.
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let (transaction, broken) = self.begin_write()?;
-        let record = self.journal().as_ref().filter(|journal| journal.is_ready()).map(|_| Record::new());
-        let mut writing = Writing::new(&transaction, Arc::clone(&broken), record);
+        let transaction = OnceCell::new();
+        let mut writing = Writing::begin(self, self.view_for_journal(), &transaction)?;
         let outcome = work(&mut writing);
-        let record = writing.into_record();
-        if let Err(error) = outcome {
-            roll_back(transaction, &broken);
-            return Err(error);
+        match (outcome, writing.into_delta()) {
+            (Ok(()), Some(delta)) if transaction.get().is_none() => self.finish(delta),
+            // It went on after the database had failed it.
+            (Ok(()), Some(_)) => self.settle(Err(StoreError::Interrupted), transaction.into_inner()),
+            (outcome, _) => self.settle(outcome, transaction.into_inner()),
         }
-        let committed = self.finish(transaction, &broken, record);
-        // Even if it failed: it may be there.
-        *self.opened.read().unwrap_or_else(PoisonError::into_inner).snapshot() = None;
-        committed
     }
 
     fn size_bytes(&self) -> Result<Option<u64>, StoreError> {
@@ -534,186 +605,9 @@ impl Store for RedbStore {
 }
 
 type Definition = redb::TableDefinition<'static, &'static [u8], &'static [u8]>;
-type ReadTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
-type WriteTable<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
 
 const fn definition(table: Table) -> Definition {
     Definition::new(table.name())
-}
-
-/// One committed state, for all who read it.
-#[derive(Debug)]
-struct Snapshot {
-    transaction: ReadTransaction,
-    /// Each table is opened when it is first asked for, and once: opening is a lookup of its own. `None` inside is a
-    /// table that the file has not, because an older version made the file: it reads as empty.
-    tables: [OnceLock<Option<ReadTable>>; Table::ALL.len()],
-    broken: Arc<AtomicBool>,
-    /// Keeps the database open after its file was exchanged.
-    _reader: Arc<()>,
-}
-
-struct Reading(Arc<Snapshot>);
-
-impl Snapshot {
-    fn table(&self, table: Table) -> Result<Option<&ReadTable>, StoreError> {
-        let cell = &self.tables[table.index()];
-        if let Some(opened) = cell.get() {
-            return Ok(opened.as_ref());
-        }
-        let opened = watched(&self.broken, || match self.transaction.open_table(definition(table)) {
-            Ok(opened) => Ok(Some(opened)),
-            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(table_error(error)),
-        })?;
-        Ok(cell.get_or_init(|| opened).as_ref())
-    }
-}
-
-impl ReadTx for Reading {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.0.table(table)?.map_or(Ok(None), |table| get(&self.0.broken, table, key))
-    }
-
-    fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
-        self.0.table(table)?.map_or(Ok(()), |table| scan(&self.0.broken, table, range, visit))
-    }
-
-    fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        self.0.table(table)?.map_or(Ok(false), |table| contains(&self.0.broken, table, key))
-    }
-}
-
-struct Writing<'txn> {
-    transaction: &'txn WriteTransaction,
-    /// Opened when first asked for; redb makes a table that is not there.
-    tables: [OnceCell<WriteTable<'txn>>; Table::ALL.len()],
-    broken: Arc<AtomicBool>,
-    /// What goes into the journal, if that is where it goes.
-    record: Option<Record>,
-}
-
-impl<'txn> Writing<'txn> {
-    fn new(transaction: &'txn WriteTransaction, broken: Arc<AtomicBool>, record: Option<Record>) -> Self {
-        Self { transaction, tables: Default::default(), broken, record }
-    }
-
-    /// Ends it: the tables are closed.
-    fn into_record(self) -> Option<Record> {
-        self.record
-    }
-
-    fn table(&self, table: Table) -> Result<&WriteTable<'txn>, StoreError> {
-        let cell = &self.tables[table.index()];
-        if let Some(opened) = cell.get() {
-            return Ok(opened);
-        }
-        let opened = watched(&self.broken, || self.transaction.open_table(definition(table)).map_err(table_error))?;
-        Ok(cell.get_or_init(|| opened))
-    }
-
-    fn table_mut(&mut self, table: Table) -> Result<&mut WriteTable<'txn>, StoreError> {
-        self.table(table)?;
-        Ok(self.tables[table.index()].get_mut().expect("the line above opened it"))
-    }
-}
-
-impl ReadTx for Writing<'_> {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        get(&self.broken, self.table(table)?, key)
-    }
-
-    fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
-        scan(&self.broken, self.table(table)?, range, visit)
-    }
-
-    fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
-        contains(&self.broken, self.table(table)?, key)
-    }
-}
-
-impl WriteTx for Writing<'_> {
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let broken = Arc::clone(&self.broken);
-        // What format the file has, the file says: an older version looks for it nowhere else.
-        if table == Table::Meta && key == FORMAT_KEY {
-            self.record = None;
-        }
-        if let Some(record) = &mut self.record {
-            record.put(table, key, value);
-        }
-        let table = self.table_mut(table)?;
-        watched(&broken, || table.insert(key, value).map(drop).map_err(storage_error))
-    }
-
-    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        let broken = Arc::clone(&self.broken);
-        if let Some(record) = &mut self.record {
-            record.delete(table, key);
-        }
-        let table = self.table_mut(table)?;
-        watched(&broken, || table.remove(key).map(drop).map_err(storage_error))
-    }
-
-    fn delete_range(&mut self, table: Table, range: Range<&[u8]>) -> Result<(), StoreError> {
-        if range.start >= range.end {
-            return Ok(());
-        }
-        let broken = Arc::clone(&self.broken);
-        if let Some(record) = &mut self.record {
-            record.delete_range(table, range.start, range.end);
-        }
-        let table = self.table_mut(table)?;
-        watched(&broken, || table.retain_in(range, |_, _| false).map_err(storage_error))
-    }
-}
-
-fn get(
-    broken: &AtomicBool,
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    key: &[u8],
-) -> Result<Option<Vec<u8>>, StoreError> {
-    watched(broken, || Ok(table.get(key).map_err(storage_error)?.map(|value| value.value().to_vec())))
-}
-
-fn contains(
-    broken: &AtomicBool,
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    key: &[u8],
-) -> Result<bool, StoreError> {
-    // The guard lends the page's bytes: nothing is copied.
-    watched(broken, || Ok(table.get(key).map_err(storage_error)?.is_some()))
-}
-
-fn scan(
-    broken: &AtomicBool,
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    range: Range<&[u8]>,
-    visit: &mut Visitor<'_>,
-) -> Result<(), StoreError> {
-    // To begin a range costs as much as a look-up, even in an empty table, and many a table is. Cost otherwise: a look at the root.
-    if range.start >= range.end || watched(broken, || table.is_empty().map_err(storage_error))? {
-        return Ok(());
-    }
-    // Damaged pages lead anywhere: back to where one came from, or out of the range. Who goes on behind the last key it was shown
-    // would never end, so law 5 is held to here. Cost: one comparison and a short copy a row.
-    let mut last = range.start.to_vec();
-    let mut is_first = true;
-    let mut pairs = watched(broken, || table.range(range).map_err(storage_error))?;
-    // Only redb's part is contained: a panic of the visitor is the caller's own and goes back to it.
-    while let Some((key, value)) = watched(broken, || pairs.next().transpose().map_err(storage_error))? {
-        let (key, value) = watched(broken, || Ok((key.value(), value.value())))?;
-        if key < last.as_slice() || (key == last && !is_first) {
-            return Err(StoreError::Damaged { what: "the order of a table" });
-        }
-        is_first = false;
-        last.clear();
-        last.extend_from_slice(key);
-        if visit(key, value) == ControlFlow::Break(()) {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Refuses a database that is not ours, or newer than we are.

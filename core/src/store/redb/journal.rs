@@ -1,9 +1,9 @@
 //! The journal: what was committed since the database itself reached the disk.
 //!
-//! A commit of redb's writes every page that it changed and all pages above those, some 20 for a single change, and syncs twice where
-//! the store is to open at once after a crash. A commit into the journal appends one record, the rows as they were put and
-//! deleted, and syncs once; the database is told to make it visible and to keep it in memory. When the journal is full, one commit
-//! of redb's brings all of it to the disk: a checkpoint.
+//! A commit of redb's writes every page that it changed and all pages above those, some 20 for a single change, and syncs twice
+//! where the store is to open at once after a crash. A commit into the journal appends one record, the rows that it put and
+//! deleted, and syncs once; the rows then stand in memory, in front of the database. When the journal is full, one commit of
+//! redb's brings all of them there: a checkpoint.
 //!
 //! # What holds
 //!
@@ -26,6 +26,7 @@ use flate2::Crc;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
+use super::super::delta::Delta;
 use super::super::record::{Reader, put_bytes};
 use super::super::{StoreError, Table, WriteTx};
 use super::{create, error, with_suffix};
@@ -42,6 +43,7 @@ const HEADER_BYTES: usize = 4 + 4 + 4 + 16;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
+/// What no version writes any more: a range was a row of its own once.
 const DELETE_RANGE: u8 = 2;
 
 const WHAT: &str = "the store's journal";
@@ -53,42 +55,28 @@ pub(super) fn new_generation() -> Result<Generation, StoreError> {
     Ok(generation)
 }
 
-/// What one transaction does to rows, in the order it does it.
+/// What one transaction did to rows, each key once.
 #[derive(Debug)]
 pub(super) struct Record {
     /// Room for the header, then the rows.
     bytes: Vec<u8>,
-    is_too_long: bool,
 }
 
 impl Record {
-    pub(super) fn new() -> Self {
-        Self { bytes: vec![0; HEADER_BYTES], is_too_long: false }
-    }
-
-    pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
-        self.add(PUT, table, &[key, value]);
-    }
-
-    pub(super) fn delete(&mut self, table: Table, key: &[u8]) {
-        self.add(DELETE, table, &[key]);
-    }
-
-    pub(super) fn delete_range(&mut self, table: Table, start: &[u8], end: &[u8]) {
-        self.add(DELETE_RANGE, table, &[start, end]);
-    }
-
-    fn add(&mut self, what: u8, table: Table, parts: &[&[u8]]) {
-        // Two bytes before the parts, and at most ten for each length.
-        let most = parts.iter().fold(2_usize, |sum, part| sum.saturating_add(part.len()).saturating_add(10));
-        self.is_too_long |= self.bytes.len().saturating_add(most) > JOURNAL_RECORD_BYTES_MAX;
-        if self.is_too_long {
-            // The transaction becomes a checkpoint: nothing of it is needed here.
-            self.bytes = Vec::new();
-            return;
+    /// Makes the record of a delta; `None` if that would be too long.
+    pub(super) fn of(delta: &Delta) -> Option<Self> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        for (table, key, value) in delta.iter() {
+            // Two bytes before the parts, and at most ten for each length.
+            let most = key.len().saturating_add(value.map_or(0, <[u8]>::len)).saturating_add(22);
+            if bytes.len().saturating_add(most) > JOURNAL_RECORD_BYTES_MAX {
+                return None;
+            }
+            let what = if value.is_some() { PUT } else { DELETE };
+            bytes.extend([what, table as u8]);
+            [Some(key), value].into_iter().flatten().for_each(|part| put_bytes(&mut bytes, part));
         }
-        self.bytes.extend([what, table as u8]);
-        parts.iter().for_each(|part| put_bytes(&mut self.bytes, part));
+        Some(Self { bytes })
     }
 
     /// Writes the header, now that all rows are there.
@@ -262,7 +250,7 @@ impl Journal {
     ///
     /// It counts when [`Journal::advance`] is called.
     pub(super) fn append(&mut self, record: &mut Record) -> Result<bool, StoreError> {
-        let Some(written) = self.written.filter(|_| self.is_ready && !record.is_too_long) else { return Ok(false) };
+        let Some(written) = self.written.filter(|_| self.is_ready) else { return Ok(false) };
         let end = written.end + record.bytes.len();
         if end > JOURNAL_BYTES_MAX || !self.make_room(end) {
             return Ok(false);
@@ -341,5 +329,54 @@ impl Journal {
         if let Err(error) = outcome {
             tracing::warn!(%error, "failed to remove the store's journal, which is not needed any more");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::JOURNAL_MEMORY_BYTES_MAX;
+    use crate::store::{MemoryStore, RedbOptions, RedbStore, Store, StoreExt};
+
+    #[test]
+    fn rows_of_a_journal_of_before_may_delete_a_range() {
+        let store = MemoryStore::new();
+        store
+            .write_with(|tx| {
+                (0..9_u8).try_for_each(|key| tx.put(Table::Node, &[key], b"value"))?;
+                let mut rows = vec![DELETE, Table::Node as u8];
+                put_bytes(&mut rows, &[7]);
+                rows.extend([DELETE_RANGE, Table::Node as u8]);
+                [[2], [6]].iter().for_each(|bound| put_bytes(&mut rows, bound));
+                apply(&rows, tx)
+            })
+            .expect("memory does not fail");
+        let tx = store.read().expect("memory does not fail");
+        let left = (0..9_u8).filter(|key| tx.contains(Table::Node, &[*key]).expect("memory does not fail"));
+        assert_eq!(left.collect::<Vec<_>>(), [0, 1, 6, 8]);
+    }
+
+    #[test]
+    fn rows_that_take_more_memory_than_room_in_the_journal_are_bounded_too() -> Result<(), StoreError> {
+        let memory = redb::backends::InMemoryBackend::new;
+        let store = RedbStore::open_backends(memory(), memory(), RedbOptions::new().journal(true))?;
+        let (mut most, mut checkpoints, mut before) = (0, 0, 0);
+        for round in 0..80_u32 {
+            store.write_with(|tx| {
+                (0..2_000).try_for_each(|number| tx.put(Table::Member, &(round * 2_000 + number).to_be_bytes(), &[]))
+            })?;
+            let bytes = store.layers().bytes();
+            checkpoints += u32::from(bytes < before);
+            (most, before) = (most.max(bytes), bytes);
+        }
+        assert!((JOURNAL_MEMORY_BYTES_MAX - 200_000..=JOURNAL_MEMORY_BYTES_MAX).contains(&most), "{most}");
+        assert_eq!(checkpoints, 1, "the journal alone would have room for more");
+        let (tx, mut rows) = (store.read()?, 0);
+        tx.scan(Table::Member, &[]..&[u8::MAX], &mut |_, _| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        })?;
+        assert_eq!(rows, 160_000);
+        Ok(())
     }
 }

@@ -7,7 +7,8 @@ use redb::{Database, ReadableDatabase, WriteTransaction};
 use super::super::StoreError;
 use super::error::{self, contained, storage_error, table_error};
 use super::journal::{Generation, Journal};
-use super::{Definition, RedbOptions, Writing};
+use super::writing::Tables;
+use super::{Definition, RedbOptions};
 
 /// Brings into a database what its journal has and it has not. One that may not be written keeps it in memory.
 pub(super) fn recover(
@@ -21,7 +22,7 @@ pub(super) fn recover(
     if let Some(generation) = contained(|| generation(database))? {
         let mut transaction = contained(|| database.begin_write().map_err(error::transaction_error))?;
         transaction.set_quick_repair(options.quick_repair);
-        let replayed = journal.replay(&generation, &mut Writing::new(&transaction, Arc::default(), None));
+        let replayed = journal.replay(&generation, &mut Tables::new(&transaction, Arc::default()));
         if replayed.as_ref().is_ok_and(|any| *any) {
             contained(|| {
                 // Whoever writes without a journal from here on leaves it behind.

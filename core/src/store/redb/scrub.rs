@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use super::{Opened, RedbStore, Retired, create, error, with_suffix};
+use super::{Opened, RedbStore, Retired, Visible, create, error, with_suffix};
 use crate::store::batches::batches;
 use crate::store::{SCRUB_KEY, Store, StoreError, StoreExt, Table, is_scrub_due};
 
@@ -68,10 +68,10 @@ impl RedbStore {
         if let Some(journal) = &mut *self.journal() {
             journal.pause();
         }
-        let Opened { readers, database, snapshot, .. } = old;
+        let Opened { readers, database, visible, .. } = old;
         let retired = Retired { readers: Arc::downgrade(&readers), _database: database };
         // Both count as readers, but only those who read still matter.
-        drop((readers, snapshot));
+        drop((readers, visible));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(retired);
         self.drop_retired();
         create::sync_directory(path)?;
@@ -116,7 +116,7 @@ impl RedbStore {
     fn trim(&mut self) -> Result<(), StoreError> {
         let opened = self.opened.get_mut().unwrap_or_else(PoisonError::into_inner);
         // Nobody compacts under a reader.
-        *opened.snapshot() = None;
+        *opened.visible() = Visible::default();
         let database = opened.database.0.as_mut().ok_or(StoreError::Interrupted)?;
         error::contained(|| match database.compact() {
             Ok(_) => Ok(()),
