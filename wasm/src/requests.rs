@@ -1,5 +1,7 @@
 //! Requests: a JSON array of arguments, read one by one.
 
+use std::cell::RefCell;
+
 use automerge::ChangeHash;
 use rejoin::document::{FieldPath, Step};
 use rejoin::value::from_hex;
@@ -88,8 +90,21 @@ impl Args {
 
     /// Takes a document's id.
     pub fn document(&mut self) -> Result<DocumentId, Failure> {
+        thread_local! {
+            /// The last one. To decode an id and its checksum costs as much as to read a field, and many requests are about one document.
+            static LAST: RefCell<Option<(String, DocumentId)>> = const { RefCell::new(None) };
+        }
         let text = self.string()?;
-        text.parse().map_err(|error| Failure::argument(&format!("{text:?} is no document id: {error}")))
+        LAST.with_borrow_mut(|last| match last {
+            Some((known, document)) if *known == text => Ok(*document),
+            _ => match text.parse() {
+                Ok(document) => {
+                    *last = Some((text, document));
+                    Ok(document)
+                }
+                Err(error) => Err(Failure::argument(&format!("{text:?} is no document id: {error}"))),
+            },
+        })
     }
 
     /// Takes a document's id or null.

@@ -1,6 +1,7 @@
 //! Working copies of registers: what both a local write and a received change are applied to before the store sees it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use automerge::ScalarValue;
 
@@ -59,8 +60,6 @@ pub(super) struct Registers {
     objects: BTreeMap<ObjectId, (ObjectKind, ObjectId)>,
     /// About how many bytes the working copies take.
     bytes: usize,
-    /// The key that is looked for, kept for its memory.
-    key: Vec<u8>,
 }
 
 /// About what a working copy takes besides its record and key.
@@ -68,7 +67,7 @@ const REGISTER_OVERHEAD_BYTES: usize = 128;
 
 impl Registers {
     pub(super) fn new(document: DocumentId) -> Self {
-        Self { document, registers: BTreeMap::new(), objects: BTreeMap::new(), bytes: 0, key: Vec::with_capacity(96) }
+        Self { document, registers: BTreeMap::new(), objects: BTreeMap::new(), bytes: 0 }
     }
 
     /// About how many bytes the working copies take.
@@ -91,17 +90,20 @@ impl Registers {
         key: &str,
         fresh: bool,
     ) -> Result<&mut Register, StoreError> {
-        set_register_key(&mut self.key, &self.document, object, key);
-        if !self.registers.contains_key(self.key.as_slice()) {
-            let stored = if fresh { None } else { tx.get(Table::Register, &self.key)? };
-            let mut register = Register::default();
-            if let Some(bytes) = &stored {
-                register.ops = RegisterReader::new(bytes)?.collect::<Result<_, _>>()?;
+        let mut register_key = Vec::with_capacity(96);
+        set_register_key(&mut register_key, &self.document, object, key);
+        match self.registers.entry(register_key) {
+            Entry::Occupied(found) => Ok(found.into_mut()),
+            Entry::Vacant(place) => {
+                let stored = if fresh { None } else { tx.get(Table::Register, place.key())? };
+                let mut register = Register::default();
+                if let Some(bytes) = &stored {
+                    register.ops = RegisterReader::new(bytes)?.collect::<Result<_, _>>()?;
+                }
+                self.bytes += REGISTER_OVERHEAD_BYTES + place.key().len() + stored.map_or(0, |bytes| bytes.len());
+                Ok(place.insert(register))
             }
-            self.bytes += REGISTER_OVERHEAD_BYTES + self.key.len() + stored.map_or(0, |bytes| bytes.len());
-            self.registers.insert(self.key.clone(), register);
         }
-        Ok(self.registers.get_mut(self.key.as_slice()).expect("it was inserted above if it was not there"))
     }
 
     /// Returns how many values a field shows.

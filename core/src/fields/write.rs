@@ -6,7 +6,7 @@
 use automerge::{ActorId, ScalarValue};
 
 use super::record::Content;
-use super::registers::{Effect, Registers};
+use super::registers::{Effect, Register, Registers};
 use super::{ObjectId, ObjectKind, Touched};
 use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, GateError, encode};
 use crate::id::{DocumentId, OpId};
@@ -234,7 +234,7 @@ fn write_or_fail(
             plan.made.push((index, object));
         }
     }
-    if plan.ops.is_empty() {
+    if plan.ops.all.is_empty() {
         return Ok(None);
     }
     let draft = ChangeDraft {
@@ -245,7 +245,7 @@ fn write_or_fail(
         message: author.message,
         // Automerge also names the author's previous change where it is no head; the heads cover it, so it says nothing.
         deps: appender.state().head_hashes(),
-        ops: plan.ops,
+        ops: plan.ops.all,
     };
     let change = encode(&draft).map_err(FieldError::Refused)?;
     let position = match appender.append_own(tx, &change)? {
@@ -266,11 +266,16 @@ fn write_or_fail(
 
 /// A change that is being made, and the registers as they will be.
 struct Plan<'a> {
-    actor: &'a ActorId,
-    start_op: u64,
-    ops: Vec<DraftOp>,
+    ops: Ops<'a>,
     made: Vec<(usize, ObjectId)>,
     registers: Registers,
+}
+
+/// The change's operations.
+struct Ops<'a> {
+    actor: &'a ActorId,
+    start_op: u64,
+    all: Vec<DraftOp>,
 }
 
 /// A map whose fields are being written, and whether this change makes it.
@@ -282,7 +287,7 @@ struct Place {
 
 impl<'a> Plan<'a> {
     fn new(document: DocumentId, actor: &'a ActorId, start_op: u64) -> Self {
-        Self { actor, start_op, ops: Vec::new(), made: Vec::new(), registers: Registers::new(document) }
+        Self { ops: Ops { actor, start_op, all: Vec::new() }, made: Vec::new(), registers: Registers::new(document) }
     }
 
     /// Plans one edit; returns the object if it makes one.
@@ -365,19 +370,20 @@ impl<'a> Plan<'a> {
             // It is there already: only the values it won over go.
             preds.pop();
             if !preds.is_empty() {
-                self.push(tx, place, key, (Action::Delete, ScalarValue::Null), Effect::Delete, preds)?;
+                self.ops.push(register, place, key, (Action::Delete, ScalarValue::Null), Effect::Delete, preds);
             }
             return Ok(());
         }
         let effect = Effect::Put(Content::Scalar(scalar.clone()));
-        self.push(tx, place, key, (Action::Put, scalar.clone()), effect, preds).map(drop)
+        self.ops.push(register, place, key, (Action::Put, scalar.clone()), effect, preds);
+        Ok(())
     }
 
     fn delete(&mut self, tx: &(impl ReadTx + ?Sized), place: &Place, key: &str) -> Result<(), Failure> {
         let register = self.registers.open(tx, &place.object, key, place.fresh)?;
         let preds: Vec<OpId> = register.ops.keys().cloned().collect();
         if !preds.is_empty() {
-            self.push(tx, place, key, (Action::Delete, ScalarValue::Null), Effect::Delete, preds)?;
+            self.ops.push(register, place, key, (Action::Delete, ScalarValue::Null), Effect::Delete, preds);
         }
         Ok(())
     }
@@ -389,7 +395,8 @@ impl<'a> Plan<'a> {
             return Err(FieldError::NotACounter { object: place.object.clone(), key: key.to_owned() }.into());
         }
         let preds = register.ops.keys().cloned().collect();
-        self.push(tx, place, key, (Action::Increment, ScalarValue::Int(by)), Effect::Increment(by), preds).map(drop)
+        self.ops.push(register, place, key, (Action::Increment, ScalarValue::Int(by)), Effect::Increment(by), preds);
+        Ok(())
     }
 
     fn make(
@@ -408,30 +415,31 @@ impl<'a> Plan<'a> {
             ObjectKind::Text => Action::MakeText,
         };
         let effect = Effect::Put(Content::Object(kind));
-        let object = ObjectId::Made(self.push(tx, place, key, (action, ScalarValue::Null), effect, preds)?);
+        let object = ObjectId::Made(self.ops.push(register, place, key, (action, ScalarValue::Null), effect, preds));
         self.registers.make(object.clone(), kind, place.object.clone());
         Ok(object)
     }
+}
 
-    /// Adds an operation to the change and applies it to the working copies; returns its id.
+impl Ops<'_> {
+    /// Adds an operation to the change and applies it to the field's working copy; returns its id.
     fn push(
         &mut self,
-        tx: &(impl ReadTx + ?Sized),
+        register: &mut Register,
         place: &Place,
         key: &str,
         (action, value): (Action, ScalarValue),
         effect: Effect,
         preds: Vec<OpId>,
-    ) -> Result<OpId, Failure> {
-        let id = OpId { counter: self.start_op + self.ops.len() as u64, actor: self.actor.clone() };
-        let register = self.registers.open(tx, &place.object, key, place.fresh)?;
+    ) -> OpId {
+        let id = OpId { counter: self.start_op + self.all.len() as u64, actor: self.actor.clone() };
         register.apply(id.clone(), effect, preds.iter().cloned());
         let object = match &place.object {
             ObjectId::Root => DraftObject::Root,
             ObjectId::Made(id) => DraftObject::Op(id.clone()),
         };
-        self.ops.push(DraftOp { object, key: key.to_owned(), action, value, preds });
-        Ok(id)
+        self.all.push(DraftOp { object, key: key.to_owned(), action, value, preds });
+        id
     }
 }
 
