@@ -161,8 +161,9 @@ impl<'w> Writing<'w> {
     fn set(&mut self, table: Table, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
         // What format the file has, the file says: an older version looks for it nowhere else.
         let is_format = table == Table::Meta && key == FORMAT_KEY;
+        let bytes = key.len() + value.map_or(0, <[u8]>::len);
         match &mut self.place {
-            Place::Journal { delta, .. } if !is_format && delta.bytes() <= DELTA_BYTES_MAX => {
+            Place::Journal { delta, .. } if !is_format && delta.bytes() + bytes <= DELTA_BYTES_MAX => {
                 delta.set(table, key.into(), value.map(Bytes::from));
                 Ok(())
             }
