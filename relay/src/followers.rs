@@ -126,8 +126,9 @@ impl Followers {
     /// Tells everybody who follows a space how far its log is, no more often than [`NEWS_INTERVAL`]
     /// says. Whoever wrote has to be answered before.
     pub(crate) fn publish_end(&self, space: &SpaceId, end: u64) {
-        if self.spaces().contains_key(space) {
-            self.pace.tell(Followed::Space(*space), Told::now(end, Whom::All));
+        let readers = self.spaces().get(space).map(HashMap::len);
+        if let Some(readers) = readers {
+            self.pace.tell(Followed::Space(*space), Told::now(end, Whom::All), readers);
         }
     }
 
@@ -188,7 +189,7 @@ impl Followers {
         entries: impl FnOnce() -> Vec<LiveEntry>,
         except: ConnectionId,
     ) {
-        {
+        let readers = {
             let documents = self.documents();
             let Some(followers) = documents.get(document) else { return };
             // Under the lock, so that nothing is kept of a document that its last follower leaves meanwhile.
@@ -196,8 +197,9 @@ impl Followers {
             if followers.keys().all(|id| *id == except) {
                 return;
             }
-        }
-        self.pace.tell(Followed::Document(*document), Told::now(0, Whom::AllBut(except)));
+            followers.len()
+        };
+        self.pace.tell(Followed::Document(*document), Told::now(0, Whom::AllBut(except)), readers);
     }
 
     /// Says whether anybody follows a document.
@@ -479,7 +481,7 @@ mod tests {
 
     /// Lets the hub tell for so many tenths of an interval.
     async fn told(hub: &Hub, tenths: u32) {
-        let _ = tokio::time::timeout(NEWS_INTERVAL * tenths / 10, hub.keep_telling()).await;
+        let _ = tokio::time::timeout(NEWS_INTERVAL.least * tenths / 10, hub.keep_telling()).await;
     }
 
     #[tokio::test(start_paused = true)]

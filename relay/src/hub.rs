@@ -153,11 +153,11 @@ impl Hub {
     /// Has everybody who takes part in a document told that it changed, except the connection that changed it, no more often than
     /// [`CLASSIC_NEWS_INTERVAL`] says. What the commit brought is kept for them.
     pub(crate) fn publish(&self, document: DocumentId, except: ConnectionId, recent: Recent) {
-        if !self.topics().get(&document).is_some_and(|topic| topic.members.keys().any(|id| *id != except)) {
-            return;
+        let members = self.topics().get(&document).map_or(0, |topic| topic.readers(except));
+        if members > 0 {
+            self.recent.keep(document, recent);
+            self.pace.tell(document, Told::now(0, Whom::AllBut(except)), members);
         }
-        self.recent.keep(document, recent);
-        self.pace.tell(document, Told::now(0, Whom::AllBut(except)));
     }
 
     fn tell(&self, document: DocumentId, told: Told) {
@@ -270,6 +270,11 @@ impl Hub {
 impl Topic {
     fn others(&self, whom: Whom) -> Vec<Arc<Mailbox>> {
         whom.of(&self.members)
+    }
+
+    /// Returns how many take part besides one.
+    fn readers(&self, except: ConnectionId) -> usize {
+        self.members.len() - usize::from(self.members.contains_key(&except))
     }
 
     /// Says whether an author's message is newer than its last one, and remembers it. The oldest author is forgotten for
@@ -420,7 +425,7 @@ mod tests {
     async fn change_is_one_hint_however_often_it_happens() {
         let (hub, alice, bob) = two_members();
         let publish = |from: &Member| hub.publish(DOCUMENT, from.id(), Recent::new(Vec::new(), Vec::new(), Vec::new()));
-        let tells = |tenths: u32| tokio::time::timeout(CLASSIC_NEWS_INTERVAL * tenths / 10, hub.keep_telling());
+        let tells = |tenths: u32| tokio::time::timeout(CLASSIC_NEWS_INTERVAL.least * tenths / 10, hub.keep_telling());
         let takes = |member: &Member| {
             let (changed, since) = member.mailbox().take_changed();
             assert_eq!(member.mailbox().take_changed(), (HashSet::new(), None));

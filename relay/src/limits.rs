@@ -7,6 +7,8 @@ use rejoin::limits::{
     SYNC_MESSAGE_BYTES,
 };
 
+use crate::pace::Interval;
+
 /// How many WebSocket connections are served at once unless the configuration says otherwise: 10,000.
 ///
 /// An idle one with a document costs 13.4 kB (two buffers of 4 KiB, a session, timers): 140 MB together.
@@ -177,8 +179,9 @@ pub const EPHEMERAL_QUEUE_BYTES_MAX: usize = 2 << 20;
 /// How much memory the last commits take while connections are told of them: 8 MiB, some 8,000 small ones.
 pub const RECENT_BYTES_MAX: usize = 8 << 20;
 
-/// How many of a document's commits a connection may lack and still be served from memory: 64.
-pub const RECENT_LOOK_BACK: usize = 64;
+/// How many of a document's commits a connection may lack and still be served from memory: 160, more than begin within the longest
+/// [`CLASSIC_NEWS_INTERVAL`].
+pub const RECENT_LOOK_BACK: usize = 160;
 
 /// How much memory the last entries of the followed spaces take, with the frames that are made of them: 16 MiB for all spaces
 /// together, some 30,000 keystrokes.
@@ -203,14 +206,21 @@ pub const PRESENCE_DEPARTURE_GRACE: Duration = Duration::from_secs(2);
 /// The most values of all connections that wait for that: 65,536, some 10 MB. Beyond it they are taken back at once.
 pub const PRESENCE_DEPARTING_MAX: usize = 1 << 16;
 
-/// How long after those who follow a space or a document were told of it they are told again, at least: 20 ms, 50 times a second. What
-/// is committed meanwhile comes in one frame; the first change after a pause waits for nothing.
-pub const NEWS_INTERVAL: Duration = Duration::from_millis(20);
+/// How long after those who follow a space or a document were told of it they are told again, at least: 20 ms, 50 times a second, where
+/// up to 20 of them read along, and 1 ms for each of more, up to 100 ms. What is committed meanwhile comes in one frame; the first change
+/// after a pause waits for nothing.
+///
+/// Each reader is sent a frame of its own, so a space costs a thousand a second at most, until 100 readers are told ten times a second
+/// each. With 20 ms for 50 readers, a delivered change cost half as much again.
+pub(crate) const NEWS_INTERVAL: Interval =
+    Interval { least: Duration::from_millis(20), each: Duration::from_millis(1), most: Duration::from_millis(100) };
 
-/// The same for those who take part in a document by the classic protocol: 40 ms, 25 times a second. Each of them answers each frame, so
-/// one costs twice as much there; automerge-repo's clients and servers send a tenth of a second apart. With that instead, a delivered
-/// change would cost a fifth less, and who reads along would wait 60 ms for one that now takes 8.
-pub const CLASSIC_NEWS_INTERVAL: Duration = Duration::from_millis(40);
+/// The same for those who take part in a document by the classic protocol: 40 ms for up to 20, and 2 ms for each of more, up to 100 ms.
+/// Each of them answers each frame, so one costs twice as much there; automerge-repo's clients and servers send a tenth of a second
+/// apart. With that for few readers too, a delivered change would cost a fifth less, and who reads along would wait 60 ms for one that now
+/// takes 8.
+pub(crate) const CLASSIC_NEWS_INTERVAL: Interval =
+    Interval { least: Duration::from_millis(40), each: Duration::from_millis(2), most: Duration::from_millis(100) };
 
 /// The most devices and spaces whose cursors wait to be told to one connection: 1,024, 48 bytes each. What does not fit is
 /// left out; the device's next cursor comes. As many wait for [`SEEN_INTERVAL`] to be told to anybody; then they are told at once.
@@ -293,6 +303,9 @@ const _: () = assert!(
 );
 // A peer is not taken for dead between two pings.
 const _: () = assert!(PING_INTERVAL.as_secs() * 2 < DEAD_AFTER.as_secs());
+// Whoever is told of a document as seldom as can be is still served from memory.
+const _: () =
+    assert!(CLASSIC_NEWS_INTERVAL.most.as_micros() < RECENT_LOOK_BACK as u128 * COMMIT_INTERVAL_MIN.as_micros());
 // Nobody waits for longer because many wait.
 const _: () = assert!(COMMIT_INTERVAL_MIN.as_millis() <= COMMIT_INTERVAL.as_millis());
 // The largest message fits what one author may have waiting for a commit.

@@ -4,13 +4,15 @@
 //! a lone change waits for nothing, and many that come one after the other are one frame for each reader. Nothing here delays a
 //! commit, nor the answer to whoever wrote.
 //!
+//! What is told costs a frame for each reader, so the more there are, the longer an interval is.
+//!
 //! Whoever was left out when it was told first, because it came from there, does not wait for what others do within that interval: it was
 //! told of nothing. So two who write to the same document at the same time hear of each other at once.
 //!
 //! Who tells is a task: the thread that commits wakes it once, where to wake each reader would cost it a system call for each.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -79,10 +81,28 @@ impl Told {
     }
 }
 
+/// How long after something was told it is told again, at least.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Interval {
+    /// However few readers there are.
+    pub(crate) least: Duration,
+    /// For each reader.
+    pub(crate) each: Duration,
+    /// However many there are.
+    pub(crate) most: Duration,
+}
+
+impl Interval {
+    fn for_readers(self, readers: usize) -> Duration {
+        let readers = u32::try_from(readers).unwrap_or(u32::MAX);
+        self.each.saturating_mul(readers).clamp(self.least, self.most)
+    }
+}
+
 /// When what was told last, and what is to be told.
 #[derive(Debug)]
 pub(crate) struct Pace<K> {
-    interval: Duration,
+    interval: Interval,
     intervals: Mutex<Intervals<K>>,
     bell: Notify,
 }
@@ -96,31 +116,34 @@ struct Intervals<K> {
     now: VecDeque<K>,
     /// What is to be told now to one who was left out before: once in an interval at most.
     apart: VecDeque<(K, Told)>,
-    /// When the intervals of the others end, the first first.
-    ends: VecDeque<(Instant, K)>,
+    /// When the intervals of the others end, the first first; numbered, since several may end at the same time.
+    ends: BTreeMap<(Instant, u64), K>,
+    last_number: u64,
     /// What was told last had waited for its interval: it is the turn of what is to be told now.
     was_over: bool,
 }
 
 /// What is to be told when an interval is over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
     told: Option<Told>,
+    /// How long the next interval is.
+    interval: Duration,
     /// Who was not told when the interval began.
     left_out: Option<ConnectionId>,
 }
 
 impl<K: Copy + Eq + Hash> Pace<K> {
     /// Makes a pace at which the same thing is told once in an interval at most.
-    pub(crate) fn new(interval: Duration) -> Self {
+    pub(crate) fn new(interval: Interval) -> Self {
         let (now, apart, ends) = Default::default();
-        let intervals = Intervals { held: HashMap::new(), now, apart, ends, was_over: false };
+        let intervals = Intervals { held: HashMap::new(), now, apart, ends, last_number: 0, was_over: false };
         Self { interval, intervals: Mutex::new(intervals), bell: Notify::new() }
     }
 
-    /// Notes that something is to be told: [`Pace::due`] returns it, now or when its interval is over.
-    pub(crate) fn tell(&self, of: K, told: Told) {
-        if self.intervals().add(of, told) {
+    /// Notes that something is to be told to so many readers: [`Pace::due`] returns it, now or when its interval is over.
+    pub(crate) fn tell(&self, of: K, told: Told, readers: usize) {
+        if self.intervals().add(of, told, self.interval.for_readers(readers)) {
             self.bell.notify_one();
         }
     }
@@ -141,10 +164,10 @@ impl<K: Copy + Eq + Hash> Pace<K> {
             consume_budget().await;
             let end = {
                 let mut intervals = self.intervals();
-                if let Some(due) = intervals.take_due(Instant::now(), self.interval) {
+                if let Some(due) = intervals.take_due(Instant::now()) {
                     return due;
                 }
-                intervals.ends.front().map(|(end, _)| *end)
+                intervals.ends.first_key_value().map(|((end, _), _)| *end)
             };
             let bell = self.bell.notified();
             match end {
@@ -161,7 +184,7 @@ impl<K: Copy + Eq + Hash> Pace<K> {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn end_all(&self) -> Vec<(K, Told)> {
         let mut intervals = self.intervals();
-        let ended = std::mem::take(&mut intervals.ends).into_iter().map(|(_, of)| of);
+        let ended = std::mem::take(&mut intervals.ends).into_values();
         let all: Vec<K> = std::mem::take(&mut intervals.now).into_iter().chain(ended).collect();
         let all = all.into_iter().filter_map(|of| Some((of, intervals.held.remove(&of)?.told?))).collect::<Vec<_>>();
         std::mem::take(&mut intervals.apart).into_iter().chain(all).collect()
@@ -175,7 +198,7 @@ impl<K: Copy + Eq + Hash> Pace<K> {
 
 impl<K: Copy + Eq + Hash> Intervals<K> {
     /// Adds what is to be told. Says whether that is now, and the first.
-    fn add(&mut self, of: K, told: Told) -> bool {
+    fn add(&mut self, of: K, told: Told, interval: Duration) -> bool {
         let was_empty = self.now.is_empty() && self.apart.is_empty();
         match self.held.entry(of) {
             Entry::Occupied(held) => {
@@ -185,9 +208,10 @@ impl<K: Copy + Eq + Hash> Intervals<K> {
                     self.apart.push_back((of, Told { whom: Whom::Only(one), ..told }));
                 }
                 held.told = Some(held.told.map_or(told, |before| before.and(told)));
+                held.interval = interval;
             }
             Entry::Vacant(none) => {
-                none.insert(Held { told: Some(told), left_out: None });
+                none.insert(Held { told: Some(told), interval, left_out: None });
                 self.now.push_back(of);
             }
         }
@@ -195,21 +219,22 @@ impl<K: Copy + Eq + Hash> Intervals<K> {
     }
 
     /// Returns something that is to be told, and begins an interval of it if all are to be told.
-    fn take_due(&mut self, now: Instant, interval: Duration) -> Option<(K, Told)> {
+    fn take_due(&mut self, now: Instant) -> Option<(K, Told)> {
         if let Some(apart) = self.apart.pop_front() {
             return Some(apart);
         }
         loop {
             let is_nows_turn = self.was_over && !self.now.is_empty();
-            let is_over = !is_nows_turn && self.ends.front().is_some_and(|(end, _)| *end <= now);
+            let is_over = !is_nows_turn && self.ends.first_key_value().is_some_and(|((end, _), _)| *end <= now);
             self.was_over = is_over;
-            let over = if is_over { self.ends.pop_front().map(|(_, of)| of) } else { None };
+            let over = if is_over { self.ends.pop_first().map(|(_, of)| of) } else { None };
             let of = over.or_else(|| self.now.pop_front())?;
             if let Some(held) = self.held.get_mut(&of)
                 && let Some(told) = held.told.take()
             {
                 held.left_out = if let Whom::AllBut(one) = told.whom { Some(one) } else { None };
-                self.ends.push_back((now + interval, of));
+                self.last_number += 1;
+                self.ends.insert((now + held.interval, self.last_number), of);
                 return Some((of, told));
             }
             // Nothing happened to it meanwhile, or that was withdrawn.
@@ -229,6 +254,10 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(20);
 
+    /// For two readers.
+    const PACE: Interval =
+        Interval { least: Duration::from_millis(15), each: Duration::from_millis(10), most: Duration::from_millis(35) };
+
     /// What is due within two intervals, and how many tenths of one it took.
     async fn due(pace: &Pace<u8>) -> Option<(u8, Told, u128)> {
         let since = Instant::now();
@@ -238,8 +267,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn first_is_told_at_once_and_what_follows_it_together() {
-        let pace = Pace::new(INTERVAL);
-        let tell = |of, end| pace.tell(of, Told::now(end, Whom::All));
+        let pace = Pace::new(PACE);
+        let tell = |of, end| pace.tell(of, Told::now(end, Whom::All), 2);
         let told = async |wanted: Option<(u8, u64, u128)>| {
             assert_eq!(due(&pace).await.map(|(of, told, tenths)| (of, told.end, tenths)), wanted);
         };
@@ -266,14 +295,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn where_there_are_more_readers_less_often() {
+        let pace = Pace::new(PACE);
+        let readers = [3, 0, usize::MAX, 2, 1];
+        for end in 0..2 {
+            (0..).zip(readers).for_each(|(of, readers)| pace.tell(of, Told::now(end, Whom::All), readers));
+            let since = Instant::now();
+            let mut told = Vec::new();
+            for _ in readers {
+                let (of, Told { end: found, .. }, _) = due(&pace).await.unwrap();
+                assert_eq!(found, end);
+                told.push((of, since.elapsed().as_millis()));
+            }
+            match end {
+                0 => assert_eq!(told, [0, 1, 2, 3, 4].map(|of| (of, 0))),
+                _ => assert_eq!(told, [(1, 15), (4, 15), (3, 20), (0, 30), (2, 35)]),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_comes_while_others_wait_is_told_before_them() {
-        let pace = Pace::new(INTERVAL);
-        pace.tell(1, Told::now(1, Whom::All));
+        let pace = Pace::new(PACE);
+        pace.tell(1, Told::now(1, Whom::All), 2);
         due(&pace).await.unwrap();
-        pace.tell(1, Told::now(2, Whom::All));
+        pace.tell(1, Told::now(2, Whom::All), 2);
         let (first, ()) = tokio::join!(due(&pace), async {
             tokio::time::sleep(INTERVAL / 2).await;
-            pace.tell(2, Told::now(1, Whom::All));
+            pace.tell(2, Told::now(1, Whom::All), 2);
         });
         assert_eq!(first.map(|(of, _, tenths)| (of, tenths)), Some((2, 5)));
         assert_eq!(due(&pace).await.map(|(of, _, tenths)| (of, tenths)), Some((1, 5)));
@@ -281,14 +330,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_wrote_all_of_it_is_left_out_and_nobody_else() {
-        let (pace, hub) = (Pace::new(INTERVAL), Hub::default());
+        let (pace, hub) = (Pace::new(PACE), Hub::default());
         let [alice, bob] = [hub.next_id(), hub.next_id()].map(Whom::AllBut);
         for (from, wanted) in [(vec![alice, alice], alice), (vec![alice, bob, alice], Whom::All)] {
-            pace.tell(1, Told::now(0, Whom::All));
+            pace.tell(1, Told::now(0, Whom::All), 2);
             due(&pace).await.unwrap();
             let first = Told::now(0, from[0]);
-            pace.tell(1, first);
-            from[1..].iter().for_each(|whom| pace.tell(1, Told::now(0, *whom)));
+            pace.tell(1, first, 2);
+            from[1..].iter().for_each(|whom| pace.tell(1, Told::now(0, *whom), 2));
             let (_, told, _) = due(&pace).await.unwrap();
             assert_eq!((told.whom, told.since), (wanted, first.since));
             assert!(due(&pace).await.is_none());
@@ -297,9 +346,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_was_left_out_does_not_wait_for_what_others_do() {
-        let (pace, hub) = (Pace::new(INTERVAL), Hub::default());
+        let (pace, hub) = (Pace::new(PACE), Hub::default());
         let [alice, bob] = [hub.next_id(), hub.next_id()];
-        let tell = |end, from| pace.tell(1, Told::now(end, Whom::AllBut(from)));
+        let tell = |end, from| pace.tell(1, Told::now(end, Whom::AllBut(from)), 2);
         let told = async |wanted: Option<(u64, Whom, u128)>| {
             assert_eq!(due(&pace).await.map(|(_, told, tenths)| (told.end, told.whom, tenths)), wanted);
         };
