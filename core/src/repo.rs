@@ -240,20 +240,22 @@ impl Repo {
     ///
     /// [`RepoError::Deleted`] if it was deleted everywhere; [`RepoError`] if the store cannot be written.
     pub async fn open_or_fetch(&self, document: DocumentId) -> Result<DocHandle, RepoError> {
-        let events = self.inner.events.clone();
+        let inner = Arc::clone(&self.inner);
         let created = move |tx: &mut dyn store::WriteTx| {
             let is_new = ledger::state(tx, &document)?.is_none();
-            let is_here = ledger::create(tx, &document)?;
-            Ok((is_new, is_here))
+            if !ledger::create(tx, &document)? {
+                return Ok(None);
+            }
+            Ok(Some((is_new, spaces::recall(tx, &document)?)))
         };
-        let tell = move |seen: &(bool, bool)| {
-            if *seen == (true, true) {
-                events::publish(&events, Event::opened(document));
+        let tell = move |opened: &Option<(bool, bool)>| {
+            if let Some((is_new, is_recalled)) = opened {
+                inner.tell_opened(document, *is_new, *is_recalled);
             }
         };
         match self.inner.writer.write(created, tell).await? {
-            (_, true) => Ok(self.handle(document)),
-            (_, false) => Err(RepoError::Deleted),
+            Some(_) => Ok(self.handle(document)),
+            None => Err(RepoError::Deleted),
         }
     }
 

@@ -208,6 +208,64 @@ async fn deletion_everywhere_reaches_those_who_follow_and_a_deletion_here_stays_
 }
 
 #[tokio::test]
+async fn space_that_was_listed_comes_whole_when_it_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&folder.path().join("relay"));
+    let (ada, _ada_connection) = device(folder.path(), "ada.redb", &relay).await;
+    let team = ada.create_space();
+    let note = team.create().await.unwrap();
+    note.set("n", 1).await.unwrap().wait(Receipt::Relayed, PATIENCE).await.unwrap();
+    for (name, is_offline) in [("ben.redb", false), ("carol.redb", true)] {
+        let (repo, mut connection) = device(folder.path(), name, &relay).await;
+        let space = repo.space(team.id());
+        space.follow_listing().await.unwrap();
+        eventually("it is known", || async { space.unfetched().await.unwrap() == [note.id()] }).await;
+        connection.wait_caught_up(PATIENCE).await.unwrap();
+        if is_offline {
+            connection.disconnect().await;
+            space.unfollow().await.unwrap();
+            space.follow().await.unwrap();
+            connection = connect(&repo, &relay);
+        } else {
+            space.follow().await.unwrap();
+        }
+        eventually("it is here", || async { space.list().await.unwrap() == [note.id()] }).await;
+        let copy = repo.find(note.id()).await.unwrap().unwrap();
+        copy.wait_for_content(PATIENCE).await.unwrap();
+        assert_eq!(agree(&note, &copy).await, json!({ "n": 1 }));
+        connection.disconnect().await;
+    }
+}
+
+#[tokio::test]
+async fn document_that_was_deleted_here_comes_back_when_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(&folder.path().join("relay"));
+    let (ada, _ada_connection) = device(folder.path(), "ada.redb", &relay).await;
+    let (ben, ben_connection) = device(folder.path(), "ben.redb", &relay).await;
+    let mut ben_connection = Some(ben_connection);
+    let team = ada.create_space();
+    let space = ben.space(team.id());
+    space.follow().await.unwrap();
+    let note = team.create().await.unwrap();
+    note.set("n", 1).await.unwrap().wait(Receipt::Seen, PATIENCE).await.unwrap();
+    for (is_offline, is_by_space) in [(false, false), (false, true), (true, false)] {
+        if is_offline {
+            ben_connection.take().unwrap().disconnect().await;
+        }
+        ben.delete(note.id()).await.unwrap();
+        assert_eq!(space.list().await.unwrap(), []);
+        let opened =
+            if is_by_space { space.open_or_fetch(note.id()).await } else { ben.open_or_fetch(note.id()).await };
+        let _connection = is_offline.then(|| connect(&ben, &relay));
+        let copy = opened.unwrap();
+        copy.wait_for_content(PATIENCE).await.unwrap();
+        assert_eq!(copy.space().await.unwrap(), team.id());
+        assert_eq!((space.list().await.unwrap(), agree(&note, &copy).await), (vec![note.id()], json!({ "n": 1 })));
+    }
+}
+
+#[tokio::test]
 async fn several_relays_at_once_get_what_the_others_brought() {
     let folder = tempfile::tempdir().unwrap();
     let (home, work) =

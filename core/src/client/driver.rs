@@ -268,7 +268,7 @@ impl Driver {
                 appending.push(Appending { document, outcome });
             }
             Output::Snapshot { document, chunk, .. } => {
-                let results = self.inner.take_whole(document, &chunk)?;
+                let results = self.inner.take_whole(document, &chunk)?.unwrap_or_default();
                 self.session.handle_appended(document, results, self.inner.store.read()?.as_ref())?;
             }
             Output::Delete { document, tombstone } => self.bury(document, tombstone)?,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use automerge::ChangeHash;
@@ -61,6 +61,8 @@ pub(super) struct Driver {
     denied: HashSet<SpaceId>,
     /// Spaces with a delivery that waits for a document to be unfolded: those behind it wait too.
     held_spaces: Arc<Mutex<HashSet<SpaceId>>>,
+    /// Spaces that had a place in the relay's log since they were subscribed to. One that has none any more is to be compared.
+    placed_spaces: Arc<Mutex<HashSet<SpaceId>>>,
     held: BTreeMap<SpaceId, VecDeque<Delivery>>,
     /// Documents of which the relay put off what we pushed.
     put_off: BTreeSet<DocumentId>,
@@ -105,6 +107,7 @@ impl Driver {
             denied: HashSet::new(),
             opened: 0,
             held_spaces: Arc::default(),
+            placed_spaces: Arc::default(),
             held: BTreeMap::new(),
             put_off: BTreeSet::new(),
             put_off_deletions: BTreeSet::new(),
@@ -260,9 +263,11 @@ impl Driver {
             some.iter().for_each(|document| self.session.handle_changed(*document));
             last = some.last().copied();
             if last.is_none() {
-                return Ok(());
+                break;
             }
         }
+        // A document may have been unfolded meanwhile that deliveries wait for.
+        self.apply_held()
     }
 
     /// Subscribes to what this device follows and is not subscribed to, and to nothing else.
@@ -276,9 +281,11 @@ impl Driver {
         }
         let has_others = self.has_other_relays()?;
         for (space, how) in wanted {
-            if self.followed.insert(space, how) == Some(how) {
+            let is_followed = self.followed.insert(space, how) == Some(how);
+            if is_followed && !self.has_lost_its_place(&relay, &space)? {
                 continue;
             }
+            self.placed_spaces().remove(&space);
             let start = if has_others { Start::Compare } else { self.place_to_start(&relay, &space)? };
             match how {
                 Following::Everything => self.session.subscribe(space, Mode::Everything, start),
@@ -291,10 +298,22 @@ impl Driver {
         Ok(())
     }
 
+    /// Says whether the place in a space's log was forgotten since it was subscribed to: something of it is wanted again.
+    fn has_lost_its_place(&self, relay: &StorageId, space: &SpaceId) -> Result<bool, RepoError> {
+        let had_one = self.placed_spaces().contains(space);
+        Ok(had_one && cursor::get(self.inner.store.read()?.as_ref(), relay, space)?.is_none())
+    }
+
+    fn placed_spaces(&self) -> MutexGuard<'_, HashSet<SpaceId>> {
+        // A set is whole at every moment.
+        self.placed_spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From where on a space is followed.
     fn place_to_start(&self, relay: &StorageId, space: &SpaceId) -> Result<Start, RepoError> {
         let tx = self.inner.store.read()?;
         if let Some(cursor) = cursor::get(tx.as_ref(), relay, space)? {
+            self.placed_spaces().insert(*space);
             return Ok(Start::Cursor { epoch: cursor.epoch, position: cursor.position });
         }
         let mut is_empty = true;

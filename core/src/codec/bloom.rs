@@ -26,11 +26,11 @@ pub struct Bloom {
 
 /// A filter with at least one entry. `bits` holds exactly `ceil(entries * bits_per_entry / 8)` bytes, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Filled {
+struct Filled<Bits = Vec<u8>> {
     entries: u32,
     bits_per_entry: u32,
     probes: u32,
-    bits: Vec<u8>,
+    bits: Bits,
 }
 
 impl Bloom {
@@ -58,36 +58,25 @@ impl Bloom {
     /// [`ParseBloomError`] when a parameter is above its cap or zero, or when the bits are not as long as the parameters
     /// say. Nothing is allocated before that is known.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseBloomError> {
-        if bytes.is_empty() {
-            return Ok(Self::default());
-        }
-        let mut cursor = Cursor::new(bytes);
-        let entries = cursor.number()?;
-        let bits_per_entry = cursor.number()?;
-        let probes = cursor.number()?;
-        if entries == 0 {
-            return match cursor.remaining() {
-                0 => Ok(Self::default()),
-                found => Err(ParseBloomError::Length { expected: 0, found }),
-            };
-        }
-        let entries = within("entries", entries, BLOOM_ENTRIES_MAX)?;
-        let bits_per_entry = within("bits per entry", bits_per_entry, BLOOM_BITS_PER_ENTRY_MAX)?;
-        let probes = within("probes", probes, BLOOM_PROBES_MAX)?;
-        let expected = byte_length(entries, bits_per_entry);
-        let found = cursor.remaining();
-        if found != expected {
-            return Err(ParseBloomError::Length { expected, found });
-        }
-        let bits = bytes[cursor.position()..].to_vec();
-        Ok(Self { filled: Some(Filled { entries, bits_per_entry, probes, bits }) })
+        let filled = Filled::read(bytes)?.map(|Filled { entries, bits_per_entry, probes, bits }| Filled {
+            entries,
+            bits_per_entry,
+            probes,
+            bits: bits.to_vec(),
+        });
+        Ok(Self { filled })
+    }
+
+    /// As [`Bloom::parse`] and [`Bloom::contains`], without a copy of the filter.
+    pub(crate) fn holds(bytes: &[u8], hash: &ChangeHash) -> Result<bool, ParseBloomError> {
+        Ok(Filled::read(bytes)?.is_some_and(|filled| filled.contains(hash)))
     }
 
     /// Tells whether the filter holds this hash. True may be wrong, false never is.
     ///
     /// Costs at most [`BLOOM_PROBES_MAX`] memory reads.
     pub fn contains(&self, hash: &ChangeHash) -> bool {
-        self.filled.as_ref().is_some_and(|filled| filled.probes_of(hash).all(|bit| filled.get(bit)))
+        self.filled.as_ref().is_some_and(|filled| filled.contains(hash))
     }
 
     /// Tells whether the filter holds nothing.
@@ -114,19 +103,52 @@ impl Bloom {
     }
 }
 
-impl Filled {
+impl<'b> Filled<&'b [u8]> {
+    /// Reads a filter that has entries; `None` is the empty one.
+    fn read(bytes: &'b [u8]) -> Result<Option<Self>, ParseBloomError> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut cursor = Cursor::new(bytes);
+        let entries = cursor.number()?;
+        let bits_per_entry = cursor.number()?;
+        let probes = cursor.number()?;
+        if entries == 0 {
+            return match cursor.remaining() {
+                0 => Ok(None),
+                found => Err(ParseBloomError::Length { expected: 0, found }),
+            };
+        }
+        let entries = within("entries", entries, BLOOM_ENTRIES_MAX)?;
+        let bits_per_entry = within("bits per entry", bits_per_entry, BLOOM_BITS_PER_ENTRY_MAX)?;
+        let probes = within("probes", probes, BLOOM_PROBES_MAX)?;
+        let expected = byte_length(entries, bits_per_entry);
+        let found = cursor.remaining();
+        if found != expected {
+            return Err(ParseBloomError::Length { expected, found });
+        }
+        Ok(Some(Self { entries, bits_per_entry, probes, bits: &bytes[cursor.position()..] }))
+    }
+}
+
+impl<Bits: AsRef<[u8]>> Filled<Bits> {
+    fn contains(&self, hash: &ChangeHash) -> bool {
+        self.probes_of(hash).all(|bit| self.get(bit))
+    }
+
     /// Yields the bits that a hash sets: triple hashing over its first 12 bytes.
     ///
     /// Automerge computes in 32 bits. For every filter that fits into a frame both give the same bits; 64 bits cannot
     /// overflow for the others.
-    fn probes_of(&self, hash: &ChangeHash) -> impl Iterator<Item = u64> + use<> {
-        let modulo = (8 * self.bits.len() as u64).max(1);
+    fn probes_of(&self, hash: &ChangeHash) -> impl Iterator<Item = u64> + use<Bits> {
+        let modulo = (8 * self.bits.as_ref().len() as u64).max(1);
         let word = |at: usize| {
             let bytes = [hash.0[at], hash.0[at + 1], hash.0[at + 2], hash.0[at + 3]];
             u64::from(u32::from_le_bytes(bytes)) % modulo
         };
         let (mut x, mut y, z) = (word(0), word(4), word(8));
-        (0..self.probes).map(move |_| {
+        let probes = self.probes;
+        (0..probes).map(move |_| {
             let probe = x;
             x = (x + y) % modulo;
             y = (y + z) % modulo;
@@ -135,10 +157,12 @@ impl Filled {
     }
 
     fn get(&self, bit: u64) -> bool {
-        let byte = usize::try_from(bit >> 3).ok().and_then(|at| self.bits.get(at));
+        let byte = usize::try_from(bit >> 3).ok().and_then(|at| self.bits.as_ref().get(at));
         byte.is_some_and(|byte| byte & (1 << (bit & 7)) != 0)
     }
+}
 
+impl Filled {
     fn insert(&mut self, hash: &ChangeHash) {
         for bit in self.probes_of(hash) {
             if let Some(byte) = usize::try_from(bit >> 3).ok().and_then(|at| self.bits.get_mut(at)) {

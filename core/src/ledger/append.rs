@@ -198,8 +198,12 @@ impl Appender {
                 deps.push(Dep { position: head.position, max_op: head.max_op });
             } else if let Some(position) = position(tx, &self.document, hash)? {
                 deps.push(Dep { position, max_op: node(tx, &self.document, position)?.max_op() });
-            } else if lacking.len() < MISSING_HASHES_MAX {
+            } else {
+                // One that is not there is looked for in every pack: those that are named are enough.
                 lacking.push(*hash);
+                if lacking.len() == MISSING_HASHES_MAX {
+                    break;
+                }
             }
         }
         Ok(if lacking.is_empty() { Ok(deps) } else { Err(lacking) })

@@ -126,8 +126,7 @@ pub(super) fn position(
     let mut likely = Vec::new();
     entries(tx, document, 0, &mut |entry, reader| {
         skip_actors(reader)?;
-        let filter = Bloom::parse(reader.bytes()?).map_err(|_| StoreError::Damaged { what: INDEX })?;
-        if filter.contains(hash) {
+        if Bloom::holds(reader.bytes()?, hash).map_err(|_| StoreError::Damaged { what: INDEX })? {
             likely.push(entry);
         }
         Ok(ControlFlow::Continue(()))

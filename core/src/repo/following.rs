@@ -10,7 +10,7 @@ use crate::id::{DocumentId, Epoch, SpaceId, StorageId};
 use crate::ledger::follow::{self, Following};
 use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
-use crate::ledger::{self, spaces};
+use crate::ledger::{self, cursor, spaces};
 use crate::store::WriteTx;
 
 impl SpaceHandle {
@@ -62,9 +62,15 @@ impl Repo {
             return Ok(());
         }
         let follows = self.inner().follows.clone();
-        let work = move |tx: &mut dyn WriteTx| match how {
-            Some(how) => follow::follow(tx, &space, how),
-            None => follow::unfollow(tx, &space),
+        let work = move |tx: &mut dyn WriteTx| {
+            if follow::get(tx, &space)? == Some(Following::Listing) && how != Some(Following::Listing) {
+                // What was listed did not come, and the place in the log is behind it.
+                cursor::forget_everywhere(tx, &space)?;
+            }
+            match how {
+                Some(how) => follow::follow(tx, &space, how),
+                None => follow::unfollow(tx, &space),
+            }
         };
         self.inner().writer.write(work, move |(): &()| follows.send_modify(|count| *count += 1)).await
     }

@@ -10,8 +10,8 @@ use crate::codec::v1::Code;
 use crate::engine::{self, Rewritten, Unwritable};
 use crate::id::DocumentId;
 use crate::ledger::rejected::{Noted, Rejection};
-use crate::ledger::{branches, rejected};
-use crate::store::WriteTx;
+use crate::ledger::{self, branches, rejected};
+use crate::store::{StoreError, WriteTx};
 
 /// A write that a relay refused for good. It is in the document on this device and nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,9 @@ impl Repo {
         let time_seconds = now_seconds();
         let inner = Arc::clone(&self.inner);
         let work = move |tx: &mut dyn WriteTx| {
+            if is_folded(tx, &document)? {
+                return Ok(Err(while_folded()));
+            }
             let rewriting = inner.begin_rewriting(document);
             Ok(match engine::drop_rejected(tx, document, &change, time_seconds)? {
                 Ok(Some((branch, rewritten))) => Ok((Branch::of(document, branch), rewritten, rewriting)),
@@ -178,6 +181,17 @@ impl Inner {
         self.pending.tell(document);
         events::publish(&self.events, Event::rewritten(document, &rewritten.heads, rewritten.renamed.len()));
     }
+}
+
+/// Says whether a document's history is still to be unfolded. Nothing can be taken out of it then, which is its own matter alone: an error
+/// would undo what else is in the transaction.
+pub(super) fn is_folded(tx: &dyn WriteTx, document: &DocumentId) -> Result<bool, StoreError> {
+    Ok(ledger::state(tx, document)?.is_some_and(|state| state.folded > 0))
+}
+
+/// Says that to the application.
+pub(super) fn while_folded() -> RepoError {
+    RepoError::TakeOut { reason: "its history is not taken apart yet: try again in a moment".to_owned() }
 }
 
 /// Says to the application why a write cannot be taken out.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use automerge::ChangeHash;
 
 use super::events::{self, Event};
+use super::rejected::{cannot, is_folded, while_folded};
 use super::writer::{Answer, Note};
 use super::{Inner, RepoError, now_seconds, random_actor};
 use crate::engine::{self, Reused, Rewritten};
@@ -137,10 +138,13 @@ impl Inner {
     ) -> Result<usize, RepoError> {
         let inner = Arc::clone(self);
         let work = move |tx: &mut dyn WriteTx| {
+            if is_folded(tx, &document)? {
+                return Ok(Err(while_folded()));
+            }
             let rewriting = inner.begin_rewriting(document);
             Ok(match engine::replay(tx, document, &reused, &mut random_actor)? {
                 Ok(rewritten) => Ok((rewritten, rewriting)),
-                Err(error) => Err(super::rejected::cannot(&error)),
+                Err(error) => Err(cannot(&error)),
             })
         };
         let inner = Arc::clone(self);

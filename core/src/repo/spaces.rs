@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
 use super::files::new_document;
-use super::{DocHandle, Repo, RepoError, events, random_bytes};
+use super::{DocHandle, Inner, Repo, RepoError, events, random_bytes};
 use crate::id::{DocumentId, SpaceId};
 use crate::ledger::follow::{self, Following};
-use crate::ledger::{self, spaces, tombstone};
+use crate::ledger::{self, cursor, spaces, tombstone};
 use crate::repo::Event;
 use crate::store::{StoreError, WriteTx};
 
@@ -161,6 +161,29 @@ pub(super) fn take_back(
     Ok(())
 }
 
+/// Notes that a document is wanted that is not here. One that was deleted from this device comes back: it belongs to its space again,
+/// which is compared with relays, whose logs told of it long ago. Says whether it was deleted.
+pub(super) fn recall(tx: &mut dyn WriteTx, document: &DocumentId) -> Result<bool, StoreError> {
+    let is_dismissed = spaces::is_dismissed(tx, document)?;
+    if is_dismissed && let Some(space) = spaces::noted(tx, document)? {
+        spaces::put(tx, document, &space)?;
+        cursor::forget_everywhere(tx, &space)?;
+    }
+    Ok(is_dismissed)
+}
+
+impl Inner {
+    /// Tells of a document that was opened: that it is here, if it was not, and that its space is to be compared, if it was deleted here.
+    pub(super) fn tell_opened(&self, document: DocumentId, is_new: bool, is_recalled: bool) {
+        if is_recalled {
+            self.follows.send_modify(|count| *count += 1);
+        }
+        if is_new {
+            events::publish(&self.events, Event::opened(document));
+        }
+    }
+}
+
 impl SpaceHandle {
     pub(super) fn repo(&self) -> &Repo {
         &self.repo
@@ -198,13 +221,14 @@ impl SpaceHandle {
             if !ledger::create(tx, &document)? {
                 return Ok(Err(RepoError::Deleted));
             }
+            let is_recalled = recall(tx, &document)?;
             spaces::put(tx, &document, &space)?;
-            Ok(Ok(is_new))
+            Ok(Ok((is_new, is_recalled)))
         };
-        let channel = self.repo.inner.events.clone();
-        let tell = move |opened: &Result<bool, RepoError>| {
-            if matches!(opened, Ok(true)) {
-                events::publish(&channel, Event::opened(document));
+        let inner = Arc::clone(&self.repo.inner);
+        let tell = move |opened: &Result<(bool, bool), RepoError>| {
+            if let Ok((is_new, is_recalled)) = opened {
+                inner.tell_opened(document, *is_new, *is_recalled);
             }
         };
         self.repo.inner.writer.write(work, tell).await??;

@@ -20,19 +20,22 @@ use crate::store::{MemoryStore, ReadTx, Store, StoreError, StoreExt, WriteTx};
 impl Inner {
     /// Takes in a whole-document chunk that a relay sent. Blocks while Automerge loads it.
     ///
-    /// One that cannot be loaded is dropped with a line in the log: the relay is asked for the changes then.
+    /// One that cannot be loaded is dropped with a line in the log, and `None` is returned: the relay is asked for the changes then.
     pub(crate) fn take_whole(
         &self,
         document: DocumentId,
         chunk: &Bytes,
-    ) -> Result<Vec<(CheckedChange, Appended)>, RepoError> {
+    ) -> Result<Option<Vec<(CheckedChange, Appended)>>, RepoError> {
         let is_empty = ledger::state(self.store.read()?.as_ref(), &document)?.is_none_or(|state| state.count == 0);
-        let taken =
-            if is_empty { self.install(document, chunk).map(|()| Vec::new()) } else { self.explode(document, chunk) };
+        let taken = if is_empty {
+            self.install(document, chunk).map(|is_installed| is_installed.then(Vec::new))
+        } else {
+            self.explode(document, chunk).map(Some)
+        };
         match taken {
             Err(RepoError::Document(error)) if !matches!(*error, DocumentError::Store(_)) => {
                 tracing::warn!(document = %document.label(), %error, "a whole document from the relay was refused");
-                Ok(Vec::new())
+                Ok(None)
             }
             taken => taken,
         }
@@ -47,8 +50,8 @@ impl Inner {
         self.snapshot_refused.fetch_or(is_refused, Ordering::Relaxed);
     }
 
-    /// Takes it into an empty document, folded.
-    fn install(&self, document: DocumentId, chunk: &Bytes) -> Result<(), RepoError> {
+    /// Takes it into an empty document, folded. Says whether it could.
+    fn install(&self, document: DocumentId, chunk: &Bytes) -> Result<bool, RepoError> {
         let mut whole = working_at(self.precautions.working, document, || whole::read(chunk))?;
         let bytes = chunk.clone();
         let work = move |tx: &mut dyn WriteTx| {
@@ -63,14 +66,14 @@ impl Inner {
         let (installed, whole) = installed.wait()?;
         if let Err(error) = installed {
             tracing::warn!(document = %document.label(), %error, "a whole document from the relay was refused");
-            return Ok(());
+            return Ok(false);
         }
         let count = whole.history.count();
         let arrived = Event::arrived(document, &whole.heads, count);
         let materialised = Materialised::adopt(document, whole.into_automerge(random_actor()), count);
         self.documents.adopt(document, materialised)?;
         events::publish(&self.events, arrived);
-        Ok(())
+        Ok(true)
     }
 
     /// Takes its changes into a document that has some already.

@@ -1,12 +1,16 @@
 //! Making durable what the relay delivered: changes, deletions, acknowledgements and the cursor, in one transaction.
 
+use std::collections::VecDeque;
+
+use automerge::ActorId;
+
 use super::{
     Applied, Applying, Arc, Delivery, DocumentId, Driver, Epoch, HashSet, Inner, Mutex, PoisonError, RepoError,
     SpaceId, StorageId, WriteTx, spaces,
 };
 use crate::deletion::DeletionKind;
 use crate::engine::{self, Accepted, Origin, Reused};
-use crate::gate::Rule;
+use crate::gate::{CheckedChange, Rule};
 use crate::ledger::receipts::Acknowledged;
 use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
@@ -28,10 +32,15 @@ pub(super) enum Outcome {
     Reused {
         delivery: Delivery,
         document: DocumentId,
-        reused: Reused,
+        actor: ActorId,
+        seq: u64,
         stored: Vec<(DocumentId, Accepted)>,
+        replayed: Replayed,
     },
 }
+
+/// Of which documents our changes under which actors were written again for a delivery: each once.
+type Replayed = Vec<(DocumentId, ActorId)>;
 
 /// What a delivery brought.
 pub(super) struct Taken {
@@ -50,13 +59,13 @@ impl Driver {
             held.push_back(delivery);
             return Ok(None);
         }
-        self.begin_apply(delivery, true).map(Some)
+        self.begin_apply(delivery, Replayed::new()).map(Some)
     }
 
-    fn begin_apply(&self, delivery: Delivery, may_replay: bool) -> Result<Applying, RepoError> {
+    fn begin_apply(&self, delivery: Delivery, replayed: Replayed) -> Result<Applying, RepoError> {
         let Some((relay, epoch)) = self.relay else { return Err(RepoError::Closed) };
-        let held_spaces = Arc::clone(&self.held_spaces);
-        let work = move |tx: &mut dyn WriteTx| carry_in(tx, delivery, (&relay, &epoch), &held_spaces, may_replay);
+        let (held, placed) = (Arc::clone(&self.held_spaces), Arc::clone(&self.placed_spaces));
+        let work = move |tx: &mut dyn WriteTx| carry_in(tx, delivery, (&relay, &epoch), (&held, &placed), replayed);
         let (inner, source) = (Arc::clone(&self.inner), self.source);
         let tell = move |outcome: &Outcome| tell(&inner, outcome, source);
         self.inner.writer.write_from_thread(work, tell)
@@ -65,32 +74,32 @@ impl Driver {
     /// Waits for deliveries, and tells the session what became of them. Says whether any was applied.
     pub(super) fn finish_applying(&mut self, applying: Vec<Applying>) -> Result<bool, RepoError> {
         let mut any = false;
-        for outcome in applying {
+        let mut applying = VecDeque::from(applying);
+        while let Some(outcome) = applying.pop_front() {
             match outcome.wait()? {
                 Outcome::Applied(taken) => {
                     any = true;
                     self.applied(taken)?;
                 }
                 Outcome::Held { delivery, .. } => self.held.entry(delivery.space).or_default().push_back(delivery),
-                Outcome::Reused { delivery, document, reused, .. } => {
+                Outcome::Reused { delivery, document, actor, seq, mut replayed, .. } => {
                     any = true;
-                    self.apply_beside_ours(delivery, document, reused)?;
+                    self.write_ours_again(document, Reused::Arrived { actor: actor.clone(), seq })?;
+                    replayed.push((document, actor));
+                    applying.push_front(self.begin_apply(delivery, replayed)?);
                 }
             }
         }
         Ok(any)
     }
 
-    /// Writes our changes again under a fresh actor, because somebody else wrote with theirs, and applies what came.
-    fn apply_beside_ours(&mut self, delivery: Delivery, document: DocumentId, reused: Reused) -> Result<(), RepoError> {
+    /// Writes our changes again under a fresh actor, because somebody else wrote with theirs.
+    fn write_ours_again(&mut self, document: DocumentId, reused: Reused) -> Result<(), RepoError> {
         tracing::warn!(document = %document.label(), "another device wrote with this one's actor: was its disk or its memory copied?");
         match self.inner.replay_under_fresh_actor(document, reused) {
-            Ok(_) | Err(RepoError::TakeOut { .. }) => {}
-            Err(error) => return Err(error),
+            Ok(_) | Err(RepoError::TakeOut { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
-        let applying = self.begin_apply(delivery, false)?;
-        self.finish_applying(vec![applying])?;
-        Ok(())
     }
 
     fn applied(&mut self, taken: Taken) -> Result<(), RepoError> {
@@ -107,7 +116,7 @@ impl Driver {
         self.held_spaces.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut applying = Vec::new();
         for delivery in std::mem::take(&mut self.held).into_values().flatten() {
-            applying.push(self.begin_apply(delivery, true)?);
+            applying.push(self.begin_apply(delivery, Replayed::new())?);
         }
         self.finish_applying(applying)?;
         Ok(())
@@ -119,14 +128,15 @@ fn carry_in(
     tx: &mut dyn WriteTx,
     delivery: Delivery,
     (relay, epoch): (&StorageId, &Epoch),
-    held_spaces: &Mutex<HashSet<SpaceId>>,
-    may_replay: bool,
+    (held_spaces, placed_spaces): (&Mutex<HashSet<SpaceId>>, &Mutex<HashSet<SpaceId>>),
+    replayed: Replayed,
 ) -> Result<Outcome, StoreError> {
     let space = delivery.space;
     if held_spaces.lock().unwrap_or_else(PoisonError::into_inner).contains(&space) {
         return Ok(Outcome::Held { delivery, stored: Vec::new() });
     }
     let mut taken = Taken { id: delivery.id, accepted: Vec::new(), buried: Vec::new(), acknowledged: Vec::new() };
+    let mut has_gap = false;
     for (document, changes) in &delivery.changes {
         #[cfg(all(feature = "testing", not(target_family = "wasm")))]
         if runtime::simulated::is_broken(runtime::simulated::Broken::CursorAhead) && cursor_is_late(&delivery) {
@@ -141,14 +151,16 @@ fn carry_in(
             taken.accepted.push((*document, accepted));
             return Ok(Outcome::Held { delivery, stored: taken.accepted });
         }
-        let mut refused = accepted.results.iter();
-        let twin = refused
-            .find(|(_, appended)| matches!(appended, Appended::Rejected(error) if error.rule() == Rule::SeqReused));
-        if may_replay && let Some((change, _)) = twin {
-            let reused = Reused::Arrived { actor: change.actor().clone(), seq: change.seq() };
-            taken.accepted.push((*document, accepted));
-            return Ok(Outcome::Reused { document: *document, reused, delivery, stored: taken.accepted });
+        let is_twin = |(change, appended): &&(CheckedChange, Appended)| {
+            matches!(appended, Appended::Rejected(error) if error.rule() == Rule::SeqReused)
+                && !replayed.iter().any(|(of, actor)| of == document && actor == change.actor())
+        };
+        if let Some((change, _)) = accepted.results.iter().find(is_twin) {
+            let (document, actor, seq) = (*document, change.actor().clone(), change.seq());
+            taken.accepted.push((document, accepted));
+            return Ok(Outcome::Reused { document, actor, seq, delivery, stored: taken.accepted, replayed });
         }
+        has_gap |= accepted.results.iter().any(|(_, appended)| matches!(appended, Appended::Missing { .. }));
         taken.accepted.push((*document, accepted));
     }
     for (document, tombstone) in &delivery.deletions {
@@ -169,10 +181,29 @@ fn carry_in(
             taken.acknowledged.push((*document, repo::acknowledge(tx, document, epoch, &acknowledged)?));
         }
     }
-    if let Some(cursor) = &delivery.cursor {
-        cursor::put(tx, relay, &space, cursor)?;
-    }
+    put_cursor(tx, relay, &delivery, has_gap, &mut placed_spaces.lock().unwrap_or_else(PoisonError::into_inner))?;
     Ok(Outcome::Applied(taken))
+}
+
+/// Notes how far the relay's log is taken in, unless something before that is not. `placed` are the spaces that had a place on this
+/// connection: one that has none any more was forgotten because something is wanted again, and waits to be compared.
+fn put_cursor(
+    tx: &mut dyn WriteTx,
+    relay: &StorageId,
+    delivery: &Delivery,
+    has_gap: bool,
+    placed: &mut HashSet<SpaceId>,
+) -> Result<(), StoreError> {
+    let space = &delivery.space;
+    if has_gap {
+        placed.insert(*space);
+        return cursor::forget(tx, relay, space);
+    }
+    let Some(cursor) = &delivery.cursor else { return Ok(()) };
+    if !placed.insert(*space) && cursor::get(tx, relay, space)?.is_none() {
+        return Ok(());
+    }
+    cursor::put(tx, relay, space, cursor)
 }
 
 /// Chooses the deliveries that are lost where that is broken.

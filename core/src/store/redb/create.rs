@@ -10,6 +10,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::ops::Bound;
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,13 +98,12 @@ fn is_vacant(path: &Path) -> Result<bool, StoreError> {
 
 /// Makes a store under the temporary name and renames it into place.
 fn make_file(path: &Path, temporary: &Path) -> Result<(), StoreError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(temporary)
-        .map_err(|error| explain_create_error(error, path))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    // What is in it is its owner's alone. Whoever shares the file with others says so by its permissions, which it keeps.
+    #[cfg(unix)]
+    options.mode(0o600);
+    let file = options.open(temporary).map_err(|error| explain_create_error(error, path))?;
     // The lock is on the file that is renamed, so whoever holds it and still sees no target is alone. Another one that
     // opened the temporary file before the rename gets the lock after it, and then finds the target there.
     match file.try_lock() {
