@@ -127,6 +127,7 @@ pub(crate) async fn serve(
     permit: Permit,
     mut meter: Meter,
 ) {
+    activity.unfinished().admit();
     meter.set_principal(permit.principal());
     let mut session = ClassicSession::new(Role::Server, shared.identity.clone());
     session.set_documents_max(shared.config().limits.open_documents_max);

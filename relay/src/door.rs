@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::config::{Config, LimitsConfig};
 use crate::limits::{ADDRESSES_KEPT, SOCKETS_PER_UPGRADE, SOCKETS_SPARE_PER_ADDRESS};
 use crate::metrics::RefusedConnection;
+use crate::unfinished::{Tally, Unfinished};
 
 /// Why a WebSocket is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub(crate) struct Door {
     counts: Mutex<Counts>,
     /// Told when the last connection ends.
     empty: Notify,
+    /// What all sockets have of messages that are not whole.
+    unfinished: Arc<Tally>,
 }
 
 #[derive(Default)]
@@ -74,6 +77,7 @@ struct Visitor {
     connections: usize,
     accepted: Allowance,
     upgraded: Allowance,
+    unfinished: Arc<Tally>,
 }
 
 /// How much of a rate is left: a bucket that fills up in a second.
@@ -89,10 +93,13 @@ impl Allowance {
 
     /// Takes one. A rate of 0 is no bound.
     fn take(&mut self, rate: u32, now: Instant) -> bool {
+        if rate == 0 {
+            return true;
+        }
         self.left += now.duration_since(self.since).as_secs_f64() * f64::from(rate);
         self.left = self.left.min(rate.into());
         self.since = now;
-        let may = rate == 0 || self.left >= 1.0;
+        let may = self.left >= 1.0;
         self.left -= f64::from(u8::from(may));
         may
     }
@@ -105,17 +112,19 @@ impl Allowance {
 
 impl Door {
     pub(crate) fn new(config: watch::Receiver<Arc<Config>>) -> Arc<Self> {
-        Arc::new(Self { config, counts: Mutex::default(), empty: Notify::new() })
+        Arc::new(Self { config, counts: Mutex::default(), empty: Notify::new(), unfinished: Tally::of_all() })
     }
 
-    /// Lets a socket in that was just accepted, or not: then it is closed.
-    pub(crate) fn accept(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Share> {
+    /// Lets a socket in that was just accepted, or not: then it is closed. What it has of messages that are not whole counts with the
+    /// others'.
+    pub(crate) fn accept(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<(Share, Unfinished)> {
         let config = Arc::clone(&self.config.borrow());
         let limits = &config.limits;
         let mut counts = self.counts();
         if counts.sockets >= limits.connections_max.saturating_add(limits.sockets_spare) {
             return None;
         }
+        let mut tallies = vec![Arc::clone(&self.unfinished)];
         // Behind a proxy there are many clients, who are told apart by what it says about each.
         if !limits.trusted_proxies.contains(&address.to_canonical()) {
             let visitor = counts.visitor(network(address), limits, now);
@@ -124,10 +133,12 @@ impl Door {
             if is_full || !visitor.accepted.take(limits.upgrades_per_second.saturating_mul(SOCKETS_PER_UPGRADE), now) {
                 return None;
             }
+            tallies.push(Arc::clone(&visitor.unfinished));
         }
         counts.sockets += 1;
         counts.visitor(network(address), limits, now).sockets += 1;
-        Some(Share { door: Arc::clone(self), address: network(address), is_connection: false })
+        let share = Share { door: Arc::clone(self), address: network(address), is_connection: false };
+        Some((share, Unfinished::new(tallies)))
     }
 
     /// Lets a connection in.
@@ -190,6 +201,7 @@ impl Counts {
             connections: 0,
             accepted: Allowance::full(limits.upgrades_per_second.saturating_mul(SOCKETS_PER_UPGRADE), now),
             upgraded: Allowance::full(limits.upgrades_per_second, now),
+            unfinished: Tally::of_address(),
         })
     }
 }
@@ -322,6 +334,17 @@ mod tests {
         now += Duration::from_millis(500);
         assert!(door.connect(address("192.0.2.1"), now).is_ok());
         assert_eq!(door.connect(address("192.0.2.1"), now).err(), Some(Refused::TooFast));
+    }
+
+    #[test]
+    fn address_that_came_often_while_there_was_no_bound_is_let_in_when_there_is_one() {
+        let now = Instant::now();
+        let (config, door) = door(|config| config.limits.upgrades_per_second = 0);
+        assert!((0..1_000).all(|_| door.connect(address("192.0.2.1"), now).is_ok()));
+        let mut bounded = Config::clone(&config.borrow());
+        bounded.limits.upgrades_per_second = 64;
+        config.send_replace(Arc::new(bounded));
+        assert!(door.connect(address("192.0.2.1"), now + Duration::from_secs(1)).is_ok());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use rejoin::{DocumentId, PeerId, SpaceId};
 use tokio::sync::Notify;
 
 use crate::followers::Followers;
-use crate::limits::{CLASSIC_NEWS_INTERVAL, EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
+use crate::limits::{CLASSIC_NEWS_INTERVAL, EPHEMERAL_AUTHORS_MAX, EPHEMERAL_QUEUE_BYTES_MAX, EPHEMERAL_QUEUE_MAX};
 use crate::metrics::Backlog;
 use crate::pace::{Pace, Told, Whom};
 use crate::recent::RecentCommits;
@@ -52,7 +52,7 @@ pub(crate) struct Ephemeral {
 /// Who takes part in which document.
 #[derive(Debug)]
 pub(crate) struct Hub {
-    topics: Mutex<HashMap<DocumentId, Topic>>,
+    topics: Mutex<Topics>,
     /// Keys the hashes by which authors of ephemeral messages are remembered: nobody outside can make two collide.
     key: RandomState,
     connections: AtomicU64,
@@ -64,6 +64,14 @@ pub(crate) struct Hub {
     pace: Pace<DocumentId>,
     /// Counts what waits for connections.
     backlog: Arc<Backlog>,
+}
+
+/// The documents that somebody takes part in.
+#[derive(Debug, Default)]
+struct Topics {
+    by_document: HashMap<DocumentId, Topic>,
+    /// In which documents authors were heard for the first time, the oldest first.
+    heard: VecDeque<DocumentId>,
 }
 
 /// One document that somebody takes part in.
@@ -153,7 +161,7 @@ impl Hub {
     /// Has everybody who takes part in a document told that it changed, except the connection that changed it, no more often than
     /// [`CLASSIC_NEWS_INTERVAL`] says. What the commit brought is kept for them.
     pub(crate) fn publish(&self, document: DocumentId, except: ConnectionId, recent: Recent) {
-        let members = self.topics().get(&document).map_or(0, |topic| topic.readers(except));
+        let members = self.topics().by_document.get(&document).map_or(0, |topic| topic.readers(except));
         if members > 0 {
             self.recent.keep(document, recent);
             self.pace.tell(document, Told::now(0, Whom::AllBut(except)), members);
@@ -231,7 +239,7 @@ impl Hub {
 
     /// Says whether anybody takes part in a document.
     pub(crate) fn has_members(&self, document: &DocumentId) -> bool {
-        self.topics().contains_key(document)
+        self.topics().by_document.contains_key(document)
     }
 
     fn pass_on(
@@ -243,11 +251,16 @@ impl Hub {
         let author = self.key.hash_one((message.sender.as_str(), &message.session_id));
         let mailboxes = {
             let mut topics = self.topics();
-            let topic = topics.get_mut(&message.document)?;
+            let topic = topics.by_document.get_mut(&message.document)?;
+            let authors = topic.counts.len();
             if !may(topic) || !topic.is_news(author, message.count) {
                 return None;
             }
-            topic.others(Whom::AllBut(from))
+            let (others, is_new) = (topic.others(Whom::AllBut(from)), topic.counts.len() > authors);
+            if is_new {
+                topics.note_author(message.document);
+            }
+            others
         };
         let message = Arc::new(message);
         for mailbox in mailboxes {
@@ -258,12 +271,25 @@ impl Hub {
 
     fn others(&self, document: &DocumentId, whom: Whom) -> Vec<Arc<Mailbox>> {
         // The mailboxes' own locks are taken only after this one is given back.
-        self.topics().get(document).map(|topic| topic.others(whom)).unwrap_or_default()
+        self.topics().by_document.get(document).map(|topic| topic.others(whom)).unwrap_or_default()
     }
 
-    fn topics(&self) -> MutexGuard<'_, HashMap<DocumentId, Topic>> {
+    fn topics(&self) -> MutexGuard<'_, Topics> {
         // Nothing that runs under the lock panics half-way through a change.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Topics {
+    /// Notes that an author was heard in a document for the first time. Of too many in all documents, the oldest is forgotten.
+    fn note_author(&mut self, document: DocumentId) {
+        self.heard.push_back(document);
+        if self.heard.len() > EPHEMERAL_AUTHORS_MAX
+            && let Some(oldest) = self.heard.pop_front()
+            && let Some(topic) = self.by_document.get_mut(&oldest)
+        {
+            topic.forget_oldest();
+        }
     }
 }
 
@@ -291,12 +317,21 @@ impl Topic {
             Entry::Vacant(entry) => entry.insert(count),
         };
         self.order.push_back(author);
-        if self.order.len() > EPHEMERAL_SESSIONS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.counts.remove(&oldest);
+        if self.order.len() > EPHEMERAL_SESSIONS_MAX {
+            self.forget_oldest();
         }
         true
+    }
+
+    /// Forgets the author that is known for longest. What it sent last may be passed on once more.
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.order.pop_front() {
+            self.counts.remove(&oldest);
+        }
+        if self.order.is_empty() {
+            // Their memory too.
+            (self.counts, self.order) = Default::default();
+        }
     }
 }
 
@@ -377,7 +412,7 @@ impl Member {
     pub(crate) fn subscribe(&mut self, document: DocumentId) {
         if self.documents.insert(document) {
             let mut topics = self.hub.topics();
-            topics.entry(document).or_default().members.insert(self.id, Arc::clone(&self.mailbox));
+            topics.by_document.entry(document).or_default().members.insert(self.id, Arc::clone(&self.mailbox));
         }
     }
 }
@@ -387,7 +422,7 @@ impl Drop for Member {
         for document in &self.documents {
             // One lock a document: a connection with 100,000 of them holds nobody up when it goes.
             let mut topics = self.hub.topics();
-            if let Entry::Occupied(mut topic) = topics.entry(*document) {
+            if let Entry::Occupied(mut topic) = topics.by_document.entry(*document) {
                 topic.get_mut().members.remove(&self.id);
                 if topic.get().members.is_empty() {
                     topic.remove();
@@ -449,9 +484,9 @@ mod tests {
         let (hub, alice, bob) = two_members();
         drop(alice);
         hub.forward(message("bob", 1, 1), bob.id());
-        assert_eq!(hub.topics().len(), 1);
+        assert_eq!(hub.topics().by_document.len(), 1);
         drop(bob);
-        assert!(hub.topics().is_empty());
+        assert!(hub.topics().by_document.is_empty());
     }
 
     #[test]
@@ -498,5 +533,27 @@ mod tests {
         assert_eq!((topic.counts.len(), topic.order.len()), (EPHEMERAL_SESSIONS_MAX, EPHEMERAL_SESSIONS_MAX));
         assert!(!topic.is_news(1, 1));
         assert!(topic.is_news(0, 1));
+    }
+
+    #[test]
+    fn authors_of_all_documents_have_one_bound() {
+        let hub = Arc::new(Hub::default());
+        let (mut alice, bob) = (hub.enter(), hub.enter());
+        let document = |number: usize| DocumentId::from_bytes((number as u128).to_le_bytes());
+        let documents = EPHEMERAL_AUTHORS_MAX / EPHEMERAL_SESSIONS_MAX + 9;
+        for number in 0..documents {
+            alice.subscribe(document(number));
+            for author in 0..EPHEMERAL_SESSIONS_MAX {
+                let said = Ephemeral { document: document(number), ..message(&format!("author-{author}"), 1, 1) };
+                hub.announce(said, bob.id());
+            }
+        }
+        let topics = hub.topics();
+        let known = |number: usize| topics.by_document[&document(number)].counts.len();
+        assert_eq!((0..documents).map(known).sum::<usize>(), EPHEMERAL_AUTHORS_MAX);
+        assert_eq!(
+            (topics.heard.len(), known(0), known(documents - 1)),
+            (EPHEMERAL_AUTHORS_MAX, 0, EPHEMERAL_SESSIONS_MAX)
+        );
     }
 }

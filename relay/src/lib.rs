@@ -65,6 +65,7 @@ pub mod start;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tls;
+mod unfinished;
 mod v1;
 
 pub use config::{Config, RawConfig};

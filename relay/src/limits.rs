@@ -176,6 +176,9 @@ pub const EPHEMERAL_QUEUE_MAX: usize = 256;
 /// The most bytes of them: 2 MiB, two of the largest.
 pub const EPHEMERAL_QUEUE_BYTES_MAX: usize = 2 << 20;
 
+/// Of how many authors in all documents together the last ephemeral count is remembered: 65,536, some 4 MB.
+pub const EPHEMERAL_AUTHORS_MAX: usize = 1 << 16;
+
 /// How much memory the last commits take while connections are told of them: 8 MiB, some 8,000 small ones.
 pub const RECENT_BYTES_MAX: usize = 8 << 20;
 
@@ -205,6 +208,20 @@ pub const PRESENCE_DEPARTURE_GRACE: Duration = Duration::from_secs(2);
 
 /// The most values of all connections that wait for that: 65,536, some 10 MB. Beyond it they are taken back at once.
 pub const PRESENCE_DEPARTING_MAX: usize = 1 << 16;
+
+/// How much a socket may send before its client was let in: 128 KiB. A hello with a token of 8 KiB and 1,024 subscriptions has 80 KiB, an
+/// administrator's request 64 KiB.
+pub const UNADMITTED_BYTES_MAX: u64 = 128 << 10;
+
+/// How much of messages that are not whole yet one address may have in memory: 64 MiB, two of the longest. Beyond it, those of its
+/// sockets that have more than an equal share are closed as they send more: it has at most twice as much.
+pub const UNFINISHED_BYTES_PER_ADDRESS_MAX: u64 = 64 << 20;
+
+/// The same for all together: 128 MiB. With what each may have in any case, 10,000 sockets have 330 MB at most.
+pub const UNFINISHED_BYTES_MAX: u64 = 128 << 20;
+
+/// How much each socket may have of it in any case: 16 KiB, four reads.
+pub const UNFINISHED_BYTES_FREE: u64 = 16 << 10;
 
 /// How long after those who follow a space or a document were told of it they are told again, at least: 20 ms, 50 times a second, where
 /// up to 20 of them read along, and 1 ms for each of more, up to 100 ms. What is committed meanwhile comes in one frame; the first change
@@ -303,6 +320,9 @@ const _: () = assert!(
 );
 // A peer is not taken for dead between two pings.
 const _: () = assert!(PING_INTERVAL.as_secs() * 2 < DEAD_AFTER.as_secs());
+// The longest message fits what its address may have, and a request of the administrator what a socket may send.
+const _: () = assert!(2 * FRAME_BYTES_MAX as u64 <= UNFINISHED_BYTES_PER_ADDRESS_MAX);
+const _: () = assert!((ADMIN_BODY_BYTES_MAX as u64) < UNADMITTED_BYTES_MAX);
 // Whoever is told of a document as seldom as can be is still served from memory.
 const _: () =
     assert!(CLASSIC_NEWS_INTERVAL.most.as_micros() < RECENT_LOOK_BACK as u128 * COMMIT_INTERVAL_MIN.as_micros());

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rejoin::DocumentId;
-use rejoin::store::{Store, StoreError, StoreExt, Table};
+use rejoin::store::{ReadTx, Store, StoreError, StoreExt, Table};
 use serde::{Deserialize, Serialize};
 
 /// The first byte of its keys in [`Table::Directory`]; 16 bytes of the document follow.
@@ -22,6 +22,15 @@ pub(crate) struct Held {
     pub(crate) since_seconds: u64,
     /// Why, by the operator's word.
     pub(crate) reason: String,
+}
+
+/// Says whether a document is in quarantine, by the store. Cost: one look-up.
+///
+/// # Errors
+///
+/// [`StoreError`] if the store cannot be read.
+pub(crate) fn is_held(tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<bool, StoreError> {
+    tx.contains(Table::Directory, &key(document))
 }
 
 /// The documents in quarantine.

@@ -273,9 +273,10 @@ mod tests {
 
     use super::*;
     use crate::hub::Hub;
+    use crate::unfinished::Unfinished;
 
     fn enter(registry: &Arc<Registry>, hub: &Hub) -> Registered {
-        let activity = Activity::new(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let activity = Activity::new(SocketAddr::from(([127, 0, 0, 1], 1)), Unfinished::new(Vec::new()));
         registry.enter(hub.next_id(), Spoken::V1, &activity)
     }
 

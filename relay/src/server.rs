@@ -9,10 +9,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CONNECTION, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{CONNECTION, EXPECT, RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use rejoin::PeerId;
@@ -323,8 +323,18 @@ fn router(app: App) -> Router {
         .route("/startupz", get(health::started))
         .merge(auth::routes(Arc::clone(&app.shared)))
         .fallback(any_path)
+        .layer(from_fn(without_expectations))
         .layer(map_response(one_request_a_connection))
         .with_state(app)
+}
+
+/// Refuses requests whose body comes only after an answer: a socket has to send its request within a time, which ends with the first byte of an
+/// answer. Nothing that is sent here is so long that it were worth asking first.
+async fn without_expectations(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(EXPECT) {
+        return (StatusCode::EXPECTATION_FAILED, "send the body with the request, without Expect\n").into_response();
+    }
+    next.run(request).await
 }
 
 /// Asks HTTP clients not to keep their connection: only WebSockets stay, and those are counted and watched.

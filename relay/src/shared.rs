@@ -160,16 +160,28 @@ impl Pulse {
         let next_ping = now + config.borrow().limits.ping_seconds;
         let mut progress = Progress::default();
         progress.message(activity.bytes().0);
+        activity.unfinished().finish();
         let (was_listening, listening_since, start) = (true, now, now);
         Self { activity, config, was_listening, listening_since, next_ping, start, progress, quota, metrics }
+    }
+
+    /// Learns that the client was let in.
+    pub(crate) fn admitted(&self) {
+        self.activity.unfinished().admit();
     }
 
     /// Learns that a message came.
     pub(crate) fn heard(&mut self, message: &Message) {
         let (read_bytes, _) = self.activity.bytes();
         match message {
-            Message::Ping(_) | Message::Pong(_) => self.progress.control(read_bytes),
-            _ => self.progress.message(read_bytes),
+            Message::Ping(bytes) | Message::Pong(bytes) => {
+                self.progress.control(read_bytes);
+                self.activity.unfinished().control(bytes.len());
+            }
+            _ => {
+                self.progress.message(read_bytes);
+                self.activity.unfinished().finish();
+            }
         }
     }
 

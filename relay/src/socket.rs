@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::door::{Door, Share};
 use crate::limits::TLS_HANDSHAKE_DEADLINE;
 use crate::tls;
+use crate::unfinished::Unfinished;
 
 /// How long to wait when no socket can be accepted, which mostly means that there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -65,12 +66,13 @@ impl Listener for Accept {
                 }
             };
             // Beyond the bounds not even a refusal is affordable: the socket is closed.
-            let Some(share) = self.door.accept(address.ip(), Instant::now()) else { continue };
+            let Some((share, unfinished)) = self.door.accept(address.ip(), Instant::now()) else { continue };
             if let Err(error) = tcp.set_nodelay(true) {
                 tracing::debug!(%error, "failed to switch Nagle's algorithm off");
             }
             let config = Arc::clone(&self.config.borrow());
-            let watched = Watched::new(tcp, address, config.limits.write_stall_seconds);
+            let activity = Activity::new(address, unfinished);
+            let watched = Watched::new(tcp, activity, config.limits.write_stall_seconds);
             let activity = watched.activity.clone();
             let wire = match &*self.tls.borrow() {
                 Some(tls) => Wire::greeting(TlsAcceptor::from(Arc::clone(tls)).accept(watched)),
@@ -117,11 +119,19 @@ impl AsyncRead for Socket {
             return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "no request in time")));
         }
         ready!(self.wire.poll_ready(cx))?;
-        match &mut self.wire {
+        let before = buffer.filled().len();
+        let outcome = match &mut self.wire {
             Wire::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Wire::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
             Wire::Greeting(..) => Poll::Pending,
+        };
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 && !self.activity.unfinished().add(bytes) {
+            let address = self.activity.address();
+            tracing::info!(%address, "too much of messages that are not whole: a connection is closed");
+            return Poll::Ready(Err(Error::new(ErrorKind::QuotaExceeded, "too much of a message that is not whole")));
         }
+        outcome
     }
 }
 
@@ -221,8 +231,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(tcp: TcpStream, address: SocketAddr, stall_after: Duration) -> Self {
-        Self { tcp, activity: Activity::new(address), stall_after, stall: None }
+    fn new(tcp: TcpStream, activity: Activity, stall_after: Duration) -> Self {
+        Self { tcp, activity, stall_after, stall: None }
     }
 
     /// Notes what became of a write, and fails one that has waited for too long.
@@ -289,18 +299,21 @@ pub(crate) struct Activity {
     counts: Arc<Counts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     /// Milliseconds since `start`.
     heard_millis: AtomicU64,
     is_patient: AtomicBool,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
+    unfinished: Unfinished,
 }
 
 impl Activity {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { start: Instant::now(), address, counts: Arc::default() }
+    pub(crate) fn new(address: SocketAddr, unfinished: Unfinished) -> Self {
+        let (heard_millis, is_patient, read_bytes, written_bytes) = Default::default();
+        let counts = Counts { heard_millis, is_patient, read_bytes, written_bytes, unfinished };
+        Self { start: Instant::now(), address, counts: Arc::new(counts) }
     }
 
     fn touch(&self, bytes: usize) {
@@ -316,6 +329,12 @@ impl Activity {
     /// Lets the other side send for longer than a request may otherwise take: whoever reads looks that it goes on.
     pub(crate) fn be_patient(&self) {
         self.counts.is_patient.store(true, Ordering::Relaxed);
+        self.counts.unfinished.exempt();
+    }
+
+    /// Returns what has come of a message that is not whole.
+    pub(crate) fn unfinished(&self) -> &Unfinished {
+        &self.counts.unfinished
     }
 
     fn is_patient(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Starting: from a configuration to a store and a listener, with errors that say what to do.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rejoin::store::{RedbOptions, RedbStore, Store, StoreError};
@@ -58,12 +58,40 @@ pub enum StartError {
 ///
 /// [`StartError`]; a file that is there and cannot be used stays as it is.
 pub fn open_store(config: &Config) -> Result<Arc<dyn Store>, StartError> {
-    std::fs::create_dir_all(&config.data)
+    make_private_directory(&config.data)
         .map_err(|source| StartError::Directory { path: config.data.clone(), source })?;
     let path = config.data.join(STORE_FILE);
     let store = open_file(path.clone())?;
-    rejoin::migrate::migrate(&store).map_err(|source| StartError::Store { path, source })?;
+    rejoin::migrate::migrate(&store).map_err(|source| StartError::Store { path: path.clone(), source })?;
+    warn_if_others_may_read(&path);
     Ok(Arc::new(store))
+}
+
+/// Makes a directory for its owner alone, if it is not there: what is in it is everybody's data, and the key of tickets.
+///
+/// # Errors
+///
+/// [`io::Error`] of the operating system.
+pub(crate) fn make_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Says in the log if a store can be read by others on this machine: older versions left that to the umask.
+#[cfg_attr(not(unix), expect(unused_variables, reason = "permissions are not numbers there"))]
+fn warn_if_others_may_read(path: &Path) {
+    #[cfg(unix)]
+    if let Ok(found) = std::fs::metadata(path)
+        && std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o004 != 0
+    {
+        tracing::warn!(
+            path = %path.display(),
+            "everybody on this machine may read the store: run `chmod 600` on it, and `chmod 700` on its directory"
+        );
+    }
 }
 
 /// Opens a store's file, and makes it if it is not there. One of an older format stays as it is.
@@ -116,4 +144,28 @@ pub fn raise_file_limit(limits: &LimitsConfig) -> Option<String> {
 pub async fn bind(config: &Config) -> Result<TcpListener, StartError> {
     let address = config.listen;
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn store_and_its_directory_are_their_owners_alone() {
+        let directory = tempfile::tempdir().expect("a folder");
+        let data = directory.path().join("var/relay");
+        let config = Config::new(&data, "127.0.0.1:0".parse().expect("an address"));
+        let store = open_store(&config).expect("a new store");
+        for value in [b"one", b"two"] {
+            store.write(&mut |tx| tx.put(rejoin::store::Table::Directory, b"key", value)).expect("room");
+        }
+        let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&directory.path().join("var"))), (0o700, 0o700));
+        let files: Vec<_> =
+            std::fs::read_dir(&data).expect("a folder").map(|entry| entry.expect("a file").path()).collect();
+        assert_eq!(files.len(), 2, "the store and its journal: {files:?}");
+        assert!(files.iter().all(|path| mode(path) == 0o600), "{files:?}");
+    }
 }

@@ -457,6 +457,7 @@ impl Connection {
                 self.session.handle_refused(Code::TooMany, TOO_MANY);
             }
             Ok(permit) => {
+                self.pulse.admitted();
                 self.hold(&permit);
                 let (grants, seconds) = (self.shared.allowed(&permit), ending::seconds_left(&permit));
                 self.session.handle_admitted(grants, seconds, &Glance::new(&*self.shared.store))?;

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::server::{RunError, share};
 use crate::shared::Shared;
 use crate::socket::Activity;
+use crate::unfinished::Unfinished;
 
 /// From where every request comes.
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4_000);
@@ -85,7 +86,7 @@ impl Unheard {
             let bearer = HeaderValue::from_str(&format!("Bearer {}", self.token)).ok()?;
             request.headers_mut().insert(axum::http::header::AUTHORIZATION, bearer);
         }
-        request.extensions_mut().insert(ConnectInfo(Activity::new(ADDRESS)));
+        request.extensions_mut().insert(ConnectInfo(Activity::new(ADDRESS, Unfinished::new(Vec::new()))));
         let answered = self.router.call(request);
         self.runtime.block_on(async {
             let Ok(response) = answered.await;

@@ -17,7 +17,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use axum::{Json, Router};
 use rejoin::codec::v1::Access;
-use rejoin::store::StoreError;
 use rejoin::{DocumentId, SpaceId, ledger};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -239,7 +238,11 @@ async fn make_share(
     beside(move || {
         let (target, space) = match wanted {
             Wanted::Space(space) => (Target::Space(space), space),
-            Wanted::Document(document) => (Target::Document(document), home(&shared, &document)?),
+            Wanted::Document(document) => match home(&shared, &document)? {
+                Some(space) => (Target::Document(document), space),
+                // In which space it will be nobody knows, nor who may share it there.
+                None => return Err(unknown_document()),
+            },
         };
         let new = NewShare { target, space, access, expires_in_seconds, label };
         let (record, text) = shared.directory.share(&permit, new)?;
@@ -249,9 +252,17 @@ async fn make_share(
     .await
 }
 
-/// Looks up in which space a document is.
-fn home(shared: &Shared, document: &DocumentId) -> Result<SpaceId, ShareError> {
-    let of = || -> Result<SpaceId, StoreError> { ledger::spaces::of(&*shared.store.read()?, document) };
+fn unknown_document() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not-found", "the relay has no such document yet: share it once it is relayed")
+}
+
+/// Looks up in which space a document is, if it is here.
+fn home(shared: &Shared, document: &DocumentId) -> Result<Option<SpaceId>, ShareError> {
+    let of = || {
+        let tx = shared.store.read()?;
+        let is_here = ledger::state(&*tx, document)?.is_some();
+        if is_here { ledger::spaces::of(&*tx, document).map(Some) } else { Ok(None) }
+    };
     of().map_err(|error| ShareError::Directory(error.into()))
 }
 

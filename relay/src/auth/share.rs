@@ -94,13 +94,17 @@ impl Directory {
         Ok((record, write_token(TokenKind::Link, id, &secret)))
     }
 
-    /// Lists the share links that the holder of a permit made and that are not over.
+    /// Lists the share links that the holder of a permit made and that are not over. Those of people without a name are nobody's: one is
+    /// not told from another.
     pub fn shares(&self, permit: &Permit) -> Vec<TokenRecord> {
         let now_seconds = self.now().as_secs();
         let is_good = |record: &&TokenRecord| {
             record.kind == TokenKind::Link && !record.revoked && record.expires.is_none_or(|end| end > now_seconds)
         };
         let state = self.state();
+        if permit.principal().is_none() {
+            return Vec::new();
+        }
         state.tokens_of(permit.principal()).map(|token| &token.record).filter(is_good).cloned().collect()
     }
 
@@ -113,7 +117,8 @@ impl Directory {
         permit.check().map_err(ShareError::Ended)?;
         let is_own =
             |record: &TokenRecord| record.kind == TokenKind::Link && record.principal.as_ref() == permit.principal();
-        if !self.token(id).as_ref().is_some_and(is_own) {
+        let is_somebody = permit.principal().is_some();
+        if !is_somebody || !self.token(id).as_ref().is_some_and(is_own) {
             return Ok(false);
         }
         Ok(self.revoke_token(id)?)

@@ -16,7 +16,7 @@ use super::{Manifest, ManifestError, PartFile, random, unhex};
 use crate::clock::now_seconds;
 use crate::limits::{BACKUP_CHAIN_MAX, STORE_CACHE_BYTES};
 use crate::show::hex;
-use crate::start::STORE_FILE;
+use crate::start::{STORE_FILE, make_private_directory};
 
 /// What is added to the store's file name while it is restored.
 const TEMPORARY_SUFFIX: &str = ".rejoin-restore";
@@ -333,7 +333,7 @@ impl Target {
     fn prepare(data: &Path) -> Result<Self, RestoreError> {
         let name = format!("{STORE_FILE}{TEMPORARY_SUFFIX}");
         let target = Self { data: data.to_owned(), temporary: data.join(&name) };
-        fs::create_dir_all(data).map_err(|error| target.error(error.into()))?;
+        make_private_directory(data).map_err(|error| target.error(error.into()))?;
         for entry in fs::read_dir(data).map_err(|error| target.error(error.into()))? {
             let entry = entry.map_err(|error| target.error(error.into()))?;
             // What a restore left that was killed.

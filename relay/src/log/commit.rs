@@ -15,6 +15,7 @@ use rejoin::{DocumentId, SpaceId};
 use super::owners::Owners;
 use super::{Author, Written};
 use crate::live::LiveEntry;
+use crate::quarantine;
 use crate::quota::{Budget, Quota, document_bytes};
 
 /// What one request has for one document.
@@ -124,6 +125,13 @@ fn write_part(
     asks_owners: bool,
     budget: &mut Budget<'_>,
 ) -> Result<Done, StoreError> {
+    let has_changes =
+        part.writes.iter().any(|write| matches!(write, OfferedWrite::Change(_) | OfferedWrite::PassedOn(_)));
+    if has_changes && quarantine::is_held(tx, &part.document)? {
+        // It was put aside after this was asked for. Whoever asks again is told so.
+        let written = part.writes.iter().map(|_| Written::Failed).collect();
+        return Ok(Done { written, ..Done::default() });
+    }
     let Some(is_placed) = place(tx, part)? else {
         return write_elsewhere(tx, part, budget);
     };

@@ -14,6 +14,7 @@ use super::*;
 use crate::followers::Follower;
 use crate::hub::Hub;
 use crate::limits::COMMIT_CHANGES_MAX;
+use crate::quarantine::{Held, Quarantine};
 
 /// Counts the transactions that reached the disk, and refuses one document's.
 struct Watched {
@@ -123,6 +124,26 @@ async fn what_is_wrong_with_one_document_is_not_the_others_fault() {
     );
     assert!(good.is_ok() && also_good.is_ok());
     assert_eq!(bad.err(), Some(AppendError::Store));
+}
+
+#[tokio::test]
+async fn what_was_queued_before_its_document_was_put_aside_is_not_stored() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    let changes = chain(2);
+    let aside = document(1);
+    assert!(log.append(from.into(), aside, changes[..1].to_vec()).await.is_ok());
+    let quarantine = Quarantine::open(&*store).expect("in memory");
+    let held = Held { since_seconds: 1, reason: "evidence".to_owned() };
+    quarantine.put(&*store, &aside, held).expect("in memory");
+    assert_eq!(log.append(from.into(), aside, changes[1..].to_vec()).await.err(), Some(AppendError::Store));
+    assert!(log.append(from.into(), document(2), chain(1)).await.is_ok());
+    let count =
+        || ledger::state(&*store.read().expect("in memory"), &aside).expect("in memory").map(|state| state.count);
+    assert_eq!(count(), Some(1));
+    quarantine.release(&*store, &aside).expect("in memory");
+    assert!(log.append(from.into(), aside, changes[1..].to_vec()).await.is_ok());
+    assert_eq!(count(), Some(2));
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use rejoin::SpaceId;
 use rejoin::codec::v1::Access;
 use rejoin::store::{MemoryStore, Store};
+use rejoin::{DocumentId, SpaceId};
 use rejoin_relay::auth::{AuthConfig, Directory, Grant, NewToken, PrincipalId, Target};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -138,6 +138,12 @@ async fn share_link_is_made_used_listed_and_ended() {
     for wrong in ["", "[]", "{}", r#"{"space":"*","access":"read"}"#, r#"{"space":"default","access":"admin"}"#] {
         assert!(ask(&relay, "POST /share", token, "", wrong).await.is_problem(400, "bad-request"), "{wrong}");
     }
+    // Where a document will be that is not here yet nobody knows.
+    let unknown = json!({ "document": DocumentId::from_bytes([9; 16]).to_string(), "access": "read" }).to_string();
+    assert!(ask(&relay, "POST /share", token, "", &unknown).await.is_problem(404, "not-found"));
+    // A body that waits for an answer would have no deadline.
+    let waiting = ask(&relay, "POST /share", token, "expect: 100-continue\r\n", &more).await;
+    assert_eq!(waiting.status, 417);
     let long = json!({ "space": "default", "access": "read", "label": "x".repeat(5_000) }).to_string();
     assert!(ask(&relay, "POST /share", token, "", &long).await.is_problem(413, "too-large"));
     assert!(ask(&relay, "DELETE /share/nonsense", token, "", "").await.is_problem(404, "not-found"));
