@@ -182,8 +182,8 @@ pub const EPHEMERAL_AUTHORS_MAX: usize = 1 << 16;
 /// How much memory the last commits take while connections are told of them: 8 MiB, some 8,000 small ones.
 pub const RECENT_BYTES_MAX: usize = 8 << 20;
 
-/// How many of a document's commits a connection may lack and still be served from memory: 160, more than begin within the longest
-/// [`CLASSIC_NEWS_INTERVAL`].
+/// How many of a document's commits a connection may lack and still be served from memory: 160, more than begin between two times that it
+/// is told of them.
 pub const RECENT_LOOK_BACK: usize = 160;
 
 /// How much memory the last entries of the followed spaces take, with the frames that are made of them: 16 MiB for all spaces
