@@ -108,12 +108,17 @@ async fn create(inner: &Rc<Inner>, session: &str, id: u64, mut args: Args) -> Re
         Json::Object(fields) => fields,
         _ => return Err(Failure::new("bad_value", "a document is a map")),
     };
-    let ops = fields.into_iter().map(|(key, value)| json!(["set", [unescaped(key)], value]));
-    let ops = edit::parse(ops.collect())?;
+    let ops: Vec<Json> = if fields.is_empty() {
+        // An empty one needs a change too: without any it would be one that is waited for.
+        vec![json!(["set", ["empty"], true]), json!(["delete", ["empty"]])]
+    } else {
+        fields.into_iter().map(|(key, value)| json!(["set", [unescaped(key)], value])).collect()
+    };
+    let ops = edit::parse(ops)?;
     let mut options = options(args.json())?;
     let (repo, space) = (inner.repo()?, space.unwrap_or(SpaceId::DEFAULT));
     // Asked for again, of another engine: what it was to hold is there.
-    let change = if ops.is_empty() || !repo.handle(document).heads().await?.is_empty() {
+    let change = if !repo.handle(document).heads().await?.is_empty() {
         repo.create_as(space, document).await?;
         None
     } else {
@@ -669,7 +674,7 @@ async fn presences(inner: &Rc<Inner>, session: &str, method: &str, mut args: Arg
         "presenceSet" => {
             let (key, value, ttl) = (args.string()?, args.json(), args.json());
             let ttl = if ttl.is_null() { None } else { Some(Args::of(vec![ttl]).duration()?) };
-            let handle = inner.document(document).await?;
+            let handle = presence::awaited(inner, document).await?;
             inner
                 .session(session, |state| {
                     let presence = state.presences.entry(document).or_insert_with(|| handle.presence());

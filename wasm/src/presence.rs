@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 
 use futures_util::FutureExt;
 use rejoin::repo::PresenceValue;
-use rejoin::{DocumentId, Presence};
+use rejoin::{DocHandle, DocumentId, Presence};
 use serde_json::{Value as Json, json};
 use tokio::sync::Notify;
 use web_time::UNIX_EPOCH;
@@ -73,9 +73,22 @@ fn value_to_json(value: &PresenceValue, session: &str) -> Json {
     })
 }
 
+/// Returns a document that may still be on its way: who comes by a link shows itself before the document is here.
+///
+/// # Errors
+///
+/// `deleted`.
+pub(crate) async fn awaited(inner: &Inner, document: DocumentId) -> Result<DocHandle, Failure> {
+    let repo = inner.repo()?;
+    match repo.deletion(document).await? {
+        Some(_) => Err(rejoin::RepoError::Deleted.into()),
+        None => Ok(repo.handle(document)),
+    }
+}
+
 /// Tells a session from now on who is here, and returns who is.
 pub(crate) async fn watch(inner: &Rc<Inner>, session: &str, document: DocumentId) -> Result<Json, Failure> {
-    let presence = inner.document(document).await?.presence();
+    let presence = awaited(inner, document).await?.presence();
     let first = values(&presence, session);
     let mut all = inner.presences.borrow_mut();
     if let Some(watching) = all.get_mut(&document) {

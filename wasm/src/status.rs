@@ -58,6 +58,13 @@ impl Status {
         self.signed_out.take()
     }
 
+    /// Says whether the relay has let in a connection to what is wanted.
+    fn serves(&self, wanted: &Wanted) -> bool {
+        let is_same = |known: &Wanted| known.url == wanted.url && known.protocol == wanted.protocol;
+        let is_in = |shown: &Json| shown["state"] == "synced" || shown["state"] == "syncing";
+        self.running.is_some() && self.wanted.as_ref().is_some_and(is_same) && self.shown.as_ref().is_some_and(is_in)
+    }
+
     /// Says whether there is a connection.
     pub(crate) fn is_shown(&self) -> bool {
         self.shown.is_some()
@@ -85,7 +92,15 @@ pub(crate) async fn connect(
         Some("classic") => Some(Protocol::Classic),
         Some(_) => return Err(Failure::argument("the protocol is one of rejoin.v1 and classic")),
     };
-    begin(inner, Wanted { url, token, protocol }).await
+    let wanted = Wanted { url, token, protocol };
+    if inner.status.borrow().serves(&wanted) {
+        // Another page wants what is there. That must not cost everybody the connection.
+        if let Some(token) = wanted.token {
+            renew_token(inner, token);
+        }
+        return Ok(());
+    }
+    begin(inner, wanted).await
 }
 
 /// Connects again with another token, if there is a connection.

@@ -253,7 +253,8 @@ export class FakeEngine {
       case "delete":
       case "deleteEverywhere":
         this.docs.delete(id);
-        this.deleted.add(id);
+        // What is deleted here only may come again.
+        if (method === "deleteEverywhere") this.deleted.add(id);
         this.tell({ e: "doc", doc: id, kind: "deleted" });
         this.tell({ e: "list" });
         return null;

@@ -67,15 +67,31 @@ describe("documents", () => {
     const doc = await repo.create({ a: 1 });
     const told = vi.fn();
     doc.subscribe(told);
-    await repo.delete(doc.id);
+    await repo.deleteEverywhere(doc.id);
     await turn();
     expect(doc.state).toBe("deleted");
     expect(told).toHaveBeenCalledOnce();
     await expect(doc.set("a", 2)).rejects.toMatchObject({ code: "deleted" });
-    await expect(repo.find(doc.id)).resolves.toBe(doc);
+    await expect(repo.find(doc.id)).rejects.toMatchObject({ code: "deleted" });
     doc.close();
     doc.close();
     await expect(repo.find(doc.id)).rejects.toMatchObject({ code: "deleted" });
+  });
+
+  test("that were deleted here are found anew, while somebody holds the old one", async () => {
+    const old = await repo.create({ a: 1 });
+    await repo.delete(old.id);
+    await turn();
+    expect(await repo.open(old.id)).toBeNull();
+    await expect(repo.find(old.id)).rejects.toMatchObject({ code: "timeout" });
+    engine.remote(old.id, ["set", ["a"], 2]);
+    const again = await repo.find(old.id);
+    expect(again).not.toBe(old);
+    expect([again.state, again.value]).toEqual(["open", { a: 2 }]);
+    old.close();
+    engine.remote(old.id, ["set", ["a"], 3]);
+    await turn();
+    expect([old.state, again.value]).toEqual(["closed", { a: 3 }]);
   });
 
   test("are listed, all and by space, as they come", async () => {
@@ -204,6 +220,38 @@ describe("the relay", () => {
     expect(engine.calls.filter(([method]) => method === "setToken")).toEqual([["setToken", "token 2"]]);
     await mine.setToken("given");
     expect(engine.calls).toContainEqual(["setToken", "given"]);
+  });
+
+  test("is asked ever less often where it refuses every token, until it takes one", async () => {
+    let made = 0;
+    await open({ token: () => `token ${++made}` });
+    await turn();
+    vi.useFakeTimers({ toFake: ["setTimeout"] });
+    vi.spyOn(Math, "random").mockReturnValue(1);
+    try {
+      const given = () => engine.calls.filter(([method]) => method === "setToken").length;
+      const tell = async (state: "connecting" | "synced" | "waiting") => {
+        const error = { code: "unauthorized", message: "it is old" } as const;
+        engine.tell({ e: "status", state, pending: 0, storage: "memory", ...(state === "waiting" && { error }) });
+        await vi.advanceTimersByTimeAsync(10);
+      };
+      await tell("waiting");
+      expect(given()).toBe(1);
+      for (const [round, seconds] of [1, 2, 4, 8, 16, 32, 60, 60].entries()) {
+        await tell("connecting");
+        await tell("waiting");
+        await vi.advanceTimersByTimeAsync(seconds * 1000 - 100);
+        expect(given()).toBe(round + 1);
+        await vi.advanceTimersByTimeAsync(200);
+        expect(given()).toBe(round + 2);
+      }
+      await tell("synced");
+      await tell("waiting");
+      expect(given()).toBe(10);
+    } finally {
+      vi.restoreAllMocks();
+      vi.useRealTimers();
+    }
   });
 
   test("is shown a new token in time before the last one ends, without a break", async () => {

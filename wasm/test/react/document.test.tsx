@@ -21,6 +21,15 @@ function probe<Result>(use: () => Result): { element: ReactElement; seen: Result
   return { element: <Probe />, seen };
 }
 
+/** Lets nothing be found before it is to arrive. */
+function late(repo: Repo) {
+  let arrive = (): void => {};
+  const arrived = new Promise<void>((resolve) => (arrive = resolve));
+  const find = repo.find.bind(repo);
+  const spy = vi.spyOn(repo, "find").mockImplementation((id) => arrived.then(() => find(id)) as never);
+  return { find: spy, arrive };
+}
+
 const last = <Item,>(items: Item[]): Item => items[items.length - 1] as Item;
 
 afterEach(() => {
@@ -240,6 +249,10 @@ describe("useDocument", () => {
     const shown = show(probe(() => useDocument(id)).element);
     shown.again(<p />);
     vi.advanceTimersByTime(LINGER_MS);
+    // Whoever suspended because of it would have some time to come.
+    await vi.advanceTimersByTimeAsync(LINGER_MS - 1);
+    expect(count("close")).toBe(closed);
+    await vi.advanceTimersByTimeAsync(LINGER_MS);
     vi.useRealTimers();
     await settle();
     expect(count("close")).toBe(closed + 1);
@@ -271,6 +284,28 @@ describe("useDocumentSuspense", () => {
     await meanwhile(() => engine.remote(id, ["set", ["title"], "Coffee"]));
     expect(document.body.textContent).toBe(`Coffee of ${id}`);
     expect(count("open")).toBe(opened + 1);
+  });
+
+  it("comes out of suspense also when the document takes longer than one lingers", async () => {
+    const { repo, show } = await stage();
+    const id = await made(repo, TEA);
+    const { find, arrive } = late(repo);
+    function Title(): ReactElement {
+      return <>{useDocumentSuspense<Todo>(id).value.title}</>;
+    }
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    show(
+      <Suspense fallback="loading">
+        <Title />
+      </Suspense>,
+    );
+    vi.advanceTimersByTime(3 * LINGER_MS);
+    vi.useRealTimers();
+    expect(document.body.textContent).toBe("loading");
+    await meanwhile(arrive);
+    await settle();
+    expect(document.body.textContent).toBe("Tea");
+    expect(find).toHaveBeenCalledOnce();
   });
 
   it("throws for an error boundary what keeps the document from being read", async () => {
@@ -359,6 +394,23 @@ describe("useField", () => {
     await meanwhile(() => last(seen)[1](undefined));
     expect(last(seen)[0]).toBe(undefined);
     expect((await repo.find(id)).value).toEqual({ counts: { b: 1 } });
+  });
+
+  it("writes when the document is there, though the component had gone by then", async () => {
+    const { repo, show } = await stage();
+    const id = await made(repo, TEA);
+    const { arrive } = late(repo);
+    const { element, seen } = probe(() => useField<string>(id, "title"));
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    const shown = show(element);
+    const early = last(seen)[1]("Coffee");
+    shown.again(<p />);
+    vi.advanceTimersByTime(3 * LINGER_MS);
+    vi.useRealTimers();
+    await meanwhile(arrive);
+    expect((await early).stage).toBe("local");
+    vi.restoreAllMocks();
+    expect((await repo.find<Todo>(id)).value.title).toBe("Coffee");
   });
 
   it("keeps its function from render to render, also for a path written inline", async () => {

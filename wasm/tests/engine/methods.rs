@@ -210,6 +210,32 @@ fn each_page_shows_values_of_its_own() {
 }
 
 #[test]
+fn one_that_is_made_empty_is_not_waited_for() {
+    run(async {
+        let world = World::new();
+        let page = world.page("a");
+        let doc = page.create(1, json!({})).await;
+        let opened = page.call("open", json!([doc, true])).await;
+        assert_eq!(opened["value"], json!({}));
+        assert_eq!(opened["heads"].as_array().unwrap().len(), 1);
+        page.call("wait", json!([doc, 1])).await;
+    });
+}
+
+#[test]
+fn presence_begins_before_the_document_is_here() {
+    run(async {
+        let world = World::new();
+        let page = world.page("a");
+        assert_eq!(page.call("presenceWatch", json!([id(1)])).await, json!([]));
+        page.call("presenceSet", json!([id(1), "cursor", 1, null])).await;
+        world.event(|event| event["e"] == "presence" && event["values"].as_array().unwrap().len() == 1).await;
+        page.call("deleteEverywhere", json!([id(1)])).await;
+        assert_eq!(page.fails("presenceSet", json!([id(1), "cursor", 2, null])).await, "deleted");
+    });
+}
+
+#[test]
 fn the_connection_is_told_of() {
     run(async {
         let world = World::new();

@@ -26,6 +26,9 @@ export class Relay {
   #token: Token | undefined;
   #working = false;
   #lacking = false;
+  #replacing = false;
+  /** How often tokens were refused since the relay took one. */
+  #refusals = 0;
   #wanted: "connect" | "setToken" | "renewToken" | undefined;
   #renewing = false;
   /** Why there is no token, or why the engine does not take it. */
@@ -52,12 +55,24 @@ export class Relay {
   }
 
   /** Gets a new token if that is what the connection lacks. */
-  heard({ error, tokenEndsIn }: WireStatus): void {
+  heard({ state, error, tokenEndsIn }: WireStatus): void {
+    if (state === "syncing" || state === "synced") this.#refusals = 0;
     if (tokenEndsIn !== undefined && typeof this.#token === "function") void this.#renewIn(tokenEndsIn * RENEW_AFTER);
     const lacking = error?.code === "unauthorized";
     // The same may be told several times until the engine tries again.
-    if (lacking && !this.#lacking && typeof this.#token === "function") void this.#do("setToken");
+    const isNew = lacking && !this.#lacking;
     this.#lacking = lacking;
+    if (isNew && typeof this.#token === "function") void this.#replace();
+  }
+
+  /** Gets another token for one that was refused: at once, and after ever longer pauses where others were refused too. */
+  async #replace(): Promise<void> {
+    if (this.#replacing) return;
+    this.#replacing = true;
+    const most = Math.min(RETRY_FIRST * 2 ** (this.#refusals - 1), RETRY_MOST);
+    if (this.#refusals++) await pause(most * (1 + Math.random()) / 2);
+    this.#replacing = false;
+    if (this.#lacking && !this.#session.closed && typeof this.#token === "function") await this.#do("setToken");
   }
 
   /** Renews the token after some time, without a break of the connection. */

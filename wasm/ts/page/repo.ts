@@ -386,7 +386,9 @@ export class Repo {
 
   /** Opens a document and counts who holds it. Null if it is not here and was not to be fetched. */
   async #hold<T extends object>(id: string, fetch: boolean, schema?: Schema<T>): Promise<Doc<T> | null> {
-    const held = this.#docs.get(id) ?? this.#begin(id, fetch);
+    const known = this.#docs.get(id);
+    // One that was deleted is asked for anew.
+    const held = known && known.core.state !== "deleted" ? known : this.#begin(id, fetch);
     const { core, doc, opened } = held;
     if (schema) core.schema = schema as Schema<unknown>;
     core.holders++;

@@ -41,6 +41,7 @@ class Opened {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #stop: (() => void) | undefined;
   #gone = false;
+  #finding = true;
   readonly #forget: () => void;
 
   constructor(repo: Repo, id: string, forget: () => void) {
@@ -48,7 +49,6 @@ class Opened {
     this.settled = new Promise((resolve) => (this.#settle = resolve));
     repo.find(id).then(
       (doc) => {
-        if (this.#gone) return doc.close();
         const look = (): void => this.#show({ status: STATUS[doc.state], doc, value: doc.value, error: undefined });
         const unsubscribe = doc.subscribe(look);
         this.#stop = () => {
@@ -56,11 +56,13 @@ class Opened {
           doc.close();
         };
         look();
+        this.#found();
       },
       (error: RejoinError) => {
         const { code } = error;
         const status = code === "not_found" || code === "timeout" ? "missing" : code === "deleted" ? "deleted" : "failed";
         this.#show({ ...LOADING, status, error });
+        this.#found();
       },
     );
     this.linger();
@@ -95,10 +97,18 @@ class Opened {
     for (const listener of [...this.listeners]) listener();
   }
 
+  /** From now on it may be closed; who suspended because of it has some time to come. */
+  #found(): void {
+    this.#finding = false;
+    if (!this.listeners.size) this.linger();
+  }
+
   #close(): void {
-    if (this.#gone || this.listeners.size) return;
+    // Who waits for it is not always a listener: a component that suspends in its first render is not mounted.
+    if (this.#gone || this.#finding || this.listeners.size) return;
     clearTimeout(this.#timer);
     this.#gone = true;
+    this.#settle();
     this.#forget();
     this.#stop?.();
   }
