@@ -32,6 +32,38 @@ describe("a draft records", () => {
     expect(after).toEqual({ a: 1, b: { c: 4 }, e: "new" });
   });
 
+  test("what is taken out of a list, to be changed and put in elsewhere", () => {
+    const { ops, after } = change({ todo: [{ done: false, due: new Date(1), tags: ["a"] }, { done: false }, { done: false }], done: [] }, (d) => {
+      for (const taken of [d.todo.shift(), d.todo.pop(), ...d.todo.splice(0, 1)]) {
+        taken.done = true;
+        taken.due?.setTime(2);
+        taken.tags?.push("b");
+        d.done.push(taken);
+      }
+    });
+    expect(after).toEqual({ todo: [], done: [{ done: true, due: new Date(2), tags: ["a", "b"] }, { done: true }, { done: true }] });
+    expect(ops.map(([what]) => what)).toEqual(["remove", "remove", "remove", "insert", "insert", "insert"]);
+  });
+
+  test("dates and bytes that were changed and assigned, and not those that are the same", () => {
+    const value = { due: new Date(1), bytes: new Uint8Array([1, 2]) };
+    const { ops, after } = change(value, (d) => {
+      const { due, bytes } = d;
+      due.setTime(5);
+      d.due = due;
+      bytes[0] = 7;
+      d.bytes = bytes;
+    });
+    expect(ops.length).toBe(2);
+    expect(after).toEqual({ due: new Date(5), bytes: new Uint8Array([7, 2]) });
+    const same = change(value, (d) => {
+      d.due = new Date(1);
+      d.bytes = d.bytes;
+      d.due.setTime(9);
+    });
+    expect([same.ops, same.after]).toEqual([[], value]);
+  });
+
   test("array methods as what they do", () => {
     const { ops, after } = change({ items: [1, 2, 3, 4] }, (d) => {
       expect(d.items.push(5, 6)).toBe(6);

@@ -48,6 +48,13 @@ describe("steps", () => {
     expect(apply(base, ["all", null])).toBe(null);
   });
 
+  test("count on where all together counted more than one may", () => {
+    const most = Number.MAX_SAFE_INTEGER;
+    const all = apply(decode({ votes: { $counter: most * 2 } }), ["increment", ["votes"], most]) as { votes: Counter };
+    expect([all.votes instanceof Counter, all.votes.value, `${all.votes}`]).toEqual([true, most * 3, String(most * 3)]);
+    expect(() => new Counter(most * 2)).toThrow(TypeError);
+  });
+
   test("that delete what is not there change nothing and fit: it was made and deleted between two looks", () => {
     const editor = new Editor(decode({ a: 1 }));
     expect(editor.apply(["delete", ["none"]])).toBe(true);

@@ -5,7 +5,7 @@
 import { RejoinError } from "./errors.js";
 import type { Tagged, WireOp, WirePath } from "./link.js";
 import type { Editor, Step } from "./snapshot.js";
-import { Counter, decode, encode, type Fields, has, isNode, type List, type Value } from "./values.js";
+import { Counter, decode, encode, equal, type Fields, has, isNode, type List, thaw, type Value } from "./values.js";
 
 /** What an edit consists of: as the engine takes it, and as the page shows it meanwhile. */
 export interface Edit {
@@ -76,7 +76,8 @@ class Node {
   /** Reads what is at a key: a proxy, a counter to be incremented, or the value itself. */
   read(key: Key): unknown {
     const value = (this.value as unknown as Parts)[key] as Value;
-    if (!isNode(value) && !(value instanceof Counter)) return value;
+    // A date or bytes that somebody changes is changed when it is assigned.
+    if (!isNode(value) && !(value instanceof Counter)) return thaw(value);
     let child = this.#children.get(key);
     if (!child) {
       child = isNode(value) ? new Node(this.draft, value, this, key) : new BoundCounter(this, key);
@@ -88,7 +89,7 @@ class Node {
   set(key: Key, value: unknown): void {
     const old = has(this.value, String(key)) ? (this.value as unknown as Parts)[key] : undefined;
     // Assigning what is there is no change.
-    if (old !== undefined && (Object.is(old, value) || (typeof value === "object" && value !== null && this.read(key) === value))) return;
+    if (old !== undefined && (Object.is(old, value) || (typeof value === "object" && value !== null && (equal(old, value) || this.read(key) === value)))) return;
     const path = this.path(key);
     const [tagged, copy] = take(value, path);
     this.#write(["set", path, tagged], ["set", path, copy]);
@@ -232,12 +233,12 @@ function listTraps(node: Node): ProxyHandler<object> {
     pop() {
       const last = node.list[node.list.length - 1];
       if (node.list.length) node.remove(node.list.length - 1, 1);
-      return last;
+      return last && thaw(last);
     },
     shift() {
       const first = node.list[0];
       if (node.list.length) node.remove(0, 1);
-      return first;
+      return first && thaw(first);
     },
     splice(...args: [start?: number, deleteCount?: number, ...values: unknown[]]) {
       const { length } = node.list;
@@ -249,7 +250,7 @@ function listTraps(node: Node): ProxyHandler<object> {
       const removed = node.list.slice(index, index + count);
       node.remove(index, count);
       node.insert(index, args.slice(2));
-      return removed;
+      return removed.map(thaw);
     },
   };
   return {

@@ -5,7 +5,7 @@
  */
 import type { WirePatch, WirePath } from "./link.js";
 import type { Path, Patch } from "./types.js";
-import { Counter, decode, type Fields, freeze, has, isFields, isNode, type List, put, type Value } from "./values.js";
+import { Counter, counted, decode, type Fields, freeze, has, isFields, isNode, type List, put, type Value } from "./values.js";
 
 /** One step from a state to the next, its values decoded. */
 export type Step =
@@ -107,7 +107,7 @@ export class Editor {
         return true;
       }
       case "increment":
-        return current instanceof Counter && this.#set(path, freeze(new Counter(current.value + step[2])));
+        return current instanceof Counter && this.#set(path, counted(current.value + step[2]));
       case "splice": {
         const old = current === undefined && typeof last === "string" ? "" : current;
         if (typeof old !== "string" || step[2] + step[3] > old.length) return false;

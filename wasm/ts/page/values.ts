@@ -104,6 +104,28 @@ export function freeze<T extends object>(node: T): T {
   return frozen ? Object.freeze(node) : node;
 }
 
+/** A counter as it stands: what all devices counted together may be more than one of them may count. */
+export function counted(value: number): Counter {
+  return freeze(Object.assign(Object.create(Counter.prototype) as Counter, { value }));
+}
+
+/** Copies a value with all that is in it, for whoever may change it. */
+export function thaw(value: Value): Value {
+  if (Array.isArray(value)) return value.map(thaw);
+  if (value instanceof Date) return new Date(value);
+  if (value instanceof Uint8Array) return value.slice();
+  if (!isNode(value)) return value;
+  const fields: Record<string, Value> = {};
+  for (const key of Object.keys(value)) put(fields, key, thaw((value as Fields)[key] as Value));
+  return fields;
+}
+
+/** Whether two dates or two byte arrays are equal. */
+export function equal(one: unknown, other: unknown): boolean {
+  if (one instanceof Date) return other instanceof Date && +one === +other;
+  return one instanceof Uint8Array && other instanceof Uint8Array && String(one) === String(other);
+}
+
 /** Whether a value has parts: a map or a list. */
 export function isNode(value: unknown): value is Fields | List {
   return Array.isArray(value) || isFields(value);
@@ -211,7 +233,7 @@ function untag(tagged: { [key: string]: Tagged }): Value {
   if ($date !== undefined) return new Date(Number($date));
   if ($type !== undefined) return freeze(new Unknown(Number($type), fromHex(String($bytes))));
   if ($bytes !== undefined) return fromHex(String($bytes));
-  if ($counter !== undefined) return freeze(new Counter(Number($counter)));
+  if ($counter !== undefined) return counted(Number($counter));
   if ($text !== undefined) return String($text);
   if ($float !== undefined) return Number($float);
   const integer = BigInt(String($int ?? $uint));
