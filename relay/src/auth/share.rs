@@ -108,7 +108,8 @@ impl Directory {
         state.tokens_of(permit.principal()).map(|token| &token.record).filter(is_good).cloned().collect()
     }
 
-    /// Revokes a share link that the holder of a permit made, and returns whether there was one to revoke.
+    /// Revokes a share link that the holder of a permit made, and returns whether there was one to revoke. One that was made without a
+    /// name is revoked by whoever has its id and no name either.
     ///
     /// # Errors
     ///
@@ -117,8 +118,7 @@ impl Directory {
         permit.check().map_err(ShareError::Ended)?;
         let is_own =
             |record: &TokenRecord| record.kind == TokenKind::Link && record.principal.as_ref() == permit.principal();
-        let is_somebody = permit.principal().is_some();
-        if !is_somebody || !self.token(id).as_ref().is_some_and(is_own) {
+        if !self.token(id).as_ref().is_some_and(is_own) {
             return Ok(false);
         }
         Ok(self.revoke_token(id)?)

@@ -275,6 +275,29 @@ describe("subscribers", () => {
 });
 
 describe("a text", () => {
+  test("is spliced by whole characters, wherever a comparison cut", async () => {
+    const doc = await repo.create(todo());
+    const body = doc.text("body");
+    await body.update("a\u{1F44D}\u{1F44E}b");
+    // The first of the two is gone; what differs lies between the halves of both.
+    await body.splice(2, 2);
+    expect([asked("edit")?.[3], body.value]).toEqual([[["splice", ["body"], 1, 4, "\u{1F44E}"]], "a\u{1F44E}b"]);
+    await body.apply([
+      { index: 4, deleteCount: 0, insert: "\u{1F44D}" },
+      { index: 2, deleteCount: 3, insert: "" },
+    ]);
+    expect(asked("edit")?.[3]).toEqual([
+      ["splice", ["body"], 4, 0, "\u{1F44D}"],
+      ["splice", ["body"], 1, 5, "\u{1F44D}"],
+    ]);
+    const { value } = body;
+    expect(value).toBe("a\u{1F44D}");
+    for (const wrong of [body.splice(1, 1), body.splice(2, 0, "x"), body.splice(0, 0, "\uD83D"), body.update("\uD83Dx")]) {
+      await expect(wrong).rejects.toMatchObject({ code: "bad_argument" });
+    }
+    expect(body.value).toBe(value);
+  });
+
   test("is spliced, updated, marked and split", async () => {
     const doc = await repo.create(todo());
     const body = doc.text("body");

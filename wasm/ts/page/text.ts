@@ -8,6 +8,20 @@ import { at, BLOCK, spliceBetween, type Step } from "./snapshot.js";
 import type { Unsubscribe } from "./types.js";
 import { decode, encode } from "./values.js";
 
+/** Refuses what ends or begins with half a character: the engine holds whole ones. */
+function wellFormed(insert: string): string {
+  if (/\p{Surrogate}/u.test(insert)) throw new RejoinError("bad_argument", "half a character, a lone surrogate, is no text: cut strings between characters");
+  return insert;
+}
+
+/** Makes a splice one of whole characters that leads to the same text: naive comparisons cut between the halves of an emoji. */
+function ofCharacters(value: string, index: number, deleteCount: number, insert: string): [index: number, deleteCount: number, insert: string] {
+  const cuts = (at: number): boolean => /^[\uD800-\uDBFF][\uDC00-\uDFFF]$/.test(value.slice(at - 1, at + 1));
+  const end = index + deleteCount;
+  const [before, after] = [cuts(index) ? 1 : 0, cuts(end) ? 1 : 0];
+  return [index - before, before + deleteCount + after, wellFormed(value.slice(index - before, index) + insert + value.slice(end, end + after))];
+}
+
 /** What a mark, an attribute of a block or a presence may hold. */
 export type Plain = null | boolean | number | string | readonly Plain[] | { readonly [key: string]: Plain };
 
@@ -83,9 +97,7 @@ export class TextHandle {
    * ```
    */
   async splice(index: number, deleteCount: number, insert = "", options?: EditOptions): Promise<Receipt> {
-    this.#range(index, index + deleteCount);
-    if (!deleteCount && !insert) return this.#core.edit(applied({ ops: [], steps: [] }));
-    return this.#edit(["splice", this.path, index, deleteCount, insert], ["splice", this.path, index, deleteCount, insert], options);
+    return this.apply([{ index, deleteCount, insert }], options);
   }
 
   /**
@@ -102,12 +114,14 @@ export class TextHandle {
    * ```
    */
   async apply(splices: readonly Splice[], options?: EditOptions): Promise<Receipt> {
-    let { length } = this.value;
+    let { value } = this;
     const steps: Extract<WireOp & Step, ["splice", ...unknown[]]>[] = [];
     for (const { index, deleteCount, insert } of splices) {
-      this.#range(index, index + deleteCount, length);
-      length += insert.length - deleteCount;
-      if (deleteCount || insert) steps.push(["splice", this.path, index, deleteCount, insert]);
+      this.#range(index, index + deleteCount, value.length);
+      if (!deleteCount && !insert) continue;
+      const splice = ofCharacters(value, index, deleteCount, insert);
+      steps.push(["splice", this.path, ...splice]);
+      value = value.slice(0, index) + insert + value.slice(index + deleteCount);
     }
     return this.#core.edit(applied({ ops: steps, steps }), options);
   }
@@ -122,7 +136,7 @@ export class TextHandle {
    * ```
    */
   async update(value: string, options?: EditOptions): Promise<Receipt> {
-    const splice = spliceBetween(this.value, value);
+    const splice = spliceBetween(this.value, wellFormed(value));
     if (!splice) return this.#core.edit(applied({ ops: [], steps: [] }));
     return this.#edit(["update", this.path, value], ["splice", this.path, ...splice], options);
   }
