@@ -2,8 +2,10 @@
 #![cfg(feature = "redb")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::{fmt, fs, io};
 
 use redb::StorageBackend;
 use rejoin::limits::{JOURNAL_BYTES_MAX, JOURNAL_RECORD_BYTES_MAX, JOURNAL_STEP_BYTES};
@@ -303,4 +305,128 @@ fn copy(disk: &FailingDisk) -> Vec<u8> {
 fn paste(disk: &FailingDisk, bytes: &[u8]) {
     disk.set_len(bytes.len() as u64).unwrap();
     disk.write(0, bytes).unwrap();
+}
+
+type Hook = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+/// A disk that does something else at its next sync, and can refuse to be read.
+#[derive(Clone, Default)]
+struct HookedDisk {
+    disk: FailingDisk,
+    at_sync: Arc<Mutex<Option<Hook>>>,
+    refuses_reads: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for HookedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookedDisk")
+    }
+}
+
+impl StorageBackend for HookedDisk {
+    fn len(&self) -> io::Result<u64> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.refuses_reads.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk cannot be read"));
+        }
+        self.disk.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.disk.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let hook = self.at_sync.lock().unwrap().take();
+        hook.map_or(Ok(()), |hook| hook())?;
+        self.disk.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.write(offset, data)
+    }
+}
+
+#[test]
+fn commit_that_was_under_way_when_a_read_failed_is_seen_and_built_upon() {
+    for has_journal in [false, true] {
+        let disk = HookedDisk::default();
+        let options = RedbOptions::new().cache_bytes(1 << 20).journal(has_journal);
+        let open = |disk: &HookedDisk| RedbStore::open_backends(disk.clone(), FailingDisk::new(), options.clone());
+        let store = Arc::new(open(&disk).unwrap());
+        // Too much for the journal. The file grows now, and has one sync in a commit from here on.
+        let big = vec![7; JOURNAL_RECORD_BYTES_MAX];
+        for row in 0..20_u8 {
+            store.write_with(|tx| tx.put(Table::Change, &[row], &big)).unwrap();
+        }
+        (1..=2).for_each(|number| write(&store, number));
+        let reader = Arc::clone(&store);
+        // As long as somebody reads, nothing is freed behind the commit, for which redb would look whether the disk failed.
+        let held = store.read().unwrap();
+        let (refuses_reads, is_reopened) = (Arc::clone(&disk.refuses_reads), Arc::new(AtomicBool::new(false)));
+        let reopened = Arc::clone(&is_reopened);
+        *disk.at_sync.lock().unwrap() = Some(Box::new(move || {
+            let before = reader.read().unwrap();
+            refuses_reads.store(true, Ordering::SeqCst);
+            let failed = (0..20_u8).find_map(|row| before.get(Table::Change, &[row]).err());
+            refuses_reads.store(false, Ordering::SeqCst);
+            assert!(matches!(failed, Some(StoreError::Io(_))), "{failed:?}");
+            assert_eq!(count(&reader), 2, "what is not on the disk for certain is not seen");
+            reopened.store(true, Ordering::SeqCst);
+            Ok(())
+        }));
+        let outcome = store.write_with(|tx| {
+            tx.put(Table::Change, &[20], &big)?;
+            tx.put(Table::Node, &3_u64.to_be_bytes(), &[3; 100])?;
+            tx.delete(Table::Outbox, &2_u64.to_be_bytes())?;
+            tx.put(Table::Outbox, &3_u64.to_be_bytes(), b"waits")
+        });
+        assert!(is_reopened.load(Ordering::SeqCst));
+        outcome.unwrap();
+        drop(held);
+        assert_eq!(count(&store), 3);
+        (4..=6).for_each(|number| write(&store, number));
+        assert_eq!(count(&store), 6);
+        assert!(store.read().unwrap().contains(Table::Change, &[20]).unwrap());
+        drop(store);
+        assert_eq!(count(&open(&disk).unwrap()), 6);
+    }
+}
+
+#[test]
+fn first_record_that_failed_to_reach_the_disk_does_not_appear_after_closing() {
+    let (disk, journal) = (FailingDisk::new(), HookedDisk::default());
+    let open = || RedbStore::open_backends(disk.clone(), journal.clone(), options()).unwrap();
+    let store = open();
+    write(&store, 1);
+    *journal.at_sync.lock().unwrap() = Some(Box::new(|| Err(io::Error::other("the disk failed"))));
+    assert!(try_write(&store, 2).is_err());
+    assert_eq!(count(&store), 1);
+    drop(store);
+    assert_eq!(count(&open()), 1);
+}
+
+#[test]
+fn write_that_goes_on_after_a_row_failed_is_taken_back() {
+    let disk = HookedDisk::default();
+    let store = RedbStore::open_backends(disk.clone(), FailingDisk::new(), options().cache_bytes(0)).unwrap();
+    write(&store, 1);
+    let big = vec![7; 2 * JOURNAL_RECORD_BYTES_MAX];
+    let outcome = store.write_with(|tx| {
+        disk.refuses_reads.store(true, Ordering::SeqCst);
+        assert!(tx.get(Table::Change, b"nothing").is_err() || tx.get(Table::Node, b"nothing").is_err());
+        assert!(
+            tx.put(Table::Change, b"big", &big).is_err(),
+            "it is too much for the journal, and the database is of no use"
+        );
+        disk.refuses_reads.store(false, Ordering::SeqCst);
+        tx.put(Table::Node, &2_u64.to_be_bytes(), &[2; 100])
+    });
+    assert!(matches!(outcome, Err(StoreError::Interrupted)), "{outcome:?}");
+    assert_eq!(count(&store), 1);
+    write(&store, 2);
+    assert_eq!(count(&store), 2);
 }

@@ -132,6 +132,8 @@ pub struct RedbStore {
     name: String,
     /// The file, if it is one and may be exchanged.
     path: Option<PathBuf>,
+    /// The file was exchanged, and the disk may not know the new one by its name yet.
+    is_name_unsynced: AtomicBool,
 }
 
 /// The database that is open now.
@@ -237,6 +239,10 @@ impl Opened {
     fn usable(&self) -> Option<&Database> {
         self.database.0.as_ref().filter(|_| !self.broken.load(Ordering::Acquire))
     }
+
+    fn writable(&self) -> Option<&Database> {
+        self.usable().filter(|_| !self.read_only)
+    }
 }
 
 impl RedbStore {
@@ -337,7 +343,16 @@ impl RedbStore {
         }?;
         let opened = RwLock::new(Opened::new(source, Some(database), read_only));
         let (writer, retired) = (Mutex::default(), Mutex::default());
-        Ok(Self { opened, writer, retired, journal: Mutex::new(journal), options, name, path: None })
+        Ok(Self {
+            opened,
+            writer,
+            retired,
+            journal: Mutex::new(journal),
+            options,
+            name,
+            path: None,
+            is_name_unsynced: AtomicBool::new(false),
+        })
     }
 
     fn journal(&self) -> MutexGuard<'_, Option<Journal>> {
@@ -368,12 +383,14 @@ impl RedbStore {
         Ok(())
     }
 
-    /// Begins a write, after opening the database again if need be. The caller holds the writer's turn.
-    fn begin_write(&self) -> Result<Transaction, StoreError> {
+    /// Begins a write, after opening the database again if need be. Returns with it what is in the journal alone. The caller holds
+    /// the writer's turn.
+    fn begin_write(&self) -> Result<(Transaction, Layers), StoreError> {
         self.drop_retired();
+        self.sync_name()?;
         let (source, fit) = {
             let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&opened.source), !opened.read_only && opened.usable().is_some())
+            (Arc::clone(&opened.source), opened.writable().is_some())
         };
         if !source.is_writable() {
             return Err(StoreError::ReadOnly { detail: "it was opened for reading only".to_owned() });
@@ -383,21 +400,21 @@ impl RedbStore {
             self.reopen(false)?;
         }
         let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-        let database = opened.usable().ok_or(StoreError::Interrupted)?;
+        // A reader may have put one in its place meanwhile that keeps nothing of what is written.
+        let database = opened.writable().ok_or(StoreError::Interrupted)?;
         let broken = Arc::clone(&opened.broken);
         let inner = watched(&broken, || database.begin_write().map_err(error::transaction_error))?;
-        Ok(Transaction { inner, broken })
-    }
-
-    /// Returns what is in the journal alone.
-    fn layers(&self) -> Layers {
-        self.opened.read().unwrap_or_else(PoisonError::into_inner).visible().layers.clone()
+        let layers = opened.visible().layers.clone();
+        Ok((Transaction { inner, broken }, layers))
     }
 
     /// Returns what a transaction sees that goes into the journal; `None` if the next one has to go into the database.
     fn view_for_journal(&self) -> Option<Arc<View>> {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        // One that cannot be written is opened again for the next write, or the journal would stand in front of it for ever.
+        opened.writable()?;
         let is_ready = self.journal().as_ref().is_some_and(Journal::is_ready);
-        if is_ready { self.try_read()?.ok().map(|reading| reading.0) } else { None }
+        if is_ready { opened.view()?.ok() } else { None }
     }
 
     /// Brings what a transaction did to the disk, into the journal if there is room, and then makes it visible.
@@ -472,15 +489,21 @@ impl RedbStore {
         if committed.is_err() && has_layers {
             // It may be there, and what is in the journal would then hide some of it. The generation tells, when it is opened again.
             broken.store(true, Ordering::Release);
-        } else {
-            // Even if it failed: it may be there.
-            *self.opened.read().unwrap_or_else(PoisonError::into_inner).visible() = Visible::default();
+            return committed.map(drop);
         }
-        committed.map(|generation| {
-            if let (Some(journal), Some(generation)) = (&mut *self.journal(), generation) {
-                journal.begin(generation);
-            }
-        })
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&opened.broken, &broken) {
+            // A read failed while the last sync was under way, and the next reader opened the state before this one.
+            opened.broken.store(true, Ordering::Release);
+            return committed.map(drop);
+        }
+        // Even if it failed: it may be there.
+        *opened.visible() = Visible::default();
+        let generation = committed?;
+        if let (Some(journal), Some(generation)) = (&mut *self.journal(), generation) {
+            journal.begin(generation);
+        }
+        Ok(())
     }
 
     /// Brings what is in the journal alone to the disk, and removes the journal. What cannot be brought there is taken in when the
@@ -492,10 +515,7 @@ impl RedbStore {
             }
             return;
         }
-        let is_fit = {
-            let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-            !opened.read_only && opened.usable().is_some()
-        };
+        let is_fit = self.opened.read().unwrap_or_else(PoisonError::into_inner).writable().is_some();
         let committed = is_fit.then(|| self.checkpoint(&Delta::default()));
         match (committed, &mut *self.journal()) {
             (Some(Ok(())), Some(journal)) => journal.discard(),
@@ -584,12 +604,10 @@ impl Store for RedbStore {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = OnceCell::new();
         let mut writing = Writing::begin(self, self.view_for_journal(), &transaction)?;
-        let outcome = work(&mut writing);
-        match (outcome, writing.into_delta()) {
-            (Ok(()), Some(delta)) if transaction.get().is_none() => self.finish(delta),
-            // It went on after the database had failed it.
-            (Ok(()), Some(_)) => self.settle(Err(StoreError::Interrupted), transaction.into_inner()),
-            (outcome, _) => self.settle(outcome, transaction.into_inner()),
+        let outcome = work(&mut writing).and_then(|()| writing.into_delta());
+        match outcome {
+            Ok(Some(delta)) => self.finish(delta),
+            outcome => self.settle(outcome.map(drop), transaction.into_inner()),
         }
     }
 

@@ -20,6 +20,8 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io;
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use flate2::Crc;
@@ -205,9 +207,10 @@ impl Journal {
         self.is_ready
     }
 
-    /// Says whether the database on the disk lacks something that is here.
+    /// Says whether the database on the disk lacks something that is here, or may stand here: the last record may be on the disk
+    /// although it failed.
     pub(super) fn has_records(&self) -> bool {
-        self.written.is_some_and(|written| written.number > 0)
+        self.written.is_some_and(|written| written.number > 0 || !self.is_ready)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -308,7 +311,12 @@ impl Journal {
             (Place::Backend(backend), _) => Ok(&**backend),
             (Place::File { .. }, Some(file)) => Ok(file),
             (Place::File { path, store }, none) => {
-                let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create(true).truncate(true);
+                // Nobody else's until it has the rights of the store.
+                #[cfg(unix)]
+                options.mode(0o600);
+                let file = options.open(path)?;
                 file.set_permissions(fs::metadata(store)?.permissions())?;
                 create::sync_directory(path).map_err(io::Error::other)?;
                 Ok(none.insert(FileBackend::new(file).map_err(io::Error::other)?))

@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::{Opened, RedbStore, Retired, Visible, create, error, with_suffix};
@@ -74,12 +75,23 @@ impl RedbStore {
         drop((readers, visible));
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(retired);
         self.drop_retired();
-        create::sync_directory(path)?;
+        self.is_name_unsynced.store(true, Ordering::Release);
+        self.sync_name()?;
         // What was deleted stands in it too.
         if let Some(journal) = &mut *self.journal() {
             journal.discard();
         }
         Ok(true)
+    }
+
+    /// Sees to it that the disk knows the file by its name, if it was exchanged: what is written after that would be lost with the
+    /// name. The caller holds the writer's turn.
+    pub(super) fn sync_name(&self) -> Result<(), StoreError> {
+        if let Some(path) = self.path.as_ref().filter(|_| self.is_name_unsynced.load(Ordering::Acquire)) {
+            create::sync_directory(path)?;
+            self.is_name_unsynced.store(false, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Closes the databases that nobody reads in any more.

@@ -113,6 +113,8 @@ pub(super) struct Writing<'w> {
     /// The database's transaction, once there is one.
     transaction: &'w OnceCell<Transaction>,
     place: Place<'w>,
+    /// Something that it was to write is missing.
+    has_failed: bool,
 }
 
 /// Where a transaction puts its rows.
@@ -136,15 +138,26 @@ impl<'w> Writing<'w> {
             Some(view) => Place::Journal { view, delta: Delta::default() },
             None => Place::Database(Box::new(open(store, transaction, &Delta::default())?)),
         };
-        Ok(Self { store, transaction, place })
+        Ok(Self { store, transaction, place, has_failed: false })
     }
 
     /// Ends it. Returns what it did, if that is not in the database's transaction.
-    pub(super) fn into_delta(self) -> Option<Delta> {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Interrupted`] if a row could not be written and whoever wrote it went on.
+    pub(super) fn into_delta(self) -> Result<Option<Delta>, StoreError> {
         match self.place {
-            Place::Journal { delta, .. } => Some(delta),
-            Place::Database(_) => None,
+            _ if self.has_failed => Err(StoreError::Interrupted),
+            Place::Journal { delta, .. } => Ok(Some(delta)),
+            Place::Database(_) => Ok(None),
         }
+    }
+
+    /// Notes when a row could not be written.
+    fn noted<T>(&mut self, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.has_failed |= outcome.is_err();
+        outcome
     }
 
     /// Goes on in the database, from now on.
@@ -185,10 +198,10 @@ pub(super) fn open<'w>(
         // That failed before. Whoever goes on all the same is not given a second one, which would wait for the first.
         return Err(StoreError::Interrupted);
     }
-    let begun = store.begin_write()?;
+    let (begun, layers) = store.begin_write()?;
     let transaction = transaction.get_or_init(|| begun);
     let mut tables = Tables::new(&transaction.inner, Arc::clone(&transaction.broken));
-    store.layers().iter().chain([delta]).try_for_each(|delta| tables.apply(delta))?;
+    layers.iter().chain([delta]).try_for_each(|delta| tables.apply(delta))?;
     Ok(tables)
 }
 
@@ -225,14 +238,23 @@ impl ReadTx for Writing<'_> {
 
 impl WriteTx for Writing<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.set(table, key, Some(value))
+        let outcome = self.set(table, key, Some(value));
+        self.noted(outcome)
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.set(table, key, None)
+        let outcome = self.set(table, key, None);
+        self.noted(outcome)
     }
 
     fn delete_range(&mut self, table: Table, range: Range<&[u8]>) -> Result<(), StoreError> {
+        let outcome = self.clear(table, range);
+        self.noted(outcome)
+    }
+}
+
+impl Writing<'_> {
+    fn clear(&mut self, table: Table, range: Range<&[u8]>) -> Result<(), StoreError> {
         let (mut keys, mut bytes) = (Vec::<Bytes>::new(), 0);
         let has_room = matches!(self.place, Place::Journal { .. });
         if has_room {
