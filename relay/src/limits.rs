@@ -49,6 +49,18 @@ pub const MISSES_PER_MINUTE_DEFAULT: u32 = 1_000;
 /// How many bytes of changes one document may have: 64 MiB, more than half a million keystrokes. Beyond it nobody gets a snapshot.
 pub const DOCUMENT_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 
+/// How many operations a change may have for each of its bytes before the others count as dense: 4.
+///
+/// What is typed or pasted takes more bytes than it has operations. A change of 100 bytes can hold a million all the same: the
+/// deletion of a long text does, and so does a million times the same.
+pub const OPS_PER_BYTE_FREE: u64 = 4;
+
+/// How many dense operations one document may have: 16 million, a long text deleted sixteen times at once.
+///
+/// Automerge takes ~30 bytes for an operation, so that all of them take a device 500 MB. Without a bound, 64 MiB of changes would
+/// be 670,000 million operations, and 2,148 changes use up the counters of a document.
+pub const DENSE_OPS_MAX: u64 = 16 << 20;
+
 /// The longest time after which a client is asked to come back when the relay stops: 30 s. 10,000 come back as 333 a second.
 pub const RECONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
 

@@ -201,7 +201,7 @@ impl Written {
             Self::Change(Appended::Deleted, _) => Code::DocumentDeleted,
             Self::Owned => Code::ActorOwned,
             Self::Full(kind) => {
-                let what = if kind == Kind::DocumentBytes { "document" } else { "space" };
+                let what = if kind == Kind::SpaceBytes { "space" } else { "document" };
                 let text = format!("{}: there is no room for the change in its {what}", kind.name());
                 return Outcome::Rejected(Reject { code: Code::Quota, text });
             }

@@ -74,6 +74,8 @@ kinds! {
     SlowFrame "slow-frame",
     /// A write is refused because its document is full.
     DocumentBytes "document-bytes",
+    /// A write is refused because its document has too many operations for its bytes.
+    DocumentOps "document-ops",
     /// A write is refused because its space is full.
     SpaceBytes "space-bytes",
 }

@@ -279,9 +279,9 @@ fn append_one(
     appender: &mut Appender,
     rules: &mut Rules<'_, '_, '_>,
 ) -> Result<Result<Appended, Written>, StoreError> {
-    let bytes = change.bytes().len() as u64;
     let refused = if rules.owners.may_write(tx, change.actor())? {
-        rules.budget.check(&rules.space, appender.state().bytes, bytes).err().map(Written::Full)
+        let bytes = appender.state().bytes;
+        rules.budget.check(tx, (&rules.space, document), bytes, change)?.err().map(Written::Full)
     } else {
         Some(Written::Owned)
     };
@@ -299,7 +299,7 @@ fn append_one(
         if hand == Hand::Authors {
             rules.owners.bind(tx, change.actor())?;
         }
-        rules.budget.add(&rules.space, bytes);
+        rules.budget.add(tx, (&rules.space, document), change)?;
     }
     Ok(Ok(appended))
 }

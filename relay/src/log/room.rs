@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use automerge::transaction::{Transactable as _, Transaction};
+use automerge::{Automerge, AutomergeError, ObjType, ScalarValue};
 use rejoin::deletion::DeletionKind;
 use rejoin::ledger;
 use rejoin::store::{MemoryStore, Store};
@@ -44,11 +46,11 @@ impl Rig {
     }
 
     fn of_document(document_bytes_max: u64) -> Self {
-        Self::on(Arc::default(), Bounds { document_bytes_max, space_bytes_max: 0 })
+        Self::on(Arc::default(), Bounds { document_bytes_max, ..Bounds::default() })
     }
 
     fn of_space(space_bytes_max: u64) -> Self {
-        Self::on(Arc::default(), Bounds { document_bytes_max: 0, space_bytes_max })
+        Self::on(Arc::default(), Bounds { space_bytes_max, ..Bounds::default() })
     }
 
     fn on(store: Arc<MemoryStore>, bounds: Bounds) -> Self {
@@ -132,7 +134,7 @@ async fn classic_writes_are_held_to_it_too_and_named() {
 #[tokio::test]
 async fn count_of_a_space_survives_a_restart_and_others_who_write() {
     let changes = chain(4);
-    let bounds = Bounds { document_bytes_max: 0, space_bytes_max: 2 * bytes_of(&changes) };
+    let bounds = Bounds { space_bytes_max: 2 * bytes_of(&changes), ..Bounds::default() };
     let store = Arc::new(MemoryStore::new());
     // What was written without a bound is counted when there is one.
     let free = Rig::on(Arc::clone(&store), Bounds::default());
@@ -206,4 +208,42 @@ async fn write_that_had_no_room_is_taken_once_the_operator_makes_some() {
     config.quota.document_bytes_max = 0;
     rig.quota.reload(&config);
     assert_eq!(rig.push(TEAM, 3, &changes).await, ["duplicate", "stored", "stored"]);
+}
+
+/// Returns a change that makes a list, and changes that insert so many nulls each into it.
+fn dense(counts: &[usize]) -> Vec<CheckedChange> {
+    let mut document = Automerge::new();
+    let make = |tx: &mut Transaction<'_>| tx.put_object(automerge::ROOT, "list", ObjType::List);
+    let list = document.transact::<_, _, AutomergeError>(make).expect("a list").result;
+    for count in counts {
+        let insert = |tx: &mut Transaction<'_>| (0..*count).try_for_each(|at| tx.insert(&list, at, ScalarValue::Null));
+        document.transact::<_, _, AutomergeError>(insert).expect("nulls");
+    }
+    let checked = |change: &automerge::Change| CheckedChange::parse(change.raw_bytes()).expect("an honest change");
+    document.get_changes(&[]).iter().map(checked).collect()
+}
+
+#[tokio::test]
+async fn operations_that_take_no_bytes_are_counted_across_restarts() {
+    let changes = dense(&[10_000, 10_000, 400, 10_000]);
+    let free = |change: &CheckedChange| change.bytes().len() as u64 * 4;
+    assert!(bytes_of(&changes) < 1_000 && free(&changes[3]) > 400, "{}", bytes_of(&changes));
+    let two = 20_000 - free(&changes[1]) - free(&changes[2]);
+    for (dense_ops_max, taken) in [(two - 1, ["stored", "stored", "quota"]), (two, ["stored"; 3]), (0, ["stored"; 3])] {
+        let store = Arc::new(MemoryStore::new());
+        let bounds = Bounds { dense_ops_max, ..Bounds::default() };
+        let rig = Rig::on(Arc::clone(&store), bounds);
+        assert_eq!(rig.push(TEAM, 1, &changes[..2]).await, ["stored"; 2]);
+        rig.log.finish().await;
+        let rig = Rig::on(store, bounds);
+        assert_eq!(rig.push(TEAM, 1, &changes[..3]).await[2], taken[2]);
+        // Others have room, and so has a change here that is not dense.
+        assert_eq!(rig.push(TEAM, 2, &changes[..2]).await, ["stored"; 2]);
+        if taken[2] == "stored" {
+            let last = if dense_ops_max == 0 { "stored" } else { "quota" };
+            assert_eq!(rig.push(TEAM, 1, &changes[3..]).await, ["stored", last]);
+        }
+        assert_eq!(rig.quota.rejected(Kind::DocumentOps), u64::from(dense_ops_max > 0));
+        assert_eq!(rig.push(TEAM, 1, &changes[..2]).await, ["duplicate"; 2]);
+    }
 }

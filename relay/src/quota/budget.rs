@@ -8,30 +8,41 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
+use rejoin::gate::CheckedChange;
 use rejoin::ledger::{self, log, spaces};
 use rejoin::store::{ReadTx, StoreError, Table, WriteTx};
 use rejoin::{DocumentId, SpaceId};
 
 use super::{Kind, Quota};
 use crate::config::QuotaConfig;
+use crate::limits::{DENSE_OPS_MAX, OPS_PER_BYTE_FREE};
 
 /// The keys in [`Table::Meta`] that say how much a space holds begin so.
 const KEY: &[u8] = b"space-bytes/";
 
+/// The keys in [`Table::Meta`] that say how many dense operations a document has begin so. Most documents have none, and no row.
+const DENSE_KEY: &[u8] = b"dense-ops/";
+
 /// How many documents are looked at together when a space is counted.
 const DOCUMENTS_AT_ONCE: usize = 1_024;
 
-/// What may be stored, in bytes of changes. 0 is no bound.
+/// What may be stored, in bytes of changes unless it says otherwise. 0 is no bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) document_bytes_max: u64,
     /// Of a space that has no bound of its own.
     pub(crate) space_bytes_max: u64,
+    /// Operations of a document that are more than its bytes explain.
+    pub(crate) dense_ops_max: u64,
 }
 
 impl From<&QuotaConfig> for Bounds {
     fn from(config: &QuotaConfig) -> Self {
-        Self { document_bytes_max: config.document_bytes_max, space_bytes_max: config.space_bytes_max }
+        Self {
+            document_bytes_max: config.document_bytes_max,
+            space_bytes_max: config.space_bytes_max,
+            dense_ops_max: DENSE_OPS_MAX,
+        }
     }
 }
 
@@ -81,7 +92,30 @@ impl<'q> Budget<'q> {
     }
 
     /// Says whether a change fits a document that holds so much by now, and its space; if not, which of the two is full.
-    pub(crate) fn check(&self, space: &SpaceId, document_bytes: u64, change_bytes: u64) -> Result<(), Kind> {
+    ///
+    /// Cost: a lookup for a change with dense operations.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub(crate) fn check(
+        &self,
+        tx: &dyn WriteTx,
+        (space, document): (&SpaceId, &DocumentId),
+        document_bytes: u64,
+        change: &CheckedChange,
+    ) -> Result<Result<(), Kind>, StoreError> {
+        let dense = dense_ops(change);
+        if self.bounds.dense_ops_max > 0
+            && dense > 0
+            && dense_ops_of(tx, document)?.saturating_add(dense) > self.bounds.dense_ops_max
+        {
+            return Ok(Err(Kind::DocumentOps));
+        }
+        Ok(self.check_bytes(space, document_bytes, change.bytes().len() as u64))
+    }
+
+    fn check_bytes(&self, space: &SpaceId, document_bytes: u64, change_bytes: u64) -> Result<(), Kind> {
         let is_above = |bytes: u64, bytes_max: u64| bytes.saturating_add(change_bytes) > bytes_max;
         if self.bounds.document_bytes_max > 0 && is_above(document_bytes, self.bounds.document_bytes_max) {
             return Err(Kind::DocumentBytes);
@@ -98,11 +132,26 @@ impl<'q> Budget<'q> {
     }
 
     /// Takes in that a change is stored.
-    pub(crate) fn add(&mut self, space: &SpaceId, bytes: u64) {
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be written.
+    pub(crate) fn add(
+        &mut self,
+        tx: &mut dyn WriteTx,
+        (space, document): (&SpaceId, &DocumentId),
+        change: &CheckedChange,
+    ) -> Result<(), StoreError> {
         if let Some(used) = self.spaces.get_mut(space) {
-            used.bytes = used.bytes.saturating_add(bytes);
+            used.bytes = used.bytes.saturating_add(change.bytes().len() as u64);
             used.is_changed = true;
         }
+        let dense = dense_ops(change);
+        if dense > 0 {
+            let all = dense_ops_of(tx, document)?.saturating_add(dense);
+            tx.put(Table::Meta, &dense_key(document), &all.to_le_bytes())?;
+        }
+        Ok(())
     }
 
     /// Takes in that a document is deleted that held so much.
@@ -131,6 +180,20 @@ impl<'q> Budget<'q> {
 
 fn key(space: &SpaceId) -> Vec<u8> {
     [KEY, space.as_bytes()].concat()
+}
+
+fn dense_key(document: &DocumentId) -> Vec<u8> {
+    [DENSE_KEY, document.as_bytes()].concat()
+}
+
+/// Returns how many operations a change has that its bytes do not explain.
+fn dense_ops(change: &CheckedChange) -> u64 {
+    change.op_count().saturating_sub((change.bytes().len() as u64).saturating_mul(OPS_PER_BYTE_FREE))
+}
+
+fn dense_ops_of(tx: &dyn WriteTx, document: &DocumentId) -> Result<u64, StoreError> {
+    let row = tx.get(Table::Meta, &dense_key(document))?;
+    Ok(row.and_then(|row| row.try_into().ok()).map_or(0, u64::from_le_bytes))
 }
 
 /// Returns what was written down last of a space: how much it held, and where its log ended.

@@ -373,7 +373,7 @@ mod tests {
             store.write_with(|tx| {
                 (0..2_000).try_for_each(|number| tx.put(Table::Member, &(round * 2_000 + number).to_be_bytes(), &[]))
             })?;
-            let bytes = store.layers().bytes();
+            let bytes = store.opened.read().expect("nothing panicked").visible().layers.bytes();
             checkpoints += u32::from(bytes < before);
             (most, before) = (most.max(bytes), bytes);
         }
