@@ -16,6 +16,6 @@ export { Repo } from "./page/repo.js";
 export type { Token } from "./page/relay.js";
 export { type Follow, Space, type SpaceRights } from "./page/space.js";
 export type { Status } from "./page/status.js";
-export { type Expand, type Mark, type Plain, type Span, type Splice, type TextChange, TextHandle } from "./page/text.js";
-export type { DocumentChange, Draft, DraftCounter, Input, Issue, OptionalKey, Patch, Path, Schema, Snapshot, Stage, Unsubscribe } from "./page/types.js";
+export { type Expand, type Mark, type MarkValue, type Plain, type Span, type Splice, type TextChange, TextHandle } from "./page/text.js";
+export type { DocumentChange, Draft, Input, Issue, OptionalKey, Patch, Path, Schema, Snapshot, Stage, Unsubscribe } from "./page/types.js";
 export { Counter, text, type Text, Unknown } from "./page/values.js";

@@ -275,6 +275,27 @@ describe("subscribers", () => {
 });
 
 describe("a text", () => {
+  test("is marked, split and pointed into by whole characters", async () => {
+    const doc = await repo.create({ body: text("a😀b") });
+    const body = doc.text("body");
+    const last = (): unknown => engine.calls.filter(([method]) => method === "edit").at(-1)?.[3];
+    for (const [start, end, first, behind] of [
+      [2, 4, 1, 4],
+      [0, 2, 0, 3],
+      [2, 2, 1, 1],
+    ] as const) {
+      await body.mark(start, end, "bold", true).catch(() => {});
+      expect(last()).toEqual([["mark", ["body"], first, behind, "bold", true, "after"]]);
+      await body.unmark(start, end, "bold").catch(() => {});
+      expect(last()).toEqual([["unmark", ["body"], first, behind, "bold", "after"]]);
+    }
+    await body.cursor(2).catch(() => {});
+    expect(engine.calls.at(-1)?.slice(0, 4)).toEqual(["cursor", doc.id, ["body"], 1]);
+    await body.split(2, { type: "paragraph" }).catch(() => {});
+    expect(last()).toEqual([["split", ["body"], 1, { type: "paragraph" }]]);
+    expect(doc.value.body).toBe("a\ufffc😀b");
+  });
+
   test("is spliced by whole characters, wherever a comparison cut", async () => {
     const doc = await repo.create(todo());
     const body = doc.text("body");

@@ -45,6 +45,18 @@ describe("a draft records", () => {
     expect(ops.map(([what]) => what)).toEqual(["remove", "remove", "remove", "insert", "insert", "insert"]);
   });
 
+  test("a counter that is put in another place, however much it counted", () => {
+    const editor = new Editor(decode({ votes: { $counter: "9007199254740993" } }));
+    const { ops } = record(editor, ((d: { votes: Counter; old: Counter }) => {
+      d.old = d.votes;
+      d.votes = new Counter(1);
+    }) as (draft: never) => unknown);
+    expect(ops).toEqual([
+      ["set", ["old"], { $counter: 2 ** 53 }],
+      ["set", ["votes"], { $counter: 1 }],
+    ]);
+  });
+
   test("dates and bytes that were changed and assigned, and not those that are the same", () => {
     const value = { due: new Date(1), bytes: new Uint8Array([1, 2]) };
     const { ops, after } = change(value, (d) => {

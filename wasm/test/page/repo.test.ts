@@ -193,6 +193,20 @@ describe("the relay", () => {
     expect(engine.calls).toContainEqual(["setOffline", true]);
   });
 
+  test("is left again with each new engine, unless another tab has come back to it", async () => {
+    const mine = await open({});
+    const offline = (): unknown[] => engine.calls.filter(([method]) => method === "setOffline");
+    await mine.setOffline(true);
+    engine.tell({ e: "status", state: "offline", pending: 0, storage: "memory" });
+    engine.tell({ e: "engine" });
+    await turn();
+    expect(offline()).toHaveLength(2);
+    engine.tell({ e: "status", state: "connecting", pending: 0, storage: "memory" });
+    engine.tell({ e: "engine" });
+    await turn();
+    expect(offline()).toHaveLength(2);
+  });
+
   test("is waited for until this device has what it had, though nothing waits to be sent", async () => {
     const mine = await open({});
     engine.status = { ...engine.status, state: "syncing" };

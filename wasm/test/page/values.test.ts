@@ -71,4 +71,18 @@ describe("values", () => {
   test("snapshots are frozen outside production", () => {
     expect(Object.isFrozen((decode({ a: [{}] }) as { a: object[] }).a[0])).toBe(true);
   });
+
+  test("half a character is refused wherever it stands, and a whole one is not", () => {
+    for (const value of ["\ud83d", "a\ude00", text("\ud83d"), { deep: [{ "\ude00": 1 }] }, ["\ud83dx"]]) {
+      expect(() => encode(value)).toThrow(expect.objectContaining({ code: "bad_value", message: expect.stringContaining("half a character") }));
+    }
+    expect(encode({ "😀": ["😀"] })).toEqual({ "😀": ["😀"] });
+  });
+
+  test("a counter beyond what a number holds exactly is read all the same, and counts in drafts only", () => {
+    const counter = decode({ $counter: "9007199254740993" }) as Counter;
+    expect(counter.value).toBe(2 ** 53);
+    expect(() => counter.increment()).toThrow(expect.objectContaining({ code: "unsupported" }));
+    expect(() => new Counter().decrement()).toThrow(expect.objectContaining({ code: "unsupported" }));
+  });
 });

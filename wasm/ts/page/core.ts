@@ -28,10 +28,9 @@ export function toSaid({ message, time }: EditOptions): { message?: string; time
 }
 
 /**
- * How a document is: `waiting` until its content has come, `open`, `deleted`, `quarantined` (kept from being loaded, since that trapped the
- * engine), or `closed` by this page.
+ * How a document is: `waiting` until its content has come, `open`, `deleted`, or `closed` by this page.
  */
-export type DocumentState = "waiting" | "open" | "deleted" | "quarantined" | "closed";
+export type DocumentState = "waiting" | "open" | "deleted" | "closed";
 
 type PatchEvent = Extract<EngineEvent, { e: "patch" }>;
 
@@ -197,7 +196,7 @@ export class Core {
   }
 
   /** The engine says what became of the document. */
-  become(kind: "deleted" | "quarantined"): void {
+  become(kind: "deleted"): void {
     this.#flush();
     this.state = this.#lastState = kind;
     if (this.told.size) this.told.emit(freeze({ patches: [], origin: "remote", value: this.value }));

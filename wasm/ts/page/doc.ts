@@ -85,7 +85,7 @@ export class Doc<T extends object = Record<string, any>> {
     return this.#core.space;
   }
 
-  /** How it is: waiting for its content, open, deleted, quarantined, or closed. */
+  /** How it is: waiting for its content, open, deleted, or closed. */
   get state(): DocumentState {
     return this.#core.state;
   }

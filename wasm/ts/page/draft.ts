@@ -5,7 +5,7 @@
 import { RejoinError } from "./errors.js";
 import type { Tagged, WireOp, WirePath } from "./link.js";
 import type { Editor, Step } from "./snapshot.js";
-import { Counter, decode, encode, equal, type Fields, has, isNode, type List, thaw, type Value } from "./values.js";
+import { Counter, counted, decode, encode, equal, type Fields, has, isNode, type List, thaw, type Value } from "./values.js";
 
 /** What an edit consists of: as the engine takes it, and as the page shows it meanwhile. */
 export interface Edit {
@@ -21,7 +21,7 @@ const nodes = new WeakMap<object, Node>();
 
 /** Puts what a draft's proxy stands for in its place. */
 export function unwrap(value: unknown): unknown {
-  if (value instanceof BoundCounter) return new Counter(value.value);
+  if (value instanceof BoundCounter) return counted(value.value);
   return (typeof value === "object" && value !== null && nodes.get(value)?.value) || value;
 }
 
@@ -176,11 +176,11 @@ class BoundCounter extends Counter {
     Object.defineProperty(this, "value", { get: () => ((node.value as unknown as Parts)[this.key] as Counter).value, enumerable: true });
   }
 
-  increment(by = 1): void {
+  override increment(by = 1): void {
     this.node.increment(this.key, by);
   }
 
-  decrement(by = 1): void {
+  override decrement(by = 1): void {
     this.node.increment(this.key, -by);
   }
 }

@@ -107,7 +107,7 @@ export type EngineEvent =
       origin: "local" | "remote";
       patches: WirePatch[];
     }
-  | { e: "doc"; doc: string; kind: "deleted" | "rejected" | "quarantined" | "rewritten" }
+  | { e: "doc"; doc: string; kind: "deleted" | "rejected" | "rewritten" }
   | { e: "pending"; total: number; docs: Record<string, number> }
   | { e: "presence"; doc: string; values: WirePresence[] }
   | { e: "list" }

@@ -55,6 +55,8 @@ export class Repo {
   readonly #relay: Relay | undefined;
   #tells = 0;
   #offline: boolean;
+  /** How many calls that change that are under way. */
+  #switching = 0;
   #closing: Promise<void> | undefined;
 
   private constructor(link: Link, options: RepoOptions) {
@@ -90,7 +92,7 @@ export class Repo {
     const repo = new Repo(link, options);
     try {
       // In this order: an engine that is told of the relay first would connect at once.
-      if (repo.#offline) await repo.#session.call("setOffline", true);
+      if (repo.#offline) await repo.setOffline(true);
       void repo.#relay?.connect();
       await repo.#ask();
     } catch (error) {
@@ -289,7 +291,12 @@ export class Repo {
    */
   async setOffline(offline: boolean): Promise<void> {
     this.#offline = offline;
-    await this.#session.call("setOffline", offline);
+    this.#switching++;
+    try {
+      await this.#session.call("setOffline", offline);
+    } finally {
+      this.#switching--;
+    }
   }
 
   /**
@@ -462,7 +469,7 @@ export class Repo {
     }
   }
 
-  #befall(id: string, kind: "deleted" | "rejected" | "quarantined" | "rewritten"): void {
+  #befall(id: string, kind: "deleted" | "rejected" | "rewritten"): void {
     const core = this.#docs.get(id)?.core;
     if (kind === "rejected") this.rejected.refresh();
     else if (kind === "rewritten") core?.reopen();
@@ -472,7 +479,7 @@ export class Repo {
   /** Another engine serves this page: it knows the store, and nothing of what this page was looking at. */
   #again(): void {
     if (this.#session.closed) return;
-    if (this.#offline) void this.#session.call("setOffline", true).catch(() => {});
+    if (this.#offline) this.setOffline(true).catch(() => {});
     void this.#relay?.connect();
     for (const { core } of this.#docs.values()) core.reopen();
     for (const presence of this.#presences.values()) presence.again();
@@ -492,6 +499,8 @@ export class Repo {
   #tell(told: WireStatus): void {
     this.#tells++;
     const status = toStatus(told);
+    // Another tab has come back to the network, for all: the next engine is not to be told otherwise.
+    if (!this.#switching && status.state !== "offline" && status.state !== "none") this.#offline = false;
     // Why there is no token is not known to the engine.
     const fault = this.#relay?.fault;
     this.#become(fault && !status.error ? { ...status, error: fault } : status);

@@ -6,24 +6,29 @@ import type { Tagged, WireOp, WirePath } from "./link.js";
 import type { Receipt } from "./receipt.js";
 import { at, BLOCK, spliceBetween, type Step } from "./snapshot.js";
 import type { Unsubscribe } from "./types.js";
-import { decode, encode } from "./values.js";
+import { decode, encode, isWhole } from "./values.js";
 
 /** Refuses what ends or begins with half a character: the engine holds whole ones. */
 function wellFormed(insert: string): string {
-  if (/\p{Surrogate}/u.test(insert)) throw new RejoinError("bad_argument", "half a character, a lone surrogate, is no text: cut strings between characters");
+  if (!isWhole(insert)) throw new RejoinError("bad_argument", "half a character, a lone surrogate, is no text: cut strings between characters");
   return insert;
 }
 
+/** Whether an index is between the halves of a character. */
+const cuts = (value: string, at: number): boolean => /^[\uD800-\uDBFF][\uDC00-\uDFFF]$/.test(value.slice(at - 1, at + 1));
+
 /** Makes a splice one of whole characters that leads to the same text: naive comparisons cut between the halves of an emoji. */
 function ofCharacters(value: string, index: number, deleteCount: number, insert: string): [index: number, deleteCount: number, insert: string] {
-  const cuts = (at: number): boolean => /^[\uD800-\uDBFF][\uDC00-\uDFFF]$/.test(value.slice(at - 1, at + 1));
   const end = index + deleteCount;
-  const [before, after] = [cuts(index) ? 1 : 0, cuts(end) ? 1 : 0];
+  const [before, after] = [cuts(value, index) ? 1 : 0, cuts(value, end) ? 1 : 0];
   return [index - before, before + deleteCount + after, wellFormed(value.slice(index - before, index) + insert + value.slice(end, end + after))];
 }
 
-/** What a mark, an attribute of a block or a presence may hold. */
-export type Plain = null | boolean | number | string | readonly Plain[] | { readonly [key: string]: Plain };
+/** What a mark may hold. */
+export type MarkValue = null | boolean | number | string;
+
+/** What an attribute of a block may hold. */
+export type Plain = MarkValue | readonly Plain[] | { readonly [key: string]: Plain };
 
 /** A mark on a range of a text: bold, a link, a comment. */
 export interface Mark {
@@ -142,7 +147,7 @@ export class TextHandle {
   }
 
   /**
-   * Marks a range. By default the mark grows with what is typed at its end.
+   * Marks a range. By default the mark grows with what is typed at its end. A range that cuts an emoji in half takes in the whole of it.
    *
    * @example
    * ```ts
@@ -150,8 +155,8 @@ export class TextHandle {
    * await note.text("body").mark(0, 5, "bold", true);
    * ```
    */
-  async mark(start: number, end: number, name: string, value: Plain, options: EditOptions & { expand?: Expand } = {}): Promise<Receipt> {
-    this.#range(start, end);
+  async mark(start: number, end: number, name: string, value: MarkValue, options: EditOptions & { expand?: Expand } = {}): Promise<Receipt> {
+    [start, end] = this.#whole(start, end);
     const tagged = encode(value, `the mark ${name}`, unwrap);
     return this.#edit(["mark", this.path, start, end, name, tagged, options.expand ?? "after"], ["mark", this.path], options);
   }
@@ -167,7 +172,7 @@ export class TextHandle {
    * ```
    */
   async unmark(start: number, end: number, name: string, options: EditOptions & { expand?: Expand } = {}): Promise<Receipt> {
-    this.#range(start, end);
+    [start, end] = this.#whole(start, end);
     return this.#edit(["unmark", this.path, start, end, name, options.expand ?? "after"], ["mark", this.path], options);
   }
 
@@ -211,7 +216,7 @@ export class TextHandle {
    * ```
    */
   async split(index: number, block: { [key: string]: Plain }, options?: EditOptions): Promise<Receipt> {
-    this.#range(index, index);
+    [index] = this.#whole(index, index);
     return this.#edit(["split", this.path, index, encode(block, "the block", unwrap)], ["splice", this.path, index, 0, BLOCK], options);
   }
 
@@ -258,7 +263,7 @@ export class TextHandle {
    * ```
    */
   async cursor(index: number, side: "before" | "after" = "after"): Promise<string> {
-    this.#range(index, index);
+    [index] = this.#whole(index, index);
     return this.#call<string>("cursor", index, this.#core.base([this.path]), side);
   }
 
@@ -323,6 +328,14 @@ export class TextHandle {
     if (!whole || start < 0 || end < start || end > length) {
       throw new RejoinError("bad_argument", `no such range in a text of ${length}: ${start} to ${end}`);
     }
+  }
+
+  /** Takes in the whole of the characters that a range cuts; an index inside one is where it begins. */
+  #whole(start: number, end: number): [start: number, end: number] {
+    this.#range(start, end);
+    const { value } = this;
+    const [before, after] = [cuts(value, start) ? 1 : 0, cuts(value, end) ? 1 : 0];
+    return [start - before, start === end ? end - before : end + after];
   }
 
   #block(index: number): void {

@@ -4,10 +4,10 @@ import type { Counter, Text, Unknown } from "./values.js";
 /** Keys and indices that lead from the root of a document to a value. */
 export type Path = readonly (string | number)[];
 
-type Leaf = null | undefined | boolean | number | bigint | Date | Uint8Array | Unknown;
+type Leaf = null | undefined | boolean | number | Date | Uint8Array | Unknown;
 
 /**
- * A value as it is read: deeply readonly, a {@link Text} as a string.
+ * A value as it is read: deeply readonly, a {@link Text} as a string, an integer as a number where one holds it exactly.
  *
  * @example
  * ```ts
@@ -21,21 +21,15 @@ export type Snapshot<T> = 0 extends 1 & T
   ? T
   : T extends Text
     ? string
-    : T extends string | Leaf | Counter
-      ? T
-      : T extends readonly (infer Item)[]
-        ? readonly Snapshot<Item>[]
-        : T extends object
-          ? { readonly [K in keyof T]: Snapshot<T[K]> }
-          : T;
-
-/** A counter in a draft. */
-export interface DraftCounter extends Counter {
-  /** Adds to it, 1 by default. */
-  increment(by?: number): void;
-  /** Takes from it, 1 by default. */
-  decrement(by?: number): void;
-}
+    : T extends bigint
+      ? bigint | number
+      : T extends string | Leaf | Counter
+        ? T
+        : T extends readonly (infer Item)[]
+          ? readonly Snapshot<Item>[]
+          : T extends object
+            ? { readonly [K in keyof T]: Snapshot<T[K]> }
+            : T;
 
 /**
  * A value as `doc.change` hands it out: to be read and written like any object.
@@ -53,9 +47,9 @@ export type Draft<T> = 0 extends 1 & T
   ? T
   : T extends Text
     ? string
-    : T extends Counter
-      ? DraftCounter
-      : T extends string | Leaf
+    : T extends bigint
+      ? bigint | number
+      : T extends string | Leaf | Counter
         ? T
         : T extends readonly (infer Item)[]
           ? Draft<Item>[]

@@ -48,6 +48,34 @@ export class Counter {
     this.value = value;
   }
 
+  /**
+   * Adds to it, 1 by default: in a draft of `doc.change` only. Elsewhere it throws RejoinError `unsupported`.
+   *
+   * @example
+   * ```ts
+   * const poll = await repo.create({ votes: new Counter(0) });
+   * await poll.change((draft) => draft.votes.increment());
+   * console.assert(poll.value.votes.value === 1);
+   * ```
+   */
+  increment(_by?: number): void {
+    throw new RejoinError("unsupported", "a counter that is read does not change: use doc.increment(path), or increment it in doc.change");
+  }
+
+  /**
+   * Takes from it, 1 by default, as {@link Counter.increment} adds.
+   *
+   * @example
+   * ```ts
+   * const stock = await repo.create({ left: new Counter(10) });
+   * await stock.change((draft) => draft.left.decrement(3));
+   * console.assert(stock.value.left.value === 7);
+   * ```
+   */
+  decrement(by = 1): void {
+    this.increment(-by);
+  }
+
   valueOf(): number {
     return this.value;
   }
@@ -97,7 +125,14 @@ export function text(value = ""): Text {
 }
 
 /** Whether snapshots are frozen: outside production, so that writing to one is noticed where it happens. */
-const frozen = typeof process !== "undefined" && process.env?.NODE_ENV !== "production";
+const frozen = ((): boolean => {
+  try {
+    // Word for word what bundlers replace. A page without a bundler has neither.
+    return process.env.NODE_ENV !== "production";
+  } catch {
+    return false;
+  }
+})();
 
 /** Freezes one object or array outside production; what is in it was frozen before. */
 export function freeze<T extends object>(node: T): T {
@@ -162,6 +197,11 @@ export function fromHex(hex: string): Uint8Array {
   return bytes;
 }
 
+/** Whether a string has whole characters only. */
+export const isWhole = (value: string): boolean => !/\p{Surrogate}/u.test(value);
+
+const HALF = "has half a character, a lone surrogate, in it: cut strings between characters";
+
 const TAG = /^\$+(date|bytes|counter|text|int|uint|float|type)$/;
 /** Deeper nesting is taken for a cycle. */
 const DEPTH_MAX = 200;
@@ -185,8 +225,9 @@ export function encode(value: unknown, at = "the value", unwrap: Unwrap = (same)
   switch (typeof value) {
     case "undefined":
       throw new TypeError(`${at} is undefined: leave the key out, delete it, or use null`);
-    case "boolean":
     case "string":
+      return isWhole(value) ? value : bad(HALF);
+    case "boolean":
       return value;
     case "number":
       return Number.isFinite(value) && (Number.isSafeInteger(value) || !Number.isInteger(value)) ? value : { $float: String(value) };
@@ -203,13 +244,16 @@ export function encode(value: unknown, at = "the value", unwrap: Unwrap = (same)
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? bad("is an invalid date") : { $date: value.getTime() };
   if (value instanceof Uint8Array) return { $bytes: toHex(value) };
   if (value instanceof Counter) return { $counter: value.value };
-  if (value instanceof TextMarker) return { $text: value.text };
+  if (value instanceof TextMarker) return isWhole(value.text) ? { $text: value.text } : bad(HALF);
   if (value instanceof Unknown) return { $type: value.type, $bytes: toHex(value.bytes) };
   if (depth > DEPTH_MAX) return bad("is nested too deeply, or contains itself");
   if (Array.isArray(value)) return Array.from(value, (item, index) => encode(item, `${at}[${index}]`, unwrap, depth + 1));
   if (!isFields(value)) return bad(`is a ${(value as object).constructor?.name ?? "strange object"}, which a document cannot hold: make it a plain object`);
   const fields: Record<string, Tagged> = {};
-  for (const [key, item] of Object.entries(value)) put(fields, escape(key), encode(item, `${at}.${key}`, unwrap, depth + 1));
+  for (const [key, item] of Object.entries(value)) {
+    if (!isWhole(key)) return bad(`has a key that ${HALF}`);
+    put(fields, escape(key), encode(item, `${at}.${key}`, unwrap, depth + 1));
+  }
   return fields;
 }
 

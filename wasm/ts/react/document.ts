@@ -1,7 +1,8 @@
 /** Documents in components. */
 import { useCallback, useMemo } from "react";
-import type { Doc, Path, Receipt, Repo, RejoinError, Snapshot } from "../index.js";
-import { documentSource, LOADING, open, type View } from "./opened.js";
+import type { Doc, Path, Receipt, Repo, Snapshot } from "../index.js";
+import { RejoinError } from "../page/errors.js";
+import { type DocumentStatus, documentSource, LOADING, open, type View } from "./opened.js";
 import { useGiven } from "./provider.js";
 import { type Equal, useSource } from "./source.js";
 
@@ -15,13 +16,13 @@ export interface SelectOptions {
  * What {@link useDocument} returns, told apart by `status`:
  * - `loading`: not read yet, or its content has not come from anywhere yet
  * - `ready`: `doc` and `value` are there
- * - `missing`: neither here nor to be had; `deleted`, `quarantined`: it was here once
+ * - `missing`: neither here nor to be had; `deleted`: it was here once
  * - `failed`: something else went wrong, see `error`
  */
 export type DocumentResult<T extends object, V> =
   | { readonly status: "ready"; readonly doc: Doc<T>; readonly value: V; readonly error: undefined }
   | {
-      readonly status: "loading" | "missing" | "deleted" | "quarantined" | "failed";
+      readonly status: "loading" | "missing" | "deleted" | "failed";
       readonly doc: Doc<T> | undefined;
       readonly value: undefined;
       readonly error: RejoinError | undefined;
@@ -93,10 +94,11 @@ export function useDocumentSuspense(id: string, select?: Select<never, unknown>,
   throw repo ? open(repo, id).settled : coming;
 }
 
-/** The errors of documents that opened without one. `rejoin` itself is not imported: these hooks are only its types' user. */
-function failure(status: string, id: string): Error {
-  const code = status === "failed" ? "closed" : status;
-  return Object.assign(new Error(`the document ${id} is ${code}`), { name: "RejoinError", code });
+/** The errors of documents that opened without one. */
+function failure(status: DocumentStatus, id: string): RejoinError {
+  if (status === "missing") return new RejoinError("not_found", `the document ${id} is neither here nor to be had`);
+  const code = status === "deleted" ? status : "closed";
+  return new RejoinError(code, `the document ${id} is ${code}`);
 }
 
 /** What {@link useField} gives to write with: a value, or a function of the one that is there. `undefined` deletes the field. */

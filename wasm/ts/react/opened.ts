@@ -11,7 +11,7 @@ import type { Source } from "./source.js";
 export const LINGER_MS = 5_000;
 
 /** How a document is, to a component. */
-export type DocumentStatus = "loading" | "ready" | "missing" | "deleted" | "quarantined" | "failed";
+export type DocumentStatus = "loading" | "ready" | "missing" | "deleted" | "failed";
 
 /** A document as the hooks see it. Another object each time something changes. */
 export interface View {
@@ -27,7 +27,6 @@ const STATUS: Record<DocumentState, DocumentStatus> = {
   waiting: "loading",
   open: "ready",
   deleted: "deleted",
-  quarantined: "quarantined",
   // Somebody closed more often than they opened. The repo itself may be closed too; there is no more to come either way.
   closed: "failed",
 };
