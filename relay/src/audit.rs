@@ -217,6 +217,11 @@ impl Writer {
         if let Err(error) = outcome {
             self.lost.fetch_add(records.len() as u64, Ordering::Relaxed);
             tracing::error!(%error, records = records.len(), "failed to write the audit trail");
+            // What was done is done, and somebody was told so: then the log is where it stands.
+            for Record { who, action, target, outcome, address, .. } in records.iter().filter(|it| it.kind == Kind::Act)
+            {
+                tracing::error!(who, action, target, outcome, address, "not in the audit trail");
+            }
         }
         for done in waiting {
             // Whoever waited may have gone.

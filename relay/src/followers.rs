@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rejoin::{DocumentId, SpaceId, StorageId};
@@ -107,6 +107,11 @@ impl Followers {
     /// Says whether any space or document is followed. What would be told to nobody need not be made.
     pub(crate) fn are_there(&self) -> bool {
         self.followed.load(Ordering::Relaxed) > 0
+    }
+
+    /// Sets how long those who follow wait for news at most, after they were told of some.
+    pub(crate) fn set_interval_max(&self, most: Duration) {
+        self.pace.set_most(most);
     }
 
     /// Returns what is kept of the last commits.

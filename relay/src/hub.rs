@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rejoin::limits::EPHEMERAL_SESSIONS_MAX;
@@ -129,6 +129,12 @@ impl Hub {
             pace: Pace::new(CLASSIC_NEWS_INTERVAL),
             backlog,
         }
+    }
+
+    /// Sets how long those who read along wait for news at most, after they were told of some.
+    pub(crate) fn set_news_interval_max(&self, most: Duration) {
+        self.followers.set_interval_max(most);
+        self.pace.set_most(most);
     }
 
     /// Returns what counts what waits for connections.

@@ -235,21 +235,27 @@ pub const UNFINISHED_BYTES_MAX: u64 = 128 << 20;
 /// How much each socket may have of it in any case: 16 KiB, four reads.
 pub const UNFINISHED_BYTES_FREE: u64 = 16 << 10;
 
+/// How many milliseconds those who read along wait for what is written, after they were told of something, at most: 100. The
+/// configuration may say less.
+pub const NEWS_INTERVAL_MAX_MILLISECONDS: u32 = 100;
+
+const NEWS_INTERVAL_MAX: Duration = Duration::from_millis(NEWS_INTERVAL_MAX_MILLISECONDS as u64);
+
 /// How long after those who follow a space or a document were told of it they are told again, at least: 20 ms, 50 times a second, where
 /// up to 20 of them read along, and 1 ms for each of more, up to 100 ms. What is committed meanwhile comes in one frame; the first change
 /// after a pause waits for nothing.
 ///
 /// Each reader is sent a frame of its own, so a space costs a thousand a second at most, until 100 readers are told ten times a second
-/// each. With 20 ms for 50 readers, a delivered change cost half as much again.
+/// each. With 20 ms for 50 readers, a delivered change cost half as much again; with 100 ms for them, a tenth less.
 pub(crate) const NEWS_INTERVAL: Interval =
-    Interval { least: Duration::from_millis(20), each: Duration::from_millis(1), most: Duration::from_millis(100) };
+    Interval { least: Duration::from_millis(20), each: Duration::from_millis(1), most: NEWS_INTERVAL_MAX };
 
 /// The same for those who take part in a document by the classic protocol: 40 ms for up to 20, and 2 ms for each of more, up to 100 ms.
 /// Each of them answers each frame, so one costs twice as much there; automerge-repo's clients and servers send a tenth of a second
 /// apart. With that for few readers too, a delivered change would cost a fifth less, and who reads along would wait 60 ms for one that now
 /// takes 8.
 pub(crate) const CLASSIC_NEWS_INTERVAL: Interval =
-    Interval { least: Duration::from_millis(40), each: Duration::from_millis(2), most: Duration::from_millis(100) };
+    Interval { least: Duration::from_millis(40), each: Duration::from_millis(2), most: NEWS_INTERVAL_MAX };
 
 /// The most devices and spaces whose cursors wait to be told to one connection: 1,024, 48 bytes each. What does not fit is
 /// left out; the device's next cursor comes. As many wait for [`SEEN_INTERVAL`] to be told to anybody; then they are told at once.

@@ -14,6 +14,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -93,9 +94,9 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    fn for_readers(self, readers: usize) -> Duration {
+    fn for_readers(self, readers: usize, most: Duration) -> Duration {
         let readers = u32::try_from(readers).unwrap_or(u32::MAX);
-        self.each.saturating_mul(readers).clamp(self.least, self.most)
+        self.each.saturating_mul(readers).max(self.least).min(most)
     }
 }
 
@@ -103,6 +104,8 @@ impl Interval {
 #[derive(Debug)]
 pub(crate) struct Pace<K> {
     interval: Interval,
+    /// However many readers there are, in microseconds: [`Interval::most`] or less.
+    most: AtomicU64,
     intervals: Mutex<Intervals<K>>,
     bell: Notify,
 }
@@ -133,17 +136,28 @@ struct Held {
     left_out: Option<ConnectionId>,
 }
 
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 impl<K: Copy + Eq + Hash> Pace<K> {
     /// Makes a pace at which the same thing is told once in an interval at most.
     pub(crate) fn new(interval: Interval) -> Self {
         let (now, apart, ends) = Default::default();
         let intervals = Intervals { held: HashMap::new(), now, apart, ends, last_number: 0, was_over: false };
-        Self { interval, intervals: Mutex::new(intervals), bell: Notify::new() }
+        let most = AtomicU64::new(micros(interval.most));
+        Self { interval, most, intervals: Mutex::new(intervals), bell: Notify::new() }
+    }
+
+    /// Sets how long an interval is at most, from the next on: no longer than it was made with.
+    pub(crate) fn set_most(&self, most: Duration) {
+        self.most.store(micros(most.min(self.interval.most)), Ordering::Relaxed);
     }
 
     /// Notes that something is to be told to so many readers: [`Pace::due`] returns it, now or when its interval is over.
     pub(crate) fn tell(&self, of: K, told: Told, readers: usize) {
-        if self.intervals().add(of, told, self.interval.for_readers(readers)) {
+        let most = Duration::from_micros(self.most.load(Ordering::Relaxed));
+        if self.intervals().add(of, told, self.interval.for_readers(readers, most)) {
             self.bell.notify_one();
         }
     }
@@ -311,6 +325,21 @@ mod tests {
                 0 => assert_eq!(told, [0, 1, 2, 3, 4].map(|of| (of, 0))),
                 _ => assert_eq!(told, [(1, 15), (4, 15), (3, 20), (0, 30), (2, 35)]),
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_is_set() {
+        let pace = Pace::new(PACE);
+        for (most, waited) in [(5, 5), (17, 17), (1_000, 35)] {
+            pace.set_most(Duration::from_millis(most));
+            let since = Instant::now();
+            for end in 0..2 {
+                pace.tell(1, Told::now(end, Whom::All), 9);
+                due(&pace).await.unwrap();
+            }
+            assert_eq!(since.elapsed().as_millis(), waited);
+            assert!(due(&pace).await.is_none(), "the interval is over");
         }
     }
 

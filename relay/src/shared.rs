@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
@@ -92,6 +93,7 @@ impl Shared {
         self.registry.set_principal_max(config.limits.connections_per_principal_max);
         self.audit.set_rows_max(config.admin.audit_rows_max);
         self.quota.reload(config);
+        self.hub.set_news_interval_max(Duration::from_millis(config.limits.news_interval_max_milliseconds.into()));
     }
 
     /// Returns what sessions ask about rights.

@@ -18,8 +18,9 @@ use crate::limits::{
     AUDIT_ROWS_MAX_DEFAULT, BACKUP_DURATION_MAX, BYTES_BURST_DEFAULT, BYTES_PER_SECOND_DEFAULT,
     CONNECTIONS_MAX_DEFAULT, CONNECTIONS_PER_ADDRESS_MAX_DEFAULT, CONNECTIONS_PER_PRINCIPAL_MAX_DEFAULT, DEAD_AFTER,
     DOCUMENT_BYTES_MAX_DEFAULT, DRAIN_DEADLINE, FRAMES_BURST_DEFAULT, FRAMES_PER_SECOND_DEFAULT,
-    HANDSHAKE_DEADLINE_DEFAULT, MISSES_PER_MINUTE_DEFAULT, PING_INTERVAL, RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX,
-    SHARES_PER_PRINCIPAL_MAX_DEFAULT, SOCKETS_SPARE, UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
+    HANDSHAKE_DEADLINE_DEFAULT, MISSES_PER_MINUTE_DEFAULT, NEWS_INTERVAL_MAX_MILLISECONDS, PING_INTERVAL,
+    RECONNECT_AFTER_MAX, SEND_QUEUE_BYTES_MAX, SHARES_PER_PRINCIPAL_MAX_DEFAULT, SOCKETS_SPARE,
+    UPGRADES_PER_SECOND_DEFAULT, WRITE_STALL,
 };
 
 /// The most connections that can be configured: each may cost a socket and the bookkeeping counts them in 32 bits.
@@ -195,6 +196,8 @@ keys! {
         dead_after_seconds: Duration = DEAD_AFTER, from(2, 86_400), live;
         /// How long a client may take no byte of what is sent to it.
         write_stall_seconds: Duration = WRITE_STALL, from(1, 3_600), live;
+        /// How long who reads along may wait for what is written, after they were told of something: the more they are, the longer they wait, up to this. Less is sooner, and costs a frame for each of them each time.
+        news_interval_max_milliseconds: u32 = NEWS_INTERVAL_MAX_MILLISECONDS, from(1, NEWS_INTERVAL_MAX_MILLISECONDS as u64), live;
         /// The most frames from one connection.
         frames_per_second: u32 = FRAMES_PER_SECOND_DEFAULT, from(0, RATE_CEILING), live;
         /// How many frames it may send at once after it was quiet.
@@ -326,6 +329,7 @@ impl Key {
             "a whole number" if ends("per_second") => "per second",
             "a whole number" if ends("per_minute") => "per minute",
             "a whole number" if ends("_days") => "days",
+            "a whole number" if ends("_milliseconds") => "milliseconds",
             "a whole number" => "count",
             "a number" if ends("_seconds") => "seconds",
             "an address and port, such as 127.0.0.1:3030 or [::]:3030" => "address",

@@ -291,10 +291,11 @@ impl Writer {
         loop {
             // What an earlier commit had no room for does not wait.
             if !is_left {
+                // Asleep until the next commit may begin, whether anything waits for it yet or not: to be woken costs more than to look.
+                self.gather(last);
                 if !self.inbox.wait() {
                     return;
                 }
-                self.gather(last);
             }
             self.do_urgent();
             let now = Instant::now();
@@ -337,7 +338,7 @@ impl Writer {
             let interval = if glance.is_busy { COMMIT_INTERVAL_MIN } else { COMMIT_INTERVAL };
             let left = (last + interval).saturating_duration_since(now);
             // The relay's end does not wait.
-            if left.is_zero() || glance.is_closed || !glance.has_jobs {
+            if left.is_zero() || glance.is_closed {
                 return;
             }
             self.inbox.wait_for_more(glance, left);

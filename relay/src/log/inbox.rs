@@ -37,17 +37,15 @@ enum Sleep {
     Awake,
     /// Nothing is to be done: for all.
     Idle,
-    /// A commit waits for more: for what does not wait, and when enough is there.
+    /// The next commit waits for its time, or for enough: for what does not wait, and when enough is there.
     Gathering,
-    /// A commit waits for its time: for what does not wait.
+    /// It waits for its time alone: for what does not wait.
     Resting,
 }
 
 /// What waits, for who decides when the next commit begins.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Glance {
-    /// Something waits for a commit.
-    pub(super) has_jobs: bool,
     /// Requests come so fast that a commit need not wait for more of them.
     pub(super) is_busy: bool,
     pub(super) is_closed: bool,
@@ -174,8 +172,7 @@ impl Inbox {
     /// Returns what waits now.
     pub(super) fn glance(&self, now: Instant) -> Glance {
         let state = self.state();
-        let (has_jobs, is_busy) = (!state.lanes.is_empty(), state.lanes.is_busy(now));
-        Glance { has_jobs, is_busy, is_closed: state.is_closed, told: state.told }
+        Glance { is_busy: state.lanes.is_busy(now), is_closed: state.is_closed, told: state.told }
     }
 
     /// Waits until what a glance showed has changed so that the next commit may begin earlier, or for so long.
