@@ -13,7 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use super::{outbox, rejected, spaces, state};
+use automerge::ChangeHash;
+
+use super::{outbox, position, rejected, spaces, state};
 use crate::id::{DocumentId, Epoch, SpaceId};
 use crate::limits::RECEIPT_ROWS_MAX;
 use crate::store::record::{self, Reader, position_key, position_of_key, prefix_end};
@@ -48,6 +50,37 @@ pub struct Acknowledged {
     pub position: u64,
     /// Where it is in the relay's log. A greater number, for one that the relay had before, only delays what is said of it.
     pub log_position: u64,
+}
+
+/// That a relay has a change durably, as it answers. It names the change, because what is at a position may be another one by the time
+/// the answer comes: one that was refused may have been taken out meanwhile, or a document deleted and fetched anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relayed {
+    /// Which change.
+    pub hash: ChangeHash,
+    /// Where it is in the relay's log, as in [`Acknowledged`].
+    pub log_position: u64,
+}
+
+impl Relayed {
+    /// Finds where changes of a document are. Those that are not here any more are left out. Cost: one lookup for each.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the store cannot be read.
+    pub fn find(
+        tx: &(impl ReadTx + ?Sized),
+        document: &DocumentId,
+        relayed: &[Self],
+    ) -> Result<Vec<Acknowledged>, StoreError> {
+        let mut found = Vec::with_capacity(relayed.len());
+        for Self { hash, log_position } in relayed {
+            if let Some(position) = position(tx, document, hash)? {
+                found.push(Acknowledged { position, log_position: *log_position });
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// The acknowledged changes of a document that nobody else is known to have.

@@ -12,7 +12,7 @@ use super::{Inner, RepoError, now_seconds, random_actor};
 use crate::engine::{self, Reused, Rewritten};
 use crate::id::{DocumentId, Epoch, SpaceId};
 use crate::ledger::outbox;
-use crate::ledger::receipts::{self, Acknowledged};
+use crate::ledger::receipts::{self, Acknowledged, Relayed};
 use crate::ledger::rejected::{self, Rejection};
 use crate::store::{StoreError, WriteTx};
 
@@ -43,11 +43,12 @@ impl Inner {
     pub(crate) fn note_acknowledged(
         self: &Arc<Self>,
         epoch: Epoch,
-        acknowledged: Vec<(DocumentId, Vec<Acknowledged>)>,
+        acknowledged: Vec<(DocumentId, Vec<Relayed>)>,
     ) -> Result<Note, RepoError> {
         let work = move |tx: &mut dyn WriteTx| {
-            let take = |(document, changes): (DocumentId, Vec<Acknowledged>)| {
-                Ok((document, acknowledge(tx, &document, &epoch, &changes)?))
+            let take = |(document, changes): (DocumentId, Vec<Relayed>)| {
+                let found = Relayed::find(tx, &document, &changes)?;
+                Ok((document, acknowledge(tx, &document, &epoch, &found)?))
             };
             acknowledged.into_iter().map(take).collect::<Result<Vec<_>, StoreError>>()
         };

@@ -7,9 +7,10 @@ use crate::document::Materialised;
 use crate::engine::{self, Accepted, Origin, Reused};
 use crate::gate::CheckedChange;
 use crate::id::{DocumentId, Epoch, SpaceId};
-use crate::ledger::receipts::Acknowledged;
+use crate::ledger;
+use crate::ledger::receipts::{Acknowledged, Relayed};
 use crate::runtime;
-use crate::store::WriteTx;
+use crate::store::{StoreError, WriteTx};
 
 /// Tells a repo what a relay would.
 #[derive(Debug, Clone)]
@@ -32,7 +33,16 @@ impl ToldBy {
         document: DocumentId,
         changes: Vec<Acknowledged>,
     ) -> Result<(), RepoError> {
-        self.run(move |repo| repo.inner.note_acknowledged(epoch, vec![(document, changes)]).map(drop)).await
+        let acknowledge = move |repo: &Repo| {
+            let tx = repo.inner.store.read()?;
+            let named = changes.into_iter().map(|Acknowledged { position, log_position }| {
+                Ok(Relayed { hash: ledger::node(tx.as_ref(), &document, position)?.hash, log_position })
+            });
+            let named = named.collect::<Result<_, StoreError>>()?;
+            drop(tx);
+            repo.inner.note_acknowledged(epoch, vec![(document, named)]).map(drop)
+        };
+        self.run(acknowledge).await
     }
 
     /// Tells that a relay showed these heads.

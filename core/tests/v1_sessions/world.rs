@@ -11,7 +11,7 @@ use rejoin::engine::{self, Origin};
 use rejoin::fields::{self, Author, Edit};
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::cursor::Cursor;
-use rejoin::ledger::receipts::{self, Acknowledged};
+use rejoin::ledger::receipts::{self, Acknowledged, Relayed};
 use rejoin::ledger::{self, Appended, cursor, log, spaces, tombstone};
 use rejoin::store::{MemoryStore, Store, StoreError, StoreExt, WriteTx};
 use rejoin::sync::v1::{
@@ -157,7 +157,8 @@ impl Client {
             ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
                 let acknowledge = |tx: &mut dyn WriteTx| {
                     for (document, some) in &acknowledged {
-                        receipts::acknowledge(tx, document, &epoch, some)?;
+                        let found = Relayed::find(tx, document, some)?;
+                        receipts::acknowledge(tx, document, &epoch, &found)?;
                     }
                     Ok(())
                 };

@@ -34,7 +34,7 @@ use crate::gate::CheckedChange;
 use crate::id::{DocumentId, Epoch, PeerId, SpaceId, StorageId};
 use crate::ledger::Appended;
 use crate::ledger::cursor::Cursor;
-use crate::ledger::receipts::Acknowledged;
+use crate::ledger::receipts::Relayed;
 use crate::limits::CREDIT_BYTES;
 use crate::store::{ReadTx, StoreError};
 use crate::sync::classic::CLOSE_UNSUPPORTED;
@@ -111,7 +111,7 @@ pub enum ClientOutput {
         /// An Automerge document chunk.
         chunk: Bytes,
     },
-    /// The relay has these local changes durably: for [`crate::ledger::receipts::acknowledge`].
+    /// The relay has these local changes durably: for [`crate::ledger::receipts::acknowledge`], where [`Relayed::find`] finds them then.
     Acknowledged {
         /// Of which space.
         space: SpaceId,
@@ -119,7 +119,7 @@ pub enum ClientOutput {
         epoch: Epoch,
         /// The changes, by document. All waited in the outbox when the answer was read, or were
         /// held back because another relay had refused them.
-        acknowledged: Vec<(DocumentId, Vec<Acknowledged>)>,
+        acknowledged: Vec<(DocumentId, Vec<Relayed>)>,
     },
     /// The relay refused a local change. Nothing more of the document is pushed on this connection before
     /// [`ClientSession::handle_retry`]; for the next one, see [`ClientSession::hold`].

@@ -9,12 +9,20 @@ use super::{ClientOutput, ClientSession};
 use crate::codec::v1::{AckRun, Code, Outcome, Reject};
 use crate::deletion::{DeletionKind, Tombstone};
 use crate::id::{DocumentId, SpaceId};
-use crate::ledger::outbox;
-use crate::ledger::receipts::Acknowledged;
+use crate::ledger::receipts::Relayed;
+use crate::ledger::{self, outbox};
 use crate::store::{ReadTx, StoreError};
 
 /// What a batch's answer acknowledges, by document.
-type Receipts = BTreeMap<DocumentId, Vec<Acknowledged>>;
+type Receipts = BTreeMap<DocumentId, Vec<Relayed>>;
+
+/// Says whether a change that was pushed is here still, and no relay was known to have it.
+fn is_unacknowledged(tx: &dyn ReadTx, document: &DocumentId, hash: &ChangeHash) -> Result<bool, StoreError> {
+    match ledger::position(tx, document, hash)? {
+        Some(position) => outbox::is_unacknowledged(tx, document, position),
+        None => Ok(false),
+    }
+}
 
 impl ClientSession {
     pub(super) fn handle_ack(&mut self, number: u64, results: Vec<AckRun>, tx: &dyn ReadTx) -> Result<(), StoreError> {
@@ -78,9 +86,9 @@ impl ClientSession {
         let Some(duplicates) = self.pushes.duplicates.remove(space) else { return Ok(()) };
         let log_position = self.spaces.highest(space);
         let mut receipts = Receipts::new();
-        for (document, position) in duplicates {
-            if outbox::is_unacknowledged(tx, &document, position)? {
-                receipts.entry(document).or_default().push(Acknowledged { position, log_position });
+        for (document, hash) in duplicates {
+            if is_unacknowledged(tx, &document, &hash)? {
+                receipts.entry(document).or_default().push(Relayed { hash, log_position });
             }
         }
         self.acknowledge(*space, receipts);
@@ -116,11 +124,11 @@ impl ClientSession {
             Sent::Deletion { document, kind } => {
                 self.outputs.push_back(ClientOutput::DeletionAcknowledged { document, kind });
             }
-            Sent::Change { document, position, .. } => {
-                self.pushes.answered(document, position);
+            Sent::Change { document, position, hash } => {
+                self.pushes.answered(document, position, &hash);
                 // Of what others wrote, and we only passed on, there are no receipts.
-                if outbox::is_unacknowledged(tx, &document, position)? {
-                    receipts.entry(document).or_default().push(Acknowledged { position, log_position });
+                if is_unacknowledged(tx, &document, &hash)? {
+                    receipts.entry(document).or_default().push(Relayed { hash, log_position });
                 }
             }
         }
@@ -135,10 +143,10 @@ impl ClientSession {
         tx: &dyn ReadTx,
     ) -> Result<(), StoreError> {
         match sent {
-            Sent::Change { document, position, .. } if self.is_told_later(&space) => {
-                self.pushes.answered(document, position);
-                if outbox::is_unacknowledged(tx, &document, position)? {
-                    self.pushes.duplicates.entry(space).or_default().push((document, position));
+            Sent::Change { document, position, hash } if self.is_told_later(&space) => {
+                self.pushes.answered(document, position, &hash);
+                if is_unacknowledged(tx, &document, &hash)? {
+                    self.pushes.duplicates.entry(space).or_default().push((document, hash));
                 }
                 Ok(())
             }
@@ -173,11 +181,11 @@ impl ClientSession {
                 self.outputs.push_back(ClientOutput::DeletionRejected { document, reject: reject.clone() });
             }
             Sent::Change { document, position, hash } => {
-                self.pushes.answered(document, position);
+                self.pushes.answered(document, position, &hash);
                 match reject.code {
                     Code::DocumentDeleted => self.take_deleted(space, document),
                     // What others wrote its owner brings, and nobody here need know.
-                    Code::ActorOwned if !outbox::is_unacknowledged(tx, &document, position)? => {
+                    Code::ActorOwned if !is_unacknowledged(tx, &document, &hash)? => {
                         self.pushes.wait_for_owner(document, hash);
                     }
                     Code::ChangeMissing => self.take_missing(number, space, (document, position, hash), reject),

@@ -3,7 +3,7 @@
 //! A document's writes are pushed in the order of their positions, so one number says up to where that was done. What a
 //! relay is known to lack beyond the outbox is an *offer*: it takes everything above the heads that the relay showed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use automerge::ChangeHash;
 use bytes::Bytes;
@@ -42,7 +42,7 @@ pub(super) struct Pushes {
     /// Documents with changes that the relay takes of nobody but their actor's owner: what waits of them waits for the owner.
     pub(super) owned: HashSet<DocumentId>,
     /// What the relay had before, until it is known where.
-    pub(super) duplicates: BTreeMap<SpaceId, Vec<(DocumentId, u64)>>,
+    pub(super) duplicates: BTreeMap<SpaceId, Vec<(DocumentId, ChangeHash)>>,
     /// What the relay's messages that were worked off here cost.
     worked_off: u64,
 }
@@ -70,7 +70,8 @@ struct Queue {
 pub(super) struct Document {
     /// Everything of the outbox up to here was pushed.
     pushed: Option<u64>,
-    pub(super) in_flight: BTreeSet<u64>,
+    /// What waits for its answer, and where it was.
+    in_flight: BTreeMap<u64, ChangeHash>,
     /// Nothing more is pushed until the application says so.
     pub(super) is_held: bool,
     /// The first change that was refused for a reason of its own.
@@ -167,7 +168,7 @@ impl Draft {
             return Ok(Added::Full);
         }
         self.writes.push(Sent::Change { document, position, hash });
-        Ok(Added::Taken)
+        Ok(Added::Taken(hash))
     }
 
     fn is_full(&self) -> bool {
@@ -185,7 +186,7 @@ enum Whose {
 
 #[derive(PartialEq, Eq)]
 enum Added {
-    Taken,
+    Taken(ChangeHash),
     Full,
     TooLong,
 }
@@ -289,9 +290,11 @@ impl Pushes {
     }
 
     /// Takes note that a write was answered.
-    pub(super) fn answered(&mut self, document: DocumentId, position: u64) {
+    pub(super) fn answered(&mut self, document: DocumentId, position: u64, hash: &ChangeHash) {
         let Some(known) = self.documents.get_mut(&document) else { return };
-        known.in_flight.remove(&position);
+        if known.in_flight.get(&position) == Some(hash) {
+            known.in_flight.remove(&position);
+        }
         if known.in_flight.is_empty() && known.offer.is_some() {
             self.offered.push_back(document);
         }
@@ -431,8 +434,8 @@ impl Pushes {
                         known.is_held = true;
                         break;
                     }
-                    Added::Taken => {
-                        known.in_flight.insert(position);
+                    Added::Taken(hash) => {
+                        known.in_flight.insert(position, hash);
                         known.pushed = known.pushed.max(Some(position));
                         positions.pop_front();
                     }
@@ -474,15 +477,20 @@ impl Pushes {
             };
             let known = self.documents.entry(document).or_default();
             for position in positions {
-                if !known.in_flight.contains(&position) {
+                // Where something is under way there may be something else by now.
+                let is_under_way = match known.in_flight.get(&position) {
+                    Some(hash) => ledger::node(tx, &document, position)?.hash == *hash,
+                    None => false,
+                };
+                if !is_under_way {
                     match draft.change(tx, (document, position), Whose::Ours)? {
                         Added::Full => return Ok(Put::Full),
                         Added::TooLong => {
                             known.is_held = true;
                             return Ok(Put::All);
                         }
-                        Added::Taken => {
-                            known.in_flight.insert(position);
+                        Added::Taken(hash) => {
+                            known.in_flight.insert(position, hash);
                         }
                     }
                 }

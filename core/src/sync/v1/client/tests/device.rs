@@ -4,6 +4,7 @@ use super::super::*;
 use crate::engine::{self, Origin};
 use crate::gate::encode;
 use crate::gate::tests::field_draft;
+use crate::ledger::receipts::{Acknowledged, Relayed};
 use crate::ledger::{self, cursor, outbox, receipts, spaces, tombstone};
 use crate::store::{MemoryStore, Store, StoreExt, WriteTx};
 
@@ -18,7 +19,7 @@ pub(super) fn document(number: u8) -> DocumentId {
 /// A store, and what its sessions said that a test may want to look at.
 pub(super) struct Device {
     pub(super) store: MemoryStore,
-    actor: [u8; 16],
+    pub(super) actor: [u8; 16],
     pub(super) storage: StorageId,
     pub(super) sent: Vec<ClientMessage>,
     /// Everything but messages and what was applied.
@@ -120,7 +121,8 @@ impl Device {
             ClientOutput::Acknowledged { epoch, ref acknowledged, .. } => {
                 let acknowledge = |tx: &mut dyn WriteTx| {
                     for (document, some) in acknowledged {
-                        receipts::acknowledge(tx, document, &epoch, some)?;
+                        let found = Relayed::find(tx, document, some)?;
+                        receipts::acknowledge(tx, document, &epoch, &found)?;
                     }
                     Ok(())
                 };

@@ -180,6 +180,29 @@ fn duplicate_is_acknowledged_by_its_entry_or_when_all_is_told() {
     assert_eq!(device.waiting(), 0);
 }
 
+/// A device that was taken for an older copy of itself writes again what it has, with another actor; a refused change is taken out; a
+/// document is deleted and made anew: in each case something else stands at the positions of what is under way.
+#[test]
+fn answer_is_about_the_change_that_was_sent_and_not_about_what_stands_in_its_place() {
+    for outcome in [Outcome::Stored { first: 1 }, Outcome::Duplicate, rejected(Code::ActorOwned)] {
+        let mut device = Device::new(1);
+        (0..2).for_each(|_| drop(device.write(document(1))));
+        let mut session = begin(&mut device);
+        device.hear(&mut session, &caught_up(0));
+        assert_eq!((session.progress().batches_in_flight, pushed(&mut device)), (1, vec![]));
+        device.store.write_with(|tx| ledger::delete(tx, &document(1))).unwrap();
+        device.actor = [3; 16];
+        (0..3).for_each(|_| drop(device.write(document(1))));
+        session.handle_retry(document(1));
+        device.carry_out(&mut session);
+        assert_eq!(pushed(&mut device), [(2, vec![document(1); 3])], "all of them are new");
+        device.hear(&mut session, &ack(1, &[(2, outcome)]));
+        assert_eq!((device.waiting(), refusals(&mut device)), (3, vec![]));
+        device.hear(&mut session, &ack(2, &[(3, Outcome::Stored { first: 3 })]));
+        assert_eq!(device.waiting(), 0);
+    }
+}
+
 #[test]
 fn error_about_a_batch_answers_it() {
     let mut device = Device::new(1);
