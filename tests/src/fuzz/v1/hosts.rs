@@ -7,7 +7,7 @@ use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::engine::{self, Origin};
 use rejoin::fields::{self, Author, Edit};
 use rejoin::gate::CheckedChange;
-use rejoin::ledger::receipts::{self, Acknowledged};
+use rejoin::ledger::receipts::{self, Acknowledged, Relayed};
 use rejoin::ledger::spaces::Placed;
 use rejoin::ledger::{self, Appended, cursor, log, spaces, tombstone};
 use rejoin::store::{MemoryStore, Store, StoreError, StoreExt, WriteTx};
@@ -306,9 +306,10 @@ impl ClientHost {
             }
             ClientOutput::Acknowledged { epoch, acknowledged, .. } => {
                 let note = |tx: &mut dyn WriteTx| {
-                    acknowledged
-                        .iter()
-                        .try_for_each(|(document, some)| receipts::acknowledge(tx, document, &epoch, some).map(drop))
+                    acknowledged.iter().try_for_each(|(document, some)| {
+                        let found = Relayed::find(tx, document, some)?;
+                        receipts::acknowledge(tx, document, &epoch, &found).map(drop)
+                    })
                 };
                 self.store.write_with(note).unwrap();
             }
