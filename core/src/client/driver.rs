@@ -16,9 +16,7 @@ use crate::gate::CheckedChange;
 use crate::id::{DocumentId, StorageId};
 use crate::ledger::{self, outbox, shared};
 use crate::limits::CLASSIC_PRESENCE_TTL_MS;
-use crate::repo::{
-    Answer, Ephemeral, EphemeralBatch, Event, EventKind, Inner, Notes, RepoError, Source, publish_received,
-};
+use crate::repo::{Answer, Ephemeral, EphemeralBatch, Event, EventKind, Inner, Notes, RepoError, Source};
 use crate::runtime;
 use crate::store::WriteTx;
 use crate::sync::WholeDocuments;
@@ -300,9 +298,9 @@ impl Driver {
     }
 
     fn append(&self, document: DocumentId, changes: Vec<CheckedChange>) -> Result<Answer<Accepted>, RepoError> {
-        let (events, source) = (self.inner.events.clone(), self.source);
+        let (inner, source) = (Arc::clone(&self.inner), self.source);
         let work = move |tx: &mut dyn WriteTx| engine::accept_known(tx, document, changes);
-        let tell = move |accepted: &Accepted| publish_received(&events, document, accepted, source);
+        let tell = move |accepted: &Accepted| inner.tell_received(document, accepted, source);
         self.inner.writer.write_from_thread(work, tell)
     }
 

@@ -266,6 +266,10 @@ impl Driver {
                 break;
             }
         }
+        drop(tx);
+        let relay = self.relay.map(|(relay, _)| relay);
+        let untold = ledger::tombstone::untold(store.read()?.as_ref(), relay.as_ref())?;
+        untold.into_iter().for_each(|document| self.session.handle_deleted(document));
         // A document may have been unfolded meanwhile that deliveries wait for.
         self.apply_held()
     }

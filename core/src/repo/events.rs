@@ -199,7 +199,7 @@ pub(crate) fn publish_accepted(
 }
 
 /// Tells the subscribers of a batch of changes that a connection brought, if any was stored.
-pub(crate) fn publish_received(
+pub(super) fn publish_received(
     events: &broadcast::Sender<Event>,
     document: DocumentId,
     accepted: &Accepted,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use automerge::ChangeHash;
 
-use super::events::{self, Event};
+use super::events::{self, Event, Source};
 use super::rejected::{cannot, is_folded, while_folded};
 use super::writer::{Answer, Note};
 use super::{Inner, RepoError, now_seconds, random_actor};
-use crate::engine::{self, Reused, Rewritten};
+use crate::engine::{self, Accepted, Reused, Rewritten};
 use crate::id::{DocumentId, Epoch, SpaceId};
 use crate::ledger::outbox;
 use crate::ledger::receipts::{self, Acknowledged, Relayed};
@@ -57,6 +57,14 @@ impl Inner {
             taken.iter().for_each(|(document, taken)| inner.tell_acknowledged(*document, *taken));
         };
         self.writer.write_from_thread(work, tell).map(Answer::noted)
+    }
+
+    /// Tells those who wait what a connection brought, right after the commit.
+    pub(crate) fn tell_received(&self, document: DocumentId, accepted: &Accepted, source: Source) {
+        events::publish_received(&self.events, document, accepted, source);
+        if accepted.stored > 0 && accepted.before.is_empty() {
+            self.presences.renew(document);
+        }
     }
 
     /// Tells those who wait what was acknowledged, right after the commit.

@@ -73,6 +73,7 @@ impl Inner {
         let materialised = Materialised::adopt(document, whole.into_automerge(random_actor()), count);
         self.documents.adopt(document, materialised)?;
         events::publish(&self.events, arrived);
+        self.presences.renew(document);
         Ok(true)
     }
 

@@ -15,7 +15,7 @@ use crate::ledger::receipts::Acknowledged;
 use crate::ledger::spaces::Placed;
 use crate::ledger::tombstone::{self, Buried};
 use crate::ledger::{self, Appended, cursor};
-use crate::repo::{self, Source, now_seconds, publish_received};
+use crate::repo::{self, Source, now_seconds};
 #[cfg(all(feature = "testing", not(target_family = "wasm")))]
 use crate::runtime;
 use crate::store::StoreError;
@@ -230,7 +230,7 @@ fn tell(inner: &Arc<Inner>, outcome: &Outcome, source: Source) {
     | Outcome::Held { stored, .. }
     | Outcome::Reused { stored, .. }) = outcome;
     for (document, accepted) in stored {
-        publish_received(&inner.events, *document, accepted, source);
+        inner.tell_received(*document, accepted, source);
     }
     let Outcome::Applied(taken) = outcome else { return };
     for (document, buried, _) in &taken.buried {

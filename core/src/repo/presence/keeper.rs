@@ -83,6 +83,14 @@ impl Presences {
         self.0.wake(&mut state);
     }
 
+    /// Sends the own values about a document anew, which has come: of one that is not here, nobody is told.
+    pub(crate) fn renew(&self, document: DocumentId) {
+        let mut state = self.0.lock();
+        if state.own.renew(document, runtime::now()) {
+            self.0.wake(&mut state);
+        }
+    }
+
     pub(super) fn keeper(&self) -> &Arc<Keeper> {
         &self.0
     }

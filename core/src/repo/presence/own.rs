@@ -128,6 +128,16 @@ impl Own {
         }
     }
 
+    /// Sees to it that everything about a document is sent soon: before it was here, nobody was told. Says whether there is anything.
+    pub(super) fn renew(&mut self, document: DocumentId, now: Instant) -> bool {
+        let mut any = false;
+        for (_, held) in self.of_mut(&document) {
+            held.due = held.due.min(now + BATCH);
+            any = true;
+        }
+        any
+    }
+
     /// Sees to it that everything is sent soon: a connection is there that knows none of it.
     pub(super) fn renew_all(&mut self, now: Instant) {
         self.values.values_mut().for_each(|held| held.due = held.due.min(now + BATCH));

@@ -127,6 +127,16 @@ fn connection_that_comes_back_gets_everything() {
 }
 
 #[test]
+fn document_that_comes_gets_what_was_set_before_it_was_here() {
+    let mut rig = Rig::new();
+    rig.set(ADA, ONE, "cursor", b"3");
+    rig.set(ADA, TWO, "cursor", b"4");
+    rig.wait(1_000);
+    assert!(rig.own.renew(ONE, rig.now()) && !rig.own.renew(DocumentId::from_bytes([3; 16]), rig.now()));
+    assert_eq!(rig.wait(100), ["1050: 1 cursor 3"]);
+}
+
+#[test]
 fn what_a_handle_set_is_taken_back_with_it_and_what_nobody_heard_of_is_not() {
     let mut rig = Rig::new();
     rig.set(ADA, ONE, "cursor", b"3");
