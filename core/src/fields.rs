@@ -46,6 +46,7 @@ mod registers;
 mod restore;
 #[cfg(test)]
 mod tests;
+mod values;
 mod write;
 
 pub use json::to_json;

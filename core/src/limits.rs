@@ -132,11 +132,18 @@ pub const PACK_CACHE_BYTES: usize = 64 << 20;
 /// The most objects whose kind is remembered while changes of one document are appended: 1,024 of ~64 bytes.
 pub const OBJECT_KINDS_CACHED: usize = 1_024;
 
-/// The most values that one field may show at once: its winner and 4,095 conflicts.
+/// The most values of one field that are read, and that one write overwrites: its winner and 4,095 conflicts.
 ///
-/// An honest author overwrites every value it sees, so there are as many as devices that wrote at the same time. A register
-/// is one record, rewritten by each write: 4,096 values of 50 bytes are 200 kB.
+/// An honest author overwrites every value it sees, so there are as many as devices that wrote at the same time. A field may
+/// have more: whatever is below the greatest 4,096 shows when those are overwritten.
 pub const FIELD_VALUES_MAX: usize = 4_096;
+
+/// The most values of a field that stand in its register's row, which each write to it rewrites. The others have rows of
+/// their own.
+pub const REGISTER_ROW_VALUES: usize = 64;
+
+/// How many bytes those values may take together: 16 KiB. The winner stands there however long it is.
+pub const REGISTER_ROW_BYTES: usize = 16 << 10;
 
 /// The most hashes in each list (`heads`, `need`, `last_sync`) of one sync message.
 pub const SYNC_HASHES_MAX: usize = 65_536;

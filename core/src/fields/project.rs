@@ -3,11 +3,11 @@
 use super::record::Content;
 use super::registers::{Effect, Registers};
 use super::{ObjectId, ObjectKind, Touched};
-use crate::gate::{Action, CheckedChange, GateError, KeyRef, ObjectRef, Op, OpRef, Rule, ValueRef};
+use crate::gate::{Action, CheckedChange, KeyRef, ObjectRef, Op, OpRef, ValueRef};
 use crate::id::{DocumentId, OpId};
 use crate::ledger::{Appended, Appender};
-use crate::limits::{FIELD_VALUES_MAX, PROJECT_BYTES_MAX};
-use crate::store::{ReadTx, StoreError, WriteTx};
+use crate::limits::PROJECT_BYTES_MAX;
+use crate::store::{StoreError, WriteTx};
 
 /// Applies accepted changes of one document to its registers, inside one transaction.
 ///
@@ -28,9 +28,6 @@ impl Projector {
 
     /// Appends one change to the ledger and, if it is stored, applies it: the way of a change from a network.
     ///
-    /// Beyond the ledger's rules it must not add to a field that shows [`FIELD_VALUES_MAX`] values already: each further one
-    /// would rewrite all of them.
-    ///
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be used; a change that breaks a rule is not an error but
@@ -41,7 +38,7 @@ impl Projector {
         appender: &mut Appender,
         change: &CheckedChange,
     ) -> Result<Appended, StoreError> {
-        let appended = appender.append_if(tx, change, |tx| self.check_values(tx, change))?;
+        let appended = appender.append(tx, change)?;
         if matches!(appended, Appended::Stored { .. }) {
             self.project(tx, change)?;
         }
@@ -64,25 +61,6 @@ impl Projector {
             self.project(tx, change)?;
         }
         Ok(appended)
-    }
-
-    /// Checks that no operation adds to a field that is full. Cost: one look-up for each that overwrites nothing.
-    fn check_values(
-        &self,
-        tx: &(impl ReadTx + ?Sized),
-        change: &CheckedChange,
-    ) -> Result<Result<(), GateError>, StoreError> {
-        for op in change.ops() {
-            let KeyRef::Map(key) = op.key else { continue };
-            if op.preds.len() > 0 {
-                continue;
-            }
-            let values = self.registers.values(tx, &object_of(change, op.object), key)?;
-            if values >= FIELD_VALUES_MAX as u64 {
-                return Ok(Err(Rule::TooManyValues.found(values + 1, FIELD_VALUES_MAX as u64)));
-            }
-        }
-        Ok(Ok(()))
     }
 
     /// Applies one change, which the ledger has just stored: once, and in the ledger's order.
@@ -147,7 +125,14 @@ impl Projector {
         self.registers.add_bytes(size_of::<(OpId, Content)>());
         let object = object_of(change, op.object);
         let register = self.registers.open(tx, &object, key, false)?;
+        let mut loaded = 0;
+        if register.values.has_more() {
+            for pred in op.preds {
+                loaded += register.values.load(tx, &id_of(change, pred))?;
+            }
+        }
         register.apply(own_id(change, op), effect, op.preds.map(|pred| id_of(change, pred)));
+        self.registers.add_bytes(loaded);
         Ok(())
     }
 }

@@ -2,9 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use super::record::{RegisterReader, decode_object_kind, field_of_key, object_key, set_register_key};
+use super::record::{Content, RegisterReader, decode_object_kind, field_of_key, object_key, set_register_key};
+use super::values::Values;
 use super::{FieldValue, ObjectId, ObjectKind};
 use crate::id::{DocumentId, OpId};
+use crate::limits::FIELD_VALUES_MAX;
 use crate::store::record::prefix_end;
 use crate::store::{ReadTx, StoreError, Table};
 
@@ -23,8 +25,9 @@ pub fn get(
     winner(&bytes)
 }
 
-/// Returns everything that stands in a field with the operation that put it there, the winner first; more than one after
-/// concurrent writes. Cost: one look-up.
+/// Returns what stands in a field with the operation that put it there, the winner first; more than one after concurrent
+/// writes, and of those the greatest [`FIELD_VALUES_MAX`]. Cost: one look-up, and a scan where they are more than 64 or take
+/// more than 16 KiB.
 ///
 /// # Errors
 ///
@@ -35,13 +38,16 @@ pub fn get_all(
     object: &ObjectId,
     key: &str,
 ) -> Result<Vec<(OpId, FieldValue)>, StoreError> {
-    let Some(bytes) = register(tx, document, object, key)? else { return Ok(Vec::new()) };
-    let ops = RegisterReader::new(&bytes)?.map(|op| {
-        let (id, content) = op?;
+    let mut register_key = Vec::with_capacity(96);
+    set_register_key(&mut register_key, document, object, key);
+    let Some(row) = tx.get(Table::Register, &register_key)? else { return Ok(Vec::new()) };
+    let mut values = Values::read(&register_key, &row)?;
+    values.load_greatest(tx, FIELD_VALUES_MAX)?;
+    let with_value = |(id, content): (OpId, Content)| {
         let value = content.into_value(&id);
-        Ok((id, value))
-    });
-    ops.collect()
+        (id, value)
+    };
+    Ok(values.ops.into_iter().rev().map(with_value).collect())
 }
 
 /// Returns the keys of a map that hold something, sorted by their bytes. Cost: one visit a key.

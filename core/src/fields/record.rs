@@ -121,15 +121,62 @@ pub(super) fn decode_object_kind(bytes: &[u8]) -> Result<ObjectKind, StoreError>
     kind.ok_or(StoreError::Damaged { what: "object-1" })
 }
 
-/// Encodes a register, the winner first, so that reading it needs no more than the first bytes.
-pub(super) fn encode_register(ops: &VisibleOps) -> Vec<u8> {
+/// Encodes a register, the winner first, so that reading it needs no more than the first bytes. `more` says that the values
+/// below these have rows of their own.
+pub(super) fn encode_register(ops: &VisibleOps, more: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(ops.len() * 32 + 8);
     put_uint(&mut out, ops.len() as u64);
     for (id, content) in ops.iter().rev() {
-        put_uint(&mut out, id.counter);
-        put_bytes(&mut out, id.actor.to_bytes());
-        put_content(&mut out, content);
+        put_value(&mut out, id, content);
     }
+    if more {
+        out.push(MORE);
+    }
+    out
+}
+
+/// What follows the values of a register's row if there are more of them in rows of their own.
+const MORE: u8 = 1;
+
+/// Appends a value as it stands in a register's row, and alone in a row of its own.
+pub(super) fn put_value(out: &mut Vec<u8>, id: &OpId, content: &Content) {
+    put_uint(out, id.counter);
+    put_bytes(out, id.actor.to_bytes());
+    put_content(out, content);
+}
+
+/// Reads a value that stands alone in a row of its own.
+pub(super) fn read_value(bytes: &[u8]) -> Result<(OpId, Content), StoreError> {
+    RegisterReader { reader: Reader::new(bytes, WHAT), left: 1 }.read()
+}
+
+/// What the keys of a field's values begin with that have rows of their own, by the key of its register.
+///
+/// The byte behind the document is none that an object's id begins with, so no map's fields are mixed with them.
+pub(super) fn values_prefix(register_key: &[u8]) -> Vec<u8> {
+    let (document, field) = register_key.split_at(DOCUMENT_BYTES.min(register_key.len()));
+    let mut out = Vec::with_capacity(register_key.len() + 96);
+    out.extend_from_slice(document);
+    out.push(2);
+    // The gate bounds keys to 64 KiB.
+    out.extend_from_slice(&u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(field);
+    out
+}
+
+/// The key of a value that has a row of its own. The greatest operation comes first.
+pub(super) fn value_key(prefix: &[u8], id: &OpId) -> Vec<u8> {
+    let mut out = Vec::with_capacity(prefix.len() + 80);
+    out.extend_from_slice(prefix);
+    out.extend_from_slice(&(!id.counter).to_be_bytes());
+    // Upside down, and so that no actor's form is the beginning of another's: a zero is told from the end by what follows.
+    for byte in id.actor.to_bytes() {
+        out.push(!byte);
+        if *byte == 0 {
+            out.push(0);
+        }
+    }
+    out.extend_from_slice(&[u8::MAX, u8::MAX]);
     out
 }
 
@@ -186,9 +233,9 @@ impl<'r> RegisterReader<'r> {
         Ok(Self { reader, left })
     }
 
-    /// Returns how many operations are still to come.
-    pub(super) fn left(&self) -> u64 {
-        self.left
+    /// Says, after the last operation, whether there are more in rows of their own.
+    pub(super) fn has_more(&self) -> bool {
+        self.left == 0 && !self.reader.is_at_end()
     }
 
     fn read(&mut self) -> Result<(OpId, Content), StoreError> {

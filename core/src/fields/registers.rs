@@ -5,12 +5,11 @@ use std::collections::btree_map::Entry;
 
 use automerge::ScalarValue;
 
-use super::record::{
-    Content, RegisterReader, VisibleOps, encode_object, encode_register, field_of_key, object_key, set_register_key,
-};
+use super::record::{Content, encode_object, field_of_key, object_key, set_register_key};
+use super::values::Values;
 use super::{ObjectId, ObjectKind, Touched};
 use crate::id::{DocumentId, OpId};
-use crate::limits::TOUCHED_FIELDS_MAX;
+use crate::limits::{FIELD_VALUES_MAX, TOUCHED_FIELDS_MAX};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
 /// What an operation does to its field.
@@ -24,7 +23,8 @@ pub(super) enum Effect {
 /// One register in memory.
 #[derive(Debug, Default)]
 pub(super) struct Register {
-    pub(super) ops: VisibleOps,
+    /// The values that are in memory: what is applied must name none that is not.
+    pub(super) values: Values,
     changed: bool,
 }
 
@@ -34,18 +34,18 @@ impl Register {
     /// A predecessor that is not visible was overwritten by another operation already: nothing brings it back.
     pub(super) fn apply(&mut self, id: OpId, effect: Effect, preds: impl IntoIterator<Item = OpId>) {
         for pred in preds {
-            match (&effect, self.ops.get_mut(&pred)) {
+            match (&effect, self.values.ops.get_mut(&pred)) {
                 (_, None) => continue,
                 (Effect::Increment(by), Some(Content::Scalar(ScalarValue::Counter(counter)))) => {
                     *counter = i64::from(&*counter).wrapping_add(*by).into();
                 }
                 // An increment hides whatever is no counter, as Automerge has it.
-                _ => drop(self.ops.remove(&pred)),
+                _ => drop(self.values.ops.remove(&pred)),
             }
             self.changed = true;
         }
         if let Effect::Put(content) = effect {
-            self.ops.insert(id, content);
+            self.values.ops.insert(id, content);
             self.changed = true;
         }
     }
@@ -97,8 +97,8 @@ impl Registers {
             Entry::Vacant(place) => {
                 let stored = if fresh { None } else { tx.get(Table::Register, place.key())? };
                 let mut register = Register::default();
-                if let Some(bytes) = &stored {
-                    register.ops = RegisterReader::new(bytes)?.collect::<Result<_, _>>()?;
+                if let Some(row) = &stored {
+                    register.values = Values::read(place.key(), row)?;
                 }
                 self.bytes += REGISTER_OVERHEAD_BYTES + place.key().len() + stored.map_or(0, |bytes| bytes.len());
                 Ok(place.insert(register))
@@ -106,15 +106,17 @@ impl Registers {
         }
     }
 
-    /// Returns how many values a field shows.
-    pub(super) fn values(&self, tx: &(impl ReadTx + ?Sized), object: &ObjectId, key: &str) -> Result<u64, StoreError> {
-        let mut register_key = Vec::with_capacity(96);
-        set_register_key(&mut register_key, &self.document, object, key);
-        if let Some(register) = self.registers.get(register_key.as_slice()) {
-            return Ok(register.ops.len() as u64);
-        }
-        tx.get(Table::Register, &register_key)?
-            .map_or(Ok(0), |bytes| RegisterReader::new(&bytes).map(|found| found.left()))
+    /// Returns a register's working copy with all values that a write overwrites: the greatest [`FIELD_VALUES_MAX`].
+    pub(super) fn open_to_write(
+        &mut self,
+        tx: &(impl ReadTx + ?Sized),
+        object: &ObjectId,
+        key: &str,
+        fresh: bool,
+    ) -> Result<&mut Register, StoreError> {
+        let register = self.open(tx, object, key, fresh)?;
+        register.values.load_greatest(tx, FIELD_VALUES_MAX)?;
+        Ok(register)
     }
 
     /// Notes a new object.
@@ -146,11 +148,7 @@ impl Registers {
             if !register.changed {
                 continue;
             }
-            if register.ops.is_empty() {
-                tx.delete(Table::Register, &key)?;
-            } else {
-                tx.put(Table::Register, &key, &encode_register(&register.ops))?;
-            }
+            register.values.write(tx, &key)?;
             if touched.fields.len() < TOUCHED_FIELDS_MAX {
                 touched.fields.push(field_of_key(&key)?);
             } else {

@@ -1,6 +1,7 @@
 //! Restoring: registers from what a document shows, instead of from its operations.
 
-use super::record::{Content, VisibleOps, encode_object, encode_register, object_key, set_register_key};
+use super::record::{Content, encode_object, object_key, set_register_key};
+use super::values::Values;
 use super::{FieldValue, ObjectId, ObjectKind};
 use crate::id::{DocumentId, OpId};
 use crate::store::{StoreError, Table, WriteTx};
@@ -25,9 +26,8 @@ pub fn restore(
             FieldValue::Scalar(scalar) => Content::Scalar(scalar),
             FieldValue::Object(kind, _) => Content::Object(kind),
         };
-        let ops: VisibleOps = values.into_iter().map(|(id, value)| (id, content(value))).collect();
         set_register_key(&mut register_key, document, &object, &key);
-        tx.put(Table::Register, &register_key, &encode_register(&ops))?;
+        Values::from_iter(values.into_iter().map(|(id, value)| (id, content(value)))).write(tx, &register_key)?;
     }
     for (object, kind, parent) in objects {
         tx.put(Table::Object, &object_key(document, object), &encode_object(*kind, parent))?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::record::{
     Content, RegisterReader, VisibleOps, decode_object_kind, encode_object, encode_register, field_of_key, object_key,
-    set_register_key,
+    set_register_key, value_key, values_prefix,
 };
 use super::{FieldValue, ObjectId, ObjectKind, Projector, get};
 use crate::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
@@ -46,7 +46,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 proptest! {
     #[test]
     fn registers_come_back_with_the_winner_first(ops in prop::collection::btree_map(any_op(), any_content(), 0..5)) {
-        let bytes = encode_register(&ops);
+        let bytes = encode_register(&ops, false);
         let read: Vec<_> = RegisterReader::new(&bytes).unwrap().collect::<Result<_, _>>().unwrap();
         let expected: Vec<_> = ops.clone().into_iter().rev().collect();
         prop_assert_eq!(&read, &expected);
@@ -87,12 +87,17 @@ fn register_has_these_very_bytes() {
         (id(300, b"b"), Content::Scalar(ScalarValue::Int(-1))),
     ]);
     let expected = b"\x03\xac\x02\x02bc\x0b\x03\xac\x02\x01b\x04\x01\x01\x01a\x06\x02hi";
-    assert_eq!(encode_register(&ops), expected);
+    assert_eq!(encode_register(&ops, false), expected);
+    assert_eq!(encode_register(&ops, true), [&expected[..], b"\x01"].concat());
     let mut key = Vec::new();
     set_register_key(&mut key, &DOCUMENT, &ObjectId::Made(id(258, b"ab")), "k");
     assert_eq!(key, [&[7; 16][..], b"\x01\0\0\0\0\0\0\x01\x02\x02abk"].concat());
     set_register_key(&mut key, &DOCUMENT, &ObjectId::Root, "k");
     assert_eq!(key, [&[7; 16][..], b"\0k"].concat());
+    let prefix = values_prefix(&key);
+    assert_eq!(prefix, [&[7; 16][..], b"\x02\0\0\0\x02\0k"].concat());
+    let behind = value_key(&prefix, &id(258, b"a\0"));
+    assert_eq!(behind, [&prefix[..], b"\xff\xff\xff\xff\xff\xff\xfe\xfd\x9e\xff\0\xff\xff"].concat());
     let record = encode_object(ObjectKind::List, &ObjectId::Root);
     assert_eq!(record, b"\x02\x01\0");
 }

@@ -321,7 +321,7 @@ impl<'a> Plan<'a> {
         for key in path {
             check_key(key)?;
             let register = self.registers.open(tx, &place.object, key, place.fresh)?;
-            let object = match register.ops.last_key_value() {
+            let object = match register.values.ops.last_key_value() {
                 Some((id, Content::Object(ObjectKind::Map))) => ObjectId::Made(id.clone()),
                 Some(_) => return Err(FieldError::NoMapOnPath { object: place.object, key: key.clone() }.into()),
                 None => return Err(FieldError::NoPath { object: place.object, key: key.clone() }.into()),
@@ -363,9 +363,9 @@ impl<'a> Plan<'a> {
         key: &str,
         scalar: &ScalarValue,
     ) -> Result<(), Failure> {
-        let register = self.registers.open(tx, &place.object, key, place.fresh)?;
-        let mut preds: Vec<OpId> = register.ops.keys().cloned().collect();
-        let winner = register.ops.last_key_value();
+        let register = self.registers.open_to_write(tx, &place.object, key, place.fresh)?;
+        let mut preds: Vec<OpId> = register.values.ops.keys().cloned().collect();
+        let winner = register.values.ops.last_key_value();
         if winner.is_some_and(|(_, content)| matches!(content, Content::Scalar(found) if found == scalar)) {
             // It is there already: only the values it won over go.
             preds.pop();
@@ -380,8 +380,8 @@ impl<'a> Plan<'a> {
     }
 
     fn delete(&mut self, tx: &(impl ReadTx + ?Sized), place: &Place, key: &str) -> Result<(), Failure> {
-        let register = self.registers.open(tx, &place.object, key, place.fresh)?;
-        let preds: Vec<OpId> = register.ops.keys().cloned().collect();
+        let register = self.registers.open_to_write(tx, &place.object, key, place.fresh)?;
+        let preds: Vec<OpId> = register.values.ops.keys().cloned().collect();
         if !preds.is_empty() {
             self.ops.push(register, place, key, (Action::Delete, ScalarValue::Null), Effect::Delete, preds);
         }
@@ -389,12 +389,12 @@ impl<'a> Plan<'a> {
     }
 
     fn increment(&mut self, tx: &(impl ReadTx + ?Sized), place: &Place, key: &str, by: i64) -> Result<(), Failure> {
-        let register = self.registers.open(tx, &place.object, key, place.fresh)?;
+        let register = self.registers.open_to_write(tx, &place.object, key, place.fresh)?;
         let is_counter = |content: &Content| matches!(content, Content::Scalar(ScalarValue::Counter(_)));
-        if !register.ops.values().any(is_counter) {
+        if !register.values.ops.values().any(is_counter) {
             return Err(FieldError::NotACounter { object: place.object.clone(), key: key.to_owned() }.into());
         }
-        let preds = register.ops.keys().cloned().collect();
+        let preds = register.values.ops.keys().cloned().collect();
         self.ops.push(register, place, key, (Action::Increment, ScalarValue::Int(by)), Effect::Increment(by), preds);
         Ok(())
     }
@@ -406,8 +406,8 @@ impl<'a> Plan<'a> {
         key: &str,
         kind: ObjectKind,
     ) -> Result<ObjectId, Failure> {
-        let register = self.registers.open(tx, &place.object, key, place.fresh)?;
-        let preds = register.ops.keys().cloned().collect();
+        let register = self.registers.open_to_write(tx, &place.object, key, place.fresh)?;
+        let preds = register.values.ops.keys().cloned().collect();
         let action = match kind {
             ObjectKind::Map => Action::MakeMap,
             ObjectKind::Table => Action::MakeTable,

@@ -118,7 +118,6 @@ rules! {
     StartOpJump "start-op-jump" "the first operation's counter is too far above every known one",
     TooManyReferences "too-many-references" "the operations refer to too many bytes of earlier changes",
     HistoryTooWide "history-too-wide" "the change stands beside too much of the history to be judged",
-    TooManyValues "too-many-values" "a field has too many values that no change overwrites",
     TooManyHeads "too-many-heads" "the document has too many heads that no change joins",
     Dependency "dependency" "a dependency of the change is missing",
     UnknownObject "unknown-object" "an operation is about an object that the document does not have",

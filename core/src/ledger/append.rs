@@ -82,21 +82,6 @@ impl Appender {
     /// [`StoreError`] if the store cannot be used; a change that breaks a rule is not an error but
     /// [`Appended::Rejected`].
     pub fn append(&mut self, tx: &mut (impl WriteTx + ?Sized), change: &CheckedChange) -> Result<Appended, StoreError> {
-        self.append_if(tx, change, |_| Ok(Ok(())))
-    }
-
-    /// Appends one change as [`Appender::append`] does, if `check` allows it too. It is asked last, when the change is
-    /// new, its dependencies are there and it breaks no other rule.
-    ///
-    /// # Errors
-    ///
-    /// As [`Appender::append`], and what `check` reports.
-    pub(crate) fn append_if<T: WriteTx + ?Sized>(
-        &mut self,
-        tx: &mut T,
-        change: &CheckedChange,
-        check: impl FnOnce(&T) -> Result<Result<(), GateError>, StoreError>,
-    ) -> Result<Appended, StoreError> {
         if self.deleted {
             return Ok(Appended::Deleted);
         }
@@ -109,12 +94,8 @@ impl Appender {
         let appended = self.append_checked(tx, change, |appender, tx, place| {
             let (document, ancestors) = (&appender.document, &mut appender.ancestors);
             let judged = appender.references.check(tx, document, change, place, ancestors)?;
-            match judged {
-                Ok(()) => check(tx),
-                // What is not found may be folded.
-                Err(_) if folded => Err(StoreError::Folded),
-                refused => Ok(refused),
-            }
+            // What is not found may be folded.
+            if judged.is_err() && folded { Err(StoreError::Folded) } else { Ok(judged) }
         });
         match appended {
             // Nothing was written yet.

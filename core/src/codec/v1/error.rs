@@ -252,7 +252,7 @@ impl Code {
             Rule::UnknownActor | Rule::StartOpLow | Rule::StartOpJump | Rule::UnknownObject | Rule::ObjectKind => {
                 Self::ChangeConflict
             }
-            Rule::HistoryTooWide | Rule::TooManyValues | Rule::TooManyHeads => Self::DocumentFull,
+            Rule::HistoryTooWide | Rule::TooManyHeads => Self::DocumentFull,
         }
     }
 }
