@@ -3,7 +3,7 @@
 //! Which ones stand where depends on nothing but the values themselves, so that two stores with the same changes have the
 //! same rows. A further value costs a row, and what the register's row may hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::record::{
@@ -104,7 +104,8 @@ impl Values {
         let mut alone = Room::default();
         let not_read = unread(tx, &behind, |length| alone.takes(length))?;
         let mut room = Room::default();
-        let (mut row, mut apart) = (VisibleOps::new(), BTreeMap::new());
+        // Those that stand alone, the greatest first; with what is to be written of those that do not yet.
+        let (mut row, mut apart) = (VisibleOps::new(), Vec::new());
         let mut not_read = not_read.into_iter().map(|(id, content, _)| (id, content, true)).peekable();
         let mut in_memory = self.ops.into_iter().rev().map(|(id, content)| (id, content, false)).peekable();
         loop {
@@ -122,11 +123,11 @@ impl Values {
                 }
                 row.insert(id, content);
             } else {
-                apart.insert(id, (!is_apart).then_some(encoded));
+                apart.push((id, (!is_apart).then_some(encoded)));
             }
         }
         for id in &behind.read {
-            if !apart.contains_key(id) {
+            if apart.binary_search_by(|(found, _)| id.cmp(found)).is_err() {
                 tx.delete(Table::Register, &value_key(&behind.prefix, id))?;
             }
         }

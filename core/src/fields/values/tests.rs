@@ -4,6 +4,8 @@
 use automerge::{ActorId, ScalarValue};
 use proptest::prelude::*;
 
+use std::collections::BTreeMap;
+
 use super::super::record::{set_register_key, value_key};
 use super::super::registers::{Effect, Registers};
 use super::super::{FieldValue, ObjectId, Projector, Touched, get, get_all, keys};
