@@ -7,6 +7,9 @@ use std::sync::Arc;
 use automerge::transaction::Transactable;
 use automerge::{AutomergeError, ROOT, ReadDoc};
 use futures_util::{Stream, StreamExt, stream};
+use rejoin::codec::v1::Code;
+use rejoin::repo::testing::ToldBy;
+use rejoin::repo::{EventKind, Receipt};
 use rejoin::{ConnectOptions, Connection, DocHandle, Protocol, Repo};
 use rejoin_tests::node::Node;
 use rejoin_tests::relay::RelayProcess;
@@ -14,6 +17,27 @@ use serde_json::{Value as Json, json};
 
 use crate::samod::WebSocketDialer;
 use crate::{PATIENCE, eventually, fetch, heads};
+
+#[tokio::test]
+async fn classic_server_that_takes_what_a_relay_refused_ends_the_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start(folder.path());
+    let repo = Repo::in_memory().unwrap();
+    let mut events = repo.subscribe();
+    let note = repo.create().await.unwrap();
+    // Nothing waits but what was refused and what stands on it.
+    let refused = note.set("title", "refused by another relay").await.unwrap();
+    let behind = note.set("title", "stands on it").await.unwrap();
+    ToldBy::new(&repo).reject(note.id(), refused.change().unwrap(), Code::ReadOnly.number()).await.unwrap();
+    assert_eq!((repo.rejected().await.unwrap().len(), repo.pending_of(note.id())), (1, 0));
+
+    let _connection = repo.connect_with(&relay.url(), &ConnectOptions::new().protocol(Protocol::Classic)).unwrap();
+    eventually("the refusal to end", || async { repo.rejected().await.unwrap().is_empty() }).await;
+    behind.wait(Receipt::Relayed, PATIENCE).await.unwrap();
+    assert_eq!(repo.pending_of(note.id()), 0);
+    let retried = async { while events.next().await.unwrap().unwrap().kind != EventKind::Retried {} };
+    tokio::time::timeout(PATIENCE, retried).await.unwrap();
+}
 
 /// How many times each of the four edits.
 const EDITS: i64 = 20;

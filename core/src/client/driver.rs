@@ -304,10 +304,13 @@ impl Driver {
         self.inner.writer.write_from_thread(work, tell)
     }
 
-    /// Takes out of the outbox what the relay has shown to have.
+    /// Takes out of the outbox, and of what another relay refused, what the relay has shown to have.
     fn note_shared(&mut self, document: DocumentId, heads: Vec<ChangeHash>) -> Result<(), RepoError> {
-        let is_waiting = !outbox::pending(self.inner.store.read()?.as_ref(), &document)?.is_empty();
-        if is_waiting {
+        let tx = self.inner.store.read()?;
+        let is_news =
+            !outbox::pending(tx.as_ref(), &document)?.is_empty() || ledger::rejected::any(tx.as_ref(), &document)?;
+        drop(tx);
+        if is_news {
             let note = self.inner.note_heads_acknowledged(document, heads.clone())?;
             self.notes.keep(note);
         }

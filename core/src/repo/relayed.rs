@@ -32,8 +32,17 @@ pub(crate) fn acknowledge(
     epoch: &Epoch,
     acknowledged: &[Acknowledged],
 ) -> Result<Taken, StoreError> {
+    take(tx, document, |tx| receipts::acknowledge(tx, document, epoch, acknowledged))
+}
+
+/// Notes what became of the outbox and of what was refused by an acknowledgement that returns by how many fewer wait.
+fn take(
+    tx: &mut dyn WriteTx,
+    document: &DocumentId,
+    acknowledge: impl FnOnce(&mut dyn WriteTx) -> Result<i64, StoreError>,
+) -> Result<Taken, StoreError> {
     let refused = rejected::list(tx, Some(document))?.len();
-    let fewer = receipts::acknowledge(tx, document, epoch, acknowledged)?;
+    let fewer = acknowledge(tx)?;
     let is_freed = refused > 0 && rejected::list(tx, Some(document))?.len() < refused;
     Ok(Taken { fewer, is_freed })
 }
@@ -76,21 +85,20 @@ impl Inner {
         }
     }
 
-    /// Takes out of the outbox what a relay has shown to have by its heads.
+    /// Takes out of the outbox what a relay has shown to have by its heads. What another one refused is refused no more.
     pub(crate) fn note_heads_acknowledged(
-        &self,
+        self: &Arc<Self>,
         document: DocumentId,
         relay_heads: Vec<ChangeHash>,
     ) -> Result<Note, RepoError> {
         let work = move |tx: &mut dyn WriteTx| {
-            let before = outbox::pending(tx, &document)?.len() as u64;
-            Ok(outbox::acknowledge(tx, &document, &relay_heads)?.cast_signed() - before.cast_signed())
+            take(tx, &document, |tx| {
+                let before = outbox::pending(tx, &document)?.len() as u64;
+                Ok(before.cast_signed() - outbox::acknowledge(tx, &document, &relay_heads)?.cast_signed())
+            })
         };
-        let pending = Arc::clone(&self.pending);
-        let tell = move |more: &i64| {
-            pending.note(document, *more);
-            pending.tell(document);
-        };
+        let inner = Arc::clone(self);
+        let tell = move |taken: &Taken| inner.tell_acknowledged(document, *taken);
         self.writer.write_from_thread(work, tell).map(Answer::noted)
     }
 
