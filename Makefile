@@ -115,6 +115,7 @@ bench-native: interop
 	cargo bench --locked -p rejoin-tests --bench idle
 	cargo bench --locked -p rejoin-tests --bench crowd
 	cargo bench --locked -p rejoin-tests --bench storm
+	cargo bench --locked -p rejoin-tests --bench costly
 	cargo bench --locked -p rejoin-tests --bench slow
 	cargo bench --locked -p rejoin-tests --bench revoke
 

@@ -46,7 +46,7 @@ pub use append::Appender;
 pub use compare::{Compared, compare};
 pub use migrate::{from_1_to_2, from_2_to_3};
 pub use packs::{Packing, compact, compact_fully, prepare_packing, put_packing};
-pub use walk::{covers, missing};
+pub use walk::{covers, missing, missing_runs};
 
 const NODE: &str = "node-2";
 

@@ -73,15 +73,36 @@ pub const START_OP_JUMP_MAX: u64 = 1 << 10;
 /// The largest timestamp of a change in seconds, either way: what a JavaScript number holds exactly.
 pub const TIMESTAMP_ABS_MAX: i64 = 1 << 53;
 
-/// The most heads one document may have.
+/// The most heads one document may have: 1,024.
 pub const DOCUMENT_HEADS_MAX: usize = 1_024;
 
-/// The most changes that are visited to find out what a new change stands on: 65,536.
+/// The most heads a document may have at a relay: half of that. A device has what its relay took, or what two of them did, and what
+/// it made itself beside it: so it never has too many heads for what a relay took.
+pub const RELAY_HEADS_MAX: usize = DOCUMENT_HEADS_MAX / 2;
+
+/// The most changes that are visited on a device to find out what those of one batch stand on: 262,144, four times
+/// [`RELAY_WALK_MAX`].
 ///
-/// Only what others did at the same time is visited, and only by a change that does not know all of it. A device that was
-/// away while 65,536 changes were made to one document still passes, because what it saw before is known without a walk;
-/// a walk of this length costs about 50 ms.
-pub const ANCESTRY_WALK_MAX: usize = 65_536;
+/// Only what others did at the same time is visited, and only by a change that does not know all of it. Visiting so many takes about
+/// 200 ms.
+pub const ANCESTRY_WALK_MAX: usize = 4 * RELAY_WALK_MAX;
+
+/// The most that a relay visits for one change: 65,536.
+///
+/// A device that was away while so many changes were made to one document still passes, because what it saw before is known without a
+/// walk; a walk of this length takes about 50 ms.
+pub const RELAY_WALK_MAX: usize = 65_536;
+
+/// Of how many places in a history it is remembered what stands below them: 8. Two people who type side by side take two.
+pub const ANCESTRIES_KEPT: usize = 8;
+
+/// How many more changes than a peer says that it put into its filter may seem to be in it: 1,024. One in a hundred of those that are
+/// not there does.
+pub const FILTER_HITS_FREE: u64 = 1_024;
+
+/// How many changes are visited from either end to find out what somebody lacks before it is tried from the other: 256, and four times
+/// as many at each further try.
+pub const WALK_VISITS: usize = 256;
 
 /// The most changes that are visited to find out from where on a change does not know everything: 256.
 ///

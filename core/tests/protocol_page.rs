@@ -54,6 +54,7 @@ fn every_limit_of_our_own_protocol_is_told_with_its_value() {
         ("SNAPSHOT_BYTES_MAX", SNAPSHOT_BYTES_MAX as u64),
         ("DOCUMENT_LIST_MAX", DOCUMENT_LIST_MAX as u64),
         ("DOCUMENT_HEADS_MAX", DOCUMENT_HEADS_MAX as u64),
+        ("RELAY_HEADS_MAX", RELAY_HEADS_MAX as u64),
         ("PRESENCE_VALUES_MAX", PRESENCE_VALUES_MAX as u64),
         ("PRESENCE_BYTES_MAX", PRESENCE_BYTES_MAX as u64),
         ("PRESENCE_KEY_BYTES_MAX", PRESENCE_KEY_BYTES_MAX as u64),

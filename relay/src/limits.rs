@@ -117,6 +117,18 @@ pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 /// The most requests in one commit.
 pub const COMMIT_REQUESTS_MAX: usize = 1_024;
 
+/// For how long a commit takes writes in where one connection writes alone: 100 ms, and at least one write. What is left goes into
+/// the next one.
+pub const COMMIT_WORK_MAX: Duration = Duration::from_millis(100);
+
+/// For how long it does while several write: 20 ms, ten times what [`COMMIT_SHARED_BYTES`] take. Whoever writes beside changes that take
+/// long to look up waits for one such commit and is in the next.
+pub const COMMIT_SHARED_WORK_MAX: Duration = Duration::from_millis(20);
+
+/// What a microsecond of a commit counts while several connections write: 32 bytes of a share. A change of the common length is
+/// written in some 15 us, so that it counts what it weighs; one for which 65,536 others are visited counts as thousands do.
+pub const COMMIT_BYTES_PER_MICROSECOND: usize = 32;
+
 /// How much a commit holds while several connections write: 128 KiB, with [`APPEND_OVERHEAD_BYTES`] for each change. That is some 200
 /// keystrokes, 2 ms of work and a flush, so nobody waits long for who writes without a pause.
 pub const COMMIT_SHARED_BYTES: usize = 128 << 10;

@@ -9,6 +9,7 @@ use rejoin_tests::crowd::{
     watch_memory, write_bytes,
 };
 use rejoin_tests::relay::RelayProcess;
+use rejoin_tests::wide;
 
 const SPACE: SpaceId = SpaceId::from_bytes([0xe1; 16]);
 const OTHER: SpaceId = SpaceId::from_bytes([0xe2; 16]);
@@ -89,4 +90,25 @@ async fn readers_that_never_read_cost_no_memory() {
     });
     assert!(most - before < 350 * MIB, "{} MiB more than before", (most - before) / MIB);
     drop(readers);
+}
+
+/// Each commit does a part of what takes long, and whoever waits beside it is in the next one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_that_take_long_to_look_up_keep_nobody_waiting() {
+    const CONNECTIONS: u64 = 16;
+    const EACH: u64 = 60;
+    let folder = tempfile::tempdir().unwrap();
+    let relay = RelayProcess::start_crowded(folder.path());
+    let (stop, ready) = (AtomicBool::new(false), tokio::sync::Notify::new());
+    let attack = wide::attack(relay.address(), OTHER, (CONNECTIONS, EACH, 20_000), || ready.notify_one(), &stop);
+    let (stored, waits) = tokio::join!(attack, async {
+        ready.notified().await;
+        let honest = Honest::start(relay.url(), SPACE, Duration::ZERO);
+        while honest.written() < 40 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.store(true, Ordering::Relaxed);
+        tokio::task::spawn_blocking(|| honest.finish()).await.unwrap()
+    });
+    assert!(stored < CONNECTIONS * EACH / 2, "{stored} beside {} honest writes", waits.len());
 }

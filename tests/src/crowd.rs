@@ -168,19 +168,25 @@ pub async fn connect_all(to: SocketAddr, kind: Kind, numbers: std::ops::Range<u3
 /// An honest client that writes at a steady pace on a thread of its own, for as long as it is there.
 pub struct Honest {
     stop: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
     thread: JoinHandle<Vec<f64>>,
 }
 
 impl Honest {
     /// Lets it write into a space, one change at a time, so far apart.
     pub fn start(url: String, space: SpaceId, interval: Duration) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&written));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(write_steadily(&url, space, interval, &stopped))
+            runtime.block_on(write_steadily(&url, space, interval, (&stopped, &counted)))
         });
-        Self { stop, thread }
+        Self { stop, written, thread }
+    }
+
+    /// Returns how many of its writes were answered by now.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Ends it, and returns how long each of its writes waited for its answer, in milliseconds. All were answered.
@@ -190,7 +196,12 @@ impl Honest {
     }
 }
 
-async fn write_steadily(url: &str, space: SpaceId, interval: Duration, stopped: &AtomicBool) -> Vec<f64> {
+async fn write_steadily(
+    url: &str,
+    space: SpaceId,
+    interval: Duration,
+    (stopped, written): (&AtomicBool, &AtomicU64),
+) -> Vec<f64> {
     let mut client = RawClient::connect(url, "honest", Vec::new()).await;
     // One that starts anew goes on with another document.
     static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -215,6 +226,7 @@ async fn write_steadily(url: &str, space: SpaceId, interval: Duration, stopped: 
             }
         }
         waits.push(sent.elapsed().as_secs_f64() * 1e3);
+        written.fetch_add(1, Ordering::Relaxed);
     }
     waits
 }

@@ -16,6 +16,7 @@ pub mod sim;
 pub mod stored;
 pub mod torture;
 pub mod trace;
+pub mod wide;
 
 use std::path::PathBuf;
 

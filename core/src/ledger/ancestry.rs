@@ -2,32 +2,86 @@
 //!
 //! Every node has a *floor*: the smallest position that is neither it nor below it. Positions under the floor need no
 //! walk. What is left is the part of the history that stands beside the change, and that is walked from the newest down,
-//! no further than the question needs, at most [`ANCESTRY_WALK_MAX`] nodes.
+//! no further than the question needs, and no further than there is [`Reach`].
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use super::node;
+use super::walk::runs;
 use crate::gate::{GateError, Rule};
 use crate::id::DocumentId;
-use crate::limits::{ANCESTRY_WALK_MAX, FLOOR_WALK_MAX};
+use crate::limits::{ANCESTRIES_KEPT, ANCESTRY_WALK_MAX, FLOOR_WALK_MAX, RELAY_WALK_MAX};
 use crate::store::{ReadTx, StoreError};
 
-/// What is above the floor and below some changes, found out as far as was asked.
+/// A set of positions of which nearly all above the first are there: a bit for each.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Ancestry {
+struct Bits {
+    /// The position of the first bit, a multiple of 64.
+    first: u64,
+    words: Vec<u64>,
+}
+
+impl Bits {
+    fn from(floor: u64) -> Self {
+        Self { first: floor / 64 * 64, words: Vec::new() }
+    }
+
+    fn place(&self, position: u64) -> Option<(usize, u64)> {
+        let at = position.checked_sub(self.first)?;
+        Some((usize::try_from(at / 64).ok()?, 1 << (at % 64)))
+    }
+
+    fn insert(&mut self, position: u64) {
+        // What is below the floor is known without it.
+        let Some((word, bit)) = self.place(position) else { return };
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= bit;
+    }
+
+    fn contains(&self, position: u64) -> bool {
+        self.place(position).is_some_and(|(word, bit)| self.words.get(word).is_some_and(|found| found & bit != 0))
+    }
+
+    /// Adds another set, as far as it is not below the floor.
+    fn merge(&mut self, other: &Self) {
+        let (mine, theirs) = (self.first.saturating_sub(other.first) / 64, other.first.saturating_sub(self.first) / 64);
+        let from = usize::try_from(mine).unwrap_or(usize::MAX).min(other.words.len());
+        let to = usize::try_from(theirs).unwrap_or(usize::MAX);
+        let other = &other.words[from..];
+        if self.words.len() < to.saturating_add(other.len()) {
+            self.words.resize(to + other.len(), 0);
+        }
+        self.words[to..].iter_mut().zip(other).for_each(|(word, more)| *word |= more);
+    }
+
+    /// Forgets what is below a floor.
+    fn raise(&mut self, floor: u64) {
+        let Some((words, _)) = self.place(floor) else { return };
+        let words = words.min(self.words.len());
+        self.words.drain(..words);
+        self.first += 64 * words as u64;
+    }
+}
+
+/// What is above the floor and below some changes, found out as far as was asked.
+#[derive(Debug, Clone)]
+struct Ancestry {
     /// The changes it is about, ascending.
     tips: Vec<u64>,
     floor: u64,
     /// Ancestors still to visit; every one of them is below the tips.
     frontier: BTreeSet<u64>,
-    visited: HashSet<u64>,
+    visited: Bits,
 }
 
 impl Ancestry {
     /// Begins with the changes at these positions and their floors.
     fn of(tips: Vec<u64>, floor: u64) -> Self {
         let frontier = tips.iter().copied().filter(|tip| *tip >= floor).collect();
-        Self { tips, floor, frontier, visited: HashSet::new() }
+        Self { tips, floor, frontier, visited: Bits::from(floor) }
     }
 
     /// Says whether this is about the same changes.
@@ -35,15 +89,12 @@ impl Ancestry {
         self.tips == tips
     }
 
-    /// Goes on to a change that was put on top of exactly these tips.
-    pub(super) fn extend(&mut self, position: u64, floor: u64) {
-        self.tips = vec![position];
-        self.floor = self.floor.max(floor);
-        self.visited.insert(position);
-        if self.visited.len() > ANCESTRY_WALK_MAX {
-            // Start anew rather than grow: the next question builds what it needs.
-            *self = Self::of(vec![position], floor);
-        }
+    /// Returns the same about a change that was put on top of exactly these tips.
+    fn extended(&self, position: u64, floor: u64) -> Self {
+        let mut next = Self { tips: vec![position], ..self.clone() };
+        next.visited.insert(position);
+        next.rise(floor);
+        next
     }
 
     /// Says whether the change at `position` is one of the tips or below one.
@@ -52,34 +103,84 @@ impl Ancestry {
         tx: &(impl ReadTx + ?Sized),
         document: &DocumentId,
         position: u64,
+        (reach, kept): (&mut Reach, &VecDeque<Self>),
     ) -> Result<Result<bool, GateError>, StoreError> {
         if position < self.floor || self.frontier.contains(&position) {
             return Ok(Ok(true));
         }
         while self.frontier.last().is_some_and(|last| *last > position) {
-            if self.visited.len() >= ANCESTRY_WALK_MAX {
-                return Ok(Err(Rule::HistoryTooWide.found(self.visited.len() as u64 + 1, ANCESTRY_WALK_MAX as u64)));
+            if reach.left == 0 {
+                return Ok(Err(Rule::HistoryTooWide.found(reach.max() as u64 + 1, reach.max() as u64)));
             }
-            self.step(tx, document)?;
+            reach.left -= 1;
+            self.step(tx, document, kept)?;
         }
-        Ok(Ok(self.frontier.contains(&position) || self.visited.contains(&position)))
+        Ok(Ok(position < self.floor || self.frontier.contains(&position) || self.visited.contains(position)))
     }
 
-    /// Visits the newest node of the frontier.
-    fn step(&mut self, tx: &(impl ReadTx + ?Sized), document: &DocumentId) -> Result<(), StoreError> {
+    /// Visits the newest node of the frontier, and with it what is known to be below it.
+    fn step(
+        &mut self,
+        tx: &(impl ReadTx + ?Sized),
+        document: &DocumentId,
+        kept: &VecDeque<Self>,
+    ) -> Result<(), StoreError> {
         let Some(position) = self.frontier.pop_last() else { return Ok(()) };
         self.visited.insert(position);
-        let floor = self.floor;
-        let deps = node(tx, document, position)?.deps;
-        self.frontier.extend(deps.into_iter().filter(|dep| *dep >= floor && !self.visited.contains(dep)));
+        let known = kept.iter().find(|kept| kept.is_of(&[position]) && kept.visited.contains(position));
+        let Some(known) = known else {
+            let deps = node(tx, document, position)?.deps;
+            let floor = self.floor;
+            self.frontier.extend(deps.into_iter().filter(|dep| *dep >= floor && !self.visited.contains(*dep)));
+            return Ok(());
+        };
+        self.visited.merge(&known.visited);
+        self.frontier.extend(&known.frontier);
+        self.frontier.retain(|position| !self.visited.contains(*position));
+        self.rise(known.floor);
         Ok(())
+    }
+
+    /// Learns that everything below a position is below the tips.
+    fn rise(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+        self.visited.raise(self.floor);
+        self.frontier = self.frontier.split_off(&self.floor);
     }
 }
 
-/// Answers for one document, and remembers the last history it looked at: the changes of an upload stand on each other.
-#[derive(Debug, Default)]
+/// How many changes may be visited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    /// It is as far for every change, instead of for all together.
+    is_for_each: bool,
+    left: usize,
+}
+
+impl Reach {
+    /// [`ANCESTRY_WALK_MAX`] for all changes together: they come from a relay, and mostly stand on each other.
+    pub(super) const DEVICE: Self = Self { is_for_each: false, left: ANCESTRY_WALK_MAX };
+
+    /// [`RELAY_WALK_MAX`] for each change: whether it is taken must not depend on what else its author brings.
+    pub(super) const RELAY: Self = Self { is_for_each: true, left: RELAY_WALK_MAX };
+
+    fn max(self) -> usize {
+        if self.is_for_each { RELAY_WALK_MAX } else { ANCESTRY_WALK_MAX }
+    }
+
+    fn begin_change(&mut self) {
+        if self.is_for_each {
+            self.left = self.max();
+        }
+    }
+}
+
+/// Answers for one document, and remembers the histories it looked at last: the changes of an upload stand on each other.
+#[derive(Debug)]
 pub(super) struct Ancestors {
-    last: Option<Ancestry>,
+    /// The last one first, [`ANCESTRIES_KEPT`] at most.
+    kept: VecDeque<Ancestry>,
+    reach: Reach,
 }
 
 /// The place of a change: on top of these changes.
@@ -91,6 +192,15 @@ pub(super) struct Place<'p> {
 }
 
 impl Ancestors {
+    pub(super) fn new(reach: Reach) -> Self {
+        Self { kept: VecDeque::new(), reach }
+    }
+
+    /// Begins with the next change.
+    pub(super) fn begin_change(&mut self) {
+        self.reach.begin_change();
+    }
+
     /// Says whether the change at `position` is among the dependencies or below one; refuses to walk too far.
     pub(super) fn holds(
         &mut self,
@@ -102,17 +212,20 @@ impl Ancestors {
         if place.all_heads || place.deps.contains(&position) {
             return Ok(Ok(true));
         }
-        if !self.last.as_ref().is_some_and(|last| last.is_of(place.deps)) {
-            let mut floor = 0;
-            for dep in place.deps {
-                floor = floor.max(node(tx, document, *dep)?.floor);
-            }
-            self.last = Some(Ancestry::of(place.deps.to_vec(), floor));
-        }
-        match &mut self.last {
-            Some(last) => last.holds(tx, document, position),
-            None => Ok(Ok(false)),
-        }
+        let mut asked =
+            match self.kept.iter().position(|kept| kept.is_of(place.deps)).and_then(|at| self.kept.remove(at)) {
+                Some(kept) => kept,
+                None => {
+                    let mut floor = 0;
+                    for dep in place.deps {
+                        floor = floor.max(node(tx, document, *dep)?.floor);
+                    }
+                    Ancestry::of(place.deps.to_vec(), floor)
+                }
+            };
+        let holds = asked.holds(tx, document, position, (&mut self.reach, &self.kept));
+        self.keep(asked);
+        holds
     }
 
     /// Learns that a change was appended at `position`, and returns its floor.
@@ -127,13 +240,50 @@ impl Ancestors {
             return Ok(position + 1);
         }
         let floor = floor(tx, document, place.deps, position)?;
-        if let Some(last) = &mut self.last
-            && last.is_of(place.deps)
-        {
-            last.extend(position, floor);
+        if let Some(below) = self.kept.iter().find(|kept| kept.is_of(place.deps)) {
+            // The other stays: somebody else may have written on top of the same.
+            self.keep(below.extended(position, floor));
         }
         Ok(floor)
     }
+
+    /// Keeps one, and forgets what was not asked for longest.
+    fn keep(&mut self, ancestry: Ancestry) {
+        self.kept.truncate(ANCESTRIES_KEPT - 1);
+        self.kept.push_front(ancestry);
+    }
+}
+
+/// Returns the runs of positions below `count` that are neither among the tips, which ascend, nor below one; `None` if that takes more
+/// visits. What comes behind the last tip is below none.
+pub(super) fn beside(
+    tx: &(impl ReadTx + ?Sized),
+    document: &DocumentId,
+    tips: &[u64],
+    count: u64,
+    visits_max: usize,
+) -> Result<Option<Vec<Range<u64>>>, StoreError> {
+    let Some(end) = tips.last().map(|last| last + 1) else { return Ok(Some(runs(0..count))) };
+    let mut floor = 0;
+    for tip in tips {
+        floor = floor.max(node(tx, document, *tip)?.floor);
+    }
+    let mut below = Ancestry::of(tips.to_vec(), floor);
+    let mut left = visits_max;
+    while !below.frontier.is_empty() {
+        if left == 0 {
+            return Ok(None);
+        }
+        left -= 1;
+        below.step(tx, document, &VecDeque::new())?;
+    }
+    let mut found = runs((below.floor..end).filter(|position| !below.visited.contains(*position)));
+    match found.last_mut() {
+        Some(last) if last.end == end => last.end = count,
+        _ if end < count => found.push(end..count),
+        _ => {}
+    }
+    Ok(Some(found))
 }
 
 /// Returns the floor of a new change, or a smaller one where finding it would take long.
@@ -142,14 +292,16 @@ fn floor(tx: &(impl ReadTx + ?Sized), document: &DocumentId, deps: &[u64], posit
     for dep in deps {
         floor = floor.max(node(tx, document, *dep)?.floor);
     }
-    let mut below = Ancestry::of(deps.to_vec(), floor);
+    // The floor rises only where dependencies fill each other's gaps. What single dependencies lack stays lacking.
     if deps.len() > 1 {
-        // The floor rises only where dependencies fill each other's gaps. What single dependencies lack stays lacking.
-        while !below.frontier.is_empty() && below.visited.len() < FLOOR_WALK_MAX {
-            below.step(tx, document)?;
+        let mut below = Ancestry::of(deps.to_vec(), floor);
+        let mut left = FLOOR_WALK_MAX;
+        while left > 0 && !below.frontier.is_empty() {
+            below.step(tx, document, &VecDeque::new())?;
+            left -= 1;
         }
         if below.frontier.is_empty() {
-            while below.visited.contains(&floor) {
+            while below.visited.contains(floor) {
                 floor += 1;
             }
         }

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use automerge::{ActorId, ChangeHash};
 
 use super::actors::{self, ActorChange};
-use super::ancestry::{Ancestors, Place};
+use super::ancestry::{Ancestors, Place, Reach};
 use super::references::References;
 use super::{Appended, DocumentState, Head, Node, decode_node, encode_node, node, position, put_state, tombstone};
 use crate::gate::{CheckedChange, Facts, GateError, Rule, admit};
 use crate::id::DocumentId;
-use crate::limits::{DOCUMENT_HEADS_MAX, MISSING_HASHES_MAX};
+use crate::limits::{DOCUMENT_HEADS_MAX, MISSING_HASHES_MAX, RELAY_HEADS_MAX};
 use crate::store::record::{self, position_key, tail_key};
 use crate::store::{ReadTx, StoreError, Table, WriteTx};
 
@@ -28,6 +28,7 @@ pub struct Appender {
     is_newest_met: bool,
     ancestors: Ancestors,
     references: References,
+    heads_max: usize,
     appended: u64,
     exists: bool,
     /// It was deleted everywhere, and takes nothing.
@@ -48,6 +49,25 @@ impl Appender {
     ///
     /// [`StoreError`] if the store cannot be read.
     pub fn begin(tx: &(impl ReadTx + ?Sized), document: DocumentId) -> Result<Self, StoreError> {
+        Self::begin_within(tx, document, DOCUMENT_HEADS_MAX, Reach::DEVICE)
+    }
+
+    /// Begins a batch as [`Appender::begin`] does, at a relay: it takes less side by side than a device, so that whatever it took a
+    /// device takes too, beside what it made itself and in whichever order it gets it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Appender::begin`].
+    pub fn begin_at_relay(tx: &(impl ReadTx + ?Sized), document: DocumentId) -> Result<Self, StoreError> {
+        Self::begin_within(tx, document, RELAY_HEADS_MAX, Reach::RELAY)
+    }
+
+    fn begin_within(
+        tx: &(impl ReadTx + ?Sized),
+        document: DocumentId,
+        heads_max: usize,
+        reach: Reach,
+    ) -> Result<Self, StoreError> {
         let state = super::state(tx, &document)?;
         let exists = state.is_some();
         // A tombstone and a document's state are never there together.
@@ -57,8 +77,9 @@ impl Appender {
             state: state.unwrap_or_default(),
             actors: HashMap::new(),
             is_newest_met: false,
-            ancestors: Ancestors::default(),
+            ancestors: Ancestors::new(reach),
             references: References::default(),
+            heads_max,
             appended: 0,
             exists,
             deleted,
@@ -140,6 +161,7 @@ impl Appender {
         let all_heads = deps.len() == self.state.heads.len()
             && self.state.heads.iter().all(|head| deps.binary_search(&head.position).is_ok());
         let place = Place { deps: &deps, all_heads };
+        self.ancestors.begin_change();
         let judged = match self.judge(tx, change, deps_max_op, &place)? {
             Ok(()) => check(self, tx, &place)?,
             refused => refused,
@@ -227,8 +249,8 @@ impl Appender {
             return Ok(Err(error));
         }
         let replaced = self.state.heads.iter().filter(|head| place.deps.binary_search(&head.position).is_ok()).count();
-        if self.state.heads.len() - replaced >= DOCUMENT_HEADS_MAX {
-            return Ok(Err(Rule::TooManyHeads.found(self.state.heads.len() as u64 + 1, DOCUMENT_HEADS_MAX as u64)));
+        if self.state.heads.len() - replaced >= self.heads_max {
+            return Ok(Err(Rule::TooManyHeads.found(self.state.heads.len() as u64 + 1, self.heads_max as u64)));
         }
         Ok(Ok(()))
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::actors::{self, ActorChange};
-use super::ancestry::{Ancestors, Place};
+use super::ancestry::{Ancestors, Place, Reach};
 use super::{Node, documents, encode_node, outbox, state};
 use crate::id::DocumentId;
 use crate::store::record::{Reader, position_key, position_of_key, prefix_end};
@@ -31,7 +31,7 @@ pub fn from_1_to_2(tx: &mut dyn WriteTx) -> Result<(), StoreError> {
 
 fn rewrite(tx: &mut dyn WriteTx, document: &DocumentId) -> Result<(), StoreError> {
     let count = state(tx, document)?.map_or(0, |state| state.count);
-    let mut ancestors = Ancestors::default();
+    let mut ancestors = Ancestors::new(Reach::DEVICE);
     let mut heads = BTreeSet::new();
     let mut next = 0;
     while next < count {

@@ -1,24 +1,30 @@
 //! The graph's shortcuts against plain walks, over random histories; and what operations may refer to.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use automerge::{ActorId, ChangeHash, ScalarValue};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::actors;
-use super::ancestry::{Ancestors, Place};
+use super::ancestry::{Ancestors, Place, Reach, beside};
 use super::base::{self, FoldedChange, FoldedHistory};
 use super::{Appended, Appender, DocumentState, Head, node, put_state};
-use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, encode};
+use crate::gate::{Action, ChangeDraft, CheckedChange, DraftObject, DraftOp, Rule, encode};
 use crate::id::{DocumentId, OpId};
-use crate::limits::ANCESTRY_WALK_MAX;
-use crate::store::{MemoryStore, ReadTx, Store, StoreError, StoreExt, Table, WriteTx};
+use crate::limits::{ANCESTRY_WALK_MAX, DOCUMENT_HEADS_MAX, RELAY_HEADS_MAX, RELAY_WALK_MAX, WALK_VISITS};
+use crate::store::{MemoryStore, ReadTx, Store, StoreError, StoreExt, Table, Visitor, WriteTx};
 
 const DOCUMENT: DocumentId = DocumentId::from_bytes([3; 16]);
 
 fn actor(number: usize) -> ActorId {
     ActorId::from(&[u8::try_from(number).expect("few actors"); 16][..])
+}
+
+fn small(position: u64) -> usize {
+    usize::try_from(position).expect("few changes")
 }
 
 fn put(key: &str, preds: Vec<OpId>) -> DraftOp {
@@ -98,7 +104,7 @@ fn ancestors_and_floors_agree_with_plain_walks() -> Result<(), StoreError> {
     for seed in 0..60 {
         MemoryStore::new().write_with(|tx| {
             let below = grow(tx, seed, 120)?;
-            let mut ancestors = Ancestors::default();
+            let mut ancestors = Ancestors::new(Reach::DEVICE);
             let mut rng = SmallRng::seed_from_u64(seed);
             for (at, expected) in below.iter().enumerate() {
                 let found = node(tx, &DOCUMENT, at as u64)?;
@@ -146,9 +152,139 @@ fn operation_is_found_in_the_change_that_has_it() -> Result<(), StoreError> {
 }
 
 #[test]
+fn what_somebody_lacks_is_found_from_either_end() -> Result<(), StoreError> {
+    for seed in 0..60 {
+        MemoryStore::new().write_with(|tx| {
+            let below = grow(tx, seed, 300)?;
+            let state = super::state(tx, &DOCUMENT)?.expect("there is a document");
+            let mut rng = SmallRng::seed_from_u64(seed);
+            for _ in 0..60 {
+                let mut have: Vec<usize> = (0..rng.random_range(0..4)).map(|_| rng.random_range(0..300)).collect();
+                let has: BTreeSet<usize> = have.iter().flat_map(|at| &below[*at]).copied().collect();
+                let expected: Vec<u64> = (0..300).filter(|at| !has.contains(at)).map(|at| at as u64).collect();
+                let mut hashes = vec![ChangeHash([7; 32])];
+                for at in &have {
+                    hashes.push(node(tx, &DOCUMENT, *at as u64)?.hash);
+                }
+                assert_eq!(super::missing(tx, &DOCUMENT, &state, &hashes)?, expected, "seed {seed}: {have:?}");
+                have.sort_unstable();
+                have.dedup();
+                let tips: Vec<u64> = have.iter().map(|at| *at as u64).collect();
+                let runs = beside(tx, &DOCUMENT, &tips, state.count, usize::MAX)?.expect("without a bound");
+                assert!(runs.iter().all(|run| !run.is_empty()) && runs.windows(2).all(|two| two[0].end < two[1].start));
+                assert_eq!(runs.into_iter().flatten().collect::<Vec<_>>(), expected, "seed {seed}: {have:?}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Counts what is read.
+struct Counting<'c> {
+    inner: &'c dyn ReadTx,
+    reads: Cell<usize>,
+}
+
+impl ReadTx for Counting<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads.set(self.reads.get() + 1);
+        self.inner.get(table, key)
+    }
+
+    fn scan(&self, table: Table, range: Range<&[u8]>, visit: &mut Visitor<'_>) -> Result<(), StoreError> {
+        self.inner.scan(table, range, visit)
+    }
+
+    fn contains(&self, table: Table, key: &[u8]) -> Result<bool, StoreError> {
+        self.inner.contains(table, key)
+    }
+}
+
+#[test]
+fn what_somebody_lacks_is_found_without_a_walk_over_it() -> Result<(), StoreError> {
+    const LENGTH: u64 = 20_000;
+    // Alone, and beside a root that nobody merges.
+    for is_beside in [false, true] {
+        let store = MemoryStore::new();
+        let mut hashes = Vec::new();
+        store.write_with(|tx| {
+            let mut appender = Appender::begin(tx, DOCUMENT)?;
+            if is_beside {
+                appender.append_own(tx, &change(&actor(2), 1, 1, &[], vec![put("b", vec![])]))?;
+            }
+            for seq in 1..=LENGTH {
+                let last = hashes.last().copied().into_iter().collect::<Vec<_>>();
+                let next = change(&actor(1), seq, seq, &last, vec![put("a", vec![])]);
+                appender.append_own(tx, &next)?;
+                hashes.push(next.hash());
+            }
+            appender.finish(tx).map(drop)
+        })?;
+        let tx = store.read()?;
+        let state = super::state(&*tx, &DOCUMENT)?.expect("there is a document");
+        let visited = |at: usize| {
+            let counting = Counting { inner: &*tx, reads: Cell::new(0) };
+            let runs = super::missing_runs(&counting, &DOCUMENT, &state, &[hashes[at]])?;
+            let found: u64 = runs.iter().map(|run| run.end - run.start).sum();
+            assert_eq!(found, LENGTH - 1 - at as u64 + u64::from(is_beside));
+            Ok::<_, StoreError>(counting.reads.get())
+        };
+        assert!(visited(50)? < WALK_VISITS, "one who has the beginning");
+        if !is_beside {
+            assert!(visited(10_000)? < 8 && visited(19_950)? < 8);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_kept_of_earlier_questions_answers_later_ones_rightly() -> Result<(), StoreError> {
+    for seed in 0..60 {
+        MemoryStore::new().write_with(|tx| {
+            let below = grow(tx, seed, 400)?;
+            let mut ancestors = Ancestors::new(Reach::RELAY);
+            let mut rng = SmallRng::seed_from_u64(seed);
+            // Mostly near the last one, as changes come that stand on each other; now and then anywhere.
+            let mut at = 0_usize;
+            for _ in 0..600 {
+                at = if rng.random_ratio(1, 20) {
+                    rng.random_range(0..400)
+                } else {
+                    (at + rng.random_range(0..4)).min(399)
+                };
+                let other = rng.random_range(at.saturating_sub(9)..at + 1);
+                let mut tips = vec![other.min(at) as u64, at as u64];
+                tips.dedup();
+                let expected: BTreeSet<usize> = below[at].union(&below[other]).copied().collect();
+                let mut question = |ancestors: &mut Ancestors, tips: &[u64], expected: &BTreeSet<usize>| {
+                    let position = rng.random_range(0..400);
+                    let place = Place { deps: tips, all_heads: false };
+                    ancestors.begin_change();
+                    let holds = ancestors.holds(tx, &DOCUMENT, &place, position as u64)?.expect("a short walk");
+                    assert_eq!(holds, expected.contains(&position), "seed {seed}: {position} below {tips:?}");
+                    Ok::<_, StoreError>(())
+                };
+                question(&mut ancestors, &tips, &expected)?;
+                // As if the change at this place were appended just now.
+                let deps = node(tx, &DOCUMENT, at as u64)?.deps;
+                let known = deps.iter().flat_map(|dep| below[small(*dep)].iter().copied()).collect();
+                question(&mut ancestors, &deps, &known)?;
+                let floor = ancestors.append(tx, &DOCUMENT, &Place { deps: &deps, all_heads: false }, at as u64)?;
+                assert!((0..floor).all(|position| below[at].contains(&small(position))), "seed {seed}: {at}");
+                question(&mut ancestors, &[at as u64], &below[at])?;
+                question(&mut ancestors, &deps, &known)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
 fn change_that_stands_beside_too_much_is_refused_and_one_that_does_not_passes() -> Result<(), StoreError> {
     // `a` writes once; `b` then writes alone for a long time on top of it, while `c` keeps one head of its own.
-    let verdict = |length: usize| {
+    let verdict = |length: usize, is_relay: bool| {
         MemoryStore::new().write_with(|tx| {
             let mut appender = Appender::begin(tx, DOCUMENT)?;
             let other = change(&actor(3), 1, 1, &[], vec![put("c", vec![])]);
@@ -162,16 +298,40 @@ fn change_that_stands_beside_too_much_is_refused_and_one_that_does_not_passes() 
                 last = next.hash();
             }
             appender.finish(tx)?;
-            let mut appender = Appender::begin(tx, DOCUMENT)?;
+            let begin = if is_relay { Appender::begin_at_relay } else { Appender::begin };
+            let mut appender = begin(tx, DOCUMENT)?;
             let again = change(&actor(1), 2, length as u64 + 2, &[last], vec![put("a", vec![])]);
             appender.append(tx, &again)
         })
     };
-    assert!(matches!(verdict(ANCESTRY_WALK_MAX)?, Appended::Stored { .. }));
-    assert!(
-        matches!(verdict(ANCESTRY_WALK_MAX + 1)?, Appended::Rejected(error) if error.rule().code() == "history-too-wide")
-    );
+    let too_wide = |it: Appended| matches!(it, Appended::Rejected(error) if error.rule().code() == "history-too-wide");
+    assert!(matches!(verdict(RELAY_WALK_MAX, true)?, Appended::Stored { .. }));
+    assert!(too_wide(verdict(RELAY_WALK_MAX + 1, true)?));
+    assert!(matches!(verdict(RELAY_WALK_MAX + 1, false)?, Appended::Stored { .. }));
+    assert!(too_wide(verdict(ANCESTRY_WALK_MAX + 1, false)?));
     Ok(())
+}
+
+#[test]
+fn device_takes_what_a_relay_took_beside_its_own() -> Result<(), StoreError> {
+    MemoryStore::new().write_with(|tx| {
+        let root =
+            |index: usize| change(&ActorId::from(index.to_be_bytes().to_vec()), 1, 1, &[], vec![put("k", vec![])]);
+        let mut appender = Appender::begin_at_relay(tx, DOCUMENT)?;
+        for index in 0..RELAY_HEADS_MAX {
+            assert!(matches!(appender.append(tx, &root(index))?, Appended::Stored { .. }));
+        }
+        let is_full = |it: &Appended| matches!(it, Appended::Rejected(error) if error.rule() == Rule::TooManyHeads);
+        assert!(is_full(&appender.append(tx, &root(RELAY_HEADS_MAX))?));
+        appender.finish(tx)?;
+        // Whatever it made itself before, there is room for as much as a relay has.
+        let mut appender = Appender::begin(tx, DOCUMENT)?;
+        for index in RELAY_HEADS_MAX..DOCUMENT_HEADS_MAX {
+            assert!(matches!(appender.append(tx, &root(index))?, Appended::Stored { .. }));
+        }
+        assert!(is_full(&appender.append(tx, &root(DOCUMENT_HEADS_MAX))?));
+        Ok(())
+    })
 }
 
 #[test]
@@ -258,7 +418,7 @@ fn packed_history_is_the_same_history() -> Result<(), StoreError> {
                     "seed {seed}"
                 );
             }
-            let mut ancestors = Ancestors::default();
+            let mut ancestors = Ancestors::new(Reach::DEVICE);
             for (at, expected) in below.iter().enumerate().rev().step_by(7) {
                 for asked in 0..at {
                     let place = Place { deps: &[at as u64], all_heads: false };

@@ -12,6 +12,7 @@ mod whole;
 pub use whole::{WholeDocument, WholeDocuments};
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::ops::Range;
 
 use automerge::ChangeHash;
 use bytes::Bytes;
@@ -24,7 +25,9 @@ use crate::codec::sync_message::{Flags, Have, SyncMessage, Version};
 use crate::gate::{CheckedChange, GateError};
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, DocumentState};
-use crate::limits::{NEED_REPEATS_MAX, ORPHAN_ROOTS_AT_ONCE, REFUSED_MAX, SYNC_MESSAGE_BYTES, SYNC_RESETS_MAX};
+use crate::limits::{
+    FILTER_HITS_FREE, NEED_REPEATS_MAX, ORPHAN_ROOTS_AT_ONCE, REFUSED_MAX, SYNC_MESSAGE_BYTES, SYNC_RESETS_MAX,
+};
 use crate::store::{ReadTx, StoreError};
 
 /// The state of one conversation. Reset by dropping it: every connection begins afresh.
@@ -348,34 +351,30 @@ impl Conversation {
         } else {
             has.extend(self.known(tx, &self.peer_has)?);
         }
-        let mut positions: VecDeque<u64> = ledger::missing(tx, &self.document, state, &has)?.into();
+        let mut missing = ledger::missing_runs(tx, &self.document, state, &has)?;
         let mut wanted = BTreeSet::new();
         for hash in &self.wanted {
             wanted.extend(ledger::position(tx, &self.document, hash)?);
         }
         if self.resets < SYNC_RESETS_MAX
             && has.len() > shown
-            && wanted.iter().any(|position| positions.binary_search(position).is_err())
+            && wanted.iter().any(|position| !is_in(&missing, *position))
         {
             // It had no room for what it was sent, and asks for it by name: to answer with just that would go on, change by
             // change, for as long as the rest is lacking too.
             self.resets += 1;
             self.forget_peer_has();
             has.truncate(shown);
-            positions = ledger::missing(tx, &self.document, state, &has)?.into();
+            missing = ledger::missing_runs(tx, &self.document, state, &has)?;
         }
-        for position in wanted.into_iter().rev() {
-            if positions.binary_search(&position).is_err() {
-                positions.push_front(position);
-            }
-        }
-        let total = positions.len();
-        let changes = self.read(tx, positions.iter().copied())?;
-        if changes.len() == total {
+        wanted.retain(|position| !is_in(&missing, *position));
+        let total = wanted.len() as u64 + missing.iter().map(|run| run.end - run.start).sum::<u64>();
+        let positions = || wanted.iter().copied().chain(missing.iter().cloned().flatten());
+        let changes = self.read(tx, positions())?;
+        if changes.len() as u64 == total {
             return Ok(Batch { heads, changes, more: false });
         }
-        let sent = positions.into_iter().take(changes.len());
-        let heads = self.heads_after(tx, &has, sent)?;
+        let heads = self.heads_after(tx, &has, positions().take(changes.len()))?;
         Ok(Batch { heads, changes, more: true })
     }
 
@@ -414,12 +413,21 @@ impl Conversation {
         let have = self.theirs.as_ref().map_or(&[][..], |theirs| &theirs.have);
         if !have.is_empty() {
             let last_sync: Vec<_> = have.iter().flat_map(|have| have.last_sync.iter().copied()).collect();
-            for position in ledger::missing(tx, &self.document, state, &last_sync)? {
+            let missing = ledger::missing_runs(tx, &self.document, state, &last_sync)?;
+            let (mut bytes, mut hits, hits_max) = (0, 0, hits_max(have));
+            for position in missing.into_iter().flatten() {
                 let node = ledger::node(tx, &self.document, position)?;
                 let lacks = have.iter().all(|have| !have.bloom.contains(&node.hash));
                 // Positions ascend, so a dependency was judged before what depends on it.
                 if lacks || node.deps.iter().any(|dep| positions.contains(dep)) {
                     positions.insert(position);
+                    bytes += node.bytes;
+                } else {
+                    hits += 1;
+                }
+                // More does not fit; or the filter holds more than was put into it, and says nothing.
+                if bytes > SYNC_MESSAGE_BYTES as u64 || hits > hits_max {
+                    break;
                 }
             }
         }
@@ -525,4 +533,15 @@ struct Batch {
     heads: Vec<ChangeHash>,
     changes: Vec<Bytes>,
     more: bool,
+}
+
+/// Says whether a position is in one of these runs, which ascend.
+fn is_in(runs: &[Range<u64>], position: u64) -> bool {
+    runs.get(runs.partition_point(|run| run.end <= position)).is_some_and(|run| run.contains(&position))
+}
+
+/// Returns how many changes filters can hold, with those that they seem to: one in a hundred of what they do not.
+fn hits_max(have: &[Have]) -> u64 {
+    let entries: u64 = have.iter().map(|have| u64::from(have.bloom.entries())).sum();
+    entries + entries / 16 + FILTER_HITS_FREE
 }

@@ -1,6 +1,7 @@
 //! One commit: the writes of many requests in one transaction, document by document.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
 
 use rejoin::codec::v1::{Content, Write};
 use rejoin::deletion::{DeletionKind, Tombstone};
@@ -41,6 +42,33 @@ pub(super) struct Done {
     pub(super) entries: Vec<LiveEntry>,
     /// The space and how far its log is, if anything is new.
     pub(super) end: Option<(SpaceId, u64)>,
+    /// The commit ended before the writes that are not among the written ones: they are still to be done.
+    pub(super) is_cut: bool,
+    /// How long it took.
+    pub(super) spent: Duration,
+}
+
+/// For how long a commit takes writes in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch {
+    clock: fn() -> Instant,
+    longest: Duration,
+    /// None before the first write, which is always done.
+    until: Option<Instant>,
+}
+
+impl Watch {
+    /// Makes one that begins with the first write.
+    pub(super) fn new(clock: fn() -> Instant, longest: Duration) -> Self {
+        Self { clock, longest, until: None }
+    }
+
+    /// Says whether the next write has to wait for the next commit.
+    fn is_over(&mut self) -> bool {
+        let now = (self.clock)();
+        let begins = self.until.is_none();
+        now >= *self.until.get_or_insert(now + self.longest) && !begins
+    }
 }
 
 /// A deletion that is news.
@@ -77,7 +105,7 @@ pub(super) fn parts<'r>(
 }
 
 /// Writes parts in one transaction, as far as there is room, and commits it if anything is new: what was there already needs no
-/// sync. `asks_owners` says whether the owners of actors are asked.
+/// sync. `asks_owners` says whether the owners of actors are asked. When the watch has run out, the rest is left.
 ///
 /// # Errors
 ///
@@ -87,14 +115,19 @@ pub(super) fn commit(
     parts: &[Part<'_>],
     asks_owners: bool,
     quota: &Quota,
+    watch: Watch,
 ) -> Result<Vec<Done>, StoreError> {
     let mut all = Vec::with_capacity(parts.len());
     let mut nothing_new = false;
     let outcome = store.write(&mut |tx| {
         all.clear();
         let mut budget = Budget::new(quota);
+        let mut watch = watch;
         for part in parts {
-            all.push(write_part(tx, part, asks_owners, &mut budget)?);
+            let begun = (watch.clock)();
+            let mut done = write_part(tx, part, asks_owners, (&mut budget, &mut watch))?;
+            done.spent = (watch.clock)().saturating_duration_since(begun);
+            all.push(done);
         }
         budget.finish(tx)?;
         nothing_new = all.iter().all(|done: &Done| done.recent.is_none() && done.deletion.is_none());
@@ -123,8 +156,11 @@ fn write_part(
     tx: &mut dyn WriteTx,
     part: &Part<'_>,
     asks_owners: bool,
-    budget: &mut Budget<'_>,
+    (budget, watch): (&mut Budget<'_>, &mut Watch),
 ) -> Result<Done, StoreError> {
+    if watch.is_over() {
+        return Ok(Done { is_cut: true, ..Done::default() });
+    }
     let has_changes =
         part.writes.iter().any(|write| matches!(write, OfferedWrite::Change(_) | OfferedWrite::PassedOn(_)));
     if has_changes && quarantine::is_held(tx, &part.document)? {
@@ -139,7 +175,7 @@ fn write_part(
     let space = spaces::of(tx, &part.document)?;
     budget.begin(tx, &space)?;
     let owners = Owners::new(&part.document, part.author.principal.as_ref(), asks_owners);
-    let mut rules = Rules { owners, budget, space };
+    let mut rules = Rules { owners, budget, space, watch };
     let mut changes = Vec::new();
     for write in &part.writes {
         match write {
@@ -147,13 +183,18 @@ fn write_part(
             OfferedWrite::PassedOn(change) => changes.push((change, Hand::Others)),
             OfferedWrite::Deleted(tombstone) | OfferedWrite::DeletedElsewhere(tombstone) => {
                 append(tx, &part.document, &std::mem::take(&mut changes), &mut rules, &mut done)?;
+                if done.is_cut {
+                    break;
+                }
                 let position = bury(tx, part, tombstone, (rules.budget, &rules.space), &mut done)?;
                 done.written.push(Written::Deleted(position));
                 rules.owners.forget();
             }
         }
     }
-    append(tx, &part.document, &changes, &mut rules, &mut done)?;
+    if !done.is_cut {
+        append(tx, &part.document, &changes, &mut rules, &mut done)?;
+    }
     if is_placed && done.recent.is_none() && done.deletion.is_none() {
         // A document of which nothing was accepted is not created.
         ledger::delete(tx, &part.document)?;
@@ -208,6 +249,7 @@ struct Rules<'a, 'b, 'q> {
     budget: &'b mut Budget<'q>,
     /// The space of the document.
     space: SpaceId,
+    watch: &'b mut Watch,
 }
 
 /// Whose change somebody brings.
@@ -219,7 +261,8 @@ enum Hand {
     Others,
 }
 
-/// Appends changes of one document, but for those under somebody else's actor and those that there is no room for.
+/// Appends changes of one document, but for those under somebody else's actor and those that there is no room for, until the watch
+/// has run out.
 fn append(
     tx: &mut dyn WriteTx,
     document: &DocumentId,
@@ -230,10 +273,14 @@ fn append(
     if changes.is_empty() {
         return Ok(());
     }
-    let mut appender = Appender::begin(tx, *document)?;
+    let mut appender = Appender::begin_at_relay(tx, *document)?;
     let before = appender.state().head_hashes();
     let mut appended = Vec::with_capacity(changes.len());
     for (change, hand) in changes {
+        if !appended.is_empty() && rules.watch.is_over() {
+            done.is_cut = true;
+            break;
+        }
         appended.push(append_one(tx, document, (change, *hand), &mut appender, rules)?);
     }
     if !appended.iter().flatten().any(|appended| matches!(appended, Appended::Stored { .. })) {

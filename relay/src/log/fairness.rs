@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,8 @@ use tokio::sync::oneshot;
 
 use super::entrance::Entrance;
 use super::inbox::{Inbox, Urgent};
-use super::queue::{Answer, Job, Lanes, Slice, bytes_of, weight};
-use super::tests::{chain, offered};
+use super::queue::{Answer, Job, Lanes, Left, Slice, bytes_of, weight};
+use super::tests::{chain, offered, standing};
 use super::*;
 use crate::hub::Hub;
 use crate::limits::{
@@ -61,7 +62,7 @@ impl Table {
 
     fn job(&self, author: &Author, space: Option<SpaceId>, number: u16, changes: Vec<CheckedChange>) -> Job {
         let writes = offered(document(number), changes);
-        let left_bytes = writes.iter().map(|write| weight(bytes_of(write))).sum();
+        let left_bytes = writes.iter().map(|write| weight(bytes_of(&write.what))).sum();
         let _room = self.entrance.enter(&author.key(), 0).now_or_never().unwrap().unwrap();
         let (answer, _) = oneshot::channel();
         let answer = Answer::Outcomes(answer);
@@ -78,10 +79,10 @@ impl Table {
             told.push((job.author.connection, job.writes[0].document, writes.clone()));
             job.done.resize(writes.end, Written::Failed);
             if job.done.len() < job.writes.len() {
-                unfinished.push(job);
+                unfinished.push(Left { job, is_untouched: false });
             }
         }
-        unfinished.into_iter().rev().for_each(|job| self.lanes.put_back(job, self.now));
+        self.lanes.put_back(unfinished, self.now);
         told
     }
 }
@@ -113,7 +114,7 @@ fn large(bytes: usize) -> CheckedChange {
 }
 
 fn weight_of_small() -> usize {
-    weight(bytes_of(&offered(document(0), small(1))[0]))
+    weight(bytes_of(&offered(document(0), small(1))[0].what))
 }
 
 #[test]
@@ -306,6 +307,60 @@ fn write_that_is_heavier_than_its_share_goes_whole_and_is_made_up_for() {
 }
 
 #[test]
+fn who_took_long_is_passed_over_while_others_wait_with_all_its_connections() {
+    let mut table = Table::new();
+    let honest = table.author(None);
+    let [slow, again] = [(); 2].map(|()| table.author(Some("slow")));
+    let share = COMMIT_SHARED_BYTES / 2;
+    table.push(&slow, 1, small(1));
+    table.push(&honest, 2, small(1));
+    assert_eq!(table.commit().len(), 2);
+    table.lanes.owe(slow.key(), 10 * share);
+    table.push(&again, 1, small(1));
+    let mut commits = 0;
+    while table.lanes.has(&again.connection) {
+        table.push(&honest, 2, small(1));
+        assert!(table.commit().iter().any(|(from, ..)| *from == honest.connection));
+        commits += 1;
+    }
+    assert_eq!(commits, 11);
+    // Where nobody waits, nothing is held back for its sake.
+    table.lanes.owe(slow.key(), 10 * share);
+    table.push(&slow, 1, small(1));
+    assert_eq!(table.commit().len(), 1);
+}
+
+#[test]
+fn those_for_whom_a_commit_had_no_time_are_the_first_in_the_next() {
+    let mut table = Table::new();
+    let authors: Vec<Author> = (0..5).map(|_| table.author(None)).collect();
+    for (number, author) in (0..).zip(&authors) {
+        table.push(author, number, small(2));
+        table.push(author, 10 + number, small(1));
+    }
+    let slices = table.lanes.take(table.now);
+    let left = slices.into_iter().enumerate().filter(|(at, _)| *at > 0).map(|(at, Slice { mut job, writes })| {
+        // The time was over in the first one's second request, and after the first change of the third connection.
+        let is_begun = at == 4;
+        let done = if is_begun { 1 } else { 0 };
+        job.done.resize(writes.start + done, Written::Failed);
+        job.left_bytes = (job.writes.len() - job.done.len()) * weight_of_small();
+        Left { job, is_untouched: !is_begun }
+    });
+    let left = left.collect();
+    table.lanes.put_back(left, table.now);
+    let commit = table.commit();
+    let order: Vec<_> = commit.iter().map(|(from, of, range)| (*from, *of, range.clone())).collect();
+    let number = |at: usize| authors[at].connection;
+    // The order of each connection's requests stays; the connection that was served comes last.
+    assert_eq!(order[0], (number(0), document(10), 0..1));
+    assert_eq!(order[1..3], [(number(1), document(1), 0..2), (number(1), document(11), 0..1)]);
+    assert_eq!(order[3..5], [(number(3), document(3), 0..2), (number(3), document(13), 0..1)]);
+    assert_eq!(order[7..], [(number(2), document(2), 1..2), (number(2), document(12), 0..1)]);
+    assert!(table.lanes.is_empty());
+}
+
+#[test]
 fn commits_wait_for_more_only_while_few_requests_come() {
     let mut table = Table::new();
     let one = table.author(None);
@@ -412,6 +467,13 @@ struct Gated {
     watched: Vec<DocumentId>,
 }
 
+impl Gated {
+    fn new(watched: &[DocumentId]) -> Arc<Self> {
+        let (inner, watched) = (MemoryStore::new(), watched.to_vec());
+        Arc::new(Self { inner, gate: Mutex::default(), commits: Mutex::default(), watched })
+    }
+}
+
 impl Store for Gated {
     fn read(&self) -> Result<Box<dyn ReadTx + '_>, StoreError> {
         self.inner.read()
@@ -440,14 +502,8 @@ fn queued<T>(push: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn what_waits_behind_a_flood_is_in_the_commit_after_the_one_under_way() {
     let [flooded, honest] = [document(1), document(2)];
-    let store = Arc::new(Gated {
-        inner: MemoryStore::new(),
-        gate: Mutex::default(),
-        commits: Mutex::default(),
-        watched: vec![flooded, honest],
-    });
-    let hub = Arc::new(Hub::default());
-    let log = GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), None).unwrap();
+    let (store, hub) = (Gated::new(&[flooded, honest]), Arc::new(Hub::default()));
+    let log = GroupCommit::start_at(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), standing).unwrap();
     let (flooder, other) = (Author::from(hub.next_id()), Author::from(hub.next_id()));
     let changes = chain(3_000);
     let mut answers = Vec::new();
@@ -474,4 +530,52 @@ async fn what_waits_behind_a_flood_is_in_the_commit_after_the_one_under_way() {
     assert!(commits[1][&flooded] > 1 && commits[1][&flooded] < 1_000);
     assert_eq!(commits.last().unwrap()[&flooded], 3_000);
     assert!(commits.len() > 3_000 * weight_of_small() / COMMIT_SHARED_BYTES, "{}", commits.len());
+}
+
+/// A clock that goes on by 5 ms whenever somebody looks at it.
+fn hurrying() -> Instant {
+    static LOOKED: AtomicU32 = AtomicU32::new(0);
+    standing() + Duration::from_millis(5) * LOOKED.fetch_add(1, Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn commit_that_takes_long_ends_and_what_is_left_of_it_goes_on() {
+    let [long, other, honest] = [document(1), document(2), document(3)];
+    let (store, hub) = (Gated::new(&[long, other, honest]), Arc::new(Hub::default()));
+    let log = GroupCommit::start_at(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), hurrying).unwrap();
+    let [slow, quick] = [(); 2].map(|()| Author::from(hub.next_id()));
+    let (changes, [first, second]) = (chain(40), <[CheckedChange; 2]>::try_from(chain(2)).unwrap());
+    let mut answers = Vec::new();
+    {
+        let closed = store.gate.lock().unwrap();
+        for some in changes.chunks(20) {
+            answers.push(queued(log.push(slow.clone(), TEAM, offered(long, some.to_vec()))));
+        }
+        // A commit may end between the two documents, when both changes of one are written.
+        let [first, second] = [first, second].map(|change| offered(other, [change]).remove(0));
+        let between = offered(document(4), chain(1)).remove(0);
+        answers.push(queued(log.push(slow, TEAM, vec![first, between, second])));
+        answers.push(queued(log.push(quick, TEAM, offered(honest, chain(2)))));
+        drop(closed);
+    }
+    let mut positions = Vec::new();
+    for answer in answers {
+        for outcome in answer.unwrap().await.unwrap().unwrap() {
+            // One may have been stored by the commit that had no time for the one before it.
+            assert!(matches!(outcome, Outcome::Stored { .. } | Outcome::Duplicate), "{outcome:?}");
+            positions.extend(match outcome {
+                Outcome::Stored { first } => Some(first),
+                _ => None,
+            });
+        }
+    }
+    let commits = store.commits.lock().unwrap().clone();
+    let long: Vec<u64> = commits.iter().map(|counts| counts[&long]).collect();
+    // Whoever was first was alone then.
+    assert!(long.windows(2).all(|two| two[1] - two[0] <= 5) && long[0] <= 20, "{long:?}");
+    assert_eq!(long.last(), Some(&40));
+    // Whoever came late was not kept waiting for the others' changes.
+    let waited = commits.iter().position(|counts| counts[&honest] == 2).unwrap();
+    assert!(long[waited] < long[0] + 15, "{long:?}, {waited}");
+    assert!(positions[..40].is_sorted() && positions.len() >= 44, "{positions:?}");
 }

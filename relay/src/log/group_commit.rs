@@ -28,13 +28,15 @@ use tokio::sync::oneshot;
 use super::commit::{Done, Part, commit, news, parts};
 use super::entrance::Entrance;
 use super::inbox::{Deletion, Inbox, Urgent};
-use super::queue::{Answer, Job, Slice, bytes_of, weight};
-use super::{AppendError, Author, Log, Pushed, Results, Written};
+use super::queue::{Answer, Job, Left, Slice, bytes_of, weight};
+use super::{AppendError, Author, AuthorKey, Log, Pushed, Results, Written};
 use crate::audit::Refusals;
 use crate::clock::now_seconds;
 use crate::fold::Folding;
 use crate::hub::{ConnectionId, Hub};
-use crate::limits::{COMMIT_INTERVAL, COMMIT_INTERVAL_MIN, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE};
+use crate::limits::{
+    COMMIT_BYTES_PER_MICROSECOND, COMMIT_INTERVAL, COMMIT_INTERVAL_MIN, PROBE_AGAIN, PROBE_INTERVAL, RESTORED_GRACE,
+};
 use crate::metrics::{AppendResult, Metrics};
 use crate::quota::Quota;
 
@@ -56,6 +58,12 @@ impl GroupCommit {
         Self::start_with(store, hub, folding, Arc::new(Quota::without_bounds()), None, Arc::default())
     }
 
+    /// As [`GroupCommit::start`], with a clock that tells whose turn it is and when a commit has taken long enough.
+    #[cfg(test)]
+    pub(crate) fn start_at(store: Arc<dyn Store>, hub: Arc<Hub>, clock: fn() -> Instant) -> std::io::Result<Self> {
+        Self::start_clocked(store, hub, None, Arc::new(Quota::without_bounds()), None, Arc::default(), clock)
+    }
+
     /// Starts the thread that writes as much as there is room for, and has it record what it refuses.
     ///
     /// # Errors
@@ -69,8 +77,20 @@ impl GroupCommit {
         refusals: Option<Refusals>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        let made = Self::make(store, hub, folding, quota, refusals, metrics, Instant::now);
-        let (log, writer) = made.map_err(std::io::Error::other)?;
+        Self::start_clocked(store, hub, folding, quota, refusals, metrics, Instant::now)
+    }
+
+    fn start_clocked(
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        folding: Option<Arc<Folding>>,
+        quota: Arc<Quota>,
+        refusals: Option<Refusals>,
+        metrics: Arc<Metrics>,
+        clock: fn() -> Instant,
+    ) -> std::io::Result<Self> {
+        let (log, writer) =
+            Self::make(store, hub, folding, quota, refusals, metrics, clock).map_err(std::io::Error::other)?;
         let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
         *log.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(log)
@@ -136,7 +156,7 @@ impl GroupCommit {
     ) -> impl Future<Output = Result<(), AppendError>> + Send + use<> {
         let (inbox, entrance) = (Arc::clone(&self.inbox), Arc::clone(&self.entrance));
         async move {
-            let left_bytes = writes.iter().map(|write| weight(bytes_of(write))).sum();
+            let left_bytes = writes.iter().map(|write| weight(bytes_of(&write.what))).sum();
             let room = entrance.enter(&author.key(), left_bytes).await?;
             let done = Vec::with_capacity(writes.len());
             inbox.push(Job { author, space, since: inbox.now(), writes, left_bytes, done, answer, _room: room })
@@ -410,10 +430,11 @@ impl Writer {
         self.count(&all_parts, &all);
         self.tell_classic(&all_parts, &mut all);
         let touched: Vec<_> = all_parts.iter().map(|part| (part.document, part.author.connection)).collect();
+        let owing: Vec<_> = all_parts.iter().zip(&all).filter_map(|(part, done)| owed(part, done)).collect();
         drop(all_parts);
         let mut unfinished = Vec::new();
         for (slice, places) in slices.into_iter().zip(all_places) {
-            let written = places.into_iter().map(|(part, at)| take_written(&mut all, part, at));
+            let written = places.into_iter().map_while(|(part, at)| take_written(&mut all, part, at));
             let written: Vec<_> = written.collect();
             if let Some(refusals) = &self.refusals {
                 let first = slice.writes.start;
@@ -422,7 +443,7 @@ impl Writer {
             unfinished.extend(settle(slice, written));
         }
         let is_left = !unfinished.is_empty();
-        self.inbox.put_back(unfinished);
+        self.inbox.put_back(unfinished, owing);
         self.tell_followers(&touched, &mut all);
         is_left
     }
@@ -467,7 +488,7 @@ impl Writer {
         let begun = Instant::now();
         let changes: usize = parts.iter().map(|part| part.writes.len()).sum();
         let _span = tracing::debug_span!("commit", documents = parts.len(), changes).entered();
-        let outcome = commit(&*self.store, parts, self.asks_owners(), &self.quota);
+        let outcome = commit(&*self.store, parts, self.asks_owners(), &self.quota, self.inbox.watch());
         let Ok(all) = &outcome else {
             self.metrics.commit_failed();
             return outcome;
@@ -483,6 +504,9 @@ impl Writer {
     fn count(&self, parts: &[Part<'_>], all: &[Done]) {
         for (part, done) in parts.iter().zip(all) {
             done.written.iter().for_each(|written| self.count_one(part, written));
+            if done.is_cut {
+                continue;
+            }
             // Of a part that failed nothing is known.
             (done.written.len()..part.writes.len()).for_each(|_| self.metrics.appended(AppendResult::Failed));
             if done.deletion.is_some() {
@@ -550,10 +574,22 @@ impl Writer {
     }
 }
 
-/// Takes out what became of a write; of those of a part that failed nothing is known.
-fn take_written(all: &mut [Done], part: usize, at: usize) -> Written {
-    let written = all.get_mut(part).and_then(|done| done.written.get_mut(at));
-    written.map_or(Written::Failed, |written| std::mem::replace(written, Written::Failed))
+/// Takes out what became of a write, if anything did yet; of those of a part that failed nothing is known.
+fn take_written(all: &mut [Done], part: usize, at: usize) -> Option<Written> {
+    let done = all.get_mut(part)?;
+    match done.written.get_mut(at) {
+        Some(written) => Some(std::mem::replace(written, Written::Failed)),
+        None if done.is_cut => None,
+        None => Some(Written::Failed),
+    }
+}
+
+/// Returns who owes for a part that took longer than what it weighs explains, and how much, by weight.
+fn owed(part: &Part<'_>, done: &Done) -> Option<(AuthorKey, usize)> {
+    let microseconds = usize::try_from(done.spent.as_micros()).unwrap_or(usize::MAX);
+    let weight: usize = part.writes.iter().take(done.written.len()).map(|write| weight(bytes_of(write))).sum();
+    let owed = microseconds.saturating_mul(COMMIT_BYTES_PER_MICROSECOND).saturating_sub(weight);
+    (owed > 0).then(|| (part.author.key(), owed))
 }
 
 /// Records what was refused: those that follow one another, are of one document and refused for one reason, together.
@@ -579,16 +615,20 @@ fn tell_refusals(refusals: &Refusals, author: &Author, writes: &[Offered], writt
     }
 }
 
-/// Notes what became of a slice, and answers the request if it is done. If not, returns it.
-fn settle(slice: Slice, written: Vec<Written>) -> Option<Job> {
+/// Notes what became of a slice, and answers the request if it is done. If not, returns what is left of it.
+fn settle(slice: Slice, written: Vec<Written>) -> Option<Left> {
     let mut job = slice.job;
     let has_failed = written.contains(&Written::Failed);
+    let is_untouched = written.is_empty();
     job.done.extend(written);
+    // What the commit had no time for was taken out of the queue.
+    let cut = job.writes.get(job.done.len()..slice.writes.end).unwrap_or_default();
+    job.left_bytes += cut.iter().map(|write| weight(bytes_of(&write.what))).sum::<usize>();
     let is_done = job.done.len() >= job.writes.len();
     // Whoever asked may have gone; what it brought stays.
     match job.answer {
         Answer::Results(answer) if has_failed => drop(answer.send(Err(AppendError::Store))),
-        answer if !is_done => return Some(Job { answer, ..job }),
+        answer if !is_done => return Some(Left { job: Job { answer, ..job }, is_untouched }),
         Answer::Results(answer) => {
             let mut results = Results::default();
             for (write, written) in job.writes.into_iter().zip(job.done) {

@@ -8,8 +8,9 @@ use rejoin::DocumentId;
 use rejoin::deletion::Tombstone;
 use tokio::sync::oneshot;
 
-use super::queue::{Job, Lanes, Slice};
-use super::{AppendError, Author};
+use super::commit::Watch;
+use super::queue::{Job, Lanes, Left, Slice};
+use super::{AppendError, Author, AuthorKey};
 
 /// What waits for the thread.
 #[derive(Debug)]
@@ -198,10 +199,16 @@ impl Inbox {
         Turn { slices, is_left: !state.lanes.is_empty(), is_noticed }
     }
 
-    /// Puts back what is not finished, in the order in which it was taken out.
-    pub(super) fn put_back(&self, unfinished: Vec<Job>) {
+    /// Returns what tells a commit when to end.
+    pub(super) fn watch(&self) -> Watch {
+        Watch::new(self.clock, self.state().lanes.longest(self.now()))
+    }
+
+    /// Puts back what is not finished, in the order in which it was taken out, and notes who owes how much for the commit.
+    pub(super) fn put_back(&self, unfinished: Vec<Left>, owing: Vec<(AuthorKey, usize)>) {
         let (mut state, now) = (self.state(), self.now());
-        unfinished.into_iter().rev().for_each(|job| state.lanes.put_back(job, now));
+        state.lanes.put_back(unfinished, now);
+        owing.into_iter().for_each(|(author, bytes)| state.lanes.owe(author, bytes));
     }
 
     /// Adds something that says whether the thread is to be woken for it.

@@ -73,6 +73,7 @@ mod tests {
 
     use std::ops::Range;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
 
     use rejoin::gate::CheckedChange;
     use rejoin::ledger::Appended;
@@ -81,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::hub::Hub;
-    use crate::log::commit::{Part, commit};
+    use crate::log::commit::{Part, Watch, commit};
     use crate::log::tests::chain;
     use crate::log::{Author, Written};
     use crate::quota::Quota;
@@ -161,7 +162,8 @@ mod tests {
             let document = DocumentId::from_bytes([1; 16]);
             let part = Part { author: &author, space: None, document, writes: offered.iter().collect() };
             let before = (self.all.load(Ordering::Relaxed), self.owners.load(Ordering::Relaxed));
-            let done = commit(self, &[part], asks, &Quota::without_bounds()).unwrap().remove(0);
+            let watch = Watch::new(Instant::now, Duration::from_secs(60));
+            let done = commit(self, &[part], asks, &Quota::without_bounds(), watch).unwrap().remove(0);
             let owners = self.owners.load(Ordering::Relaxed) - before.1;
             (done.written, owners, self.all.load(Ordering::Relaxed) - before.0 - owners)
         }

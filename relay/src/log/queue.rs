@@ -10,7 +10,7 @@
 //!
 //! It knows no clock: time is an argument.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use crate::hub::ConnectionId;
 use crate::limits::{
     APPEND_OVERHEAD_BYTES, COMMIT_BUSY_REQUESTS, COMMIT_BYTES_MAX, COMMIT_CHANGES_MAX, COMMIT_ENOUGH_BYTES,
     COMMIT_INTERVAL, COMMIT_REQUESTS_MAX, COMMIT_SHARE_BYTES_MIN, COMMIT_SHARED_BYTES, COMMIT_SHARED_FOR,
-    FOLD_NOTICED_BYTES,
+    COMMIT_SHARED_WORK_MAX, COMMIT_WORK_MAX, FOLD_NOTICED_BYTES,
 };
 
 /// A request under way.
@@ -53,6 +53,14 @@ pub(super) enum Answer {
     Outcomes(oneshot::Sender<Result<Vec<Outcome>, AppendError>>),
 }
 
+/// A job that a commit did not finish.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) job: Job,
+    /// The commit had no time for any of the writes that it took out.
+    pub(super) is_untouched: bool,
+}
+
 /// A job and which of its writes go into the next commit.
 #[derive(Debug)]
 pub(super) struct Slice {
@@ -70,6 +78,8 @@ pub(super) struct Lanes {
     authors: HashMap<AuthorKey, usize>,
     /// By how much connections had more than their share. One that has nothing waiting pays too, so that coming back saves nothing.
     owed_bytes: HashMap<ConnectionId, usize>,
+    /// How much longer than what it weighs what authors wrote took, by weight.
+    owed_time: HashMap<AuthorKey, usize>,
     /// When the last requests were queued that wait for an acknowledgement, the oldest first: [`COMMIT_BUSY_REQUESTS`] of them at
     /// most.
     arrivals: VecDeque<Instant>,
@@ -134,6 +144,7 @@ impl Lanes {
             turns: VecDeque::new(),
             authors: HashMap::new(),
             owed_bytes: HashMap::new(),
+            owed_time: HashMap::new(),
             arrivals: VecDeque::with_capacity(COMMIT_BUSY_REQUESTS),
             bytes: 0,
             last: [None; 2],
@@ -144,6 +155,12 @@ impl Lanes {
     /// Says whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.turns.is_empty()
+    }
+
+    /// Says whether anything of a connection waits.
+    #[cfg(test)]
+    pub(super) fn has(&self, connection: &ConnectionId) -> bool {
+        self.lanes.contains_key(connection)
     }
 
     /// Says whether a commit need not wait for more: [`COMMIT_ENOUGH_BYTES`] wait for it, or [`COMMIT_BUSY_REQUESTS`] that are to be
@@ -160,6 +177,11 @@ impl Lanes {
     fn is_shared(&self, now: Instant) -> bool {
         let is_recent = |at| now.saturating_duration_since(at) < COMMIT_SHARED_FOR;
         self.turns.len() > 1 || self.last[1].is_some_and(|(_, at)| is_recent(at))
+    }
+
+    /// Returns for how long a commit takes writes in.
+    pub(super) fn longest(&self, now: Instant) -> Duration {
+        if self.is_shared(now) { COMMIT_SHARED_WORK_MAX } else { COMMIT_WORK_MAX }
     }
 
     /// Says whether those who wrote what a commit holds would notice what else keeps the store: several write, or one writes little,
@@ -183,23 +205,51 @@ impl Lanes {
         self.lane(&job.author).jobs.push_back(job);
     }
 
-    /// Puts back what is not finished: what is pushed goes on before what its connection pushed later, all else waits for its next
-    /// turn. Of several, the one that came last is put back first.
-    pub(super) fn put_back(&mut self, job: Job, now: Instant) {
-        self.note(job.author.connection, now);
-        self.bytes += job.left_bytes;
-        let jobs = &mut self.lane(&job.author).jobs;
-        if job.space.is_some() { jobs.push_front(job) } else { jobs.push_back(job) }
+    /// Puts back what is not finished, as it was taken out: what is pushed goes on before what its connection pushed later, all else
+    /// waits for its next turn. Those for whom the commit had no time are the first in the next one.
+    pub(super) fn put_back(&mut self, unfinished: Vec<Left>, now: Instant) {
+        let mut first: Vec<ConnectionId> = Vec::new();
+        let mut began = HashSet::new();
+        for Left { job, is_untouched } in &unfinished {
+            let connection = job.author.connection;
+            if !is_untouched {
+                began.insert(connection);
+            } else if first.last() != Some(&connection) && !began.contains(&connection) {
+                first.push(connection);
+            }
+        }
+        let (pushed, others): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(|left| left.job.space.is_some());
+        for Left { job, .. } in pushed.into_iter().rev().chain(others) {
+            self.note(job.author.connection, now);
+            self.bytes += job.left_bytes;
+            let jobs = &mut self.lane(&job.author).jobs;
+            if job.space.is_some() { jobs.push_front(job) } else { jobs.push_back(job) }
+        }
+        if !first.is_empty() {
+            let are_first: HashSet<ConnectionId> = first.iter().copied().collect();
+            let others = self.turns.iter().copied().filter(|connection| !are_first.contains(connection));
+            self.turns = first.iter().copied().chain(others).collect();
+        }
+    }
+
+    /// Notes that what an author wrote took longer than its weight explains: as long as so much more does.
+    pub(super) fn owe(&mut self, author: AuthorKey, bytes: usize) {
+        let owed = self.owed_time.entry(author).or_default();
+        *owed = owed.saturating_add(bytes);
     }
 
     /// Takes out what the next commit holds: from each lane in turn, within the commit's bounds, and at least one write.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Slice> {
         let is_shared = self.is_shared(now);
-        if is_shared {
-            self.forgive();
+        let resting = if is_shared {
+            let resting = self.resting();
+            self.forgive(&resting);
+            resting
         } else {
             self.owed_bytes.clear();
-        }
+            self.owed_time.clear();
+            HashSet::new()
+        };
         let mut filling = Filling::default();
         let mut slices = Vec::new();
         let mut taken_bytes = 0_usize;
@@ -208,7 +258,9 @@ impl Lanes {
         let shares: Vec<usize> = self.turns.iter().map(share).collect();
         for share in shares {
             let Some(connection) = self.turns.pop_front() else { break };
-            let Some(allowance) = self.allowance(&connection, share) else {
+            let rests = self.lanes.get(&connection).is_some_and(|lane| resting.contains(&lane.author));
+            let Some(allowance) = Some(share).filter(|_| !rests).and_then(|share| self.allowance(&connection, share))
+            else {
                 self.turns.push_back(connection);
                 continue;
             };
@@ -270,11 +322,15 @@ impl Lanes {
         }
     }
 
-    /// Returns how much of a commit is a lane's: an equal part for each author, and of that one for each of its lanes.
+    /// Returns how much of a commit is an author's: an equal part for each.
+    fn share_of_author(&self) -> usize {
+        (COMMIT_SHARED_BYTES / self.authors.len().max(1)).max(COMMIT_SHARE_BYTES_MIN)
+    }
+
+    /// Returns how much of a commit is a lane's: an equal part of its author's for each of them.
     fn share(&self, connection: &ConnectionId) -> usize {
-        let of_author = (COMMIT_SHARED_BYTES / self.authors.len().max(1)).max(COMMIT_SHARE_BYTES_MIN);
         let lanes = self.lanes.get(connection).and_then(|lane| self.authors.get(&lane.author)).copied();
-        (of_author / lanes.unwrap_or(1).max(1)).max(1)
+        (self.share_of_author() / lanes.unwrap_or(1).max(1)).max(1)
     }
 
     /// Returns how much of its share a lane may have of this commit, or `None` if it has to make up for what it had before.
@@ -287,11 +343,37 @@ impl Lanes {
         None
     }
 
-    /// Lets those pay who have nothing waiting, and then as many turns pass as it takes until one is due.
-    fn forgive(&mut self) {
+    /// Returns the authors whose turn passes because what they wrote took long, though not that of all who wait. Those who have
+    /// nothing waiting pay too.
+    fn resting(&mut self) -> HashSet<AuthorKey> {
+        let (each, mut owed_time) = (self.share_of_author(), std::mem::take(&mut self.owed_time));
+        let owed = |author: &AuthorKey| owed_time.get(author).copied().unwrap_or_default();
+        let passes = self.authors.keys().map(|author| owed(author) / each).min().unwrap_or(0);
+        let mut resting = HashSet::new();
+        owed_time.retain(|author, owed| {
+            *owed = owed.saturating_sub(each.saturating_mul(passes));
+            let waits = self.authors.contains_key(author);
+            if waits && *owed < each {
+                return *owed > 0;
+            }
+            if waits {
+                resting.insert(author.clone());
+            }
+            *owed = owed.saturating_sub(each);
+            *owed > 0
+        });
+        self.owed_time = owed_time;
+        resting
+    }
+
+    /// Lets those pay who have nothing waiting, and then as many turns pass as it takes until one is due of those who do not rest.
+    fn forgive(&mut self, resting: &HashSet<AuthorKey>) {
         let mut owed_bytes = std::mem::take(&mut self.owed_bytes);
         let owed = |connection: &ConnectionId| owed_bytes.get(connection).copied().unwrap_or_default();
-        let passes = self.turns.iter().map(|connection| owed(connection) / self.share(connection)).min().unwrap_or(0);
+        let rests =
+            |connection: &ConnectionId| self.lanes.get(connection).is_some_and(|it| resting.contains(&it.author));
+        let due = self.turns.iter().filter(|connection| resting.is_empty() || !rests(connection));
+        let passes = due.map(|connection| owed(connection) / self.share(connection)).min().unwrap_or(0);
         owed_bytes.retain(|connection, owed| {
             let turns = if self.lanes.contains_key(connection) { passes } else { passes + 1 };
             *owed = owed.saturating_sub(self.share(connection).saturating_mul(turns));
@@ -312,7 +394,7 @@ impl Lane {
             let start = job.done.len();
             let mut end = start;
             for write in &job.writes[start..] {
-                let bytes = bytes_of(write);
+                let bytes = bytes_of(&write.what);
                 if used >= allowance || !filling.has_room(bytes) {
                     break;
                 }
@@ -344,8 +426,8 @@ pub(super) fn weight(bytes: usize) -> usize {
 }
 
 /// Returns how many bytes a write brings.
-pub(super) fn bytes_of(write: &Offered) -> usize {
-    match &write.what {
+pub(super) fn bytes_of(write: &OfferedWrite) -> usize {
+    match write {
         OfferedWrite::Change(change) | OfferedWrite::PassedOn(change) => change.bytes().len(),
         OfferedWrite::Deleted(tombstone) | OfferedWrite::DeletedElsewhere(tombstone) => tombstone.by.len(),
     }

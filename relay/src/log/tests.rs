@@ -1,7 +1,8 @@
 //! The group commit on a store in memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use rejoin::codec::v1::RelayMessage;
 use rejoin::deletion::DeletionKind;
@@ -105,8 +106,12 @@ async fn duplicates_and_orphans_cost_no_commit_and_make_no_document() {
 
 #[tokio::test]
 async fn request_above_a_commits_bound_takes_several() {
-    let store = Watched::new();
-    let (log, from) = start(&store);
+    let (store, hub) = (Watched::new(), Arc::new(Hub::default()));
+    // A commit ends by what it holds, not by how fast the machine is.
+    let (log, from) = (
+        GroupCommit::start_at(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), standing).expect("a thread"),
+        hub.enter().id(),
+    );
     let changes = chain(COMMIT_CHANGES_MAX + 1);
     let results = log.append(from.into(), document(1), changes).await.expect("a sound store").appended;
     assert!(results.iter().all(|(_, appended)| is_stored(appended)));
@@ -157,6 +162,12 @@ async fn what_was_queued_before_the_end_is_still_committed() {
 }
 
 const TEAM: SpaceId = SpaceId::from_bytes([0xe1; 16]);
+
+/// A clock that stands.
+pub(super) fn standing() -> Instant {
+    static NOW: OnceLock<Instant> = OnceLock::new();
+    *NOW.get_or_init(Instant::now)
+}
 
 pub(super) fn offered(document: DocumentId, changes: impl IntoIterator<Item = CheckedChange>) -> Vec<Offered> {
     changes.into_iter().map(|change| Offered { document, what: OfferedWrite::Change(change) }).collect()

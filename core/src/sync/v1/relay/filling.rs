@@ -145,8 +145,8 @@ impl Filling {
     fn find(&mut self, tx: &dyn ReadTx) -> Result<bool, StoreError> {
         let Some(from) = self.unfound.take() else { return Ok(false) };
         let Some(state) = ledger::state(tx, &self.document)? else { return Ok(false) };
-        let missing = ledger::missing(tx, &self.document, &state, &self.have)?;
-        let mut missing = missing.into_iter().filter(|position| *position >= from);
+        let missing = ledger::missing_runs(tx, &self.document, &state, &self.have)?;
+        let mut missing = missing.into_iter().flat_map(|run| run.start.max(from)..run.end);
         self.positions.extend(missing.by_ref().take(FILL_POSITIONS_MAX));
         self.unfound = missing.next();
         if self.unfound.is_none() {
