@@ -87,14 +87,18 @@ pub const RELAY_HEADS_MAX: usize = DOCUMENT_HEADS_MAX / 2;
 /// 200 ms.
 pub const ANCESTRY_WALK_MAX: usize = 4 * RELAY_WALK_MAX;
 
+/// How many more are visited with each change of a batch: 4,096, which takes some 2 ms.
+pub const ANCESTRY_WALK_GAIN: usize = 4_096;
+
 /// The most that a relay visits for one change: 65,536.
 ///
 /// A device that was away while so many changes were made to one document still passes, because what it saw before is known without a
 /// walk; a walk of this length takes about 50 ms.
 pub const RELAY_WALK_MAX: usize = 65_536;
 
-/// Of how many places in a history it is remembered what stands below them: 8. Two people who type side by side take two.
-pub const ANCESTRIES_KEPT: usize = 8;
+/// Of how many places in a history it is remembered what stands below them: 16, with a bit for each change above what they have in
+/// common. Two people who type side by side take a few.
+pub const ANCESTRIES_KEPT: usize = 16;
 
 /// How many more changes than a peer says that it put into its filter may seem to be in it: 1,024. One in a hundred of those that are
 /// not there does.

@@ -396,6 +396,7 @@ impl Connection {
     fn close_after(&mut self, error: AppendError) {
         let (code, reason) = match error {
             AppendError::Stopped => (CLOSE_GOING_AWAY, "the relay is stopping, connect again later"),
+            AppendError::Moved => (CLOSE_TRY_AGAIN, "a document came to be in another space: connect again"),
             AppendError::Whole => (CLOSE_TRY_AGAIN, "a whole document was refused: connect again and send changes"),
             AppendError::Store => (CLOSE_INTERNAL, "the relay failed to store a change"),
         };
@@ -558,7 +559,8 @@ impl Connection {
     }
 
     fn author(&self) -> Author {
-        Author { connection: self.member.id(), principal: self.permit.principal().cloned() }
+        let permit = self.permit.clone();
+        Author { connection: self.member.id(), principal: permit.principal().cloned(), permit: Some(permit) }
     }
 
     fn note_forbidden(&mut self, document: &DocumentId, is_deletion: bool) {

@@ -13,7 +13,7 @@ use rejoin::sync::v1::Offered;
 use rejoin::{DocumentId, SpaceId};
 use tokio::sync::oneshot;
 
-use crate::auth::PrincipalId;
+use crate::auth::{Permit, PrincipalId};
 use crate::hub::ConnectionId;
 use crate::quota::Kind;
 
@@ -47,6 +47,9 @@ pub(crate) struct Author {
     pub(crate) connection: ConnectionId,
     /// Who it is; nobody in particular on a relay that is open.
     pub(crate) principal: Option<PrincipalId>,
+    /// What it may do, where that is asked at the commit: for writes that name no space, since a document may have come to be in
+    /// another one since they were let through.
+    pub(crate) permit: Option<Permit>,
 }
 
 /// Who shares a turn with whom: all connections of a principal, or one of nobody in particular alone.
@@ -67,7 +70,7 @@ impl Author {
 
 impl From<ConnectionId> for Author {
     fn from(connection: ConnectionId) -> Self {
-        Self { connection, principal: None }
+        Self { connection, principal: None, permit: None }
     }
 }
 
@@ -148,6 +151,9 @@ pub(crate) enum AppendError {
     /// The relay is stopping.
     #[error("the relay is stopping")]
     Stopped,
+    /// The document is by now where their author may not write to it.
+    #[error("the document came to be in another space")]
+    Moved,
     /// They came as a whole document that cannot be taken apart.
     #[error("the document cannot be taken apart")]
     Whole,
@@ -169,6 +175,8 @@ enum Written {
     Full(Kind),
     /// The document is in another space.
     Elsewhere,
+    /// It is where its author, who named no space, may not write to it.
+    Moved,
     /// The store refused.
     Failed,
 }
@@ -200,6 +208,7 @@ impl Written {
             }
             Self::Change(Appended::Deleted, _) => Code::DocumentDeleted,
             Self::Owned => Code::ActorOwned,
+            Self::Moved => Code::ReadOnly,
             Self::Full(kind) => {
                 let what = if kind == Kind::SpaceBytes { "space" } else { "document" };
                 let text = format!("{}: there is no room for the change in its {what}", kind.name());

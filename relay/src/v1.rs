@@ -441,7 +441,7 @@ impl Connection {
 
     fn author(&self) -> Author {
         let principal = self.permit.as_ref().and_then(Permit::principal).cloned();
-        Author { connection: self.follower.id(), principal }
+        Author { connection: self.follower.id(), principal, permit: None }
     }
 
     /// Lets the client in by the token of its hello, or else by what came with the socket.

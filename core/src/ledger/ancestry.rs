@@ -11,7 +11,7 @@ use super::node;
 use super::walk::runs;
 use crate::gate::{GateError, Rule};
 use crate::id::DocumentId;
-use crate::limits::{ANCESTRIES_KEPT, ANCESTRY_WALK_MAX, FLOOR_WALK_MAX, RELAY_WALK_MAX};
+use crate::limits::{ANCESTRIES_KEPT, ANCESTRY_WALK_GAIN, ANCESTRY_WALK_MAX, FLOOR_WALK_MAX, RELAY_WALK_MAX};
 use crate::store::{ReadTx, StoreError};
 
 /// A set of positions of which nearly all above the first are there: a bit for each.
@@ -110,7 +110,7 @@ impl Ancestry {
         }
         while self.frontier.last().is_some_and(|last| *last > position) {
             if reach.left == 0 {
-                return Ok(Err(Rule::HistoryTooWide.found(reach.max() as u64 + 1, reach.max() as u64)));
+                return Ok(Err(Rule::HistoryTooWide.found(reach.max as u64 + 1, reach.max as u64)));
             }
             reach.left -= 1;
             self.step(tx, document, kept)?;
@@ -152,26 +152,26 @@ impl Ancestry {
 /// How many changes may be visited.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
-    /// It is as far for every change, instead of for all together.
-    is_for_each: bool,
+    max: usize,
+    /// How many more with each change.
+    gain: usize,
     left: usize,
 }
 
 impl Reach {
-    /// [`ANCESTRY_WALK_MAX`] for all changes together: they come from a relay, and mostly stand on each other.
-    pub(super) const DEVICE: Self = Self { is_for_each: false, left: ANCESTRY_WALK_MAX };
+    /// [`ANCESTRY_WALK_MAX`] for the changes of a batch together, and [`ANCESTRY_WALK_GAIN`] more with each: they mostly stand on each
+    /// other.
+    pub(super) const DEVICE: Self = Self::of(ANCESTRY_WALK_MAX, ANCESTRY_WALK_GAIN);
 
     /// [`RELAY_WALK_MAX`] for each change: whether it is taken must not depend on what else its author brings.
-    pub(super) const RELAY: Self = Self { is_for_each: true, left: RELAY_WALK_MAX };
+    pub(super) const RELAY: Self = Self::of(RELAY_WALK_MAX, RELAY_WALK_MAX);
 
-    fn max(self) -> usize {
-        if self.is_for_each { RELAY_WALK_MAX } else { ANCESTRY_WALK_MAX }
+    const fn of(max: usize, gain: usize) -> Self {
+        Self { max, gain, left: max }
     }
 
     fn begin_change(&mut self) {
-        if self.is_for_each {
-            self.left = self.max();
-        }
+        self.left = self.max.min(self.left + self.gain);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use rejoin::codec::v1::{Content, Write};
+use rejoin::codec::v1::{Access, Content, Write};
 use rejoin::deletion::{DeletionKind, Tombstone};
 use rejoin::gate::CheckedChange;
 use rejoin::ledger::spaces::Placed;
@@ -168,6 +168,9 @@ fn write_part(
         let written = part.writes.iter().map(|_| Written::Failed).collect();
         return Ok(Done { written, ..Done::default() });
     }
+    if !is_allowed(tx, part)? {
+        return Ok(Done { written: vec![Written::Moved; part.writes.len()], ..Done::default() });
+    }
     let Some(is_placed) = place(tx, part)? else {
         return write_elsewhere(tx, part, budget);
     };
@@ -200,6 +203,22 @@ fn write_part(
         ledger::delete(tx, &part.document)?;
     }
     Ok(done)
+}
+
+/// Says whether the author of a part that names no space may do what it does where the document is now.
+fn is_allowed(tx: &dyn WriteTx, part: &Part<'_>) -> Result<bool, StoreError> {
+    let (None, Some(permit)) = (part.space, &part.author.permit) else { return Ok(true) };
+    let space = spaces::of(tx, &part.document)?;
+    let of_document = permit.document(&space, &part.document);
+    let may_write = |access| matches!(access, Some(Access::Write | Access::Admin));
+    let may = |write: &OfferedWrite| match write {
+        OfferedWrite::Change(_) | OfferedWrite::PassedOn(_) => may_write(of_document),
+        // As when it was let through: whoever writes in the space, or may do everything with the document.
+        OfferedWrite::Deleted(_) | OfferedWrite::DeletedElsewhere(_) => {
+            may_write(permit.space(&space)) || of_document == Some(Access::Admin)
+        }
+    };
+    Ok(part.writes.iter().all(|write| may(write)))
 }
 
 /// Answers writes to a document that is in another space than its author says. Deletions that reach there are carried out, and

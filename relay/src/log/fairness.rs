@@ -48,7 +48,7 @@ impl Table {
 
     fn author(&self, principal: Option<&str>) -> Author {
         let principal = principal.map(|name| PrincipalId::new(name).unwrap());
-        Author { connection: self.hub.next_id(), principal }
+        Author { connection: self.hub.next_id(), principal, permit: None }
     }
 
     /// Queues a push to a document.

@@ -389,7 +389,11 @@ impl Writer {
         let what = OfferedWrite::Deleted(tombstone);
         let part = Part { author: &author, space: None, document, writes: vec![&what] };
         let done = self.commit_one(&part);
-        let outcome = if done.is_some() { Ok(()) } else { Err(AppendError::Store) };
+        let outcome = match &done {
+            Some(done) if done.written.contains(&Written::Moved) => Err(AppendError::Moved),
+            Some(_) => Ok(()),
+            None => Err(AppendError::Store),
+        };
         let mut all: Vec<Done> = done.into_iter().collect();
         self.count(std::slice::from_ref(&part), &all);
         self.tell_classic(&[part], &mut all);
@@ -529,6 +533,7 @@ impl Writer {
             }
             Written::Change(Appended::Deleted, _) => AppendResult::Deleted,
             Written::Owned => AppendResult::Owned,
+            Written::Moved => AppendResult::ReadOnly,
             Written::Full(_) => AppendResult::Quota,
             Written::Elsewhere => AppendResult::Elsewhere,
             Written::Deleted(_) => return,
@@ -619,6 +624,7 @@ fn tell_refusals(refusals: &Refusals, author: &Author, writes: &[Offered], writt
 fn settle(slice: Slice, written: Vec<Written>) -> Option<Left> {
     let mut job = slice.job;
     let has_failed = written.contains(&Written::Failed);
+    let has_moved = written.contains(&Written::Moved);
     let is_untouched = written.is_empty();
     job.done.extend(written);
     // What the commit had no time for was taken out of the queue.
@@ -628,6 +634,7 @@ fn settle(slice: Slice, written: Vec<Written>) -> Option<Left> {
     // Whoever asked may have gone; what it brought stays.
     match job.answer {
         Answer::Results(answer) if has_failed => drop(answer.send(Err(AppendError::Store))),
+        Answer::Results(answer) if has_moved => drop(answer.send(Err(AppendError::Moved))),
         answer if !is_done => return Some(Left { job: Job { answer, ..job }, is_untouched }),
         Answer::Results(answer) => {
             let mut results = Results::default();

@@ -157,7 +157,7 @@ mod tests {
         /// Writes changes for somebody; returns what became of them and how often the owners and everything else was asked.
         fn write_as(&self, name: Option<&str>, changes: &[CheckedChange], asks: bool) -> (Vec<Written>, usize, usize) {
             let principal = name.and_then(PrincipalId::new);
-            let author = Author { connection: Hub::default().next_id(), principal };
+            let author = Author { connection: Hub::default().next_id(), principal, permit: None };
             let offered: Vec<OfferedWrite> = changes.iter().cloned().map(OfferedWrite::Change).collect();
             let document = DocumentId::from_bytes([1; 16]);
             let part = Part { author: &author, space: None, document, writes: offered.iter().collect() };

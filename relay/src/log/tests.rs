@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use rejoin::codec::v1::RelayMessage;
+use rejoin::codec::v1::{Access, RelayMessage};
 use rejoin::deletion::DeletionKind;
 use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
 use rejoin::store::{MemoryStore, ReadTx, Store, StoreError, WriteTx};
@@ -12,6 +12,7 @@ use rejoin::sync::v1::{LiveFrames, OfferedWrite};
 use rejoin::{ActorId, ScalarValue, ledger};
 
 use super::*;
+use crate::auth::{AuthConfig, Directory, Grant, NewToken, Target};
 use crate::followers::Follower;
 use crate::hub::Hub;
 use crate::limits::COMMIT_CHANGES_MAX;
@@ -82,10 +83,14 @@ fn document(number: u8) -> DocumentId {
     DocumentId::from_bytes([number; 16])
 }
 
+/// A log whose commits end by what they hold, however fast the machine is.
+fn steady(store: &Arc<Watched>, hub: &Arc<Hub>) -> GroupCommit {
+    GroupCommit::start_at(Arc::clone(store) as Arc<dyn Store>, Arc::clone(hub), standing).expect("a thread")
+}
+
 fn start(store: &Arc<Watched>) -> (GroupCommit, ConnectionId) {
     let hub = Arc::new(Hub::default());
-    let log = GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
-    (log, hub.enter().id())
+    (steady(store, &hub), hub.enter().id())
 }
 
 #[tokio::test]
@@ -106,12 +111,8 @@ async fn duplicates_and_orphans_cost_no_commit_and_make_no_document() {
 
 #[tokio::test]
 async fn request_above_a_commits_bound_takes_several() {
-    let (store, hub) = (Watched::new(), Arc::new(Hub::default()));
-    // A commit ends by what it holds, not by how fast the machine is.
-    let (log, from) = (
-        GroupCommit::start_at(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), standing).expect("a thread"),
-        hub.enter().id(),
-    );
+    let store = Watched::new();
+    let (log, from) = start(&store);
     let changes = chain(COMMIT_CHANGES_MAX + 1);
     let results = log.append(from.into(), document(1), changes).await.expect("a sound store").appended;
     assert!(results.iter().all(|(_, appended)| is_stored(appended)));
@@ -223,6 +224,40 @@ async fn push_is_one_commit_whose_bad_writes_take_nothing_with_them() {
 }
 
 #[tokio::test]
+async fn who_names_no_space_is_asked_for_the_right_where_the_document_is_by_then() {
+    let store = Watched::new();
+    let (log, from) = start(&store);
+    let directory = Directory::open(Arc::clone(&store) as Arc<dyn Store>, &AuthConfig::default()).expect("in memory");
+    let author = |name: &str, space: SpaceId| {
+        let principal = PrincipalId::new(name).expect("a name");
+        directory.put_principal(principal.clone(), None, false).expect("in memory");
+        let (target, access) = (Target::Space(space), Access::Write);
+        directory.put_grant(Grant { principal: principal.clone(), target, access, until: None }).expect("in memory");
+        let new = NewToken { principal: principal.clone(), label: None, expires: None, scope: None };
+        let (_, token) = directory.create_token(new).expect("in memory");
+        let permit = directory.admit(Some(token.expose())).expect("it was just made");
+        Author { connection: from, principal: Some(principal), permit: Some(permit) }
+    };
+    let (home, team) = (author("home", SpaceId::DEFAULT), author("team", TEAM));
+    let changes = chain(3);
+    // It was nowhere, and so in the default space, when the first one's changes were let through.
+    pushed(&log, from, TEAM, offered(document(1), changes[..1].to_vec())).await;
+    let refused = log.append(home.clone(), document(1), changes[1..2].to_vec()).await;
+    assert_eq!(refused.err(), Some(AppendError::Moved));
+    let tombstone = Tombstone { kind: DeletionKind::Deleted, time_seconds: 1, by: "home".to_owned() };
+    assert_eq!(log.delete(home.clone(), document(1), tombstone.clone()).await, Err(AppendError::Moved));
+    let count =
+        || ledger::state(&*store.read().expect("in memory"), &document(1)).expect("in memory").map(|it| it.count);
+    assert_eq!(count(), Some(1));
+    let stored = log.append(team.clone(), document(1), changes[1..].to_vec()).await.expect("a sound store");
+    assert_eq!((stored.appended.len(), count()), (2, Some(3)));
+    assert_eq!(log.delete(team, document(1), tombstone).await, Ok(()));
+    assert_eq!(count(), None);
+    let stored = log.append(home, document(2), chain(1)).await.expect("a sound store");
+    assert!(is_stored(&stored.appended[0].1));
+}
+
+#[tokio::test]
 async fn push_goes_on_around_a_document_that_cannot_be_stored() {
     let store = Watched::new();
     let (log, from) = start(&store);
@@ -256,7 +291,7 @@ async fn pushes_of_a_connection_keep_their_order_over_several_commits() {
 async fn followers_get_a_commit_as_one_frame() {
     let store = Watched::new();
     let hub = Arc::new(Hub::default());
-    let log = GroupCommit::start(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), None).expect("a thread");
+    let log = steady(&store, &hub);
     let mut reader = Follower::new(&hub);
     let changes = chain(4);
     log.append(hub.next_id().into(), document(1), changes[..1].to_vec()).await.expect("a sound store");

@@ -172,7 +172,8 @@ impl Classic {
         if self.under_way.is_some() || self.outbound.is_closing() {
             return;
         }
-        let author = Author { connection: self.member.id(), principal: self.permit.principal().cloned() };
+        let (principal, permit) = (self.permit.principal().cloned(), Some(self.permit.clone()));
+        let author = Author { connection: self.member.id(), principal, permit };
         if let Some((document, changes)) = self.appends.pop_front() {
             self.under_way = Some(UnderWay::Append(document, self.parts.log.append(author, document, changes)));
         } else if let Some((document, tombstone)) = self.deletions.pop_front() {

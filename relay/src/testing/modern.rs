@@ -207,7 +207,7 @@ impl Modern {
 
     fn author(&self) -> Author {
         let principal = self.permit.as_ref().and_then(Permit::principal).cloned();
-        Author { connection: self.follower.id(), principal }
+        Author { connection: self.follower.id(), principal, permit: None }
     }
 
     fn transmit(&mut self) -> Result<(), StoreError> {
