@@ -100,6 +100,9 @@ pub const RELAY_WALK_MAX: usize = 65_536;
 /// common. Two people who type side by side take a few.
 pub const ANCESTRIES_KEPT: usize = 16;
 
+/// From how many changes on a filter over a document's history takes long: 16,384, some 3 ms.
+pub const LONG_HISTORY_CHANGES: u64 = 16_384;
+
 /// How many more changes than a peer says that it put into its filter may seem to be in it: 1,024. One in a hundred of those that are
 /// not there does.
 pub const FILTER_HITS_FREE: u64 = 1_024;

@@ -48,7 +48,7 @@ use crate::quota::Meter;
 use crate::registry::{Registered, Spoken};
 use crate::shared::{
     CLOSE_GOING_AWAY, CLOSE_INTERNAL, CLOSE_TOO_BIG, CLOSE_TRY_AGAIN, KICKED, Next, Pulse, Received, Shared, TOO_MUCH,
-    beside, bytes_of, drained, in_span, is_too_long, linger, note_unsendable, read,
+    alone, beside, bytes_of, drained, in_span, is_too_long, linger, note_unsendable, read,
 };
 use crate::show::Foreign;
 use crate::socket::Activity;
@@ -504,7 +504,9 @@ impl Connection {
         let tx = Glance::new(&*self.shared.store);
         let mut bytes = 0;
         while bytes < SEND_BATCH_BYTES {
-            let Some(frame) = self.session.poll_transmit_from(self.shared.hub.recent(), &tx)? else {
+            let is_long = self.session.is_next_long(&tx)?;
+            let (session, recent) = (&mut self.session, self.shared.hub.recent());
+            let Some(frame) = alone(is_long, || session.poll_transmit_from(recent, &tx))? else {
                 self.may_transmit = false;
                 // What was waited for was nothing to tell this peer of.
                 self.timed = None;

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
@@ -230,12 +230,21 @@ impl Pulse {
 
 /// Runs work that takes long so that other connections are served meanwhile.
 ///
-/// Frames from [`LARGE_FRAME_BYTES`](crate::limits::LARGE_FRAME_BYTES) on hold hundreds of changes to check. A filter over a
-/// long history is long work too, but nothing tells before; it holds one of the runtime's threads for some 100 ms, and the
-/// others go on.
+/// Frames from [`LARGE_FRAME_BYTES`](crate::limits::LARGE_FRAME_BYTES) on hold hundreds of changes to check.
 pub(crate) fn beside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
     let can_move = Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if is_long && can_move { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// Runs work that takes long for few bytes, as a filter over a long history does: beside what else there is to do, and one after the
+/// other, so that however many ask for it they take one processor.
+pub(crate) fn alone<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
+    static TURN: Mutex<()> = Mutex::new(());
+    beside(is_long, || {
+        // Whoever panicked with it left nothing half done.
+        let _turn = is_long.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        work()
+    })
 }
 
 /// Reads the next message: the one that was read too early, or what the socket yields.

@@ -48,7 +48,17 @@ async fn main() {
         waits
     });
     tell("asked", waits);
-    println!("\n{stored} of {} hostile changes were stored; asked {asked} times", ATTACK.0 * ATTACK.1);
+    let stop = AtomicBool::new(false);
+    let (compared, waits) = tokio::join!(wide::ask_classic(relay.address(), 8, &stop), async {
+        let waits = write(&relay).await;
+        stop.store(true, Ordering::Relaxed);
+        waits
+    });
+    tell("compared", waits);
+    println!("\n{stored} of {} hostile changes were stored", ATTACK.0 * ATTACK.1);
+    println!(
+        "{asked} questions for what comes behind the beginning were answered, {compared} comparisons by the classic protocol"
+    );
 }
 
 async fn write(relay: &RelayProcess) -> Vec<f64> {

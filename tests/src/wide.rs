@@ -6,13 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use futures_util::{SinkExt, StreamExt};
+use rejoin::codec::classic::Frame;
 use rejoin::codec::v1::{
     ClientMessage, Content, DocumentHeads, Mode, Outcome, RelayMessage, Start, Subscription, Write,
 };
 use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
-use rejoin::{ActorId, ChangeHash, DocumentId, ScalarValue, SpaceId};
+use rejoin::{ActorId, ChangeHash, DocumentId, PeerId, ScalarValue, SpaceId};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
+use crate::crowd::{self, Kind};
+use crate::hostile::message::{RawSync, bloom};
 use crate::load;
 use crate::raw::RawClient;
 
@@ -172,6 +177,43 @@ pub async fn ask(
     });
     join_all(asks).await;
     asked.into_inner()
+}
+
+/// Has so many classic connections compare that document with what nobody has, so that each answer needs a filter over all of it, until
+/// it is told to stop. Returns how often they were answered.
+pub async fn ask_classic(to: SocketAddr, connections: u32, stop: &AtomicBool) -> u64 {
+    let answered = AtomicU64::new(0);
+    let asks = (0..connections).map(|number| {
+        let answered = &answered;
+        async move {
+            let mut socket = crowd::connect(to, Kind::Classic, number).await.expect("it is let in");
+            let name = |name: String| PeerId::new(name).expect("it is short");
+            for turn in 0_u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let mut head = [0x11; 32];
+                head[..8].copy_from_slice(&turn.to_be_bytes());
+                // A filter that seems to hold everything.
+                let have = vec![(Vec::new(), bloom(1, 10, 7, &[0xff; 2]))];
+                let sync = RawSync { heads: vec![head], have, ..RawSync::default() };
+                let (sender_id, target_id) = (name(format!("crowd-{number}")), name("relay".to_owned()));
+                let document = load::document(u32::MAX - 4);
+                let frame = Frame::Sync { sender_id, target_id, document, data: sync.encode().into() };
+                if socket.send(Message::Binary(frame.encode())).await.is_err() {
+                    break;
+                }
+                while let Ok(Some(Ok(message))) = timeout(Duration::from_millis(500), socket.next()).await {
+                    if message.len() > 100_000 {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    join_all(asks).await;
+    answered.into_inner()
 }
 
 /// Returns how many changes an acknowledgement says are stored.

@@ -26,7 +26,8 @@ use crate::gate::{CheckedChange, GateError};
 use crate::id::DocumentId;
 use crate::ledger::{self, Appended, DocumentState};
 use crate::limits::{
-    FILTER_HITS_FREE, NEED_REPEATS_MAX, ORPHAN_ROOTS_AT_ONCE, REFUSED_MAX, SYNC_MESSAGE_BYTES, SYNC_RESETS_MAX,
+    FILTER_HITS_FREE, LONG_HISTORY_CHANGES, NEED_REPEATS_MAX, ORPHAN_ROOTS_AT_ONCE, REFUSED_MAX, SYNC_MESSAGE_BYTES,
+    SYNC_RESETS_MAX,
 };
 use crate::store::{ReadTx, StoreError};
 
@@ -314,6 +315,21 @@ impl Conversation {
             flags: self.whole.flags(&state),
         };
         Ok(Some(Outgoing { message, more: batch.more }))
+    }
+
+    /// Says whether the next message may need a filter over a long history.
+    pub fn is_long(&self, tx: &dyn ReadTx) -> Result<bool, StoreError> {
+        let state = ledger::state(tx, &self.document)?.unwrap_or_default();
+        if state.count < LONG_HISTORY_CHANGES {
+            return Ok(false);
+        }
+        let Some(theirs) = &self.theirs else { return Ok(true) };
+        for hash in &theirs.heads {
+            if !self.is_known(tx, &state, hash)? {
+                return Ok(true);
+            }
+        }
+        Ok(!self.refused.is_empty())
     }
 
     /// Opens the conversation: our heads, and a summary of what we have since the last time.
