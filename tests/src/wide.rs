@@ -204,7 +204,7 @@ pub async fn ask_classic(to: SocketAddr, connections: u32, stop: &AtomicBool) ->
                     break;
                 }
                 while let Ok(Some(Ok(message))) = timeout(Duration::from_millis(500), socket.next()).await {
-                    if message.len() > 100_000 {
+                    if message.len() > 10_000 {
                         answered.fetch_add(1, Ordering::Relaxed);
                         break;
                     }
