@@ -14,9 +14,9 @@ use rejoin::codec::v1::{
 use rejoin::gate::{Action, ChangeDraft, DraftObject, DraftOp, encode};
 use rejoin::{ActorId, ChangeHash, DocumentId, PeerId, ScalarValue, SpaceId};
 use tokio::time::timeout;
+use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::crowd::{self, Kind};
 use crate::hostile::message::{RawSync, bloom};
 use crate::load;
 use crate::raw::RawClient;
@@ -186,8 +186,13 @@ pub async fn ask_classic(to: SocketAddr, connections: u32, stop: &AtomicBool) ->
     let asks = (0..connections).map(|number| {
         let answered = &answered;
         async move {
-            let mut socket = crowd::connect(to, Kind::Classic, number).await.expect("it is let in");
-            let name = |name: String| PeerId::new(name).expect("it is short");
+            let (mut socket, _) = connect_async(format!("ws://{to}/")).await.expect("it is let in");
+            let own = PeerId::new(format!("abuser {number}")).expect("it is short");
+            let versions = vec!["1".to_owned()];
+            let join = Frame::Join { sender_id: own.clone(), metadata: Default::default(), versions };
+            socket.send(Message::Binary(join.encode())).await.expect("it is let in");
+            let Some(Ok(Message::Binary(frame))) = socket.next().await else { return };
+            let Ok(Frame::Peer { sender_id: relay, .. }) = Frame::decode(&frame) else { return };
             for turn in 0_u64.. {
                 if stop.load(Ordering::Relaxed) {
                     break;
@@ -197,7 +202,7 @@ pub async fn ask_classic(to: SocketAddr, connections: u32, stop: &AtomicBool) ->
                 // A filter that seems to hold everything.
                 let have = vec![(Vec::new(), bloom(1, 10, 7, &[0xff; 2]))];
                 let sync = RawSync { heads: vec![head], have, ..RawSync::default() };
-                let (sender_id, target_id) = (name(format!("crowd-{number}")), name("relay".to_owned()));
+                let (sender_id, target_id) = (own.clone(), relay.clone());
                 let document = load::document(u32::MAX - 4);
                 let frame = Frame::Sync { sender_id, target_id, document, data: sync.encode().into() };
                 if socket.send(Message::Binary(frame.encode())).await.is_err() {
