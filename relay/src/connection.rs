@@ -26,7 +26,7 @@ use rejoin::deletion::Tombstone;
 use rejoin::gate::{CheckedChange, GateError};
 use rejoin::store::StoreError;
 use rejoin::sync::WholeDocuments;
-use rejoin::sync::classic::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Role};
+use rejoin::sync::classic::{CLOSE_POLICY, CLOSE_PROTOCOL_ERROR, ClassicSession, Output, Polled, Role};
 use rejoin::{DocumentId, ledger};
 use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep, sleep_until};
@@ -504,9 +504,13 @@ impl Connection {
         let tx = Glance::new(&*self.shared.store);
         let mut bytes = 0;
         while bytes < SEND_BATCH_BYTES {
-            let is_long = self.session.is_next_long(&tx)?;
             let (session, recent) = (&mut self.session, self.shared.hub.recent());
-            let Some(frame) = alone(is_long, || session.poll_transmit_from(recent, &tx))? else {
+            let frame = match session.poll_transmit_unless_long(recent, &tx)? {
+                Polled::Frame(frame) => Some(frame),
+                Polled::Nothing => None,
+                Polled::Long => alone(|| session.poll_transmit_from(recent, &tx))?,
+            };
+            let Some(frame) = frame else {
                 self.may_transmit = false;
                 // What was waited for was nothing to tell this peer of.
                 self.timed = None;

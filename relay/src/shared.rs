@@ -238,11 +238,11 @@ pub(crate) fn beside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
 
 /// Runs work that takes long for few bytes, as a filter over a long history does: beside what else there is to do, and one after the
 /// other, so that however many ask for it they take one processor.
-pub(crate) fn alone<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
+pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
     static TURN: Mutex<()> = Mutex::new(());
-    beside(is_long, || {
+    beside(true, || {
         // Whoever panicked with it left nothing half done.
-        let _turn = is_long.then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         work()
     })
 }

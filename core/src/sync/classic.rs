@@ -22,6 +22,7 @@ mod orphans;
 mod rights;
 
 use deletion::{Deletions, Telling};
+pub use long::Polled;
 use rights::{Rights, may_write};
 
 /// The one protocol version there is.
@@ -446,8 +447,16 @@ impl ClassicSession {
         recent: &dyn RecentChanges,
         tx: &dyn ReadTx,
     ) -> Result<Option<Bytes>, StoreError> {
+        Ok(match self.poll(recent, tx, false)? {
+            Polled::Frame(frame) => Some(frame),
+            Polled::Nothing | Polled::Long => None,
+        })
+    }
+
+    /// As [`ClassicSession::poll_transmit_from`]; `defers_long` leaves a frame that takes long to make.
+    fn poll(&mut self, recent: &dyn RecentChanges, tx: &dyn ReadTx, defers_long: bool) -> Result<Polled, StoreError> {
         if self.peer.is_none() {
-            return Ok(None);
+            return Ok(Polled::Nothing);
         }
         while let Some(document) = self.dirty.pop_front() {
             self.dirty_set.remove(&document);
@@ -457,17 +466,23 @@ impl ClassicSession {
                 self.deletions.telling.remove(&document);
                 continue;
             }
-            let Some(peer) = &self.peer else { return Ok(None) };
+            let Some(peer) = &self.peer else { return Ok(Polled::Nothing) };
             if self.deletions.telling.remove(&document) {
                 match self.deletions.tell(&self.identity.peer, peer, document, tx)? {
                     Telling::Nothing => {}
                     Telling::Told => continue,
-                    Telling::Frame(frame) => return Ok(Some(frame)),
+                    Telling::Frame(frame) => return Ok(Polled::Frame(frame)),
                 }
             }
             let Some(conversation) = self.conversations.get_mut(&document) else { continue };
             if let Some(frame) = conversation.poll_recent(recent, tx, &self.identity.peer, peer)? {
-                return Ok(Some(frame));
+                return Ok(Polled::Frame(frame));
+            }
+            if defers_long && conversation.is_long(tx)? {
+                if self.dirty_set.insert(document) {
+                    self.dirty.push_front(document);
+                }
+                return Ok(Polled::Long);
             }
             let outgoing = match conversation.poll_message(tx) {
                 Ok(outgoing) => outgoing,
@@ -479,7 +494,7 @@ impl ClassicSession {
                 match self.deletions.tell(&self.identity.peer, peer, document, tx)? {
                     Telling::Nothing => {}
                     Telling::Told => continue,
-                    Telling::Frame(frame) => return Ok(Some(frame)),
+                    Telling::Frame(frame) => return Ok(Polled::Frame(frame)),
                 }
             }
             let Some(outgoing) = outgoing else { continue };
@@ -501,9 +516,9 @@ impl ClassicSession {
                 // Behind the others: a long document does not hold up short ones.
                 self.dirty.push_back(document);
             }
-            return Ok(Some(frame));
+            return Ok(Polled::Frame(frame));
         }
-        Ok(None)
+        Ok(Polled::Nothing)
     }
 
     fn metadata(&self) -> PeerMetadata {

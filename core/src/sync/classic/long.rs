@@ -1,20 +1,34 @@
 //! Which frames take long to make: whoever drives many sessions makes those beside the others.
 
-use super::ClassicSession;
+use bytes::Bytes;
+
+use super::{ClassicSession, RecentChanges};
 use crate::store::{ReadTx, StoreError};
 
+/// What [`ClassicSession::poll_transmit_unless_long`] comes to.
+#[derive(Debug)]
+pub enum Polled {
+    /// The next frame.
+    Frame(Bytes),
+    /// There is nothing to send.
+    Nothing,
+    /// The next frame takes long to make: [`ClassicSession::poll_transmit_from`] makes it.
+    Long,
+}
+
 impl ClassicSession {
-    /// Says whether the next frame of [`ClassicSession::poll_transmit`] may need a filter over a long history: some 50 ms and 400 kB for
-    /// 300,000 changes. It does where the peer shows what is not here, or nothing yet.
-    ///
-    /// Cost: a lookup, and one for each head that the peer shows.
+    /// Does what [`ClassicSession::poll_transmit_from`] does, but for a frame that needs a filter over a long history: some 50 ms and
+    /// 400 kB for 300,000 changes. One does where the peer shows what is not here, or nothing yet.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the store cannot be read.
-    pub fn is_next_long(&self, tx: &dyn ReadTx) -> Result<bool, StoreError> {
-        let conversation = self.dirty.front().and_then(|document| self.conversations.get(document));
-        conversation.map_or(Ok(false), |conversation| conversation.is_long(tx))
+    pub fn poll_transmit_unless_long(
+        &mut self,
+        recent: &dyn RecentChanges,
+        tx: &dyn ReadTx,
+    ) -> Result<Polled, StoreError> {
+        self.poll(recent, tx, true)
     }
 }
 
@@ -67,9 +81,17 @@ mod tests {
         };
         let tx = store.read().unwrap();
         session.handle_frame(&join.encode(), &*tx).unwrap();
-        assert!(!session.is_next_long(&*tx).unwrap(), "nothing was asked");
+        let is_long = |session: &mut ClassicSession| {
+            matches!(session.poll_transmit_unless_long(&(), &*tx).unwrap(), Polled::Long)
+        };
+        assert!(!is_long(&mut session), "nothing was asked");
         session.handle_frame(&sync.encode(), &*tx).unwrap();
-        session.is_next_long(&*tx).unwrap()
+        let was_long = is_long(&mut session);
+        // It stays so until it is made, which it is once.
+        assert!(!was_long || is_long(&mut session));
+        assert_eq!(session.poll_transmit(&*tx).unwrap().is_some(), was_long);
+        assert!(session.poll_transmit(&*tx).unwrap().is_none());
+        was_long
     }
 
     #[test]
