@@ -10,6 +10,7 @@ use rejoin::SpaceId;
 use rejoin_tests::crowd::Honest;
 use rejoin_tests::relay::RelayProcess;
 use rejoin_tests::wide;
+use tokio::sync::Notify;
 
 const SPACE: SpaceId = SpaceId::from_bytes([0xe1; 16]);
 const OTHER: SpaceId = SpaceId::from_bytes([0xe2; 16]);
@@ -30,35 +31,38 @@ async fn main() {
     println!("| | writes | median | p99 | longest |");
     println!("|---|---|---|---|---|");
     tell("alone", write(&relay).await);
-    let (stop, ready) = (AtomicBool::new(false), tokio::sync::Notify::new());
+    let (stop, ready) = (AtomicBool::new(false), Notify::new());
     let attack = wide::attack(relay.address(), OTHER, ATTACK, || ready.notify_one(), &stop);
-    let (stored, waits) = tokio::join!(attack, async {
-        ready.notified().await;
-        let waits = write(&relay).await;
-        stop.store(true, Ordering::Relaxed);
-        waits
-    });
-    tell("attacked", waits);
-    let (stop, ready) = (AtomicBool::new(false), tokio::sync::Notify::new());
+    let stored = beside("attacked", &relay, attack, (&ready, &stop)).await;
+    let (stop, ready) = (AtomicBool::new(false), Notify::new());
     let ask = wide::ask(relay.address(), OTHER, ASK, || ready.notify_one(), &stop);
-    let (asked, waits) = tokio::join!(ask, async {
-        ready.notified().await;
-        let waits = write(&relay).await;
-        stop.store(true, Ordering::Relaxed);
-        waits
-    });
-    tell("asked", waits);
-    let stop = AtomicBool::new(false);
-    let (compared, waits) = tokio::join!(wide::ask_classic(relay.address(), 8, &stop), async {
-        let waits = write(&relay).await;
-        stop.store(true, Ordering::Relaxed);
-        waits
-    });
-    tell("compared", waits);
+    let asked = beside("asked", &relay, ask, (&ready, &stop)).await;
+    let (stop, ready) = (AtomicBool::new(false), Notify::new());
+    ready.notify_one();
+    let compare = wide::ask_classic(relay.address(), 8, &stop);
+    let compared = beside("compared", &relay, compare, (&ready, &stop)).await;
     println!("\n{stored} of {} hostile changes were stored", ATTACK.0 * ATTACK.1);
     println!(
         "{asked} questions for what comes behind the beginning were answered, {compared} comparisons by the classic protocol"
     );
+}
+
+/// Lets the honest client write from when an attack is ready, and then stops it; returns what came of it.
+async fn beside(
+    name: &str,
+    relay: &RelayProcess,
+    attack: impl Future<Output = u64>,
+    (ready, stop): (&Notify, &AtomicBool),
+) -> u64 {
+    let honest = async {
+        ready.notified().await;
+        let waits = write(relay).await;
+        stop.store(true, Ordering::Relaxed);
+        waits
+    };
+    let (count, waits) = tokio::join!(attack, honest);
+    tell(name, waits);
+    count
 }
 
 async fn write(relay: &RelayProcess) -> Vec<f64> {

@@ -78,10 +78,11 @@ struct Ancestry {
 }
 
 impl Ancestry {
-    /// Begins with the changes at these positions and their floors.
-    fn of(tips: Vec<u64>, floor: u64) -> Self {
+    /// Begins with the changes at these positions, ascending.
+    fn at(tx: &(impl ReadTx + ?Sized), document: &DocumentId, tips: &[u64]) -> Result<Self, StoreError> {
+        let floor = floor_of(tx, document, tips)?;
         let frontier = tips.iter().copied().filter(|tip| *tip >= floor).collect();
-        Self { tips, floor, frontier, visited: Bits::from(floor) }
+        Ok(Self { tips: tips.to_vec(), floor, frontier, visited: Bits::from(floor) })
     }
 
     /// Says whether this is about the same changes.
@@ -139,6 +140,21 @@ impl Ancestry {
         self.frontier.retain(|position| !self.visited.contains(*position));
         self.rise(known.floor);
         Ok(())
+    }
+
+    /// Visits all there is, if that takes no more visits; says whether it did.
+    fn finish(
+        &mut self,
+        tx: &(impl ReadTx + ?Sized),
+        document: &DocumentId,
+        visits_max: usize,
+    ) -> Result<bool, StoreError> {
+        let mut left = visits_max;
+        while left > 0 && !self.frontier.is_empty() {
+            left -= 1;
+            self.step(tx, document, &VecDeque::new())?;
+        }
+        Ok(self.frontier.is_empty())
     }
 
     /// Learns that everything below a position is below the tips.
@@ -212,17 +228,11 @@ impl Ancestors {
         if place.all_heads || place.deps.contains(&position) {
             return Ok(Ok(true));
         }
-        let mut asked =
-            match self.kept.iter().position(|kept| kept.is_of(place.deps)).and_then(|at| self.kept.remove(at)) {
-                Some(kept) => kept,
-                None => {
-                    let mut floor = 0;
-                    for dep in place.deps {
-                        floor = floor.max(node(tx, document, *dep)?.floor);
-                    }
-                    Ancestry::of(place.deps.to_vec(), floor)
-                }
-            };
+        let kept = self.kept.iter().position(|kept| kept.is_of(place.deps)).and_then(|at| self.kept.remove(at));
+        let mut asked = match kept {
+            Some(kept) => kept,
+            None => Ancestry::at(tx, document, place.deps)?,
+        };
         let holds = asked.holds(tx, document, position, (&mut self.reach, &self.kept));
         self.keep(asked);
         holds
@@ -263,19 +273,10 @@ pub(super) fn beside(
     count: u64,
     visits_max: usize,
 ) -> Result<Option<Vec<Range<u64>>>, StoreError> {
-    let Some(end) = tips.last().map(|last| last + 1) else { return Ok(Some(runs(0..count))) };
-    let mut floor = 0;
-    for tip in tips {
-        floor = floor.max(node(tx, document, *tip)?.floor);
-    }
-    let mut below = Ancestry::of(tips.to_vec(), floor);
-    let mut left = visits_max;
-    while !below.frontier.is_empty() {
-        if left == 0 {
-            return Ok(None);
-        }
-        left -= 1;
-        below.step(tx, document, &VecDeque::new())?;
+    let end = tips.last().map_or(0, |last| last + 1);
+    let mut below = Ancestry::at(tx, document, tips)?;
+    if !below.finish(tx, document, visits_max)? {
+        return Ok(None);
     }
     let mut found = runs((below.floor..end).filter(|position| !below.visited.contains(*position)));
     match found.last_mut() {
@@ -286,25 +287,24 @@ pub(super) fn beside(
     Ok(Some(found))
 }
 
+/// Returns from where on changes together do not know everything, as far as their own floors tell.
+fn floor_of(tx: &(impl ReadTx + ?Sized), document: &DocumentId, tips: &[u64]) -> Result<u64, StoreError> {
+    tips.iter().try_fold(0, |floor, tip| Ok(node(tx, document, *tip)?.floor.max(floor)))
+}
+
 /// Returns the floor of a new change, or a smaller one where finding it would take long.
 fn floor(tx: &(impl ReadTx + ?Sized), document: &DocumentId, deps: &[u64], position: u64) -> Result<u64, StoreError> {
-    let mut floor = 0;
-    for dep in deps {
-        floor = floor.max(node(tx, document, *dep)?.floor);
-    }
     // The floor rises only where dependencies fill each other's gaps. What single dependencies lack stays lacking.
-    if deps.len() > 1 {
-        let mut below = Ancestry::of(deps.to_vec(), floor);
-        let mut left = FLOOR_WALK_MAX;
-        while left > 0 && !below.frontier.is_empty() {
-            below.step(tx, document, &VecDeque::new())?;
-            left -= 1;
+    let floor = if deps.len() > 1 {
+        let mut below = Ancestry::at(tx, document, deps)?;
+        let is_whole = below.finish(tx, document, FLOOR_WALK_MAX)?;
+        let mut floor = below.floor;
+        while is_whole && below.visited.contains(floor) {
+            floor += 1;
         }
-        if below.frontier.is_empty() {
-            while below.visited.contains(floor) {
-                floor += 1;
-            }
-        }
-    }
+        floor
+    } else {
+        floor_of(tx, document, deps)?
+    };
     Ok(if floor == position { position + 1 } else { floor })
 }

@@ -9,6 +9,7 @@ use super::orphans::OrphanBudget;
 use super::{Conversation, RecentChanges, WholeDocument, WholeDocuments};
 use crate::codec::classic::{DecodeError, Frame, PeerMetadata, REJOIN_LEVEL, encode_doc_unavailable, encode_sync};
 use crate::codec::sync_message::SyncMessage;
+use crate::codec::v1::Access;
 use crate::deletion::{DeletionKind, Tombstone};
 use crate::gate::{CheckedChange, GateError};
 use crate::id::{DocumentId, Epoch, PeerId, StorageId};
@@ -23,7 +24,7 @@ mod rights;
 
 use deletion::{Deletions, Telling};
 pub use long::Polled;
-use rights::{Rights, may_write};
+use rights::Rights;
 
 /// The one protocol version there is.
 const VERSION: &str = "1";
@@ -731,7 +732,7 @@ impl ClassicSession {
         self.outputs.extend(errors.into_iter().map(|error| Output::Refused { document, error }));
         let Some(conversation) = self.conversations.get_mut(&document) else { return Ok(false) };
         let whole = conversation.take_document(tx)?;
-        if (whole.is_some() || !changes.is_empty()) && !may_write(self.access(&document, tx)?) {
+        if (whole.is_some() || !changes.is_empty()) && !self.access(&document, tx)?.is_some_and(Access::may_write) {
             self.drop_changes(document);
             return Ok(false);
         }

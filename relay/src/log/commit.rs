@@ -210,12 +210,11 @@ fn is_allowed(tx: &dyn WriteTx, part: &Part<'_>) -> Result<bool, StoreError> {
     let (None, Some(permit)) = (part.space, &part.author.permit) else { return Ok(true) };
     let space = spaces::of(tx, &part.document)?;
     let of_document = permit.document(&space, &part.document);
-    let may_write = |access| matches!(access, Some(Access::Write | Access::Admin));
     let may = |write: &OfferedWrite| match write {
-        OfferedWrite::Change(_) | OfferedWrite::PassedOn(_) => may_write(of_document),
+        OfferedWrite::Change(_) | OfferedWrite::PassedOn(_) => of_document.is_some_and(Access::may_write),
         // As when it was let through: whoever writes in the space, or may do everything with the document.
         OfferedWrite::Deleted(_) | OfferedWrite::DeletedElsewhere(_) => {
-            may_write(permit.space(&space)) || of_document == Some(Access::Admin)
+            permit.space(&space).is_some_and(Access::may_write) || of_document == Some(Access::Admin)
         }
     };
     Ok(part.writes.iter().all(|write| may(write)))

@@ -61,7 +61,8 @@ impl GroupCommit {
     /// As [`GroupCommit::start`], with a clock that tells whose turn it is and when a commit has taken long enough.
     #[cfg(test)]
     pub(crate) fn start_at(store: Arc<dyn Store>, hub: Arc<Hub>, clock: fn() -> Instant) -> std::io::Result<Self> {
-        Self::start_clocked(store, hub, None, Arc::new(Quota::without_bounds()), None, Arc::default(), clock)
+        let quota = Arc::new(Quota::without_bounds());
+        Self::spawn(Self::make(store, hub, None, quota, None, Arc::default(), clock))
     }
 
     /// Starts the thread that writes as much as there is room for, and has it record what it refuses.
@@ -77,20 +78,12 @@ impl GroupCommit {
         refusals: Option<Refusals>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
-        Self::start_clocked(store, hub, folding, quota, refusals, metrics, Instant::now)
+        Self::spawn(Self::make(store, hub, folding, quota, refusals, metrics, Instant::now))
     }
 
-    fn start_clocked(
-        store: Arc<dyn Store>,
-        hub: Arc<Hub>,
-        folding: Option<Arc<Folding>>,
-        quota: Arc<Quota>,
-        refusals: Option<Refusals>,
-        metrics: Arc<Metrics>,
-        clock: fn() -> Instant,
-    ) -> std::io::Result<Self> {
-        let (log, writer) =
-            Self::make(store, hub, folding, quota, refusals, metrics, clock).map_err(std::io::Error::other)?;
+    /// Starts the thread that writes.
+    fn spawn(made: Result<(Self, Writer), StoreError>) -> std::io::Result<Self> {
+        let (log, writer) = made.map_err(std::io::Error::other)?;
         let thread = std::thread::Builder::new().name("group-commit".to_owned()).spawn(move || writer.run())?;
         *log.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(log)

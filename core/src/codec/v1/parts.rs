@@ -131,6 +131,13 @@ pub enum Access {
     Admin,
 }
 
+impl Access {
+    /// Says whether it is more than to read.
+    pub fn may_write(self) -> bool {
+        self >= Self::Write
+    }
+}
+
 /// A document and the heads that somebody has of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentHeads {

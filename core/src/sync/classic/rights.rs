@@ -47,7 +47,7 @@ impl Rights {
         let space = home(&mut self.homes, document, tx)?;
         let in_space = grants.access(&space);
         Ok(!grants.is_held(document)
-            && (may_write(in_space) || grants.document(&space, document) == Some(Access::Admin)))
+            && (in_space.is_some_and(Access::may_write) || grants.document(&space, document) == Some(Access::Admin)))
     }
 
     pub(super) fn forget(&mut self, document: &DocumentId) {
@@ -71,10 +71,6 @@ fn home(
     Ok(space)
 }
 
-pub(super) fn may_write(access: Option<Access>) -> bool {
-    matches!(access, Some(Access::Write | Access::Admin))
-}
-
 impl ClassicSession {
     /// Sets what the other side may do. Default: everything.
     ///
@@ -88,7 +84,7 @@ impl ClassicSession {
     pub(super) fn access(&mut self, document: &DocumentId, tx: &dyn ReadTx) -> Result<Option<Access>, StoreError> {
         let access = self.rights.access(document, tx)?;
         if let Some(conversation) = self.conversations.get_mut(document) {
-            conversation.set_asks(may_write(access));
+            conversation.set_asks(access.is_some_and(Access::may_write));
         } else {
             // Of what nobody talks about nothing is remembered.
             self.rights.forget(document);

@@ -51,12 +51,12 @@ impl<'a> Rights<'a> {
     /// Returns why a write is not taken, if the client has no right to it. It is the same whether the document is there or not.
     pub(super) fn refusal(&self, tx: &dyn ReadTx, write: &Write) -> Result<Option<Code>, StoreError> {
         let is_held = self.is_held(&write.document);
-        if !is_held && may_write(self.access) {
+        if !is_held && self.access.is_some_and(Access::may_write) {
             return Ok(None);
         }
         let access = self.grants.document(self.space, &write.document);
         let (may, code) = match write.content {
-            Content::Change(_) | Content::PassedOn(_) => (may_write(access), Code::ReadOnly),
+            Content::Change(_) | Content::PassedOn(_) => (access.is_some_and(Access::may_write), Code::ReadOnly),
             Content::Deleted(_) => (access == Some(Access::Admin), Code::DeleteForbidden),
         };
         Ok(if may && !is_held && self.is_here(tx, &write.document)? { None } else { Some(code) })
@@ -74,8 +74,4 @@ impl<'a> Rights<'a> {
     fn is_here(&self, tx: &dyn ReadTx, document: &DocumentId) -> Result<bool, StoreError> {
         Ok(spaces::of(tx, document)? == *self.space)
     }
-}
-
-fn may_write(access: Option<Access>) -> bool {
-    matches!(access, Some(Access::Write | Access::Admin))
 }
