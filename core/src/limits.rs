@@ -142,6 +142,13 @@ pub const WHOLE_ROWS_MAX: u64 = 16 << 20;
 /// The most bytes that the columns of a whole document inflate to together: 128 MiB, twice a document's own bound.
 pub const WHOLE_INFLATED_BYTES_MAX: usize = 128 << 20;
 
+/// How long after a document's history could not be unfolded, because the store could not be written, it is tried again: 1 s, and twice
+/// as long after each further try.
+pub const UNFOLD_AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest pause between two tries to unfold a document's history: 5 minutes. Each loads the document.
+pub const UNFOLD_AGAIN_MAX: Duration = Duration::from_secs(300);
+
 /// The fewest changes that are worth packing: 1,024.
 pub const PACK_CHANGES_MIN: usize = 1_024;
 

@@ -14,9 +14,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 #[cfg(target_family = "wasm")]
-pub(crate) use tasks::{Bell, breathe, clock, lull, now, sleep, spawn, start, unblock};
+pub(crate) use tasks::{Bell, breathe, clock, lull, now, sleep, spawn, start, unblock, wait_until};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use threads::{Bell, breathe, clock, lull, now, sleep, spawn, start, unblock};
+pub(crate) use threads::{Bell, breathe, clock, lull, now, sleep, spawn, start, unblock, wait_until};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use threads::{send_and_wait, wait_for};
 pub(crate) use web_time::{Instant, SystemTime, UNIX_EPOCH};

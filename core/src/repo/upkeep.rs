@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc};
 
@@ -11,8 +12,8 @@ use super::whole::{self, Weak};
 use super::{Inner, RepoError, now_seconds};
 use crate::id::DocumentId;
 use crate::ledger::{base, receipts, requests};
-use crate::limits::{PACK_CHANGES_MIN, PACK_CHANGES_WORTH};
-use crate::runtime;
+use crate::limits::{PACK_CHANGES_MIN, PACK_CHANGES_WORTH, UNFOLD_AGAIN, UNFOLD_AGAIN_MAX};
+use crate::runtime::{self, Instant};
 use crate::store::record::prefix_end;
 use crate::store::{StoreError, StoreExt, Table};
 
@@ -35,7 +36,8 @@ pub(super) fn start(repo: Weak, events: broadcast::Receiver<Event>, ended: mpsc:
 }
 
 async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
-    unfold_all(repo);
+    let mut folded = Folded::default();
+    folded.unfold_all(repo);
     if let Some(inner) = repo.upgrade()
         && let Err(error) = sweep(&inner)
     {
@@ -43,8 +45,10 @@ async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
     }
     let mut grown = Grown::default();
     loop {
+        folded.unfold_due(repo);
         let event = if grown.due.is_empty() {
-            events.recv().await
+            let Ok(event) = runtime::wait_until(folded.next(), events.recv()).await else { continue };
+            event
         } else if let Ok(event) = runtime::lull(events.recv()).await {
             event
         } else {
@@ -56,12 +60,15 @@ async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
         match event {
             Ok(event) => match event.kind {
                 EventKind::Changed => grown.note(repo, event.document, event.changes),
-                EventKind::Arrived => unfold(repo, event.document),
-                EventKind::Deleted => grown.forget(&event.document),
+                EventKind::Arrived => folded.unfold(repo, event.document),
+                EventKind::Deleted => {
+                    grown.forget(&event.document);
+                    folded.again.remove(&event.document);
+                }
                 _ => {}
             },
             Err(broadcast::error::RecvError::Lagged(_)) => {
-                unfold_all(repo);
+                folded.unfold_all(repo);
                 // What was missed is in the store: it is looked for there with the next change.
                 grown.documents.values_mut().for_each(|growth| growth.is_whole = false);
             }
@@ -125,21 +132,59 @@ impl Grown {
     }
 }
 
-fn unfold_all(repo: &Weak) {
-    let folded = repo.upgrade().and_then(|inner| base::folded(inner.store.read().ok()?.as_ref()).ok());
-    for document in folded.unwrap_or_default() {
-        unfold(repo, document);
-    }
+/// Documents that could not be unfolded because the store could not be written, to be tried again. Until one is unfolded, what others
+/// write to it waits, and with it all that comes behind that in its space.
+#[derive(Debug, Default)]
+struct Folded {
+    again: HashMap<DocumentId, Again>,
 }
 
-fn unfold(repo: &Weak, document: DocumentId) {
-    attend(repo, "unfold", document, |inner| {
-        let unfolded = inner.unfold(document);
-        if unfolded.is_err() {
-            events::publish(&inner.events, Event::stays_folded(document));
+/// When a document is tried again, and how long after the last try that is.
+#[derive(Debug, Clone, Copy)]
+struct Again {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Folded {
+    /// Returns when the next document is due.
+    fn next(&self) -> Option<Instant> {
+        self.again.values().map(|again| again.at).min()
+    }
+
+    fn unfold_all(&mut self, repo: &Weak) {
+        let folded = repo.upgrade().and_then(|inner| base::folded(inner.store.read().ok()?.as_ref()).ok());
+        for document in folded.unwrap_or_default() {
+            self.unfold(repo, document);
         }
-        unfolded
-    });
+    }
+
+    fn unfold_due(&mut self, repo: &Weak) {
+        if self.again.is_empty() {
+            return;
+        }
+        let now = runtime::now();
+        let due: Vec<DocumentId> =
+            self.again.iter().filter(|(_, again)| again.at <= now).map(|(document, _)| *document).collect();
+        for document in due {
+            self.unfold(repo, document);
+        }
+    }
+
+    fn unfold(&mut self, repo: &Weak, document: DocumentId) {
+        let before = self.again.remove(&document);
+        attend(repo, "unfold", document, |inner| {
+            let unfolded = inner.unfold(document);
+            if let Err(error) = &unfolded {
+                if !whole::is_refusal(error) {
+                    let pause = before.map_or(UNFOLD_AGAIN, |before| (before.pause * 2).min(UNFOLD_AGAIN_MAX));
+                    self.again.insert(document, Again { at: runtime::now() + pause, pause });
+                }
+                events::publish(&inner.events, Event::stays_folded(document));
+            }
+            unfolded
+        });
+    }
 }
 
 /// Drops what need not be known of receipts any more. Documents that are written to do it by themselves, so once for each
@@ -178,3 +223,6 @@ fn attend(
         tracing::warn!(document = %document.label(), %error, "failed to {what} the history of a document");
     }
 }
+
+#[cfg(test)]
+mod tests;

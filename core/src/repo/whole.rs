@@ -33,7 +33,7 @@ impl Inner {
             self.explode(document, chunk).map(Some)
         };
         match taken {
-            Err(RepoError::Document(error)) if !matches!(*error, DocumentError::Store(_)) => {
+            Err(error) if is_refusal(&error) => {
                 tracing::warn!(document = %document.label(), %error, "a whole document from the relay was refused");
                 Ok(None)
             }
@@ -99,7 +99,8 @@ impl Inner {
     ///
     /// # Errors
     ///
-    /// [`RepoError`]; the document stays as it is then, to be read and written, and is tried again when the repo is opened.
+    /// [`RepoError`]; the document stays as it is then, to be read and written. Unless it [is refused](is_refusal), it is worth another
+    /// try.
     pub(super) fn unfold(&self, document: DocumentId) -> Result<(), RepoError> {
         let Some(chunk) = snapshot::chunk(self.store.read()?.as_ref(), &document)? else { return Ok(()) };
         if self.precautions.suspect == Some(document) {
@@ -132,6 +133,11 @@ impl Inner {
         events::publish(&self.events, Event::unfolded(document));
         Ok(())
     }
+}
+
+/// Says whether it is the document that is wrong, so that trying again is of no use.
+pub(super) fn is_refusal(error: &RepoError) -> bool {
+    matches!(error, RepoError::Document(error) if !matches!(**error, DocumentError::Store(_)))
 }
 
 /// Where the thread for upkeep gets the repo from, without keeping it open.

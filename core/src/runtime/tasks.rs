@@ -42,6 +42,14 @@ pub(crate) async fn sleep(duration: Duration) {
     TimeoutFuture::new(milliseconds).await;
 }
 
+/// Waits for a future, or until a time.
+pub(crate) async fn wait_until<T>(time: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    match time {
+        Some(time) => timeout(time.saturating_duration_since(now()), future).await,
+        None => Ok(future.await),
+    }
+}
+
 /// How long it is quiet before work is done that nobody waits for.
 const LULL: Duration = Duration::from_millis(250);
 

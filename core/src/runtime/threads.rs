@@ -1,8 +1,10 @@
 //! With threads.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -57,6 +59,32 @@ pub(crate) async fn lull<T>(future: impl Future<Output = T>) -> Result<T, Elapse
         outcome = future => Ok(outcome),
         () = std::future::ready(()) => Err(Elapsed),
     }
+}
+
+thread_local! {
+    /// When the thread's future is to be polled again, whether it was woken or not.
+    static ALARM: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Waits for a future, or until a time, on a thread that [`start`] made.
+pub(crate) async fn wait_until<T>(time: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    #[cfg(feature = "testing")]
+    if simulated::is_on() {
+        return match time {
+            Some(time) => super::timeout(time.saturating_duration_since(now()), future).await,
+            None => Ok(future.await),
+        };
+    }
+    let mut future = pin!(future);
+    poll_fn(|context| match (future.as_mut().poll(context), time) {
+        (Poll::Ready(outcome), _) => Poll::Ready(Ok(outcome)),
+        (Poll::Pending, Some(time)) if time <= Instant::now() => Poll::Ready(Err(Elapsed)),
+        (Poll::Pending, time) => {
+            ALARM.set(time);
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// Returns the time that never goes back.
@@ -126,7 +154,10 @@ fn block_on(work: impl Future<Output = ()>) {
     let mut context = Context::from_waker(&waker);
     let mut work = pin!(work);
     while work.as_mut().poll(&mut context).is_pending() {
-        thread::park();
+        match ALARM.take() {
+            Some(time) => thread::park_timeout(time.saturating_duration_since(Instant::now())),
+            None => thread::park(),
+        }
     }
 }
 
