@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use rejoin::deletion::DeletionKind;
 use rejoin::engine::Origin;
@@ -154,4 +155,27 @@ async fn document_deleted_everywhere_can_be_purged_later() {
     assert_eq!(repo.deletion(handle.id()).await.unwrap().unwrap().kind, DeletionKind::Purged);
     assert!(!holds_canary(&path));
     assert_eq!(repo.pending().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_document_hears_that_it_was_deleted() {
+    let long = Duration::from_secs(3_600);
+    let repo = Repo::in_memory().unwrap();
+    for is_everywhere in [false, true] {
+        let handle = repo.open_or_fetch(repo.create().await.unwrap().id()).await.unwrap();
+        let id = handle.id();
+        let waiting = tokio::spawn(async move { handle.wait_for_content(long).await });
+        // Of another document it hears nothing.
+        let other = filled(&repo).await;
+        repo.delete(other.id()).await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        if is_everywhere {
+            repo.delete_everywhere(id).await.unwrap();
+            assert!(matches!(waiting.await.unwrap(), Err(RepoError::Deleted)));
+        } else {
+            repo.delete(id).await.unwrap();
+            assert!(matches!(waiting.await.unwrap(), Err(RepoError::NotFound)));
+        }
+    }
 }

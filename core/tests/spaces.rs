@@ -143,3 +143,23 @@ async fn refused_first_write_leaves_what_was_known_of_a_document() {
     repo.handle(unwanted).edit_with(creating(), vec![Edit::set("title", "Tea")]).await.unwrap();
     assert_eq!(repo.space(team).list().await.unwrap(), [unwanted]);
 }
+
+#[tokio::test]
+async fn file_comes_into_the_space_that_is_named() {
+    let repo = Repo::in_memory().unwrap();
+    let made = repo.create().await.unwrap();
+    made.set("title", "Plan").await.unwrap();
+    let bytes = made.export().await.unwrap();
+    let (team, id) = (SpaceId::from_bytes([5; 16]), DocumentId::from_bytes([6; 16]));
+    for _ in 0..2 {
+        let handle = repo.space(team).import_as(id, bytes.clone()).await.unwrap();
+        assert_eq!(handle.space().await.unwrap(), team);
+        assert_eq!(handle.to_json().await.unwrap(), serde_json::json!({ "title": "Plan" }));
+    }
+    assert_eq!(repo.space(team).list().await.unwrap(), [id]);
+    assert!(matches!(
+        repo.space(team).import_as(DocumentId::from_bytes([7; 16]), vec![1]).await,
+        Err(RepoError::Import { .. })
+    ));
+    assert_eq!(repo.space(team).list().await.unwrap(), [id]);
+}

@@ -722,7 +722,10 @@ async fn whole(inner: &Rc<Inner>, method: &str, mut args: Args, bytes: Option<Ve
         "import" => {
             let document = args.document()?;
             let bytes = bytes.ok_or_else(|| Failure::argument("there are no bytes to import"))?;
-            repo.import_as(document, bytes).await?;
+            match args.space_or_null()? {
+                Some(space) => repo.space(space).import_as(document, bytes).await?,
+                None => repo.import_as(document, bytes).await?,
+            };
             inner.listed.set(true);
             inner.wake.notify_one();
             NULL

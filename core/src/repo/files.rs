@@ -62,8 +62,17 @@ impl Repo {
     ///
     /// As [`Repo::import`]; [`RepoError::Deleted`] if a document of that id was deleted everywhere.
     pub async fn import_as(&self, id: DocumentId, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
+        self.import_into(SpaceId::DEFAULT, id, bytes).await
+    }
+
+    pub(super) async fn import_into(
+        &self,
+        space: SpaceId,
+        id: DocumentId,
+        bytes: Vec<u8>,
+    ) -> Result<DocHandle, RepoError> {
         let changes = runtime::unblock(move || read_file(&bytes)).await??;
-        self.store_as(id, changes).await
+        self.store_as(space, id, changes).await
     }
 
     /// Takes what can be read of a damaged `.automerge` file in as a new document, and says what was lost.
@@ -104,14 +113,21 @@ impl Repo {
         Ok(Rescued { handle: self.handle(document), changes: taken.stored, values_only: salvaged.values_only, lost })
     }
 
-    /// Stores changes under an id that the caller made. A document that is there takes in what it lacks.
-    pub(super) async fn store_as(&self, id: DocumentId, changes: Vec<CheckedChange>) -> Result<DocHandle, RepoError> {
-        let handle = self.create_as(SpaceId::DEFAULT, id).await?;
+    /// Stores changes under an id that the caller made. A document that is there takes in what it lacks; one that is not is made in the
+    /// space, and not if a change is refused.
+    pub(super) async fn store_as(
+        &self,
+        space: SpaceId,
+        id: DocumentId,
+        changes: Vec<CheckedChange>,
+    ) -> Result<DocHandle, RepoError> {
+        let is_new = self.make(space, id).await?;
         let taken = self.store_into(id, changes, false).await?;
-        match taken.refused {
-            Some(reason) => Err(RepoError::Import { reason }),
-            None => Ok(handle),
+        let Some(reason) = taken.refused else { return Ok(self.handle(id)) };
+        if is_new {
+            self.delete(id).await?;
         }
+        Err(RepoError::Import { reason })
     }
 
     /// Stores changes as a new document: all of them, or nothing.

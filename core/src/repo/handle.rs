@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::documents::Loaded;
-use super::events::{self, Ephemeral, Events};
+use super::events::{self, Ephemeral, EventKind, Events};
 use super::spaces::{self, Created, Telling};
 use super::{Answer, EphemeralBatch, Repo, RepoError, Written, now_seconds};
 use crate::document::{Commit, DocumentError, Observer, base_of, guarded};
@@ -302,13 +302,19 @@ impl DocHandle {
     ///
     /// # Errors
     ///
-    /// [`RepoError::Timeout`] if nothing came in time. The document may still come later.
+    /// [`RepoError::Timeout`] if nothing came in time; the document may still come later. [`RepoError::Deleted`] or
+    /// [`RepoError::NotFound`] if it is deleted meanwhile, everywhere or from this device.
     pub async fn wait_for_content(&self, timeout: Duration) -> Result<(), RepoError> {
         let mut events = self.subscribe();
         let arrived = async {
             while self.heads().await?.is_empty() {
-                if events.next().await.is_none() {
-                    return Err(RepoError::Closed);
+                match events.next().await {
+                    Some(Ok(event)) if event.kind == EventKind::Deleted => {
+                        let is_buried = self.repo.deletion(self.document).await?.is_some();
+                        return Err(if is_buried { RepoError::Deleted } else { RepoError::NotFound });
+                    }
+                    Some(_) => {}
+                    None => return Err(RepoError::Closed),
                 }
             }
             Ok(())

@@ -60,6 +60,12 @@ impl Repo {
     /// [`RepoError::Deleted`] if it was deleted everywhere; [`RepoError::Elsewhere`] if it is known to be in another space and not
     /// here; [`RepoError`] if the store cannot be written.
     pub async fn create_as(&self, space: SpaceId, document: DocumentId) -> Result<DocHandle, RepoError> {
+        self.make(space, document).await?;
+        Ok(self.handle(document))
+    }
+
+    /// Creates an empty document as [`Repo::create_as`] does. Says whether it was not here.
+    pub(super) async fn make(&self, space: SpaceId, document: DocumentId) -> Result<bool, RepoError> {
         let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
             if pending.is_leaving() {
@@ -73,8 +79,7 @@ impl Repo {
                 telling.tell(created, document);
             }
         };
-        self.inner.writer.write(work, tell).await??;
-        Ok(self.handle(document))
+        Ok(self.inner.writer.write(work, tell).await??.is_new)
     }
 }
 
@@ -201,6 +206,15 @@ impl SpaceHandle {
     /// [`RepoError`] if the store cannot be written.
     pub async fn create(&self) -> Result<DocHandle, RepoError> {
         self.repo.create_in(self.space).await
+    }
+
+    /// Takes a file in as [`Repo::import_as`] does, into this space.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repo::import_as`]; [`RepoError::Elsewhere`] if the document is known to be in another space and not here.
+    pub async fn import_as(&self, id: DocumentId, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
+        self.repo.import_into(self.space, id, bytes).await
     }
 
     /// Returns a handle to a document of the space as [`Repo::open_or_fetch`] does. One that was not here is created empty, and

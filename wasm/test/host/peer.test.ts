@@ -108,6 +108,29 @@ describe("a page and its worker", () => {
     expect(watching).toEqual([]);
   });
 
+  it("does not wait for the goodbye of a worker that it has ended", async () => {
+    const peer = start();
+    let isOver = false;
+    const closing = peer.close().then(() => (isOver = true));
+    peer.end();
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(isOver).toBe(true);
+    await closing;
+  });
+
+  it("does not take a worker for ended that steps back", () => {
+    start();
+    last().say({ t: "ready" });
+    expect(watching).toHaveLength(1);
+    last().say({ t: "stepsBack" });
+    expect(watching).toEqual([]);
+    expect(last().heard.at(-1)).toEqual({ t: "stepBack" });
+    last().say({ t: "ready" });
+    expect(watching).toHaveLength(1);
+    expect(FakeWorker.all).toHaveLength(1);
+  });
+
   it("puts the worker to sleep with the page, and wakes it once", () => {
     const window = new EventTarget();
     const document = Object.assign(new EventTarget(), { baseURI: "https://example.org/a/b.html" });

@@ -3,7 +3,11 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import WebSocketOfWs, { WebSocketServer } from "ws";
 import { compile, engineLoader, guarded } from "../../ts/host/engine.js";
 import { MemoryFile, MemoryPlace } from "../../ts/host/memory.js";
+import { browserAround } from "../../ts/host/around.js";
+import { OPFS_TRIES } from "../../ts/host/limits.js";
+import { failure } from "../../ts/host/messages.js";
 import { opfsPlace, readChangeNames } from "../../ts/host/opfs.js";
+import { RejoinError } from "../../ts/page/errors.js";
 import { PageStatus } from "../../ts/host/status.js";
 import { nodeWebSocket } from "../../ts/host/node.js";
 import { Sockets, type MakeWebSocket } from "../../ts/host/socket.js";
@@ -259,6 +263,36 @@ describe("sockets", () => {
   });
 });
 
+describe("a failure", () => {
+  it("has a code of ours, whoever made it", () => {
+    const code = (own: unknown): string => failure({ code: own, message: "why" }).code;
+    expect(["quota", "EACCES", "EROFS", "store_in_use", "ERR_OTHER", 25, undefined].map(code)).toEqual([
+      "store_full",
+      "store_failed",
+      "store_failed",
+      "store_in_use",
+      "internal",
+      "internal",
+      "internal",
+    ]);
+    expect(failure("why", "trapped")).toEqual({ code: "trapped", message: "why" });
+    expect(RejoinError.from({ code: "quota", message: "full" }).code).toBe("store_full");
+  });
+});
+
+describe("the surroundings of a worker", () => {
+  afterEach(() => vi.unstubAllGlobals());
+
+  it("give a store in memory that is the same each time it leads", async () => {
+    vi.stubGlobal("navigator", {});
+    const around = browserAround((() => {}) as never, () => new URL("https://example.org/x.wasm"));
+    const start = { t: "start", name: "app", session: "s", storage: "auto" } as const;
+    const [first, second] = [await around.serve(start), await around.serve(start)];
+    expect(first.place.kind).toBe("memory");
+    expect(second.place).toBe(first.place);
+  });
+});
+
 describe("OPFS", () => {
   afterEach(() => vi.unstubAllGlobals());
 
@@ -285,6 +319,17 @@ describe("OPFS", () => {
     browser({});
     vi.stubGlobal("navigator", { storage: { getDirectory: () => Promise.reject(new DOMException("private", "SecurityError")) } });
     expect(await opfsPlace("app")).toBeNull();
+  });
+
+  it("is asked for again after an error that may pass, and is no memory that looks like lost data if it does not", async () => {
+    browser({});
+    const { storage } = navigator as unknown as { storage: { getDirectory: () => Promise<unknown> } };
+    const directory = await storage.getDirectory();
+    let failures = OPFS_TRIES - 1;
+    storage.getDirectory = () => (failures-- > 0 ? Promise.reject(new DOMException("busy", "InvalidStateError")) : Promise.resolve(directory));
+    expect(await opfsPlace("app")).toMatchObject({ kind: "opfs" });
+    failures = OPFS_TRIES;
+    await expect(opfsPlace("app")).rejects.toMatchObject({ code: "store_failed" });
   });
 
   it("tells a full disk from other failures, whichever way the browser tells it", async () => {

@@ -239,6 +239,7 @@ describe("hand-over", () => {
     await settle(50);
     world.isOffline = false;
     expect(await asked).toMatchObject({ total: 1 });
+    expect(b.restarts).toBe(0);
     world.isOffline = true;
     world.crash(b);
     await expect(new FakeTab(world).link.connected).rejects.toMatchObject({ code: "unsupported" });

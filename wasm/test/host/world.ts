@@ -181,7 +181,11 @@ export class FakeTab {
       later(() => {
         if (this.isDead) return;
         if (copy.t === "closed") this.closed();
-        else hear(copy);
+        else if (copy.t === "ready") this.#watchWorker(session);
+        else if (copy.t === "stepsBack") {
+          this.#watch?.abort();
+          this.tell({ t: "stepBack" });
+        } else hear(copy);
       });
     };
     later(() => (this.worker = new Tab(start, post, this.#around())));
@@ -200,6 +204,20 @@ export class FakeTab {
   }
 
   closed: () => void = () => {};
+
+  /** How often its page would have taken the worker for ended. */
+  restarts = 0;
+  #watch: AbortController | undefined;
+
+  #watchWorker(session: string): void {
+    const watch = (this.#watch = new AbortController());
+    this.world
+      .locksOf(this)
+      .request(`rejoin:app:${session}`, { signal: watch.signal }, () => {
+        if (!watch.signal.aborted && !this.isDead) this.restarts++;
+      })
+      .catch(() => {});
+  }
 
   #around(): Around {
     const load = engineLoader(makeGlue, () => {

@@ -102,10 +102,11 @@ export class FakeEngine {
     return answer;
   }
 
-  /** Another engine takes over: same store, and it knows of no watches. */
-  restart(): void {
+  /** Another engine takes over: same store unless it is lost, and it knows of no watches. */
+  restart(lost = false): void {
+    if (lost) this.docs.clear();
     for (const doc of this.docs.values()) doc.watchers.clear();
-    for (const link of this.links) link.restart();
+    for (const link of this.links) link.restart(lost);
   }
 
   /** The relay says what may be done in a space. */
@@ -397,10 +398,10 @@ export class FakeLink implements Link {
     this.#send(() => this.#handler(copy));
   }
 
-  restart(): void {
+  restart(lost = false): void {
     this.#down = [];
     this.#up = [...this.#unanswered.values()];
-    this.tell({ e: "engine" });
+    this.tell({ e: "engine", ...(lost && { lost }) });
     if (!this.held) for (const _ of this.#up) queueMicrotask(() => this.up());
   }
 

@@ -119,6 +119,56 @@ describe("documents", () => {
 });
 
 describe("another engine", () => {
+  test("brings back nothing that was deleted on this device, and says what was deleted while this page slept", async () => {
+    const [deleted, slept, kept] = [await repo.create({ a: 1 }), await repo.create({ b: 2 }), await repo.create({ c: 3 })];
+    await repo.delete(deleted.id);
+    engine.tell({ e: "doc", doc: deleted.id, kind: "deleted" });
+    await turn();
+    expect(deleted.state).toBe("deleted");
+    engine.docs.delete(slept.id);
+    engine.calls.length = 0;
+    engine.restart();
+    await turn();
+    await turn();
+    expect(engine.calls.filter(([method]) => method === "open")).toEqual([
+      ["open", slept.id, false],
+      ["open", kept.id, false],
+    ]);
+    expect([deleted.state, slept.state, kept.state]).toEqual(["deleted", "deleted", "open"]);
+    expect(await repo.list()).toEqual([kept.id]);
+    await expect(slept.set("b", 3)).rejects.toMatchObject({ code: "deleted" });
+  });
+
+  test("whose store is another has what was open come from elsewhere", async () => {
+    const doc = await repo.create({ a: 1 });
+    engine.restart(true);
+    await turn();
+    await turn();
+    expect(doc.state).toBe("waiting");
+    engine.remote(doc.id, ["set", ["a"], 2]);
+    await turn();
+    expect([doc.state, doc.value]).toEqual(["open", { a: 2 }]);
+  });
+
+  test("does not have what was only looked for here come from elsewhere", async () => {
+    const slow = new FakeLink(engine, true);
+    const opening = Repo.open({ name: "test", link: slow });
+    const pump = async (): Promise<void> => {
+      for (let round = 0; round < 6; round++) {
+        while (slow.up() || slow.down());
+        await turn();
+      }
+    };
+    await turn();
+    await pump();
+    const looked = (await opening).open(newId());
+    await turn();
+    engine.restart();
+    await pump();
+    expect(await looked).toBeNull();
+    expect(engine.docs.size).toBe(0);
+  });
+
   test("is told everything again, and no edit is lost or done twice", async () => {
     const slow = new FakeLink(engine, true);
     const opening = Repo.open({ name: "test", relay: "wss://relay.example", token: "t", link: slow });
@@ -221,6 +271,39 @@ describe("the relay", () => {
     await waiting;
     // Nobody is waited for where there is no relay.
     await repo.waitSynced(5);
+  });
+
+  test("is no longer waited for when the repo is closed", async () => {
+    const mine = await open({});
+    engine.status = { ...engine.status, state: "offline" };
+    const waiting = mine.waitSynced();
+    waiting.catch(() => {});
+    await turn();
+    await mine.close();
+    await expect(waiting).rejects.toMatchObject({ code: "closed" });
+  });
+
+  test.each([
+    ["a token", "given"],
+    ["another way to get one", async () => "given"],
+  ])("is connected to at once with %s, however long the one before would have been waited for", async (_, given) => {
+    vi.useFakeTimers({ toFake: ["setTimeout"] });
+    try {
+      for (const failing of [() => Promise.reject(new Error("not signed in")), () => new Promise<string>(() => {})]) {
+        const mine = await open({ token: failing });
+        await vi.advanceTimersByTimeAsync(100_000);
+        engine.calls.length = 0;
+        await mine.setToken(given);
+        expect(engine.calls).toEqual([["connect", "wss://relay.example", "given", null]]);
+        await vi.advanceTimersByTimeAsync(200_000);
+        expect(engine.calls).toHaveLength(1);
+        await mine.setToken("next");
+        expect(engine.calls.at(-1)).toEqual(["setToken", "next"]);
+        await mine.close();
+      }
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test("gets a new token when it wants one", async () => {
@@ -328,6 +411,28 @@ describe("the status", () => {
     expect(told[2]).toMatchObject({ state: "offline", pending: 9 });
     expect(repo.status).toBe(told[2]);
     expect(Object.isFrozen(repo.status)).toBe(true);
+  });
+});
+
+describe("who has unsubscribed", () => {
+  test("is told nothing more, not even of what is being told to others", async () => {
+    const stops: (() => void)[] = [];
+    const told: string[] = [];
+    for (const name of ["first", "second"]) {
+      stops.push(
+        repo.subscribe(() => {
+          told.push(name);
+          for (const stop of stops) stop();
+        }),
+      );
+    }
+    engine.tell({ e: "status", state: "connecting", pending: 0, storage: "memory" });
+    await turn();
+    expect(told).toEqual(["first"]);
+    await repo.list();
+    repo.documents.subscribe(() => told.push("list"))();
+    await turn();
+    expect(told).toEqual(["first"]);
   });
 });
 

@@ -2,6 +2,7 @@ import { Profiler, type ReactElement, StrictMode, Suspense } from "react";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { act, fireEvent, render, screen } from "@testing-library/react";
 import { Repo } from "../../ts/index.js";
+import { RejoinError } from "../../ts/index.js";
 import { type DocumentResult, RepoProvider, shallow, useDocument, useDocumentSuspense, useField } from "../../ts/react/index.js";
 import { LINGER_MS } from "../../ts/react/opened.js";
 import { newId } from "../../ts/page/ids.js";
@@ -359,6 +360,53 @@ describe("useDocumentSuspense", () => {
     await meanwhile(async () => open(await repo));
     await settle();
     expect(document.body.textContent).toBe("Tea");
+  });
+});
+
+describe("a Suspense above the provider", () => {
+  it.each([true, false])("comes to an end when the repo is open, strict: %s", async (strict) => {
+    const repo = Repo.open({ name: "test", link: new FakeLink(new FakeEngine()) });
+    const id = await made(await repo, TEA);
+    let renders = 0;
+    function Title(): ReactElement {
+      renders++;
+      return <>{useDocumentSuspense<Todo>(id).value.title}</>;
+    }
+    let open = (_: Repo): void => {};
+    const coming = new Promise<Repo>((resolve) => (open = resolve));
+    const page = (
+      <Suspense fallback="loading">
+        <RepoProvider repo={coming}>
+          <Title />
+        </RepoProvider>
+      </Suspense>
+    );
+    render(strict ? <StrictMode>{page}</StrictMode> : page);
+    await settle();
+    expect(document.body.textContent).toBe("loading");
+    await meanwhile(async () => open(await repo));
+    await settle();
+    expect(document.body.textContent).toBe("Tea");
+    expect(renders).toBeLessThan(20);
+  });
+
+  it("shows the boundary why there is no repo", async () => {
+    function Title(): ReactElement {
+      return <>{useDocumentSuspense<Todo>("4NMNnkMhL8jXrdJ9jamS58PAVdXu").value.title}</>;
+    }
+    const coming = Promise.reject(new RejoinError("store_in_use", "held"));
+    render(
+      <Boundary>
+        <Suspense fallback="loading">
+          <RepoProvider repo={coming}>
+            <Title />
+          </RepoProvider>
+        </Suspense>
+      </Boundary>,
+    );
+    await settle();
+    await settle();
+    expect(document.body.textContent).toBe("error: store_in_use");
   });
 });
 

@@ -9,6 +9,8 @@ import type { Around, Channel, Locks } from "./leader.js";
 /** Makes the surroundings of a worker (or a page without workers) of the globals that are there. */
 export function browserAround(makeGlue: MakeGlue, wasmUrl: () => URL): Around {
   let loader: LoadEngine | undefined;
+  // One for all the times that this worker leads: a page that was asleep finds what it had.
+  let memory: MemoryPlace | undefined;
   const load = (wasm: WasmSource | undefined): LoadEngine => (loader ??= engineLoader(makeGlue, wasm ?? wasmUrl));
   return {
     locks: globalThis.navigator?.locks as Locks | undefined,
@@ -16,7 +18,7 @@ export function browserAround(makeGlue: MakeGlue, wasmUrl: () => URL): Around {
     preload: ({ wasm }) => load(wasm).preload(),
     serve: async ({ name, storage, wasm }) => ({
       // Without locks two tabs could not tell who may open the file.
-      place: (storage === "auto" && globalThis.navigator?.locks ? await opfsPlace(name) : null) ?? new MemoryPlace(),
+      place: (storage === "auto" && globalThis.navigator?.locks ? await opfsPlace(name) : null) ?? (memory ??= new MemoryPlace()),
       load: load(wasm),
       webSocket: platformWebSocket,
     }),

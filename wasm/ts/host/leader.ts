@@ -82,6 +82,9 @@ export class Tab {
         this.#isAway = false;
         this.#begin();
         break;
+      case "stepBack":
+        void this.#end().then(() => setTimeout(() => this.#begin(), LOAD_RETRY_MS));
+        break;
       case "close":
         this.#isAway = true;
         void this.#end().then(() => this.#post({ t: "closed" }));
@@ -178,11 +181,13 @@ export class Tab {
 
   #fail(stay: Stay, why: Failure): void {
     if (stay.abort.signal.aborted) return;
-    const ended = this.#end();
     // The page worked a moment ago, and only the network is missing: another tab may have what this one lacks, or it comes back.
     if (why.code === "unsupported" && this.#wasServed) {
-      void ended.then(() => setTimeout(() => this.#begin(), LOAD_RETRY_MS));
-    } else this.#post({ t: "failed", failure: why });
+      this.#post({ t: "stepsBack" });
+      return;
+    }
+    void this.#end();
+    this.#post({ t: "failed", failure: why });
   }
 
   /** Hears the workers of the other tabs. */
@@ -226,7 +231,7 @@ export class Tab {
 
   #turnAway(session: string): void {
     const channel = this.#around.channel(`${this.#name}:${session}`);
-    const why = { code: "store_in_use", message: "another tab runs another version of this application: close or reload it" };
+    const why: Failure = { code: "store_in_use", message: "another tab runs another version of this application: close or reload it" };
     channel.postMessage({ t: "failed", failure: why } satisfies ToSession);
     channel.close();
   }

@@ -30,6 +30,10 @@ export const FILE_WAIT_MS = 5_000;
 /** How long to wait between two attempts on a file that is in use, in milliseconds. */
 export const FILE_RETRY_MS = 15;
 
+/** How often the browser is asked for its files before it counts as broken, and how long to wait in between, in milliseconds. */
+export const OPFS_TRIES = 4;
+export const OPFS_RETRY_MS = 100;
+
 /** How long a page waits for its worker to close the store before it ends it, in milliseconds. */
 export const CLOSE_WAIT_MS = 3_000;
 

@@ -113,7 +113,7 @@ export class PageLink implements Link {
     switch (message.t) {
       case "engine":
         this.#status.learn(message.info);
-        if (message.tag !== this.#tag) this.#serve(message.tag);
+        if (message.tag !== this.#tag) this.#serve(message.tag, message.info.fresh === true);
         break;
       case "batch":
         if (message.tag === this.#tag) for (const entry of message.list) this.#take(entry);
@@ -133,10 +133,11 @@ export class PageLink implements Link {
   }
 
   /** Another engine serves the page: what was not answered goes to it, in the order of ids, before what its news causes. */
-  #serve(tag: string): void {
+  #serve(tag: string, isFresh: boolean): void {
     this.#tag = tag;
     this.#queue = [...this.#pending.values(), ...this.#waits.values()].map(({ request }) => request).sort(([a], [b]) => a - b);
-    if (this.#wasServed) this.#tell({ e: "engine" });
+    if (this.#wasServed && isFresh) this.#status.lost();
+    if (this.#wasServed) this.#tell({ e: "engine", ...(isFresh && { lost: true }) });
     this.#wasServed = true;
     this.#settle.resolve();
     this.#flush();

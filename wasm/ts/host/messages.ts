@@ -1,4 +1,5 @@
 /** What page, worker and leader say to each other. All of it is data that can be cloned, and bulky parts travel as JSON text. */
+import { type ErrorCode, toCode } from "../page/errors.js";
 import type { WireStatus } from "../page/link.js";
 
 /** The version of these messages. Tabs that run different versions cannot share an engine. */
@@ -9,7 +10,7 @@ export type Request = [id: number, method: string, args: string, bytes: Uint8Arr
 
 /** Why something failed, as it travels. */
 export interface Failure {
-  code: string;
+  code: ErrorCode;
   message: string;
   details?: unknown;
 }
@@ -46,6 +47,8 @@ export type ToWorker =
   | { t: "requests"; tag: string; acked: number; list: Request[] }
   /** The page is about to be frozen: hand over, and take no part until `resume`. */
   | { t: "pause" }
+  /** The page no longer takes the end of the session's lock for the end of the worker: it may step back. */
+  | { t: "stepBack" }
   | { t: "resume" }
   | { t: "online"; is: boolean }
   | { t: "evicted" }
@@ -63,6 +66,8 @@ export type ToPage =
   | ToSession
   /** The worker holds the lock of its session: when that lock is free again, the worker is gone. */
   | { t: "ready" }
+  /** The worker is about to free that lock and to come back later. It waits for the page's `stepBack`. */
+  | { t: "stepsBack" }
   /** Whether this worker runs the engine. */
   | { t: "leads"; is: boolean }
   | { t: "closed" };
@@ -75,10 +80,10 @@ export type ToLeader =
   | { t: "bye"; session: string };
 
 /** Makes a {@link Failure} of whatever was thrown. */
-export function failure(error: unknown, code = "internal"): Failure {
+export function failure(error: unknown, code: ErrorCode = "internal"): Failure {
   if (typeof error === "object" && error !== null) {
     const { code: own, message, details } = error as { code?: unknown; message?: unknown; details?: unknown };
-    const made: Failure = { code: typeof own === "string" ? own : code, message: String(message ?? own ?? error) };
+    const made: Failure = { code: toCode(own, code), message: String(message ?? own ?? error) };
     if (details !== undefined) made.details = details;
     return made;
   }

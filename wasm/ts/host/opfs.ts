@@ -5,7 +5,7 @@
  * A crash while the store is being made leaves a file that nobody can open. It is made anew only if the mark of completion is missing *and*
  * the engine calls the file damaged: a mark alone could be lost with the power, a file that opens never is thrown away.
  */
-import { FILE_RETRY_MS, FILE_WAIT_MS } from "./limits.js";
+import { FILE_RETRY_MS, FILE_WAIT_MS, OPFS_RETRY_MS, OPFS_TRIES } from "./limits.js";
 import type { ChangeName, Place, StoreFile, StoreFiles } from "./contract.js";
 
 /** The handle's own methods, as the standard has them now (the first browsers that had it answered by promise). */
@@ -61,15 +61,21 @@ class OpfsFile implements StoreFile {
 export async function opfsPlace(name: string): Promise<Place | null> {
   const storage = globalThis.navigator?.storage;
   if (!storage?.getDirectory || !("createSyncAccessHandle" in (globalThis.FileSystemFileHandle?.prototype ?? {}))) return null;
-  try {
-    const root = await storage.getDirectory();
-    return new OpfsPlace(await root.getDirectoryHandle("rejoin", { create: true }), encodeURIComponent(name));
-  } catch (error) {
-    if (isFull(error)) throw full(String(error));
-    // Private windows answer with SecurityError (Firefox) or UnknownError (Safari).
-    return null;
+  for (let tries = OPFS_TRIES; ; tries--) {
+    try {
+      const root = await storage.getDirectory();
+      return new OpfsPlace(await root.getDirectoryHandle("rejoin", { create: true }), encodeURIComponent(name));
+    } catch (error) {
+      if (isFull(error)) throw full(String(error));
+      if (FOR_GOOD.has((error as { name?: string }).name ?? "")) return null;
+      if (tries <= 1) throw { code: "store_failed", message: `failed to find the store: ${String(error)}` };
+      await new Promise((resolve) => setTimeout(resolve, OPFS_RETRY_MS));
+    }
   }
 }
+
+/** What browsers answer that have no files for this page, whenever it asks: Firefox, Chromium and Safari, in private windows and foreign frames. */
+const FOR_GOOD = new Set(["SecurityError", "UnknownError", "NotAllowedError", "NotSupportedError"]);
 
 class OpfsPlace implements Place {
   readonly kind = "opfs";

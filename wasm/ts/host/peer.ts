@@ -79,6 +79,8 @@ export class Peer {
     this.#unlisten();
     this.#way?.end();
     this.#way = undefined;
+    // Nobody says goodbye any more.
+    this.#closed();
   }
 
   #open(): void {
@@ -88,6 +90,10 @@ export class Peer {
       hasSpoken = true;
       if (message.t === "closed") this.#closed();
       else if (message.t === "ready") this.#watchWorker();
+      else if (message.t === "stepsBack") {
+        this.#watch?.abort();
+        this.post({ t: "stepBack" });
+      }
       else this.#hear(message);
     };
     if (worker === null || typeof Worker === "undefined") {

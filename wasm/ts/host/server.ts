@@ -170,7 +170,7 @@ export class Server {
         answer = [answer[0] as number, null, failure(error, "store_failed")];
       }),
     );
-    const why = { code: "signing_out", message: "this device was signed out by another page" };
+    const why: Failure = { code: "signing_out", message: "this device was signed out by another page" };
     const tell = ({ send, tag }: Session, of: string): void => send(of === name ? { t: "batch", tag, list: [answer] } : { t: "failed", failure: why });
     sessions.forEach(tell);
     // Whoever leads next before it has heard of this would make the store anew.

@@ -39,6 +39,11 @@ export class PageStatus {
     else void this.#ask("persist");
   }
 
+  /** Notes that the store that this page had is no more, and another was made. */
+  lost(): void {
+    this.#set({ evicted: true });
+  }
+
   /** Takes whether this page's worker runs the engine. */
   leads(is: boolean): void {
     this.#set({ leader: is });

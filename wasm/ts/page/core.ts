@@ -97,6 +97,8 @@ export class Core {
   /** Events that wait until the engine has done the edits whose places they could move. */
   #held: PatchEvent[] = [];
   #opening: { id: number; early: PatchEvent[] } | undefined;
+  /** Whether it is to come from elsewhere if it is not here. */
+  #fetch = false;
   #opened: Promise<boolean> | undefined;
 
   /** What subscribers were told last, and the engine's steps since then; undefined if those do not lead from there to here. */
@@ -138,6 +140,7 @@ export class Core {
 
   /** Opens the document at the engine, which tells its patches from then on. False if it is not here and was not to be fetched. */
   open(fetch: boolean, again = 0): Promise<boolean> {
+    this.#fetch ||= fetch;
     const opening = this.session.request("open", [this.id, fetch]);
     this.#opening = { id: opening.id, early: [] };
     this.#held = [];
@@ -160,13 +163,21 @@ export class Core {
     return done;
   }
 
-  /** Opens the document again: another engine serves this page, or something was missed. */
-  reopen(): void {
-    if (this.state === "closed" || this.session.closed) return;
-    this.open(true).catch((error: RejoinError) => {
-      // The link sends the request again when there is an engine; where there will be none, the repo's status says so.
-      if (error.code === "deleted") this.become("deleted");
-    });
+  /**
+   * Opens the document again: another engine serves this page, or something was missed. What was here and is no longer was deleted meanwhile,
+   * unless the store was `lost`: then it may come from elsewhere.
+   */
+  reopen(lost = false): void {
+    if (this.state === "closed" || this.state === "deleted" || this.session.closed) return;
+    this.open(this.state === "waiting" ? this.#fetch : lost).then(
+      (found) => {
+        if (!found && this.state === "open") this.become("deleted");
+      },
+      (error: RejoinError) => {
+        // The link sends the request again when there is an engine; where there will be none, the repo's status says so.
+        if (error.code === "deleted") this.become("deleted");
+      },
+    );
   }
 
   handle(event: PatchEvent): void {

@@ -33,6 +33,8 @@ export class Emitter<Event> {
     if (this.#queue.push(event) > 1) return;
     for (; this.#queue.length; this.#queue.shift()) {
       for (const handler of [...this.#handlers]) {
+        // One told before may have taken this one away.
+        if (!this.#handlers.has(handler)) continue;
         try {
           handler(this.#queue[0] as Event);
         } catch (error) {

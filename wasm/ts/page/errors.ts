@@ -1,30 +1,41 @@
 /** The errors of the package: one class, told apart by a stable code. */
 
+const CODES = [
+  "not_found",
+  "deleted",
+  "wrong_path",
+  "bad_value",
+  "bad_argument",
+  "signing_out",
+  "timeout",
+  "closed",
+  "rejected",
+  "gone",
+  "store_failed",
+  "store_full",
+  "store_in_use",
+  "store_newer",
+  "store_damaged",
+  "refused",
+  "unauthorized",
+  "unknown_heads",
+  "offline_needed",
+  "too_large",
+  "trapped",
+  "unsupported",
+  "internal",
+] as const;
+
 /** What went wrong, for programs. Codes are never renamed. */
-export type ErrorCode =
-  | "not_found"
-  | "deleted"
-  | "wrong_path"
-  | "bad_value"
-  | "bad_argument"
-  | "signing_out"
-  | "timeout"
-  | "closed"
-  | "rejected"
-  | "gone"
-  | "store_failed"
-  | "store_full"
-  | "store_in_use"
-  | "store_newer"
-  | "store_damaged"
-  | "refused"
-  | "unauthorized"
-  | "unknown_heads"
-  | "offline_needed"
-  | "too_large"
-  | "trapped"
-  | "unsupported"
-  | "internal";
+export type ErrorCode = (typeof CODES)[number];
+
+/** Makes a code of ours of what the engine, Node or a browser calls an error. @internal */
+export function toCode(code: unknown, other: ErrorCode = "internal"): ErrorCode {
+  if (CODES.includes(code as ErrorCode)) return code as ErrorCode;
+  if (code === "quota") return "store_full";
+  // Node's names of what files cannot do.
+  return typeof code === "string" && /^E[A-Z]+$/.test(code) ? "store_failed" : other;
+}
 
 /**
  * What every operation of this package throws or rejects with.
@@ -56,7 +67,7 @@ export class RejoinError extends Error {
     if (error instanceof RejoinError) return error;
     if (typeof error === "object" && error !== null) {
       const { code, message, details } = error as { code?: unknown; message?: unknown; details?: unknown };
-      if (typeof code === "string") return new RejoinError(code as ErrorCode, String(message ?? code), details);
+      if (typeof code === "string") return new RejoinError(toCode(code), String(message ?? code), details);
       if (typeof message === "string") return new RejoinError("internal", message, error);
     }
     return new RejoinError("internal", String(error));

@@ -76,7 +76,7 @@ export interface WireStatus {
   persisted?: boolean;
   /** Bytes used and bytes that may be used, as the browser estimates them. */
   quota?: { usage: number; quota: number };
-  /** There was a store once, and the browser has removed it. */
+  /** There was a store once, and it is gone: the browser has removed it, or the tab that had it in memory was closed. */
   evicted?: boolean;
   /** Whether this tab's worker runs the engine. */
   leader?: boolean;
@@ -96,7 +96,8 @@ export interface WirePresence {
 
 /** What the engine tells without being asked. */
 export type EngineEvent =
-  | { e: "engine" }
+  /** `lost`: its store was made just now, so what the page had open may not be in it. */
+  | { e: "engine"; lost?: boolean }
   | {
       e: "patch";
       doc: string;

@@ -59,10 +59,14 @@ export class Live<T> {
    * ```
    */
   subscribe(handler: (value: T) => void): Unsubscribe {
+    let isOn = true;
     const stop = this.#told.on(handler);
     const value = this.#value;
-    if (value !== undefined) queueMicrotask(() => this.#value === value && handler(value));
-    return stop;
+    if (value !== undefined) queueMicrotask(() => isOn && this.#value === value && handler(value));
+    return () => {
+      isOn = false;
+      stop();
+    };
   }
 
   /** Loads again, if anybody wants to know. @internal */

@@ -24,7 +24,13 @@ export class Relay {
   readonly #protocol: string | null;
   readonly #failed: () => void;
   #token: Token | undefined;
+  /** What is under way to get a token and use it. */
+  #work = Promise.resolve();
   #working = false;
+  /** Whether the engine was told of the relay. */
+  #isTold = false;
+  /** Ends the wait for a token, or for the next try. */
+  #supersede: () => void = () => {};
   #lacking = false;
   #replacing = false;
   /** How often tokens were refused since the relay took one. */
@@ -47,11 +53,13 @@ export class Relay {
     return this.#do("connect");
   }
 
-  /** Gives the relay another token, or another way to get one. */
+  /** Gives the relay another token, or another way to get one. What waits for the one before, or for its next try, goes on with it. */
   async setToken(token: Token): Promise<void> {
     this.#token = token;
-    if (typeof token === "string") await this.#session.call("setToken", token);
-    else await this.#do("setToken");
+    if (typeof token === "string" && this.#isTold && !this.#working) return void (await this.#session.call("setToken", token));
+    this.#supersede();
+    await this.#do(this.#isTold ? "setToken" : "connect");
+    if (this.fault && this.#token === token) throw this.fault;
   }
 
   /** Gets a new token if that is what the connection lacks. */
@@ -89,28 +97,40 @@ export class Relay {
     // An engine that is told to connect learns the token too; one that is told the token does not connect. What only renews is done
     // by either.
     if (this.#wanted === undefined || how === "connect" || this.#wanted === "renewToken") this.#wanted = how;
-    if (this.#working) return;
+    if (!this.#working) this.#work = this.#run();
+    await this.#work;
+  }
+
+  async #run(): Promise<void> {
     this.#working = true;
     for (let delay = RETRY_FIRST; this.#wanted && !this.#session.closed; ) {
+      const superseded = new Promise<typeof SUPERSEDED>((resolve) => {
+        this.#supersede = () => resolve(SUPERSEDED);
+      });
       try {
-        const token = (typeof this.#token === "function" ? await this.#token() : this.#token) ?? null;
+        const given = this.#token;
+        const token = typeof given === "function" ? await Promise.race([given(), superseded]) : (given ?? null);
+        if (token === SUPERSEDED) continue;
         const wanted = this.#wanted;
         this.#wanted = undefined;
         this.fault = undefined;
         await (wanted === "connect" ? this.#session.call("connect", this.#url, token, this.#protocol) : this.#session.call(wanted ?? "setToken", token));
+        this.#isTold ||= wanted === "connect";
       } catch (cause) {
         if (this.#session.closed) break;
         this.fault = cause instanceof RejoinError ? cause : new RejoinError("refused", `failed to get a token: ${String(cause)}`, cause);
         this.#failed();
         // What the engine refuses it would refuse again; whoever makes tokens may only be out of reach.
         if (!this.#wanted) break;
-        await pause(delay);
-        delay = Math.min(delay * 2, RETRY_MOST);
+        const isAnother = (await Promise.race([pause(delay), superseded])) === SUPERSEDED;
+        delay = isAnother ? RETRY_FIRST : Math.min(delay * 2, RETRY_MOST);
       }
     }
     this.#working = false;
   }
 }
+
+const SUPERSEDED = Symbol();
 
 /** Waits, without keeping a process of Node alive for it. */
 function pause(milliseconds: number): Promise<void> {

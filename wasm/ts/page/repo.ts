@@ -27,6 +27,10 @@ interface Held {
   readonly opened: Promise<boolean>;
 }
 
+/** Makes a space travel: null is the default one. */
+const toSpace = (space: string | { readonly id: string } | undefined): string | null =>
+  space === undefined ? null : typeof space === "string" ? parseSpaceId(space) : space.id;
+
 /**
  * A page's door to its documents.
  *
@@ -134,7 +138,7 @@ export class Repo {
     const [tagged, content] = toContent(value);
     const { issues } = check(options.schema, content);
     if (issues) throw new RejoinError("bad_value", `the schema refuses this: ${issues[0]?.message}`, issues);
-    const space = options.space === undefined ? null : typeof options.space === "string" ? parseSpaceId(options.space) : options.space.id;
+    const space = toSpace(options.space);
     const id = newId();
     const created = this.#session.track(this.#session.call("create", id, space, tagged));
     // Both requests travel together.
@@ -147,9 +151,6 @@ export class Repo {
     }
     const doc = (await opened) ?? (await this.#hold<T>(id, false, options.schema));
     if (!doc) throw new RejoinError("not_found", "the document was deleted while it was being made");
-    // One without content has no changes, and is none that is waited for.
-    const core = this.#docs.get(id)?.core;
-    if (core?.state === "waiting") core.state = "open";
     return doc;
   }
 
@@ -204,7 +205,7 @@ export class Repo {
    */
   async import<T extends object = Record<string, any>>(bytes: Uint8Array, options: CreateOptions<T> = {}): Promise<Doc<T>> {
     const id = newId();
-    await this.#session.track(this.#session.request("import", [id], bytes).result);
+    await this.#session.track(this.#session.request("import", [id, toSpace(options.space)], bytes).result);
     return this.find(id, options.schema ? { schema: options.schema } : {});
   }
 
@@ -383,7 +384,7 @@ export class Repo {
         if (left <= 0) throw new RejoinError("timeout", "failed to sync in time: what the relay has is not all here");
         let timer: ReturnType<typeof setTimeout> | undefined;
         const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, left)));
-        await Promise.race([next, late]);
+        await Promise.race([next, late, this.#session.ended]);
         clearTimeout(timer);
       }
     } finally {
@@ -464,7 +465,7 @@ export class Repo {
         this.#befall(event.doc, event.kind);
         break;
       case "engine":
-        this.#again();
+        this.#again(event.lost);
         break;
     }
   }
@@ -477,11 +478,11 @@ export class Repo {
   }
 
   /** Another engine serves this page: it knows the store, and nothing of what this page was looking at. */
-  #again(): void {
+  #again(lost = false): void {
     if (this.#session.closed) return;
     if (this.#offline) this.setOffline(true).catch(() => {});
     void this.#relay?.connect();
-    for (const { core } of this.#docs.values()) core.reopen();
+    for (const { core } of this.#docs.values()) core.reopen(lost);
     for (const presence of this.#presences.values()) presence.again();
     for (const live of [this.documents, this.rejected, ...this.#spaces.values()]) live.refresh();
     this.#ask().catch(() => {

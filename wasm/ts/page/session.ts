@@ -6,9 +6,13 @@ export class Session {
   readonly #link: Link;
   readonly #writes = new Set<Promise<unknown>>();
   closed = false;
+  /** Resolves when the talk ends. */
+  readonly ended: Promise<void>;
+  #end: () => void = () => {};
 
   constructor(link: Link) {
     this.#link = link;
+    this.ended = new Promise((resolve) => (this.#end = resolve));
   }
 
   /** Sends a request whose id matters. */
@@ -44,6 +48,7 @@ export class Session {
     if (this.closed) return;
     while (this.#writes.size) await Promise.all(this.#writes);
     this.closed = true;
+    this.#end();
     await this.#link.close();
   }
 }

@@ -22,13 +22,13 @@ export interface Status {
   readonly progress?: { readonly done: number; readonly total: number; readonly bytesDone: number; readonly bytesTotal: number };
   /** Changes that no relay has acknowledged. */
   readonly pending: number;
-  /** Where documents are kept. In `memory` they are gone with the last tab. */
+  /** Where documents are kept. In `memory` they are gone with the tab whose `leader` is true. */
   readonly storage: "opfs" | "memory" | "file";
   /** Whether the browser promised not to evict the store. */
   readonly persisted?: boolean;
   /** Bytes used and bytes that may be used, as the browser estimates them. */
   readonly quota?: { readonly usage: number; readonly quota: number };
-  /** There was a store once, and the browser has removed it. */
+  /** There was a store once, and it is gone: the browser has removed it, or the tab that had it in memory was closed. */
   readonly evicted?: boolean;
   /** Why it is offline. */
   readonly reason?: string;

@@ -90,7 +90,7 @@ export function useDocumentSuspense(id: string, select?: Select<never, unknown>,
   const seen = useSelected(repo, id, select, options?.equal);
   if (seen.status === "ready") return seen;
   if (seen.status !== "loading") throw seen.error ?? failure(seen.status, id);
-  if (typeof window === "undefined" && !repo) throw new Error(`the document ${id} is read in the browser only`);
+  if (typeof window === "undefined") throw new Error(`the document ${id} is read in the browser only`);
   throw repo ? open(repo, id).settled : coming;
 }
 

@@ -35,25 +35,51 @@ export interface RepoProviderProps {
  * ```
  */
 export function RepoProvider({ repo, children }: RepoProviderProps): ReactElement {
-  const [came, setCame] = useState<{ from: Promise<Repo>; repo?: Repo; error?: unknown }>();
+  const [, setCame] = useState<Outcome>();
   const promise = repo && "then" in repo ? repo : undefined;
   useEffect(() => {
     if (!promise) return;
     let wanted = true;
-    promise.then(
-      (repo) => wanted && setCame({ from: promise, repo }),
-      (error: unknown) => wanted && setCame({ from: promise, error }),
-    );
+    void outcome(promise).then((came) => wanted && setCame(came));
     return () => {
       wanted = false;
     };
   }, [promise]);
-  const settled = promise && came?.from === promise ? came : undefined;
+  const settled = promise && settledOf(promise);
   const open = promise ? settled?.repo : ((repo as Repo | null | undefined) ?? undefined);
   const given = useMemo(() => ({ repo: open, coming: promise ?? NOBODY_KNOWS }), [open, promise]);
   if (settled && "error" in settled) throw settled.error;
   return createElement(Context.Provider, { value: given }, children);
 }
+
+interface Outcome {
+  readonly repo?: Repo;
+  readonly error?: unknown;
+}
+
+/**
+ * What came of the promises of repos. Not in the provider's state alone: React forgets the state of what suspends before it is mounted, and a provider
+ * inside of a `Suspense` does when what is below it waits for the repo.
+ */
+const outcomes = new WeakMap<Promise<Repo>, { readonly coming: Promise<Outcome>; came?: Outcome }>();
+
+function watched(promise: Promise<Repo>): { readonly coming: Promise<Outcome>; came?: Outcome } {
+  let one = outcomes.get(promise);
+  if (!one) {
+    const coming = promise.then(
+      (repo): Outcome => ({ repo }),
+      (error: unknown): Outcome => ({ error }),
+    );
+    const made: { readonly coming: Promise<Outcome>; came?: Outcome } = (one = { coming });
+    void coming.then((came) => (made.came = came));
+    outcomes.set(promise, made);
+  }
+  return one;
+}
+
+const outcome = (promise: Promise<Repo>): Promise<Outcome> => watched(promise).coming;
+
+const settledOf = (promise: Promise<Repo>): Outcome | undefined => watched(promise).came;
 
 /** What the provider has, for the hooks. */
 export function useGiven(): Given {

@@ -10,7 +10,7 @@ use crate::document::{self, DocumentError, FieldPath, Mark, Patch, Quarantined, 
 use crate::fields::FieldValue;
 use crate::gate::CheckedChange;
 use crate::gate::leb;
-use crate::id::{DocumentId, OpId};
+use crate::id::{DocumentId, OpId, SpaceId};
 use crate::ledger;
 use crate::repo::{RepoError, Written};
 use crate::store::{ReadTx, StoreError};
@@ -160,7 +160,7 @@ impl DocHandle {
     /// As [`DocHandle::fork_at`]; [`RepoError::Deleted`] if a document of that id was deleted everywhere.
     pub async fn fork_as(&self, id: DocumentId, heads: &[ChangeHash]) -> Result<DocHandle, RepoError> {
         let changes = self.changes_at(heads).await?;
-        self.repo.store_as(id, changes).await
+        self.repo.store_as(SpaceId::DEFAULT, id, changes).await
     }
 
     /// Reads the document's changes up to some heads.
