@@ -63,7 +63,7 @@ async fn run(repo: &Weak, mut events: broadcast::Receiver<Event>) {
                 EventKind::Arrived => folded.unfold(repo, event.document),
                 EventKind::Deleted => {
                     grown.forget(&event.document);
-                    folded.again.remove(&event.document);
+                    folded.forget(&event.document);
                 }
                 _ => {}
             },
@@ -136,12 +136,13 @@ impl Grown {
 /// write to it waits, and with it all that comes behind that in its space.
 #[derive(Debug, Default)]
 struct Folded {
-    again: HashMap<DocumentId, Again>,
+    again: Vec<Again>,
 }
 
 /// When a document is tried again, and how long after the last try that is.
 #[derive(Debug, Clone, Copy)]
 struct Again {
+    document: DocumentId,
     at: Instant,
     pause: Duration,
 }
@@ -149,7 +150,12 @@ struct Again {
 impl Folded {
     /// Returns when the next document is due.
     fn next(&self) -> Option<Instant> {
-        self.again.values().map(|again| again.at).min()
+        self.again.iter().map(|again| again.at).min()
+    }
+
+    fn forget(&mut self, document: &DocumentId) -> Option<Again> {
+        let found = self.again.iter().position(|again| again.document == *document)?;
+        Some(self.again.swap_remove(found))
     }
 
     fn unfold_all(&mut self, repo: &Weak) {
@@ -160,25 +166,19 @@ impl Folded {
     }
 
     fn unfold_due(&mut self, repo: &Weak) {
-        if self.again.is_empty() {
-            return;
-        }
-        let now = runtime::now();
-        let due: Vec<DocumentId> =
-            self.again.iter().filter(|(_, again)| again.at <= now).map(|(document, _)| *document).collect();
-        for document in due {
-            self.unfold(repo, document);
+        while let Some(due) = self.again.iter().find(|again| again.at <= runtime::now()) {
+            self.unfold(repo, due.document);
         }
     }
 
     fn unfold(&mut self, repo: &Weak, document: DocumentId) {
-        let before = self.again.remove(&document);
+        let before = self.forget(&document);
         attend(repo, "unfold", document, |inner| {
             let unfolded = inner.unfold(document);
             if let Err(error) = &unfolded {
                 if !whole::is_refusal(error) {
                     let pause = before.map_or(UNFOLD_AGAIN, |before| (before.pause * 2).min(UNFOLD_AGAIN_MAX));
-                    self.again.insert(document, Again { at: runtime::now() + pause, pause });
+                    self.again.push(Again { document, at: runtime::now() + pause, pause });
                 }
                 events::publish(&inner.events, Event::stays_folded(document));
             }

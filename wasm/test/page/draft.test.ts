@@ -219,7 +219,7 @@ describe("a draft refuses", () => {
   });
 
   test("undefined, with advice", () => {
-    expect(() => change({}, (d) => (d.a = undefined))).toThrow(TypeError);
+    expect(() => change({}, (d) => (d.a = undefined))).toThrow(expect.objectContaining({ code: "bad_value" }));
     expect(() => change({ l: [] }, (d) => d.l.push(undefined))).toThrow(/leave the key out, delete it, or use null/);
   });
 

@@ -44,7 +44,7 @@ export class Counter {
   readonly value: number;
 
   constructor(value = 0) {
-    if (!Number.isSafeInteger(value)) throw new TypeError("a counter counts in integers");
+    if (!Number.isSafeInteger(value)) throw new RejoinError("bad_value", "a counter counts in integers");
     this.value = value;
   }
 
@@ -224,7 +224,7 @@ export function encode(value: unknown, at = "the value", unwrap: Unwrap = (same)
   value = unwrap(value);
   switch (typeof value) {
     case "undefined":
-      throw new TypeError(`${at} is undefined: leave the key out, delete it, or use null`);
+      return bad("is undefined: leave the key out, delete it, or use null");
     case "string":
       return isWhole(value) ? value : bad(HALF);
     case "boolean":
