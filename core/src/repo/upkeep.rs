@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
 use super::events::{self, Event, EventKind};
-use super::whole::{self, Weak};
+use super::whole::{self, Packed, Weak};
 use super::{Inner, RepoError, now_seconds};
 use crate::id::DocumentId;
 use crate::ledger::{base, receipts, requests};
@@ -88,6 +88,8 @@ struct Grown {
 #[derive(Debug, Default)]
 struct Growth {
     changes: u64,
+    /// How many of them came since some were packed.
+    since: u64,
     /// Whether what was there before is among them.
     is_whole: bool,
 }
@@ -98,6 +100,7 @@ impl Grown {
         let growth = self.documents.entry(document).or_default();
         let before = growth.changes;
         growth.changes += changes;
+        growth.since += changes;
         if !growth.is_whole && growth.changes >= ASK_AFTER {
             growth.is_whole = true;
             let left = repo.upgrade().and_then(|inner| whole::unpacked(&*inner.store.read().ok()?, &document).ok());
@@ -107,23 +110,28 @@ impl Grown {
         if before < enough && growth.changes >= enough {
             self.due.push_back(document);
         }
-        if growth.changes >= WAITING_MAX {
+        if growth.since >= WAITING_MAX {
             self.pack(repo, document);
         }
     }
 
+    /// Makes one pack. Where there is enough for another, others get a turn before that.
     fn pack(&mut self, repo: &Weak, document: DocumentId) {
         self.due.retain(|due| *due != document);
-        let mut left = 0;
+        let mut packed = Packed::default();
         attend(repo, "pack", document, |inner| {
-            left = whole::pack(inner, document)?;
+            packed = whole::pack(inner, document)?;
             Ok(())
         });
-        if let Some(growth) = self.documents.get_mut(&document) {
-            // Changes that the store was seen to have before they were told of counted twice: those that were too few for a
-            // pack wait for more. Where enough are left, packing failed: it is tried again after as many.
-            growth.changes = if left < PACK_CHANGES_MIN as u64 { left } else { 0 };
+        let Some(growth) = self.documents.get_mut(&document) else { return };
+        let is_enough = packed.left >= PACK_CHANGES_MIN as u64;
+        if is_enough && packed.any {
+            self.due.push_back(document);
         }
+        // Changes that the store was seen to have before they were told of counted twice: those that were too few for a
+        // pack wait for more. Where enough are left and none was packed, that failed: it is tried again after as many.
+        growth.changes = if is_enough && !packed.any { 0 } else { packed.left };
+        growth.since = 0;
     }
 
     fn forget(&mut self, document: &DocumentId) {

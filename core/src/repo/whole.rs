@@ -143,22 +143,30 @@ pub(super) fn is_refusal(error: &RepoError) -> bool {
 /// Where the thread for upkeep gets the repo from, without keeping it open.
 pub(super) type Weak = std::sync::Weak<Inner>;
 
-/// Packs the old changes of a document, a few thousand in each transaction. A pack is made before its transaction begins, so that
-/// nobody who writes waits for that. Returns how many are [`unpacked`] in the end.
-pub(super) fn pack(inner: &Arc<Inner>, document: DocumentId) -> Result<u64, RepoError> {
-    loop {
-        let tx = inner.store.read()?;
-        let Some(packing) = ledger::prepare_packing(&*tx, &document, PACK_KEEP)? else {
-            return Ok(unpacked(&*tx, &document)?);
-        };
-        drop(tx);
-        let packed = inner.store.write_with(|tx| ledger::put_packing(tx, &packing))?;
-        if packed == 0 {
-            // The document became another one meanwhile: it comes again.
-            return Ok(0);
-        }
-        tracing::debug!(document = %document.label(), packed, "old changes were packed");
+/// What came of packing.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    /// Some changes were packed.
+    pub(super) any: bool,
+    /// How many are [`unpacked`] now.
+    pub(super) left: u64,
+}
+
+/// Packs the oldest few thousand of a document's changes. The pack is made before its transaction begins, so that nobody who writes
+/// waits for that.
+pub(super) fn pack(inner: &Arc<Inner>, document: DocumentId) -> Result<Packed, RepoError> {
+    let tx = inner.store.read()?;
+    let Some(packing) = ledger::prepare_packing(&*tx, &document, PACK_KEEP)? else {
+        return Ok(Packed { any: false, left: unpacked(&*tx, &document)? });
+    };
+    drop(tx);
+    let packed = inner.store.write_with(|tx| ledger::put_packing(tx, &packing))?;
+    if packed == 0 {
+        // The document became another one meanwhile: it comes again.
+        return Ok(Packed::default());
     }
+    tracing::debug!(document = %document.label(), packed, "old changes were packed");
+    Ok(Packed { any: true, left: unpacked(&*inner.store.read()?, &document)? })
 }
 
 /// Returns how many changes of a document are neither packed nor too new for it.

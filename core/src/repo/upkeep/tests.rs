@@ -1,4 +1,4 @@
-//! What upkeep does when the store cannot be written.
+//! What upkeep does when the store cannot be written, and how much it does at a time.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 use automerge::transaction::Transactable;
 use automerge::{Automerge, AutomergeError, ROOT};
 
+use super::Grown;
 use crate::document::whole;
+use crate::fields::{self, Author, Edit};
 use crate::id::DocumentId;
 use crate::ledger;
-use crate::repo::Repo;
+use crate::limits::{PACK_CHANGES_MAX, PACK_CHANGES_MIN, PACK_KEEP};
+use crate::repo::{Repo, random_actor, whole as chunks};
 use crate::store::{MemoryStore, ReadTx, Store, StoreError, StoreExt, WriteTx};
 
 const DOCUMENT: DocumentId = DocumentId::from_bytes([1; 16]);
@@ -74,4 +77,34 @@ fn history_that_could_not_be_unfolded_is_tried_again_without_reopening() {
     }
     assert_eq!(refusals_left.load(Ordering::Relaxed), 0);
     drop(repo);
+}
+
+#[test]
+fn others_get_a_turn_between_two_packs() {
+    let repo = Repo::in_memory().unwrap();
+    let store = &repo.inner().store;
+    let most = PACK_CHANGES_MAX as u64;
+    let changes = 2 * most + PACK_KEEP + PACK_CHANGES_MIN as u64 - 1;
+    let actor = random_actor();
+    store
+        .write_with(|tx| {
+            ledger::create(tx, &DOCUMENT)?;
+            for value in 0..changes {
+                let author = Author { actor: &actor, time_seconds: 0, message: None };
+                fields::write(tx, &DOCUMENT, &author, &[Edit::set("k", value.cast_signed())])?.unwrap();
+            }
+            Ok(())
+        })
+        .unwrap();
+    let unpacked = || chunks::unpacked(store.read().unwrap().as_ref(), &DOCUMENT).unwrap();
+    let (weak, mut grown) = (Arc::downgrade(repo.inner()), Grown::default());
+    // One change told of; what was there before it is found in the store.
+    grown.note(&weak, DOCUMENT, super::ASK_AFTER);
+    assert_eq!((unpacked(), grown.due.len()), (changes - PACK_KEEP, 1));
+    for left in [most + PACK_CHANGES_MIN as u64 - 1, PACK_CHANGES_MIN as u64 - 1] {
+        let due = *grown.due.front().unwrap();
+        grown.pack(&weak, due);
+        assert_eq!(unpacked(), left);
+    }
+    assert!(grown.due.is_empty(), "too few are left for a pack");
 }
