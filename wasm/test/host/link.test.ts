@@ -60,6 +60,19 @@ describe("a link", () => {
     expect(sent).toHaveLength(2);
   });
 
+  it("says that its store is lost when another leader has made one, and not when the one that did serves it again", () => {
+    const { link, hear } = made();
+    const events: EngineEvent[] = [];
+    link.onEvent((event) => events.push(event));
+    const serve = (tag: string, fresh: boolean): void => hear({ t: "engine", tag, info: { storage: "memory", fresh } });
+    hear({ t: "batch", tag: "", list: [] });
+    serve("a.1", true);
+    serve("a.2", true);
+    serve("b.1", false);
+    serve("c.1", true);
+    expect(events.filter(({ e }) => e === "engine")).toEqual([{ e: "engine" }, { e: "engine" }, { e: "engine", lost: true }]);
+  });
+
   it("does not listen to an engine that serves it no more", async () => {
     const { link, hear } = made();
     const events: EngineEvent[] = [];

@@ -252,7 +252,7 @@ describe("hand-over", () => {
     await settle();
     b.tell({ t: "resume" });
     await settle();
-    expect(heard.filter(({ e }) => e === "engine")).toHaveLength(1);
+    expect(heard.filter(({ e }) => e === "engine")).toEqual([{ e: "engine" }]);
     expect(await ask(b, "echo", 1)).toBe(1);
   });
 

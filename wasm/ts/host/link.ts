@@ -134,10 +134,12 @@ export class PageLink implements Link {
 
   /** Another engine serves the page: what was not answered goes to it, in the order of ids, before what its news causes. */
   #serve(tag: string, isFresh: boolean): void {
+    // A leader that made the store says so to everybody who comes, also to who comes again.
+    const isLost = this.#wasServed && isFresh && leaderOf(tag) !== leaderOf(this.#tag);
     this.#tag = tag;
     this.#queue = [...this.#pending.values(), ...this.#waits.values()].map(({ request }) => request).sort(([a], [b]) => a - b);
-    if (this.#wasServed && isFresh) this.#status.lost();
-    if (this.#wasServed) this.#tell({ e: "engine", ...(isFresh && { lost: true }) });
+    if (isLost) this.#status.lost();
+    if (this.#wasServed) this.#tell({ e: "engine", ...(isLost && { lost: true }) });
     this.#wasServed = true;
     this.#settle.resolve();
     this.#flush();
@@ -206,6 +208,8 @@ export class PageLink implements Link {
     if (why.code !== "closed") this.#status.failed(why);
   }
 }
+
+const leaderOf = (tag: string): string | undefined => tag.split(".")[0];
 
 function error({ code, message, details }: Failure): RejoinError {
   return new RejoinError(code as RejoinError["code"], message, details);
