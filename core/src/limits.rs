@@ -80,15 +80,12 @@ pub const DOCUMENT_HEADS_MAX: usize = 1_024;
 /// it made itself beside it: so it never has too many heads for what a relay took.
 pub const RELAY_HEADS_MAX: usize = DOCUMENT_HEADS_MAX / 2;
 
-/// The most changes that are visited on a device to find out what those of one batch stand on: 262,144, four times
-/// [`RELAY_WALK_MAX`].
+/// The most changes that are visited on a device to find out what one change stands on: 262,144, four times [`RELAY_WALK_MAX`]. A
+/// device has what a relay took in another order, in which more may stand between a change and what it refers to.
 ///
 /// Only what others did at the same time is visited, and only by a change that does not know all of it. Visiting so many takes about
 /// 200 ms.
 pub const ANCESTRY_WALK_MAX: usize = 4 * RELAY_WALK_MAX;
-
-/// How many more are visited with each change of a batch: 4,096, which takes some 2 ms.
-pub const ANCESTRY_WALK_GAIN: usize = 4_096;
 
 /// The most that a relay visits for one change: 65,536.
 ///
@@ -99,6 +96,10 @@ pub const RELAY_WALK_MAX: usize = 65_536;
 /// Of how many places in a history it is remembered what stands below them: 16, with a bit for each change above what they have in
 /// common. Two people who type side by side take a few.
 pub const ANCESTRIES_KEPT: usize = 16;
+
+/// How many changes, of all these places together, may be known to be below them and not looked at yet: 65,536 of ~16 bytes. Two people
+/// who type side by side have two.
+pub const ANCESTRY_FRONTIERS_MAX: usize = 65_536;
 
 /// From how many changes on a filter over a document's history takes long: 16,384, some 3 ms.
 pub const LONG_HISTORY_CHANGES: u64 = 16_384;

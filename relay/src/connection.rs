@@ -182,7 +182,7 @@ impl Connection {
         let mut late = pin!(sleep(self.shared.config().limits.handshake_seconds));
         let mut timer = pin!(sleep_until(self.pulse.next()));
         loop {
-            if let Err(error) = self.advance() {
+            if let Err(error) = self.advance().await {
                 self.store_failed(&error);
             }
             self.counted.behind(matches!(self.timed, Some(Timed::News(_))));
@@ -404,7 +404,7 @@ impl Connection {
     }
 
     /// Does what the session wants, and makes frames while there is room for them.
-    fn advance(&mut self) -> Result<(), StoreError> {
+    async fn advance(&mut self) -> Result<(), StoreError> {
         let (changed, since) = self.member.mailbox().take_changed();
         self.timed = self.timed.or(since.map(Timed::News));
         for document in changed {
@@ -412,19 +412,11 @@ impl Connection {
             self.may_transmit = true;
         }
         self.carry_out()?;
-        let shared = Arc::clone(&self.shared);
-        let tx = Glance::new(&*shared.store);
-        while self.outbound.has_room()
-            && let Some(message) = self.member.mailbox().take_ephemeral()
-        {
-            let Ephemeral { document, sender, session_id, count, data } = &*message;
-            self.session.send_ephemeral(*document, sender, session_id, *count, data, &tx)?;
-            self.carry_out()?;
-        }
+        self.send_ephemerals()?;
         self.begin_append();
         // What the peer brought is not known here before its commit: until then it would be asked for it again.
         if self.may_transmit && !self.appends_changes && self.outbound.has_room() {
-            self.transmit()?;
+            self.transmit().await?;
         }
         self.meter.missed(self.session.take_missed_tenths());
         if self.meter.cut().is_some() && self.appends.is_empty() && self.may_drain() {
@@ -500,26 +492,54 @@ impl Connection {
         Ok(())
     }
 
-    fn transmit(&mut self) -> Result<(), StoreError> {
-        let tx = Glance::new(&*self.shared.store);
-        let mut bytes = 0;
-        while bytes < SEND_BATCH_BYTES {
-            let (session, recent) = (&mut self.session, self.shared.hub.recent());
-            let frame = match session.poll_transmit_unless_long(recent, &tx)? {
-                Polled::Frame(frame) => Some(frame),
-                Polled::Nothing => None,
-                Polled::Long => alone(|| session.poll_transmit_from(recent, &tx))?,
-            };
-            let Some(frame) = frame else {
-                self.may_transmit = false;
-                // What was waited for was nothing to tell this peer of.
-                self.timed = None;
-                break;
-            };
-            bytes += frame.len();
-            self.outbound.push_timed(frame, self.timed.take());
+    fn send_ephemerals(&mut self) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let tx = Glance::new(&*shared.store);
+        while self.outbound.has_room()
+            && let Some(message) = self.member.mailbox().take_ephemeral()
+        {
+            let Ephemeral { document, sender, session_id, count, data } = &*message;
+            self.session.send_ephemeral(*document, sender, session_id, *count, data, &tx)?;
+            self.carry_out()?;
         }
         Ok(())
+    }
+
+    async fn transmit(&mut self) -> Result<(), StoreError> {
+        let mut bytes = 0;
+        while self.transmit_until_long(&mut bytes)? {
+            let (session, shared) = (&mut self.session, &self.shared);
+            let long = || session.poll_transmit_from(shared.hub.recent(), &Glance::new(&*shared.store));
+            let frame = alone(long).await?;
+            self.push_frame(frame, &mut bytes);
+        }
+        Ok(())
+    }
+
+    /// Queues frames up to one that takes long to make; says whether there is one.
+    fn transmit_until_long(&mut self, bytes: &mut usize) -> Result<bool, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let tx = Glance::new(&*shared.store);
+        while *bytes < SEND_BATCH_BYTES && self.may_transmit {
+            let frame = match self.session.poll_transmit_unless_long(shared.hub.recent(), &tx)? {
+                Polled::Frame(frame) => Some(frame),
+                Polled::Nothing => None,
+                Polled::Long => return Ok(true),
+            };
+            self.push_frame(frame, bytes);
+        }
+        Ok(false)
+    }
+
+    fn push_frame(&mut self, frame: Option<Bytes>, bytes: &mut usize) {
+        let Some(frame) = frame else {
+            self.may_transmit = false;
+            // What was waited for was nothing to tell this peer of.
+            self.timed = None;
+            return;
+        };
+        *bytes += frame.len();
+        self.outbound.push_timed(frame, self.timed.take());
     }
 
     /// Queues changes to be appended: with those of the same document that wait already, behind any whole form of it.

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
@@ -17,7 +17,7 @@ use rejoin::sync::WholeDocuments;
 use rejoin::sync::classic::Identity;
 use rejoin::sync::v1::RelayIdentity;
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep, timeout};
 use tracing::Instrument as _;
 
@@ -237,14 +237,12 @@ pub(crate) fn beside<T>(is_long: bool, work: impl FnOnce() -> T) -> T {
 }
 
 /// Runs work that takes long for few bytes, as a filter over a long history does: beside what else there is to do, and one after the
-/// other, so that however many ask for it they take one processor.
-pub(crate) fn alone<T>(work: impl FnOnce() -> T) -> T {
-    static TURN: Mutex<()> = Mutex::new(());
-    beside(true, || {
-        // Whoever panicked with it left nothing half done.
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        work()
-    })
+/// other, so that however many ask for it they take one processor, and one thread.
+pub(crate) async fn alone<T>(work: impl FnOnce() -> T) -> T {
+    static TURN: Semaphore = Semaphore::const_new(1);
+    // Nobody closes it.
+    let _turn = TURN.acquire().await;
+    beside(true, work)
 }
 
 /// Reads the next message: the one that was read too early, or what the socket yields.

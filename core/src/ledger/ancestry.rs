@@ -11,7 +11,7 @@ use super::node;
 use super::walk::runs;
 use crate::gate::{GateError, Rule};
 use crate::id::DocumentId;
-use crate::limits::{ANCESTRIES_KEPT, ANCESTRY_WALK_GAIN, ANCESTRY_WALK_MAX, FLOOR_WALK_MAX, RELAY_WALK_MAX};
+use crate::limits::{ANCESTRIES_KEPT, ANCESTRY_FRONTIERS_MAX, ANCESTRY_WALK_MAX, FLOOR_WALK_MAX, RELAY_WALK_MAX};
 use crate::store::{ReadTx, StoreError};
 
 /// A set of positions of which nearly all above the first are there: a bit for each.
@@ -43,6 +43,20 @@ impl Bits {
 
     fn contains(&self, position: u64) -> bool {
         self.place(position).is_some_and(|(word, bit)| self.words.get(word).is_some_and(|found| found & bit != 0))
+    }
+
+    /// Says whether more than so many positions above one are in it.
+    fn has_more_above(&self, position: u64, most: usize) -> bool {
+        let end = self.first + 64 * self.words.len() as u64;
+        if end.saturating_sub(position) <= most as u64 {
+            return false;
+        }
+        let above = position.saturating_add(1).max(self.first);
+        let Some((word, bit)) = self.place(above) else { return false };
+        let Some((first, rest)) = self.words.get(word..).and_then(<[u64]>::split_first) else { return false };
+        // Those from the bit on.
+        let count = |word: &u64| word.count_ones() as usize;
+        count(&(first & !(bit - 1))) + rest.iter().map(count).sum::<usize>() > most
     }
 
     /// Adds another set, as far as it is not below the floor.
@@ -106,17 +120,25 @@ impl Ancestry {
         position: u64,
         (reach, kept): (&mut Reach, &VecDeque<Self>),
     ) -> Result<Result<bool, GateError>, StoreError> {
-        if position < self.floor || self.frontier.contains(&position) {
+        if position < self.floor {
             return Ok(Ok(true));
         }
+        let too_wide = Rule::HistoryTooWide.found(reach.max as u64 + 1, reach.max as u64);
         while self.frontier.last().is_some_and(|last| *last > position) {
             if reach.left == 0 {
-                return Ok(Err(Rule::HistoryTooWide.found(reach.max as u64 + 1, reach.max as u64)));
+                return Ok(Err(too_wide));
             }
             reach.left -= 1;
             self.step(tx, document, kept)?;
         }
-        Ok(Ok(position < self.floor || self.frontier.contains(&position) || self.visited.contains(position)))
+        if position < self.floor {
+            return Ok(Ok(true));
+        }
+        // What was found out for changes before it spares visits, and must not let pass what alone would not.
+        if self.visited.has_more_above(position, reach.max) {
+            return Ok(Err(too_wide));
+        }
+        Ok(Ok(self.frontier.contains(&position) || self.visited.contains(position)))
     }
 
     /// Visits the newest node of the frontier, and with it what is known to be below it.
@@ -165,29 +187,26 @@ impl Ancestry {
     }
 }
 
-/// How many changes may be visited.
+/// How many changes may be visited for each: whether one is taken must not depend on what comes with it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reach {
     max: usize,
-    /// How many more with each change.
-    gain: usize,
     left: usize,
 }
 
 impl Reach {
-    /// [`ANCESTRY_WALK_MAX`] for the changes of a batch together, and [`ANCESTRY_WALK_GAIN`] more with each: they mostly stand on each
-    /// other.
-    pub(super) const DEVICE: Self = Self::of(ANCESTRY_WALK_MAX, ANCESTRY_WALK_GAIN);
+    /// [`ANCESTRY_WALK_MAX`].
+    pub(super) const DEVICE: Self = Self::of(ANCESTRY_WALK_MAX);
 
-    /// [`RELAY_WALK_MAX`] for each change: whether it is taken must not depend on what else its author brings.
-    pub(super) const RELAY: Self = Self::of(RELAY_WALK_MAX, RELAY_WALK_MAX);
+    /// [`RELAY_WALK_MAX`].
+    pub(super) const RELAY: Self = Self::of(RELAY_WALK_MAX);
 
-    const fn of(max: usize, gain: usize) -> Self {
-        Self { max, gain, left: max }
+    const fn of(max: usize) -> Self {
+        Self { max, left: max }
     }
 
     fn begin_change(&mut self) {
-        self.left = self.max.min(self.left + self.gain);
+        self.left = self.max;
     }
 }
 
@@ -250,7 +269,8 @@ impl Ancestors {
             return Ok(position + 1);
         }
         let floor = floor(tx, document, place.deps, position)?;
-        if let Some(below) = self.kept.iter().find(|kept| kept.is_of(place.deps)) {
+        let below = self.kept.iter().find(|kept| kept.is_of(place.deps));
+        if let Some(below) = below.filter(|below| below.frontier.len() <= ANCESTRY_FRONTIERS_MAX / ANCESTRIES_KEPT) {
             // The other stays: somebody else may have written on top of the same.
             self.keep(below.extended(position, floor));
         }
@@ -261,6 +281,15 @@ impl Ancestors {
     fn keep(&mut self, ancestry: Ancestry) {
         self.kept.truncate(ANCESTRIES_KEPT - 1);
         self.kept.push_front(ancestry);
+        let mut left = ANCESTRY_FRONTIERS_MAX;
+        let fits = self.kept.iter().take_while(|kept| {
+            let fits = kept.frontier.len() <= left;
+            left = left.saturating_sub(kept.frontier.len());
+            fits
+        });
+        // The change that is looked at asks for the first one again.
+        let fits = fits.count().max(1);
+        self.kept.truncate(fits);
     }
 }
 
@@ -273,6 +302,10 @@ pub(super) fn beside(
     count: u64,
     visits_max: usize,
 ) -> Result<Option<Vec<Range<u64>>>, StoreError> {
+    // Each tip is one.
+    if tips.len() > visits_max {
+        return Ok(None);
+    }
     let end = tips.last().map_or(0, |last| last + 1);
     let mut below = Ancestry::at(tx, document, tips)?;
     if !below.finish(tx, document, visits_max)? {

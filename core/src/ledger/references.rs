@@ -247,6 +247,10 @@ impl<T: ReadTx + ?Sized> Lookup<'_, T> {
         };
         let found = actors::holding(self.tx, self.document, self.actor(reference.to)?, counter)?;
         let Some(found) = found else { return Ok(Err(rule.error())) };
+        // The author's last change was found to be below, and stands on all that the author wrote before.
+        if actor_index == 0 {
+            return Ok(Ok(Some(found)));
+        }
         let below = self.require_below(found.position, rule)?;
         Ok(below.map(|()| Some(found)))
     }

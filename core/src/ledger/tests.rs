@@ -312,6 +312,117 @@ fn change_that_stands_beside_too_much_is_refused_and_one_that_does_not_passes() 
     Ok(())
 }
 
+/// A history of which every part needs a walk: somebody keeps a head that nobody knows, `authors` write one change each, and then one
+/// author writes `length` on top. Returns the hashes in their order, the kept head left out.
+fn walled(tx: &mut dyn WriteTx, authors: usize, length: usize) -> Result<Vec<ChangeHash>, StoreError> {
+    let mut appender = Appender::begin(tx, DOCUMENT)?;
+    appender.append_own(tx, &change(&actor(100), 1, 1, &[], vec![put("kept", vec![])]))?;
+    let mut made: Vec<ChangeHash> = Vec::with_capacity(authors + length);
+    for at in 0..authors + length {
+        let (author, seq) = if at < authors { (at, 1) } else { (99, at - authors + 1) };
+        let next = change(
+            &actor(author),
+            seq as u64,
+            at as u64 + 1,
+            &made[made.len().saturating_sub(1)..],
+            vec![put("k", vec![])],
+        );
+        assert!(matches!(appender.append_own(tx, &next)?, Appended::Stored { .. }));
+        made.push(next.hash());
+    }
+    appender.finish(tx)?;
+    Ok(made)
+}
+
+#[test]
+fn device_takes_at_once_what_a_relay_took_one_by_one() -> Result<(), StoreError> {
+    const AUTHORS: usize = 12;
+    let length = RELAY_WALK_MAX - 2 * AUTHORS;
+    let next = |made: &[ChangeHash], author: usize| {
+        // On top of another one each, so that no walk helps the next.
+        let on = made.len() - 1 - author;
+        change(&actor(author), 2, on as u64 + 2, &[made[on]], vec![put("k", vec![])])
+    };
+    for is_at_once in [false, true] {
+        MemoryStore::new().write_with(|tx| {
+            let made = walled(tx, AUTHORS, length)?;
+            let mut appender = Appender::begin(tx, DOCUMENT)?;
+            for author in 0..AUTHORS {
+                if !is_at_once {
+                    appender = Appender::begin_at_relay(tx, DOCUMENT)?;
+                }
+                let appended = appender.append(tx, &next(&made, author))?;
+                assert!(matches!(appended, Appended::Stored { .. }), "{author}: {appended:?}");
+                if !is_at_once {
+                    std::mem::replace(&mut appender, Appender::begin(tx, DOCUMENT)?).finish(tx)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_relay_takes_does_not_depend_on_what_comes_with_it() -> Result<(), StoreError> {
+    let beneath = RELAY_WALK_MAX * 2 / 3;
+    for (above, passes) in [(RELAY_WALK_MAX - beneath - 2, true), (RELAY_WALK_MAX - beneath + 2, false)] {
+        for is_at_once in [false, true] {
+            MemoryStore::new().write_with(|tx| {
+                let made = walled(tx, 2, beneath)?;
+                let mut appender = Appender::begin_at_relay(tx, DOCUMENT)?;
+                let mut start_op = made.len() as u64 + 1;
+                // Walks down to where its author was before; what follows stands on it.
+                let first = change(&actor(1), 2, start_op, &made[made.len() - 1..], vec![put("k", vec![])]);
+                assert!(matches!(appender.append(tx, &first)?, Appended::Stored { .. }));
+                let mut last = first.hash();
+                for seq in 1..=above as u64 {
+                    start_op += 1;
+                    let next = change(&actor(50), seq, start_op, &[last], vec![put("k", vec![])]);
+                    assert!(matches!(appender.append(tx, &next)?, Appended::Stored { .. }));
+                    last = next.hash();
+                }
+                if !is_at_once {
+                    appender.finish(tx)?;
+                    appender = Appender::begin_at_relay(tx, DOCUMENT)?;
+                }
+                let appended =
+                    appender.append(tx, &change(&actor(0), 2, start_op + 1, &[last], vec![put("k", vec![])]))?;
+                assert_eq!(matches!(appended, Appended::Stored { .. }), passes, "{above}, {is_at_once}: {appended:?}");
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn author_who_was_away_for_long_goes_on_in_what_was_begun_before() -> Result<(), StoreError> {
+    MemoryStore::new().write_with(|tx| {
+        let mut appender = Appender::begin(tx, DOCUMENT)?;
+        appender.append_own(tx, &change(&actor(100), 1, 1, &[], vec![put("kept", vec![])]))?;
+        let map = DraftOp { action: Action::MakeMap, ..put("map", vec![]) };
+        let inside =
+            |preds| DraftOp { object: DraftObject::Op(OpId { counter: 1, actor: actor(1) }), ..put("k", preds) };
+        let mut last = change(&actor(1), 1, 1, &[], vec![map]);
+        appender.append_own(tx, &last)?;
+        for seq in 2..=RELAY_WALK_MAX as u64 + 10 {
+            last = change(&actor(1), seq, seq, &[last.hash()], vec![put("k", vec![])]);
+            appender.append_own(tx, &last)?;
+        }
+        appender.finish(tx)?;
+        let mut appender = Appender::begin_at_relay(tx, DOCUMENT)?;
+        let next = change(&actor(1), last.seq() + 1, last.seq() + 1, &[last.hash()], vec![inside(vec![])]);
+        assert!(matches!(appender.append(tx, &next)?, Appended::Stored { .. }));
+        // Others have to be shown that they knew it.
+        let other = change(&actor(2), 1, last.seq() + 2, &[next.hash()], vec![inside(vec![])]);
+        appender.finish(tx)?;
+        let appended = Appender::begin_at_relay(tx, DOCUMENT)?.append(tx, &other)?;
+        assert!(matches!(&appended, Appended::Rejected(error) if error.rule() == Rule::HistoryTooWide), "{appended:?}");
+        Ok(())
+    })
+}
+
 #[test]
 fn device_takes_what_a_relay_took_beside_its_own() -> Result<(), StoreError> {
     MemoryStore::new().write_with(|tx| {

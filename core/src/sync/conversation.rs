@@ -319,6 +319,10 @@ impl Conversation {
 
     /// Says whether the next message may need a filter over a long history.
     pub fn is_long(&self, tx: &dyn ReadTx) -> Result<bool, StoreError> {
+        if self.in_flight || self.is_taking_in() {
+            // It needs none, or there is none.
+            return Ok(false);
+        }
         let state = ledger::state(tx, &self.document)?.unwrap_or_default();
         if state.count < LONG_HISTORY_CHANGES {
             return Ok(false);

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::entrance::Entrance;
 use super::inbox::{Inbox, Urgent};
 use super::queue::{Answer, Job, Lanes, Left, Slice, bytes_of, weight};
-use super::tests::{chain, offered, standing};
+use super::tests::{POISON, chain, offered, standing};
 use super::*;
 use crate::hub::Hub;
 use crate::limits::{
@@ -484,6 +484,9 @@ impl Store for Gated {
         let mut counts = BTreeMap::new();
         self.inner.write(&mut |tx| {
             work(tx)?;
+            if ledger::state(tx, &POISON)?.is_some() {
+                return Err(StoreError::Damaged { what: "poison" });
+            }
             for document in &self.watched {
                 counts.insert(*document, ledger::state(tx, document)?.map_or(0, |state| state.count));
             }
@@ -530,6 +533,32 @@ async fn what_waits_behind_a_flood_is_in_the_commit_after_the_one_under_way() {
     assert!(commits[1][&flooded] > 1 && commits[1][&flooded] < 1_000);
     assert_eq!(commits.last().unwrap()[&flooded], 3_000);
     assert!(commits.len() > 3_000 * weight_of_small() / COMMIT_SHARED_BYTES, "{}", commits.len());
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_request_comes_before_the_next_also_beside_a_document_that_cannot_be_stored() {
+    let long = document(1);
+    let (store, hub) = (Gated::new(&[long]), Arc::new(Hub::default()));
+    let log = GroupCommit::start_at(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&hub), hurrying).unwrap();
+    let [writer, other] = [(); 2].map(|()| Author::from(hub.next_id()));
+    let changes = chain(40);
+    let (mut answers, bad) = {
+        let closed = store.gate.lock().unwrap();
+        // What the thread waits at the gate with.
+        let first = queued(log.push(other.clone(), TEAM, offered(document(2), chain(1))));
+        let some = changes.chunks(20).map(|some| queued(log.push(writer.clone(), TEAM, offered(long, some.to_vec()))));
+        let answers: Vec<_> = std::iter::once(first).chain(some).collect();
+        let bad = queued(log.push(other, TEAM, offered(POISON, chain(1))));
+        drop(closed);
+        (answers, bad)
+    };
+    for answer in answers.drain(..) {
+        for outcome in answer.unwrap().await.unwrap().unwrap() {
+            assert!(matches!(outcome, Outcome::Stored { .. }), "{outcome:?}");
+        }
+    }
+    assert!(!matches!(bad.unwrap().await.unwrap().unwrap()[..], [Outcome::Stored { .. }]));
+    assert_eq!(store.commits.lock().unwrap().last().unwrap()[&long], 40);
 }
 
 /// A clock that goes on by 5 ms whenever somebody looks at it.

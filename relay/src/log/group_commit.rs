@@ -454,13 +454,20 @@ impl Writer {
         if let Ok(all) = self.commit_together(parts) {
             return all;
         }
-        let mut is_broken = false;
+        let (mut is_broken, mut is_cut) = (false, false);
         let mut each = Vec::with_capacity(parts.len());
         for part in parts {
+            if is_cut {
+                // What is left of a request comes before what its connection asked for later.
+                each.push(Done { is_cut, ..Done::default() });
+                continue;
+            }
             let done = if is_broken { None } else { self.commit_one(part) };
             // A store that takes nothing at all is not tried once more for each document.
             is_broken = is_broken || done.is_none() && store::probe(&*self.store).is_err();
-            each.push(done.unwrap_or_default());
+            let done = done.unwrap_or_default();
+            is_cut = done.is_cut;
+            each.push(done);
         }
         each
     }

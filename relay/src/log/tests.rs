@@ -24,7 +24,7 @@ struct Watched {
     commits: AtomicUsize,
 }
 
-const POISON: DocumentId = DocumentId::from_bytes([0xff; 16]);
+pub(super) const POISON: DocumentId = DocumentId::from_bytes([0xff; 16]);
 
 impl Watched {
     fn new() -> Arc<Self> {
