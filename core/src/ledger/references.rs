@@ -171,7 +171,7 @@ impl References {
         }
         let actor = lookup.actor(reference.to)?.clone();
         let Some(made) = self.made.get(&OpId { counter: reference.to.counter, actor }) else { return Ok(None) };
-        if let Err(error) = lookup.require_below(made.position, Rule::UnknownObject)? {
+        if let Err(error) = lookup.require_below(reference, made.position, Rule::UnknownObject)? {
             return Ok(Some(Err(error)));
         }
         Ok(Some(fits_object(made.action, elements)))
@@ -247,15 +247,16 @@ impl<T: ReadTx + ?Sized> Lookup<'_, T> {
         };
         let found = actors::holding(self.tx, self.document, self.actor(reference.to)?, counter)?;
         let Some(found) = found else { return Ok(Err(rule.error())) };
-        // The author's last change was found to be below, and stands on all that the author wrote before.
-        if actor_index == 0 {
-            return Ok(Ok(Some(found)));
-        }
-        let below = self.require_below(found.position, rule)?;
+        let below = self.require_below(reference, found.position, rule)?;
         Ok(below.map(|()| Some(found)))
     }
 
-    fn require_below(&mut self, position: u64, rule: Rule) -> Judged {
+    /// Requires that the change at `position`, which has what the reference refers to, is below this one.
+    fn require_below(&mut self, reference: &Reference<'_>, position: u64, rule: Rule) -> Judged {
+        // The author's last change was found to be below, and stands on all that the author wrote before.
+        if reference.to.actor_index == 0 {
+            return Ok(Ok(()));
+        }
         let below = self.ancestors.holds(self.tx, self.document, self.place, position)?;
         Ok(below.and_then(|below| rule.require(below)))
     }

@@ -414,8 +414,11 @@ fn author_who_was_away_for_long_goes_on_in_what_was_begun_before() -> Result<(),
         let mut appender = Appender::begin_at_relay(tx, DOCUMENT)?;
         let next = change(&actor(1), last.seq() + 1, last.seq() + 1, &[last.hash()], vec![inside(vec![])]);
         assert!(matches!(appender.append(tx, &next)?, Appended::Stored { .. }));
+        // Also where the same batch has looked at the map before.
+        let next = change(&actor(1), last.seq() + 2, last.seq() + 2, &[next.hash()], vec![inside(vec![])]);
+        assert!(matches!(appender.append(tx, &next)?, Appended::Stored { .. }));
         // Others have to be shown that they knew it.
-        let other = change(&actor(2), 1, last.seq() + 2, &[next.hash()], vec![inside(vec![])]);
+        let other = change(&actor(2), 1, last.seq() + 3, &[next.hash()], vec![inside(vec![])]);
         appender.finish(tx)?;
         let appended = Appender::begin_at_relay(tx, DOCUMENT)?.append(tx, &other)?;
         assert!(matches!(&appended, Appended::Rejected(error) if error.rule() == Rule::HistoryTooWide), "{appended:?}");
