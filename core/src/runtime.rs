@@ -68,6 +68,15 @@ macro_rules! select {
 
 pub(crate) use select;
 
+/// Waits for a future, or until a time, where waiting takes no thread.
+#[cfg(any(target_family = "wasm", feature = "testing"))]
+pub(crate) async fn timeout_at<T>(time: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Elapsed> {
+    match time {
+        Some(time) => timeout(time.saturating_duration_since(now()), future).await,
+        None => Ok(future.await),
+    }
+}
+
 /// Waits for a future, but not longer than this.
 pub(crate) async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     tokio::select! {

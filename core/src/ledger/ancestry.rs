@@ -281,11 +281,10 @@ impl Ancestors {
     fn keep(&mut self, ancestry: Ancestry) {
         self.kept.truncate(ANCESTRIES_KEPT - 1);
         self.kept.push_front(ancestry);
-        let mut left = ANCESTRY_FRONTIERS_MAX;
+        let mut frontiers = 0;
         let fits = self.kept.iter().take_while(|kept| {
-            let fits = kept.frontier.len() <= left;
-            left = left.saturating_sub(kept.frontier.len());
-            fits
+            frontiers += kept.frontier.len();
+            frontiers <= ANCESTRY_FRONTIERS_MAX
         });
         // The change that is looked at asks for the first one again.
         let fits = fits.count().max(1);

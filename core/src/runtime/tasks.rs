@@ -6,6 +6,7 @@ use std::time::Duration;
 use gloo_timers::future::TimeoutFuture;
 use tokio::sync::Notify;
 
+pub(crate) use super::timeout_at as wait_until;
 use super::{Elapsed, Instant, SystemTime, timeout};
 use crate::repo::RepoError;
 
@@ -40,14 +41,6 @@ pub(crate) fn clock() -> SystemTime {
 pub(crate) async fn sleep(duration: Duration) {
     let milliseconds = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs());
     TimeoutFuture::new(milliseconds).await;
-}
-
-/// Waits for a future, or until a time.
-pub(crate) async fn wait_until<T>(time: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Elapsed> {
-    match time {
-        Some(time) => timeout(time.saturating_duration_since(now()), future).await,
-        None => Ok(future.await),
-    }
 }
 
 /// How long it is quiet before work is done that nobody waits for.

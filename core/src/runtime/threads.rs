@@ -70,10 +70,7 @@ thread_local! {
 pub(crate) async fn wait_until<T>(time: Option<Instant>, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     #[cfg(feature = "testing")]
     if simulated::is_on() {
-        return match time {
-            Some(time) => super::timeout(time.saturating_duration_since(now()), future).await,
-            None => Ok(future.await),
-        };
+        return super::timeout_at(time, future).await;
     }
     let mut future = pin!(future);
     poll_fn(|context| match (future.as_mut().poll(context), time) {
@@ -184,13 +181,8 @@ impl Bell {
     pub(crate) async fn wait_until(&self, until: Option<Instant>) {
         #[cfg(feature = "testing")]
         if simulated::is_on() {
-            return match until {
-                Some(until) => {
-                    let left = until.saturating_duration_since(now());
-                    let _ = super::timeout(left, self.simulated.notified()).await;
-                }
-                None => self.simulated.notified().await,
-            };
+            let _ = super::timeout_at(until, self.simulated.notified()).await;
+            return;
         }
         let has_rung = self.has_rung.lock().unwrap_or_else(PoisonError::into_inner);
         let mut has_rung = match until {

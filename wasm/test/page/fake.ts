@@ -393,6 +393,14 @@ export class FakeLink implements Link {
     return message !== undefined;
   }
 
+  /** Everything moves, and what it causes, for some rounds. */
+  async pump(): Promise<void> {
+    for (let round = 0; round < 12; round++) {
+      while (this.up() || this.down());
+      await turn();
+    }
+  }
+
   tell(event: EngineEvent): void {
     const copy = JSON.parse(JSON.stringify(event)) as EngineEvent;
     this.#send(() => this.#handler(copy));

@@ -153,18 +153,12 @@ describe("another engine", () => {
   test("does not have what was only looked for here come from elsewhere", async () => {
     const slow = new FakeLink(engine, true);
     const opening = Repo.open({ name: "test", link: slow });
-    const pump = async (): Promise<void> => {
-      for (let round = 0; round < 6; round++) {
-        while (slow.up() || slow.down());
-        await turn();
-      }
-    };
     await turn();
-    await pump();
+    await slow.pump();
     const looked = (await opening).open(newId());
     await turn();
     engine.restart();
-    await pump();
+    await slow.pump();
     expect(await looked).toBeNull();
     expect(engine.docs.size).toBe(0);
   });
@@ -172,22 +166,16 @@ describe("another engine", () => {
   test("is told everything again, and no edit is lost or done twice", async () => {
     const slow = new FakeLink(engine, true);
     const opening = Repo.open({ name: "test", relay: "wss://relay.example", token: "t", link: slow });
-    const pump = async (): Promise<void> => {
-      for (let round = 0; round < 12; round++) {
-        while (slow.up() || slow.down());
-        await turn();
-      }
-    };
     await turn();
-    await pump();
+    await slow.pump();
     const mine = await opening;
     const creating = mine.create({ list: [1], n: 0 });
-    await pump();
+    await slow.pump();
     const doc = await creating;
     const presence = mine.presence(doc);
     presence.subscribe(() => {});
     void presence.set("name", "Ada");
-    await pump();
+    await slow.pump();
     const first = doc.change((d) => d.list.push(2));
     const second = doc.change((d) => d.list.push(3));
     // The first reaches the engine, whose answer is lost with it.
@@ -195,15 +183,15 @@ describe("another engine", () => {
     engine.calls = [];
     engine.restart();
     expect(doc.value.list).toEqual([1, 2, 3]);
-    await pump();
+    await slow.pump();
     await Promise.all([first, second]);
-    await pump();
+    await slow.pump();
     expect(doc.value.list).toEqual([1, 2, 3]);
     expect(doc.pending).toBe(0);
     expect(methods()).toEqual(expect.arrayContaining(["edit", "connect", "open", "presenceWatch", "presenceSet", "status"]));
     expect(methods().filter((method) => method === "edit")).toHaveLength(1);
     engine.remote(doc.id, ["set", ["n"], 5]);
-    await pump();
+    await slow.pump();
     expect(doc.value.n).toBe(5);
   });
 

@@ -212,7 +212,7 @@ export class PageLink implements Link {
 const leaderOf = (tag: string): string | undefined => tag.split(".")[0];
 
 function error({ code, message, details }: Failure): RejoinError {
-  return new RejoinError(code as RejoinError["code"], message, details);
+  return new RejoinError(code, message, details);
 }
 
 function hex(bytes: Uint8Array): string {

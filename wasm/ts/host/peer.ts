@@ -93,8 +93,7 @@ export class Peer {
       else if (message.t === "stepsBack") {
         this.#watch?.abort();
         this.post({ t: "stepBack" });
-      }
-      else this.#hear(message);
+      } else this.#hear(message);
     };
     if (worker === null || typeof Worker === "undefined") {
       // Apart, so that a page that has workers does not load it.

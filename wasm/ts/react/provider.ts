@@ -37,15 +37,16 @@ export interface RepoProviderProps {
 export function RepoProvider({ repo, children }: RepoProviderProps): ReactElement {
   const [, setCame] = useState<Outcome>();
   const promise = repo && "then" in repo ? repo : undefined;
+  const awaited = promise && watch(promise);
   useEffect(() => {
-    if (!promise) return;
+    if (!awaited) return;
     let wanted = true;
-    void outcome(promise).then((came) => wanted && setCame(came));
+    void awaited.coming.then((came) => wanted && setCame(came));
     return () => {
       wanted = false;
     };
-  }, [promise]);
-  const settled = promise && settledOf(promise);
+  }, [awaited]);
+  const settled = awaited?.came;
   const open = promise ? settled?.repo : ((repo as Repo | null | undefined) ?? undefined);
   const given = useMemo(() => ({ repo: open, coming: promise ?? NOBODY_KNOWS }), [open, promise]);
   if (settled && "error" in settled) throw settled.error;
@@ -61,25 +62,25 @@ interface Outcome {
  * What came of the promises of repos. Not in the provider's state alone: React forgets the state of what suspends before it is mounted, and a provider
  * inside of a `Suspense` does when what is below it waits for the repo.
  */
-const outcomes = new WeakMap<Promise<Repo>, { readonly coming: Promise<Outcome>; came?: Outcome }>();
+const watched = new WeakMap<Promise<Repo>, Watched>();
 
-function watched(promise: Promise<Repo>): { readonly coming: Promise<Outcome>; came?: Outcome } {
-  let one = outcomes.get(promise);
-  if (!one) {
-    const coming = promise.then(
-      (repo): Outcome => ({ repo }),
-      (error: unknown): Outcome => ({ error }),
-    );
-    const made: { readonly coming: Promise<Outcome>; came?: Outcome } = (one = { coming });
-    void coming.then((came) => (made.came = came));
-    outcomes.set(promise, made);
-  }
-  return one;
+interface Watched {
+  readonly coming: Promise<Outcome>;
+  came?: Outcome;
 }
 
-const outcome = (promise: Promise<Repo>): Promise<Outcome> => watched(promise).coming;
-
-const settledOf = (promise: Promise<Repo>): Outcome | undefined => watched(promise).came;
+function watch(promise: Promise<Repo>): Watched {
+  const known = watched.get(promise);
+  if (known) return known;
+  const coming = promise.then(
+    (repo): Outcome => ({ repo }),
+    (error: unknown): Outcome => ({ error }),
+  );
+  const awaited: Watched = { coming };
+  void coming.then((came) => (awaited.came = came));
+  watched.set(promise, awaited);
+  return awaited;
+}
 
 /** What the provider has, for the hooks. */
 export function useGiven(): Given {
