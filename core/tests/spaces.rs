@@ -34,6 +34,33 @@ async fn documents_are_created_in_a_space_and_listed_there() {
 }
 
 #[tokio::test]
+async fn forks_are_in_the_space_of_what_they_branch_from() {
+    let repo = Repo::in_memory().unwrap();
+    let team = repo.create_space();
+    let note = team.create().await.unwrap();
+    note.set("n", 1).await.unwrap();
+    let early = note.heads().await.unwrap();
+    note.set("n", 2).await.unwrap();
+    let mut events = repo.subscribe();
+    let branch = note.fork().await.unwrap();
+    let opened = events.next().await.unwrap().unwrap();
+    assert_eq!((opened.document, opened.kind), (branch.id(), EventKind::Opened));
+    let old = note.fork_at(&early).await.unwrap();
+    let (named, other) = (DocumentId::from_bytes([3; 16]), DocumentId::from_bytes([4; 16]));
+    note.fork_as(named, &early).await.unwrap();
+    for fork in [&branch, &old, &repo.find(named).await.unwrap().unwrap()] {
+        assert_eq!(fork.space().await.unwrap(), team.id());
+    }
+    assert_eq!((team.pending(), repo.pending_in(SpaceId::DEFAULT)), (2 + 2 + 1 + 1, 0));
+    assert_eq!(repo.space(SpaceId::DEFAULT).list().await.unwrap(), []);
+
+    // One that is here already stays where it is, and takes in what it lacks.
+    repo.create_as(SpaceId::DEFAULT, other).await.unwrap();
+    let grown = note.fork_as(other, &early).await.unwrap();
+    assert_eq!((grown.heads().await.unwrap(), grown.space().await.unwrap()), (early, SpaceId::DEFAULT));
+}
+
+#[tokio::test]
 async fn document_that_is_only_known_is_opened_in_its_space() {
     let store = Arc::new(MemoryStore::new());
     let (document, team) = (DocumentId::from_bytes([1; 16]), SpaceId::from_bytes([7; 16]));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use automerge::{Automerge, LoadOptions, TextEncoding};
 
+use super::spaces::{Created, Telling, create};
 use super::{DocHandle, Repo, RepoError, events, random_actor, random_bytes};
 use crate::document::{Lost, salvage};
 use crate::engine::{self, Accepted, Origin};
@@ -36,6 +37,8 @@ pub struct Rescued {
 
 /// What became of changes that were offered to a document.
 pub(super) struct Taken {
+    /// Whether the document was not here before.
+    is_new: bool,
     pub(super) stored: usize,
     /// Why the first of those that were not taken was not.
     pub(super) refused: Option<String>,
@@ -51,8 +54,7 @@ impl Repo {
     ///
     /// [`RepoError::Import`] if it is no such file, or a change in it breaks a rule; nothing is stored then.
     pub async fn import(&self, bytes: Vec<u8>) -> Result<DocHandle, RepoError> {
-        let changes = runtime::unblock(move || read_file(&bytes)).await??;
-        self.store_new(changes).await
+        self.import_as(new_document(), bytes).await
     }
 
     /// Takes a file in as [`Repo::import`] does, under an id that the caller made. A document that is there already takes in what
@@ -105,7 +107,7 @@ impl Repo {
         let mut lost = salvaged.lost;
         let document = new_document();
         let offered = salvaged.changes.len();
-        let taken = self.store_into(document, salvaged.changes, true).await?;
+        let taken = self.store_into(document, Some(SpaceId::DEFAULT), salvaged.changes).await?;
         if let Some(reason) = taken.refused {
             let why = format!("{} changes cannot be kept: {reason}", offered - taken.stored);
             lost.push(Lost::somewhere(why));
@@ -121,55 +123,48 @@ impl Repo {
         id: DocumentId,
         changes: Vec<CheckedChange>,
     ) -> Result<DocHandle, RepoError> {
-        let is_new = self.make(space, id).await?;
-        let taken = self.store_into(id, changes, false).await?;
+        let taken = self.store_into(id, Some(space), changes).await?;
         let Some(reason) = taken.refused else { return Ok(self.handle(id)) };
-        if is_new {
+        if taken.is_new {
             self.delete(id).await?;
         }
         Err(RepoError::Import { reason })
     }
 
-    /// Stores changes as a new document: all of them, or nothing.
-    pub(super) async fn store_new(&self, changes: Vec<CheckedChange>) -> Result<DocHandle, RepoError> {
-        let document = new_document();
-        let taken = self.store_into(document, changes, true).await?;
-        if let Some(reason) = taken.refused {
-            self.delete(document).await?;
-            return Err(RepoError::Import { reason });
-        }
-        Ok(self.handle(document))
-    }
-
-    /// Stores changes that were made elsewhere in a document, and queues them for the relay.
+    /// Stores changes that were made elsewhere in a document, and queues them for the relay. A document that is not here is made in
+    /// the space, in the same commit, if one is given.
     pub(super) async fn store_into(
         &self,
         document: DocumentId,
+        space: Option<SpaceId>,
         changes: Vec<CheckedChange>,
-        is_new: bool,
     ) -> Result<Taken, RepoError> {
         let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
             if pending.is_leaving() {
                 return Ok(Err(RepoError::SigningOut));
             }
-            if is_new {
-                ledger::create(tx, &document)?;
-            } else if ledger::state(tx, &document)?.is_none() {
-                return Ok(Err(RepoError::NotFound));
-            }
-            engine::accept(tx, document, changes, Origin::Local).map(Ok)
+            let created = match space {
+                Some(space) => match create(tx, &document, &space)? {
+                    Ok(created) => created,
+                    Err(error) => return Ok(Err(error)),
+                },
+                None if ledger::state(tx, &document)?.is_none() => return Ok(Err(RepoError::NotFound)),
+                None => Created::default(),
+            };
+            Ok(Ok((created, engine::accept(tx, document, changes, Origin::Local)?)))
         };
-        let (events, pending) = (self.inner.events.clone(), Arc::clone(&self.inner.pending));
-        let tell = move |accepted: &Result<Accepted, RepoError>| {
-            if let Ok(accepted) = accepted {
+        let (telling, pending) = (Telling::of(self), Arc::clone(&self.inner.pending));
+        let tell = move |stored: &Result<(Created, Accepted), RepoError>| {
+            if let Ok((created, accepted)) = stored {
+                telling.tell(created, document);
                 pending.note(document, accepted.waiting.cast_signed());
-                events::publish_accepted(&events, document, Origin::Remote, accepted);
+                events::publish_accepted(&telling.events, document, Origin::Remote, accepted);
             }
         };
-        let accepted = match self.inner.writer.write(work, tell).await? {
+        let (created, accepted) = match self.inner.writer.write(work, tell).await? {
             Err(RepoError::NotFound) => return Err(self.absent(document).await),
-            accepted => accepted?,
+            stored => stored?,
         };
         let refused = accepted.results.iter().find_map(|(_, appended)| match appended {
             Appended::Rejected(error) => Some(error.to_string()),
@@ -180,7 +175,7 @@ impl Repo {
             Appended::Deleted => Some("the document was deleted".to_owned()),
             _ => None,
         });
-        Ok(Taken { stored: accepted.stored, refused })
+        Ok(Taken { is_new: created.is_new, stored: accepted.stored, refused })
     }
 }
 

@@ -60,12 +60,6 @@ impl Repo {
     /// [`RepoError::Deleted`] if it was deleted everywhere; [`RepoError::Elsewhere`] if it is known to be in another space and not
     /// here; [`RepoError`] if the store cannot be written.
     pub async fn create_as(&self, space: SpaceId, document: DocumentId) -> Result<DocHandle, RepoError> {
-        self.make(space, document).await?;
-        Ok(self.handle(document))
-    }
-
-    /// Creates an empty document as [`Repo::create_as`] does. Says whether it was not here.
-    pub(super) async fn make(&self, space: SpaceId, document: DocumentId) -> Result<bool, RepoError> {
         let pending = Arc::clone(&self.inner.pending);
         let work = move |tx: &mut dyn WriteTx| {
             if pending.is_leaving() {
@@ -79,14 +73,15 @@ impl Repo {
                 telling.tell(created, document);
             }
         };
-        Ok(self.inner.writer.write(work, tell).await??.is_new)
+        self.inner.writer.write(work, tell).await??;
+        Ok(self.handle(document))
     }
 }
 
 /// What came of creating a document.
 #[derive(Default)]
 pub(super) struct Created {
-    is_new: bool,
+    pub(super) is_new: bool,
     /// Its space is followed from now on.
     follows: bool,
     /// It was known to be in the space, and whether it was not wanted on this device.

@@ -329,7 +329,7 @@ export class Doc<T extends object = Record<string, any>> {
   }
 
   /**
-   * Makes a new document with the history of this one, up to some heads if they are given.
+   * Makes a new document in the space of this one, with its history, up to some heads if they are given.
    *
    * @example
    * ```ts

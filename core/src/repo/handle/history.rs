@@ -12,6 +12,7 @@ use crate::gate::CheckedChange;
 use crate::gate::leb;
 use crate::id::{DocumentId, OpId, SpaceId};
 use crate::ledger;
+use crate::repo::files::new_document;
 use crate::repo::{RepoError, Written};
 use crate::store::{ReadTx, StoreError};
 
@@ -130,7 +131,7 @@ impl DocHandle {
         Ok(self.view(move |automerge| document::diff(automerge, &from, &to)).await??)
     }
 
-    /// Makes a new document with this one's history: a branch, to be merged back with [`DocHandle::merge_from`].
+    /// Makes a new document in this one's space, with its history: a branch, to be merged back with [`DocHandle::merge_from`].
     ///
     /// Does not load the document. Cost: reads and writes all its changes.
     ///
@@ -148,8 +149,7 @@ impl DocHandle {
     ///
     /// As [`DocHandle::fork`] and [`DocHandle::at`].
     pub async fn fork_at(&self, heads: &[ChangeHash]) -> Result<DocHandle, RepoError> {
-        let changes = self.changes_at(heads).await?;
-        self.repo.store_new(changes).await
+        self.fork_as(new_document(), heads).await
     }
 
     /// Makes a new document as [`DocHandle::fork_at`] does, under an id that the caller made. One that is there already takes
@@ -157,14 +157,15 @@ impl DocHandle {
     ///
     /// # Errors
     ///
-    /// As [`DocHandle::fork_at`]; [`RepoError::Deleted`] if a document of that id was deleted everywhere.
+    /// As [`DocHandle::fork_at`]; [`RepoError::Deleted`] if a document of that id was deleted everywhere; [`RepoError::Elsewhere`] if
+    /// it is known to be in another space and not here.
     pub async fn fork_as(&self, id: DocumentId, heads: &[ChangeHash]) -> Result<DocHandle, RepoError> {
-        let changes = self.changes_at(heads).await?;
-        self.repo.store_as(SpaceId::DEFAULT, id, changes).await
+        let (space, changes) = self.changes_at(heads).await?;
+        self.repo.store_as(space, id, changes).await
     }
 
-    /// Reads the document's changes up to some heads.
-    async fn changes_at(&self, heads: &[ChangeHash]) -> Result<Vec<CheckedChange>, RepoError> {
+    /// Reads the document's space and its changes up to some heads.
+    async fn changes_at(&self, heads: &[ChangeHash]) -> Result<(SpaceId, Vec<CheckedChange>), RepoError> {
         let (document, asked) = (self.document, heads.to_vec());
         let changes = self.repo.read(move |tx| {
             let Some(state) = ledger::state(tx, &document)? else { return Ok(Err(RepoError::NotFound)) };
@@ -179,7 +180,7 @@ impl DocHandle {
                     changes.push(change);
                 }
             })?;
-            Ok(Ok(changes))
+            Ok(Ok((ledger::spaces::of(tx, &document)?, changes)))
         });
         match changes.await? {
             Err(RepoError::NotFound) => Err(self.repo.absent(document).await),
@@ -209,7 +210,7 @@ impl DocHandle {
         if changes.is_empty() {
             return Ok(0);
         }
-        let accepted = self.repo.store_into(self.document, changes, false).await?;
+        let accepted = self.repo.store_into(self.document, None, changes).await?;
         match accepted.refused {
             Some(reason) => Err(RepoError::Merge { reason }),
             None => Ok(accepted.stored),
